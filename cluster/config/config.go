@@ -1,0 +1,195 @@
+// Package config reads and writes the file that describes one node: who it is, where its data lies,
+// what it listens on and who its peers are.
+//
+// It owns the file's format and nothing else. A file is either taken whole or refused: an unknown key, a
+// wrong type or a value that cannot work is an *Error with the file, the line and what was expected, and all
+// of a file's mistakes are reported at once. What Load returns needs no further check.
+//
+// A crash leaves nothing behind; Write replaces a file by a rename.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Role is something that a node does for the cluster.
+type Role string
+
+// A node has one of the roles or both.
+const (
+	Storage  Role = "storage"  // keeps volumes and shards
+	Frontend Role = "frontend" // talks to mail clients; keeps nothing it could not lose
+)
+
+// Limits and defaults. A mailbox shard is a Raft group; their number is fixed when a cluster is made.
+const (
+	DefaultShards      = 6
+	DefaultMaxMessage  = 100<<20 + 1<<20 // 100 MiB and room for its headers
+	DefaultDiskReserve = 256 << 20
+
+	maxFile    = 1 << 20
+	maxShards  = 1024
+	maxPeers   = 256
+	maxMessage = 4 << 30
+)
+
+// Node is one node's configuration.
+type Node struct {
+	ID       string `yaml:"id"`
+	Region   string `yaml:"region"`
+	Roles    []Role `yaml:"roles"`
+	Hostname string `yaml:"hostname,omitempty"` // how it greets mail clients; the id when absent
+	Data     string `yaml:"data"`               // folder of everything it keeps
+
+	RPC       RPC       `yaml:"rpc"`
+	TLS       NodeTLS   `yaml:"tls"`
+	Peers     []Peer    `yaml:"peers,omitempty"` // the other nodes of the cluster
+	Shards    int       `yaml:"shards,omitempty"`
+	Listeners Listeners `yaml:"listeners,omitempty"`
+	ServerTLS ServerTLS `yaml:"server_tls,omitempty"`
+
+	AdminTokenSHA256 string `yaml:"admin_token_sha256,omitempty"` // hex; without it the admin API is closed
+	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
+	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
+}
+
+// RPC is the one private, mutually authenticated port between nodes.
+type RPC struct {
+	Listen string   `yaml:"listen"`
+	Allow  []string `yaml:"allow,omitempty"`
+}
+
+// NodeTLS names the files that authenticate this node to its peers, and them to it.
+type NodeTLS struct {
+	CA   string `yaml:"ca"`
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// ServerTLS names the certificate that mail clients see.
+type ServerTLS struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// Peer is another node: how to reach it, and what it is.
+type Peer struct {
+	ID     string `yaml:"id"`
+	Region string `yaml:"region"`
+	Roles  []Role `yaml:"roles"`
+	RPC    string `yaml:"rpc"`
+}
+
+// Listeners are the doors for clients. An absent one is closed.
+type Listeners struct {
+	SMTP  *Listener `yaml:"smtp,omitempty"`
+	LMTP  *Listener `yaml:"lmtp,omitempty"`
+	IMAP  *Listener `yaml:"imap,omitempty"`
+	IMAPS *Listener `yaml:"imaps,omitempty"`
+	POP3  *Listener `yaml:"pop3,omitempty"`
+	POP3S *Listener `yaml:"pop3s,omitempty"`
+	HTTP  *Listener `yaml:"http,omitempty"`
+}
+
+// Listener is an address and the networks that may connect to it.
+type Listener struct {
+	Address string   `yaml:"address"`
+	Allow   []string `yaml:"allow,omitempty"`
+}
+
+// Prefixes is the parsed list of networks that may connect.
+func (l *Listener) Prefixes() []netip.Prefix { return prefixes(l.Allow) }
+
+// Prefixes is the parsed list of networks that other nodes may connect from.
+func (r RPC) Prefixes() []netip.Prefix { return prefixes(r.Allow) }
+
+// Has reports whether the node has the role.
+func (n *Node) Has(r Role) bool { return slices.Contains(n.Roles, r) }
+
+// Inside are the networks that a listener admits which is not meant for the world: loopback and
+// private addresses (RFC 1918, RFC 4193). Everywhere is all others as well.
+func Inside() []string {
+	return []string{"127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"}
+}
+
+// Everywhere admits every address.
+func Everywhere() []string { return []string{"0.0.0.0/0", "::/0"} }
+
+// named lists the listeners with their keys in the file; inside says that by default only inner networks may connect.
+func (l *Listeners) named() []namedListener {
+	return []namedListener{
+		{"smtp", l.SMTP, false}, {"lmtp", l.LMTP, true}, {"imap", l.IMAP, false}, {"imaps", l.IMAPS, false},
+		{"pop3", l.POP3, false}, {"pop3s", l.POP3S, false}, {"http", l.HTTP, true},
+	}
+}
+
+type namedListener struct {
+	name string
+	*Listener
+	inside bool
+}
+
+// setDefaults fills what the file may leave out.
+func (n *Node) setDefaults() {
+	if n.Hostname == "" {
+		n.Hostname = n.ID
+	}
+	if n.Shards == 0 {
+		n.Shards = DefaultShards
+	}
+	if n.MaxMessageBytes == 0 {
+		n.MaxMessageBytes = DefaultMaxMessage
+	}
+	if n.DiskReserveBytes == 0 {
+		n.DiskReserveBytes = DefaultDiskReserve
+	}
+	if len(n.RPC.Allow) == 0 {
+		n.RPC.Allow = Inside()
+	}
+	for _, l := range n.Listeners.named() {
+		switch {
+		case l.Listener == nil || len(l.Allow) > 0:
+		case l.inside:
+			l.Allow = Inside()
+		default:
+			l.Allow = Everywhere()
+		}
+	}
+}
+
+// Load reads a node's file. What is wrong with it comes back as one *Error per mistake, joined.
+func Load(path string) (*Node, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open configuration: %w", err)
+	}
+	b, err := readAtMost(f, maxFile)
+	err = errors.Join(err, f.Close())
+	if err != nil {
+		return nil, fmt.Errorf("read configuration %s: %w", path, err)
+	}
+	return parse(path, b)
+}
+
+// Write saves the node's file, for its owner's eyes only.
+func (n *Node) Write(path string) error {
+	b, err := yaml.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("encode configuration of %s: %w", n.ID, err)
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return fmt.Errorf("write configuration %s: %w", filepath.Base(path), err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("replace configuration %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

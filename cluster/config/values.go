@@ -1,0 +1,150 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+// name is what ids and regions look like: they become folder names, host names and certificate names.
+var name = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// ValidName reports whether s may be a node's id or a region.
+func ValidName(s string) bool { return name.MatchString(s) }
+
+const nameWant = "expected a name of a-z, 0-9 and inner hyphens, at most 63 long, got %q"
+
+// values judges what decoded well.
+func (c *checker) values(n *Node) {
+	c.name("id", n.ID)
+	c.name("region", n.Region)
+	c.roles("roles", n.Roles)
+	if !validHost(n.Hostname) {
+		c.fail("hostname", "expected a host name, got %q", n.Hostname)
+	}
+	c.present("data", n.Data, "a folder")
+	c.address("rpc.listen", n.RPC.Listen)
+	c.networks("rpc.allow", n.RPC.Allow)
+	c.present("tls.ca", n.TLS.CA, "a file")
+	c.present("tls.cert", n.TLS.Cert, "a file")
+	c.present("tls.key", n.TLS.Key, "a file")
+	c.peers(n)
+	c.listeners(n)
+	c.between("shards", int64(n.Shards), 1, maxShards)
+	c.between("max_message_bytes", n.MaxMessageBytes, 1<<10, maxMessage)
+	c.between("disk_reserve_bytes", n.DiskReserveBytes, 1, 1<<50)
+	if s := n.AdminTokenSHA256; s != "" {
+		if b, err := hex.DecodeString(s); err != nil || len(b) != 32 {
+			c.fail("admin_token_sha256", "expected 64 hexadecimal digits")
+		}
+	}
+}
+
+func (c *checker) peers(n *Node) {
+	if len(n.Peers) > maxPeers {
+		c.fail("peers", "expected at most %d, got %d", maxPeers, len(n.Peers))
+		return
+	}
+	seen := map[string]bool{n.ID: true}
+	for i, p := range n.Peers {
+		key := fmt.Sprintf("peers[%d]", i)
+		c.name(key+".id", p.ID)
+		if seen[p.ID] {
+			c.fail(key+".id", "expected the other nodes, each once, got %q again", p.ID)
+		}
+		seen[p.ID] = true
+		c.name(key+".region", p.Region)
+		c.roles(key+".roles", p.Roles)
+		c.address(key+".rpc", p.RPC)
+	}
+}
+
+func (c *checker) listeners(n *Node) {
+	open := 0
+	for _, l := range n.Listeners.named() {
+		if l.Listener == nil {
+			continue
+		}
+		open++
+		key := "listeners." + l.name
+		c.address(key+".address", l.Address)
+		c.networks(key+".allow", l.Allow)
+		if l.name != "http" && !n.Has(Frontend) {
+			c.fail(key, "expected the role %q in roles, or no such listener", Frontend)
+		}
+	}
+	if open > 0 && n.Has(Frontend) {
+		c.present("server_tls.cert", n.ServerTLS.Cert, "a file")
+		c.present("server_tls.key", n.ServerTLS.Key, "a file")
+	}
+}
+
+func (c *checker) present(key, value, what string) {
+	if value == "" {
+		c.fail(key, "expected %s, got nothing", what)
+	}
+}
+
+func (c *checker) name(key, value string) {
+	if !ValidName(value) {
+		c.fail(key, nameWant, value)
+	}
+}
+
+func (c *checker) between(key string, value, low, high int64) {
+	if value < low || value > high {
+		c.fail(key, "expected %d to %d, got %d", low, high, value)
+	}
+}
+
+func (c *checker) roles(key string, roles []Role) {
+	if len(roles) == 0 {
+		c.fail(key, "expected a list of %q, %q or both, got nothing", Storage, Frontend)
+	}
+	for i, r := range roles {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		if r != Storage && r != Frontend {
+			c.fail(at, "expected %q or %q, got %q", Storage, Frontend, r)
+		}
+		if slices.Contains(roles[:i], r) {
+			c.fail(at, "expected each role once, got %q again", r)
+		}
+	}
+}
+
+func (c *checker) address(key, value string) {
+	host, port, err := net.SplitHostPort(value)
+	p, perr := strconv.ParseUint(port, 10, 16)
+	_, ipErr := netip.ParseAddr(host)
+	if err != nil || perr != nil || p == 0 || host != "" && ipErr != nil && !validHost(host) {
+		c.fail(key, "expected HOST:PORT, got %q", value)
+	}
+}
+
+func (c *checker) networks(key string, list []string) {
+	for i, s := range list {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			c.fail(fmt.Sprintf("%s[%d]", key, i), "expected a network such as 10.0.0.0/8 or ::1/128, got %q", s)
+		}
+	}
+}
+
+// prefixes parses what networks has checked.
+func prefixes(list []string) []netip.Prefix {
+	out := make([]netip.Prefix, 0, len(list))
+	for _, s := range list {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			out = append(out, p.Masked())
+		}
+	}
+	return out
+}
+
+// validHost takes names of dotted labels (RFC 1123 section 2.1), any case.
+func validHost(s string) bool { return len(s) <= 253 && hostname.MatchString(s) }
+
+var hostname = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$`)
