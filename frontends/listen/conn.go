@@ -1,0 +1,211 @@
+package listen
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+)
+
+// ErrOverBudget ends a connection that sent more than its phase allows (see Limit).
+var ErrOverBudget = errors.New("more input than this phase allows")
+
+// writePiece is the output that must be taken within one WriteIdle: 64 KiB a minute is the slowest reader served.
+const writePiece = 64 << 10
+
+// Conn is an accepted connection whose waits are bounded.
+//
+// Reads draw on a stock of patience: time spent blocked in Read is taken from it, each byte that arrives adds 1/MinRate
+// seconds, never above Idle; Renew fills it. A peer that sends a byte now and then therefore
+// runs dry, while time that the server itself needs costs nothing. Writes go out in pieces with a deadline each.
+type Conn struct {
+	net.Conn
+	l    *Listener
+	addr netip.Addr
+	once sync.Once
+
+	mu        sync.Mutex // guards what follows, and orders all calls that set the read deadline
+	idle      time.Duration
+	patience  time.Duration
+	budget    int64     // bytes that may still be read; negative: unbounded
+	userRead  time.Time // deadlines that the user of the connection asked for
+	userWrite time.Time
+	readBy    time.Time // deadline of the Read under way
+	busy      bool
+	draining  bool
+}
+
+func newConn(raw net.Conn, l *Listener, addr netip.Addr) *Conn {
+	return &Conn{Conn: raw, l: l, addr: addr, idle: l.cfg.Idle, patience: l.cfg.Idle, budget: -1}
+}
+
+// From finds the guarded connection in c, which may be wrapped in TLS any number of times.
+func From(c net.Conn) (*Conn, bool) {
+	for {
+		switch v := c.(type) {
+		case *Conn:
+			return v, true
+		case *tls.Conn:
+			c = v.NetConn()
+		default:
+			return nil, false
+		}
+	}
+}
+
+// Addr is the peer's address, without an IPv4-in-IPv6 mapping; invalid when it is no TCP connection.
+func (c *Conn) Addr() netip.Addr { return c.addr }
+
+// Renew gives the peer all of its waiting time again.
+func (c *Conn) Renew() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.patience = c.idle
+}
+
+// SetIdle changes the longest wait for input, and renews.
+func (c *Conn) SetIdle(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle, c.patience = d, d
+}
+
+// Limit allows n more bytes of input (with TLS: of ciphertext), then reads fail with ErrOverBudget until the next
+// call. Negative means no bound, as at the start.
+func (c *Conn) Limit(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.budget = n
+}
+
+// SetBusy marks work under way, which a Drain leaves alone.
+func (c *Conn) SetBusy(busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = busy
+	if c.draining {
+		_ = c.setReadDeadline() // fails only when closed, which is what draining wants
+	}
+}
+
+// drain makes reads time out, at once or when the work under way has ended.
+func (c *Conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	_ = c.setReadDeadline() // fails only when closed already
+}
+
+// Read reads within the connection's patience and budget.
+func (c *Conn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	if c.budget == 0 {
+		c.mu.Unlock()
+		return 0, ErrOverBudget
+	}
+	if c.budget > 0 && int64(len(p)) > c.budget {
+		p = p[:c.budget]
+	}
+	start := time.Now()
+	c.readBy = start.Add(c.patience)
+	err := c.setReadDeadline()
+	c.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	c.account(n, time.Since(start))
+	return n, err
+}
+
+// account books a Read of n bytes that took d.
+func (c *Conn) account(n int, d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.budget > 0 {
+		c.budget = max(c.budget-int64(n), 0)
+	}
+	switch rate := c.l.cfg.MinRate; {
+	case n > 0 && rate <= 0:
+		c.patience = c.idle
+	case rate > 0:
+		earned := time.Duration(n) * time.Second / time.Duration(rate)
+		c.patience = min(c.patience-d+earned, c.idle)
+	}
+}
+
+// setReadDeadline sets the earliest of the deadlines that hold. The caller holds mu.
+func (c *Conn) setReadDeadline() error {
+	by := earlier(c.readBy, c.userRead)
+	if c.draining && !c.busy {
+		by = time.Unix(1, 0)
+	}
+	return c.Conn.SetReadDeadline(by)
+}
+
+// Write writes in pieces, each of which the peer must take in time.
+func (c *Conn) Write(p []byte) (int, error) {
+	done := 0
+	for {
+		piece := p[done:min(len(p), done+writePiece)]
+		c.mu.Lock()
+		err := c.Conn.SetWriteDeadline(earlier(time.Now().Add(c.l.cfg.WriteIdle), c.userWrite))
+		c.mu.Unlock()
+		if err != nil {
+			return done, err
+		}
+		n, err := c.Conn.Write(piece)
+		done += n
+		if err != nil || done == len(p) {
+			return done, err
+		}
+	}
+}
+
+// SetDeadline sets both deadlines of the user; the connection's own go on to hold.
+func (c *Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// SetReadDeadline bounds reads, also one that is under way, more tightly than the connection does itself.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.userRead = t
+	return c.setReadDeadline()
+}
+
+// SetWriteDeadline bounds writes more tightly than the connection does itself.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.userWrite = t
+	return c.Conn.SetWriteDeadline(earlier(time.Now().Add(c.l.cfg.WriteIdle), t))
+}
+
+// Close closes the connection and counts it out, once.
+func (c *Conn) Close() error {
+	err := os.ErrClosed
+	c.once.Do(func() {
+		err = c.Conn.Close()
+		c.l.forget(c)
+	})
+	if errors.Is(err, os.ErrClosed) {
+		return net.ErrClosed
+	}
+	return err
+}
+
+// earlier is the earlier of two deadlines, of which a zero one means none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
