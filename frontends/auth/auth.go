@@ -1,0 +1,141 @@
+// Package auth is the one way into an account for all protocols: it checks a password through the
+// cluster, slows down and locks out guessing, and writes one audit line per attempt.
+//
+// Invariants: a password is never logged, kept or put into an error; an attempt that is locked out never reaches the password
+// check, so it learns nothing and costs nothing; memory is bounded by three tables of fixed size,
+// whoever guesses. Everything here is forgotten when the process ends: a crash costs an
+// attacker's record, never a user's access.
+//
+// Locking an account out is itself a weapon. Therefore a user who lately logged in from an address is let
+// past the locks there, until that very pair starts to fail.
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"hongyan/cluster/client"
+)
+
+// ErrThrottled says that there were too many failures lately, and the password was not looked at. It is a kind of
+// client.ErrUnavailable, "later": a user must not take it for a wrong password.
+var ErrThrottled = fmt.Errorf("too many failed logins: %w", client.ErrUnavailable)
+
+const (
+	maxUser     = 320  // longest login: 64 octets, @, 255 octets (RFC 5321 section 4.5.3.1)
+	maxPassword = 1024 // longer ones are wrong, and not worth a hash
+
+	checks    = 32              // password checks at the same time; the rest queue
+	queueTime = 5 * time.Second // longest wait for one
+)
+
+// Verifier checks a password, like *client.Client.
+type Verifier interface {
+	Authenticate(ctx context.Context, address, password string) (client.Account, error)
+}
+
+// Authenticator is shared by all frontends of a node. Safe for concurrent use.
+type Authenticator struct {
+	verifier Verifier
+	log      *slog.Logger
+	guard    *guard
+	slots    chan struct{}
+}
+
+// New returns an Authenticator that asks v.
+func New(v Verifier, log *slog.Logger) *Authenticator {
+	return &Authenticator{verifier: v, log: log, guard: newGuard(), slots: make(chan struct{}, checks)}
+}
+
+// Login checks user's password for a client of protocol at remote, which is invalid when the client has no
+// address. A failure is answered late: the more there were, the later. Errors are
+// client.ErrBadCredentials, client.ErrUnavailable, or ErrThrottled.
+func (a *Authenticator) Login(ctx context.Context, protocol string, remote netip.Addr, user, password string) (client.Account, error) {
+	start := time.Now()
+	id := identity{user: strings.ToLower(user), addr: network(remote)}
+	account, delay, err := a.check(ctx, id, user, password)
+	var outcome string
+	switch {
+	case err == nil:
+		outcome = "ok"
+	case errors.Is(err, ErrThrottled):
+		outcome = "throttled"
+	case errors.Is(err, client.ErrBadCredentials):
+		outcome = "bad credentials"
+	default:
+		outcome = "unavailable"
+		err = fmt.Errorf("check credentials: %w", err)
+	}
+	a.audit(protocol, remote, user, account, outcome, start, err)
+	if delay > 0 {
+		wait(ctx, delay)
+	}
+	return account, err
+}
+
+// check asks the verifier unless a lock holds, and says how late to answer. The result is entered in the guard
+// before the next check may start, so that guesses that queue together are not all made before the first has failed.
+func (a *Authenticator) check(ctx context.Context, id identity, user, password string) (client.Account, time.Duration, error) {
+	var none client.Account
+	if user == "" || len(user) > maxUser || password == "" || len(password) > maxPassword {
+		return none, firstDelay, client.ErrBadCredentials
+	}
+	if a.guard.locked(id, time.Now()) {
+		return none, throttledDelay, ErrThrottled
+	}
+	queue, cancel := context.WithTimeout(ctx, queueTime)
+	defer cancel()
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-queue.Done():
+		return none, 0, fmt.Errorf("too many logins at once: %w", client.ErrUnavailable)
+	}
+	if a.guard.locked(id, time.Now()) {
+		return none, throttledDelay, ErrThrottled
+	}
+	account, err := a.verifier.Authenticate(ctx, user, password)
+	switch {
+	case err == nil:
+		a.guard.succeeded(id, time.Now())
+		return account, 0, nil
+	case errors.Is(err, client.ErrBadCredentials):
+		return none, a.guard.failed(id, time.Now()), err
+	case errors.Is(err, client.ErrUnavailable):
+		return none, 0, err
+	default:
+		return none, 0, fmt.Errorf("%w: %w", client.ErrUnavailable, err)
+	}
+}
+
+// audit writes the attempt's line. A user's name may hold anything; slog quotes it, we cut it.
+func (a *Authenticator) audit(protocol string, remote netip.Addr, user string, account client.Account, outcome string, start time.Time, err error) {
+	attrs := []slog.Attr{
+		slog.String("protocol", protocol), slog.Any("remote", remote), slog.String("user", user[:min(len(user), maxUser)]),
+		slog.String("outcome", outcome), slog.Duration("took", time.Since(start)),
+	}
+	level := slog.LevelInfo
+	switch outcome {
+	case "ok":
+		attrs = append(attrs, slog.Uint64("account", account.ID))
+	case "unavailable":
+		level = slog.LevelWarn
+		attrs = append(attrs, slog.Any("error", err))
+	}
+	a.log.LogAttrs(context.Background(), level, "login", attrs...)
+}
+
+// wait sleeps for d, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
