@@ -159,7 +159,7 @@ func TestGuessesAtOnceAreFew(t *testing.T) {
 			go func() { _, _ = a.Login(t.Context(), "imap", abroad, "u@example.test", "guess") }()
 		}
 		time.Sleep(time.Minute)
-		if n := f.asked.Load(); n > checks {
+		if n := f.asked.Load(); n >= checks+userFailures { // those under way when the lock fell
 			t.Fatalf("%d guesses were looked at", n)
 		}
 	})
