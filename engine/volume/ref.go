@@ -1,7 +1,11 @@
 package volume
 
-// ID names a volume in the whole cluster.
+import "fmt"
+
+// ID names a volume in the whole cluster; its copies share it.
 type ID uint64
+
+func (id ID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
 
 // Ref is a blob reference: enough to find, bound and check a message's bytes.
 type Ref struct {
