@@ -1,0 +1,83 @@
+package message
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/simplifiedchinese"
+	"golang.org/x/text/encoding/unicode"
+)
+
+// lookupCharset finds the encoding that a charset's name means; known is false for names that say nothing about bytes
+// over 127, or nothing at all. Names are those of the web (WHATWG), which are what programs mean by them, such as GBK
+// for gb2312, and a few that only mail knows.
+func lookupCharset(name string) (enc encoding.Encoding, known bool) {
+	name, _, _ = strings.Cut(name, "*") // the language of RFC 2231 section 5
+	name = strings.ToLower(strings.Trim(name, " \t\"'"))
+	switch name {
+	case "", "us-ascii", "ascii", "ansi_x3.4-1968", "iso-646-us", "8bit", "7bit", "binary", "unknown-8bit", "x-unknown", "default", "default_charset":
+		return nil, false
+	case "utf-8", "utf8":
+		return unicode.UTF8, true
+	case "utf-16":
+		return unicode.UTF16(unicode.BigEndian, unicode.UseBOM), true
+	case "hz-gb-2312", "hz":
+		return simplifiedchinese.HZGB2312, true
+	case "cp936", "ms936", "windows-936", "x-gb2312", "gb18030-2000", "gb18030-2022", "gb_18030", "gb2312-80", "euc-cn":
+		return simplifiedchinese.GB18030, true
+	case "cp932", "ms932", "sjis-win":
+		name = "shift_jis"
+	case "cp949", "ms949", "uhc":
+		name = "euc-kr"
+	case "cp950", "ms950", "big5-eten":
+		name = "big5"
+	case "latin-1", "iso8859_1":
+		name = "iso-8859-1"
+	}
+	enc, err := htmlindex.Get(name)
+	if err != nil || enc == encoding.Replacement {
+		return nil, false
+	}
+	return enc, true
+}
+
+// guessCharset says what bytes without a charset are: UTF-8 if they can be, else GB18030 if they can be, else Western.
+func guessCharset(sample []byte) encoding.Encoding {
+	if validPrefix(sample) {
+		return unicode.UTF8
+	}
+	out, err := simplifiedchinese.GB18030.NewDecoder().Bytes(sample)
+	if err == nil && strings.Count(string(out), "\uFFFD") <= 1 { // one for a character that the sample's end cuts
+		return simplifiedchinese.GB18030
+	}
+	return charmap.Windows1252
+}
+
+// validPrefix says whether b is UTF-8, apart from a last character that may be cut.
+func validPrefix(b []byte) bool {
+	for i := 0; i < utf8.UTFMax; i++ {
+		if utf8.Valid(b) {
+			return true
+		}
+		if len(b) == 0 || b[len(b)-1] < utf8.RuneSelf {
+			return false
+		}
+		b = b[:len(b)-1]
+	}
+	return false
+}
+
+// decodeBytes converts to valid UTF-8.
+func decodeBytes(enc encoding.Encoding, raw []byte) string {
+	if enc == unicode.UTF8 && utf8.Valid(raw) {
+		return string(raw)
+	}
+	out, err := enc.NewDecoder().Bytes(raw)
+	if err != nil {
+		return strings.ToValidUTF8(string(raw), "\uFFFD")
+	}
+	return string(out)
+}
