@@ -1,0 +1,149 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Domain and Password of every account of the lab.
+const (
+	Domain   = "example.test"
+	Password = "secret"
+)
+
+const (
+	// MaxAccounts is the largest number of accounts that the lab makes.
+	MaxAccounts = 1_000_000
+
+	maxReply       = 64 << 20
+	accountsAtOnce = 16
+	apiPatience    = 20 * time.Second // how long a refused or failed call is tried again
+)
+
+// api talks to the nodes' HTTP listeners.
+type api struct {
+	token string
+	http  *http.Client
+}
+
+func newAPI(token string) (*api, error) {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return nil, errors.New("unusual default HTTP transport")
+	}
+	t = t.Clone()
+	t.Proxy = nil // the nodes are on this machine
+	t.MaxIdleConnsPerHost = accountsAtOnce
+	return &api{token, &http.Client{Transport: t, Timeout: 10 * time.Second}}, nil
+}
+
+// ready is empty when the node serves, or says why it does not.
+func (a *api) ready(ctx context.Context, base string) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	code, body, err := a.call(ctx, http.MethodGet, base+"/readyz", nil)
+	switch {
+	case err != nil:
+		return err.Error()
+	case code != http.StatusOK:
+		return fmt.Sprintf("readyz says %d: %s", code, firstLine(body))
+	}
+	return ""
+}
+
+// status is what one node knows of the cluster.
+func (a *api) status(ctx context.Context, base string) (json.RawMessage, error) {
+	code, body, err := a.call(ctx, http.MethodGet, base+"/api/v1/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	if code != http.StatusOK || !json.Valid(body) {
+		return nil, fmt.Errorf("status: %d: %s", code, firstLine(body))
+	}
+	return body, nil
+}
+
+// ensureAccounts makes the domain, and those accounts that are missing, through all nodes in turn.
+// It returns all that there are: never fewer than want, and more when an earlier start asked for more.
+func (a *api) ensureAccounts(ctx context.Context, nodes []string, home string, want int) ([]Account, error) {
+	if err := a.put(ctx, nodes, "/api/v1/domains/"+Domain, map[string]string{"home_region": home}); err != nil {
+		return nil, err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(accountsAtOnce)
+	accounts := make([]Account, want)
+	for i := range accounts {
+		accounts[i] = Account{fmt.Sprintf("u%04d@%s", i+1, Domain), Password}
+		g.Go(func() error {
+			at := i % len(nodes)
+			turn := append(append([]string(nil), nodes[at:]...), nodes[:at]...)
+			return a.put(ctx, turn, "/api/v1/accounts/"+url.PathEscape(accounts[i].Address), map[string]string{"password": Password})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return accounts, nil
+}
+
+// put writes a resource, which is the same however often it is done; a node that cannot take it now is followed by the next.
+func (a *api) put(ctx context.Context, nodes []string, path string, value any) error {
+	b, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	deadline := time.Now().Add(apiPatience)
+	for try := 0; ; try++ {
+		code, body, err := a.call(ctx, http.MethodPut, nodes[try%len(nodes)]+path, b)
+		switch {
+		case err == nil && code/100 == 2:
+			return nil
+		case err == nil && code/100 == 4 && code != http.StatusTooManyRequests:
+			return fmt.Errorf("put %s: %d: %s", path, code, firstLine(body))
+		case err == nil:
+			err = fmt.Errorf("%d: %s", code, firstLine(body))
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return fmt.Errorf("put %s: %w", path, err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (a *api) call(ctx context.Context, method, url string, body []byte) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+a.token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := a.http.Do(req)
+	if err != nil {
+		return 0, nil, err // names method and address already
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxReply))
+	if err := errors.Join(err, res.Body.Close()); err != nil {
+		return 0, nil, fmt.Errorf("read reply to %s %s: %w", method, url, err)
+	}
+	return res.StatusCode, b, nil
+}
+
+func firstLine(b []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(b[:min(len(b), 200)])), "\n")
+	return line
+}

@@ -1,0 +1,297 @@
+// Package lab runs a cluster of real node processes on one machine, for development and for the bench suite.
+//
+// One supervisor per folder, held by a lock on DIR/dev.lock, owns the folder's layout, its certificates, the child
+// processes and the files that describe them:
+//
+//	DIR/lab.json       the nodes that this cluster was made with; they do not change afterwards
+//	DIR/ca.pem, …      certificate authority, and DIR/server.pem, .key, the certificate that mail clients see
+//	DIR/admin.token    the admin API's token; nodes know its SHA-256 only
+//	DIR/cluster.json   how to reach a cluster that runs and is ready (see Cluster); absent at any other time
+//	DIR/dev.sock       control socket of the running supervisor
+//	DIR/NODE/          node.yaml, node.pem, node.key, node.log and the node's data
+//
+// Invariants: a node is a process of its own and learns nothing about the lab but what its file says. No child
+// outlives its supervisor, however that ends. cluster.json appears only once every node serves and the
+// accounts exist, always whole, and names the processes that run now.
+//
+// A crash of the supervisor leaves the folder as it is and a cluster.json that no longer holds; the next start removes it.
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"hongyan/cluster/pki"
+)
+
+// Options say what to run.
+type Options struct {
+	Dir      string // made when missing
+	PortBase int
+	Accounts int // how many there are at least
+	Restart  Restart
+	Regions  []Region
+	Log      *slog.Logger
+	Ready    func(*Cluster) // called once, when cluster.json has appeared
+}
+
+// Bounds of waiting. A cluster that stops may take stopAll, since scripts wait about half a minute.
+const (
+	stopOne   = 8 * time.Second
+	stopAll   = 25 * time.Second
+	startWait = 60 * time.Second
+	pollEvery = 50 * time.Millisecond
+	portsFree = 5 * time.Second
+)
+
+type supervisor struct {
+	o     Options
+	plan  *plan
+	api   *api
+	token string
+	procs []*process
+	spawn *spawner
+
+	mu       sync.Mutex // guards what follows, and orders the writes of cluster.json
+	accounts []Account
+	shown    bool
+}
+
+// Run starts the cluster of o.Dir and keeps it until a signal comes: the first stops the nodes in order, a second one
+// kills them. An error means that the cluster could not be started or kept.
+//
+// Steps: 1 take the folder's lock, 2 settle the plan, 3 write keys and node files, 4 open the control socket, 5 start
+// the nodes, 6 wait until all serve and the accounts exist, 7 publish cluster.json, 8 wait, 9 undo 7, 5, 4, 1.
+func Run(o Options, signals <-chan os.Signal) (err error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return fmt.Errorf("make folder of the cluster: %w", err)
+	}
+	if o.Dir, err = realDir(o.Dir); err != nil {
+		return err
+	}
+	lock, err := takeLock(o.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	s := &supervisor{o: o}
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	s.spawn = newSpawner()
+	defer s.spawn.close()
+	for _, n := range s.plan.nodes {
+		p := newProcess(n, s)
+		defer p.close()
+		s.procs = append(s.procs, p)
+	}
+	ctl, err := s.listenControl()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ctl.close()) }()
+	return s.run(signals)
+}
+
+// realDir is the one name under which every command knows the folder.
+func realDir(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		abs, err = filepath.EvalSymlinks(abs)
+	}
+	if err != nil {
+		return "", fmt.Errorf("find folder %s: %w", dir, err)
+	}
+	return abs, nil
+}
+
+// prepare is steps 2 and 3: what can be wrong with the folder or the ports is found before anything starts.
+func (s *supervisor) prepare() error {
+	if err := removeCluster(s.o.Dir); err != nil {
+		return err
+	}
+	var err error
+	if s.plan, err = settle(s.o.Dir, s.o.Regions, s.o.PortBase); err != nil {
+		return err
+	}
+	if err := s.plan.waitPorts(portsFree); err != nil {
+		return err
+	}
+	if s.token, err = adminToken(filepath.Join(s.o.Dir, "admin.token")); err != nil {
+		return err
+	}
+	if s.api, err = newAPI(s.token); err != nil {
+		return err
+	}
+	if err := s.writeKeys(); err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(s.token))
+	for _, n := range s.plan.nodes {
+		c := s.plan.config(n, hex.EncodeToString(sum[:]))
+		if err := c.Write(filepath.Join(n.dir, "node.yaml")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *supervisor) writeKeys() error {
+	ca, err := pki.EnsureCA(s.o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range s.plan.nodes {
+		if err := os.MkdirAll(n.dir, 0o700); err != nil {
+			return fmt.Errorf("make folder of node %s: %w", n.ID, err)
+		}
+		if err := ca.EnsureNode(n.ID, filepath.Join(n.dir, "node.pem"), filepath.Join(n.dir, "node.key")); err != nil {
+			return err
+		}
+	}
+	names := []string{Domain, "*." + Domain}
+	return ca.EnsureServer(names, nil, filepath.Join(s.o.Dir, "server.pem"), filepath.Join(s.o.Dir, "server.key"))
+}
+
+// adminToken reads the token, or makes one of 32 random bytes.
+func adminToken(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil && len(strings.TrimSpace(string(b))) >= 32 {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read admin token: %w", err)
+	}
+	raw := make([]byte, 32)
+	if _, err := rand.Read(raw); err != nil {
+		return "", fmt.Errorf("make admin token: %w", err)
+	}
+	token := hex.EncodeToString(raw)
+	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("save admin token: %w", err)
+	}
+	return token, nil
+}
+
+// run is steps 5 to 9. When it returns, no node runs.
+func (s *supervisor) run(signals <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	up := make(chan error, 1)
+	go func() { up <- s.bringUp(ctx) }()
+	var err error
+	select {
+	case err = <-up:
+		if err == nil {
+			s.stopping(<-signals)
+		}
+	case sig := <-signals:
+		s.stopping(sig)
+		cancel()
+		<-up // cut short: what it says no longer matters
+	}
+	err = errors.Join(err, s.unpublish())
+	s.stopNodes(signals)
+	return err
+}
+
+func (s *supervisor) stopping(sig os.Signal) {
+	s.o.Log.Info("stopping all nodes", "signal", sig.String())
+}
+
+// stopNodes ends every process for good: in order and gently, or all at once after a second signal or too long a wait.
+func (s *supervisor) stopNodes(signals <-chan os.Signal) {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for _, p := range s.procs {
+			_ = p.do(verbEnd) // the only error is that it does not run, which is what is wanted
+		}
+	}()
+	select {
+	case <-stopped:
+	case sig := <-signals:
+		s.o.Log.Warn("killing all nodes", "signal", sig.String())
+		s.killNodes()
+	case <-time.After(stopAll):
+		s.o.Log.Warn("killing nodes that did not stop", "waited", stopAll.String())
+		s.killNodes()
+	}
+	<-stopped
+}
+
+func (s *supervisor) killNodes() {
+	for _, p := range s.procs {
+		_ = p.do(verbKill) // the only error is that it does not run, which is what is wanted
+	}
+}
+
+// bringUp is steps 5 to 7.
+func (s *supervisor) bringUp(ctx context.Context) error {
+	begin := time.Now()
+	for _, p := range s.procs {
+		if err := p.do(verbStart); err != nil {
+			return err
+		}
+	}
+	for _, p := range s.procs {
+		if err := s.awaitReady(ctx, p, true); err != nil {
+			return err
+		}
+	}
+	accounts, err := s.api.ensureAccounts(ctx, s.plan.urls(), s.plan.regions[0].Name, s.o.Accounts)
+	if err != nil {
+		return fmt.Errorf("make accounts: %w", err)
+	}
+	s.mu.Lock()
+	s.accounts, s.shown = accounts, true
+	s.mu.Unlock()
+	if err := s.publish(); err != nil {
+		return err
+	}
+	s.o.Log.Info("cluster is ready", "nodes", len(s.procs), "accounts", len(accounts), "took", time.Since(begin).Round(time.Millisecond).String())
+	if s.o.Ready != nil {
+		s.o.Ready(s.describe())
+	}
+	return nil
+}
+
+// awaitReady polls until the node's /readyz says yes. It gives up when the node has died and stays down.
+// During the cluster's start, first, it also gives up on a node that keeps dying.
+func (s *supervisor) awaitReady(ctx context.Context, p *process, first bool) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	said := time.Now()
+	for {
+		why := s.api.ready(ctx, p.node.http())
+		if why == "" {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("wait for node %s: %w; last heard: %s", p.node.ID, ctx.Err(), why)
+		}
+		st := p.status()
+		if st.State == stateDown || first && st.Restarts >= 5 {
+			return fmt.Errorf("node %s ended before it was ready: %s; see %s", p.node.ID, st.LastExit, p.node.logFile())
+		}
+		if time.Since(said) > 5*time.Second {
+			said = time.Now()
+			s.o.Log.Info("waiting for node", "node", p.node.ID, "reason", why)
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}

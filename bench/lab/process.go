@@ -1,0 +1,317 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Restart says what happens to a node that died by itself.
+type Restart string
+
+// The two policies.
+const (
+	OnFailure Restart = "on-failure" // it is started again, each time a little later
+	Never     Restart = "never"      // it stays down until told
+)
+
+type verb string
+
+// What a process can be told.
+const (
+	verbStart  verb = "start"
+	verbStop   verb = "stop"
+	verbKill   verb = "kill"
+	verbPause  verb = "pause"
+	verbResume verb = "resume"
+	verbEnd    verb = "end" // stop, and refuse to start from then on; the supervisor's own
+)
+
+// States of a process as status shows them.
+const (
+	stateDown    = "down"
+	stateRunning = "running"
+	statePaused  = "paused"
+	stateWaiting = "waiting" // died, will be started again
+)
+
+const (
+	backoffMin = 200 * time.Millisecond
+	backoffMax = 5 * time.Second
+	ranWell    = 10 * time.Second // a process that lived this long starts over with the shortest wait
+	maxLog     = 16 << 20
+)
+
+// ProcessStatus is what the supervisor knows of a node's process.
+type ProcessStatus struct {
+	State    string    `json:"state"`
+	PID      int       `json:"pid,omitempty"`
+	Since    time.Time `json:"since"`
+	Restarts int       `json:"restarts"`            // deaths that nobody asked for
+	LastExit string    `json:"last_exit,omitempty"` // such as "exit status 1" or "signal: killed"
+}
+
+// process keeps one node's process. Its goroutine owns the child; all others send it requests.
+type process struct {
+	node     node
+	policy   Restart
+	spawn    func(*exec.Cmd) error
+	changed  func() // called by the goroutine after each change of the status
+	log      *slog.Logger
+	requests chan request
+	quit     chan struct{}
+	gone     chan struct{}
+
+	child   *exec.Cmd // nil while it does not run
+	exited  chan string
+	began   time.Time
+	wanted  bool // it should run; a death is a failure
+	final   bool // it shall not start again
+	backoff time.Duration
+	again   <-chan time.Time // fires when a dead one is to be started again
+	overdue <-chan time.Time // fires when a stop has taken too long
+	waiting []chan<- error   // stop and kill requests that are answered at its end
+
+	mu  sync.Mutex // guards pub
+	pub ProcessStatus
+}
+
+type request struct {
+	verb  verb
+	reply chan<- error
+}
+
+var errNotRunning = errors.New("is not running")
+
+func newProcess(n node, s *supervisor) *process {
+	p := &process{
+		node: n, policy: s.o.Restart, log: s.o.Log.With("node", n.ID),
+		spawn: func(c *exec.Cmd) error { return s.spawn.start(c) },
+		changed: func() {
+			if err := s.publish(); err != nil {
+				s.o.Log.Error("cluster.json is out of date", "error", err)
+			}
+		},
+		requests: make(chan request), quit: make(chan struct{}), gone: make(chan struct{}),
+		backoff: backoffMin,
+		pub:     ProcessStatus{State: stateDown, Since: time.Now()},
+	}
+	go p.loop()
+	return p
+}
+
+// do tells the process something and returns once that is done: for stop and kill, once it has ended.
+func (p *process) do(v verb) error {
+	reply := make(chan error, 1)
+	select {
+	case p.requests <- request{v, reply}:
+		return <-reply
+	case <-p.gone:
+		return errNotRunning
+	}
+}
+
+// close ends the goroutine. The child must have been stopped.
+func (p *process) close() {
+	close(p.quit)
+	<-p.gone
+}
+
+func (p *process) status() ProcessStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pub
+}
+
+// show changes the public status.
+func (p *process) show(change func(*ProcessStatus)) {
+	p.mu.Lock()
+	change(&p.pub)
+	p.pub.Since = time.Now()
+	p.mu.Unlock()
+	p.changed()
+}
+
+func (p *process) loop() {
+	defer close(p.gone)
+	for {
+		select {
+		case r := <-p.requests:
+			p.handle(r)
+		case how := <-p.exited:
+			p.ended(how)
+		case <-p.again:
+			p.again = nil
+			if err := p.launch(); err != nil {
+				p.failed(err.Error())
+			}
+		case <-p.overdue:
+			p.overdue = nil
+			p.log.Warn("node did not stop in time and is killed", "waited", stopOne.String())
+			p.signal(syscall.SIGKILL)
+		case <-p.quit:
+			return
+		}
+	}
+}
+
+func (p *process) handle(r request) {
+	switch r.verb {
+	case verbStart:
+		r.reply <- p.start()
+	case verbStop, verbKill, verbEnd:
+		p.final = p.final || r.verb == verbEnd
+		p.end(r)
+	case verbPause, verbResume:
+		r.reply <- p.freeze(r.verb == verbPause)
+	}
+}
+
+func (p *process) start() error {
+	if p.final {
+		return errors.New("is not started: the cluster is stopping")
+	}
+	if p.child != nil && p.status().State == statePaused {
+		return errors.New("is paused (see `hongyan dev resume`)")
+	}
+	p.wanted, p.again = true, nil
+	if p.child != nil {
+		return nil
+	}
+	p.backoff = backoffMin
+	return p.launch()
+}
+
+// end stops or kills, and keeps the node down.
+func (p *process) end(r request) {
+	p.wanted = false
+	if p.child == nil {
+		if p.again == nil {
+			r.reply <- errNotRunning
+			return
+		}
+		p.again = nil
+		p.show(func(s *ProcessStatus) { s.State = stateDown })
+		r.reply <- nil
+		return
+	}
+	p.waiting = append(p.waiting, r.reply)
+	if r.verb == verbKill {
+		p.signal(syscall.SIGKILL)
+		return
+	}
+	p.signal(syscall.SIGTERM)
+	p.signal(syscall.SIGCONT) // a paused process hears nothing else
+	p.overdue = time.After(stopOne)
+}
+
+func (p *process) freeze(on bool) error {
+	st := p.status().State
+	switch {
+	case p.child == nil:
+		return errNotRunning
+	case on && st == statePaused:
+		return errors.New("is paused already")
+	case !on && st != statePaused:
+		return errors.New("is not paused")
+	case on:
+		p.signal(syscall.SIGSTOP)
+		p.show(func(s *ProcessStatus) { s.State = statePaused })
+	default:
+		p.signal(syscall.SIGCONT)
+		p.show(func(s *ProcessStatus) { s.State = stateRunning })
+	}
+	return nil
+}
+
+// signal fails only when the process has ended by itself, which exited then reports.
+func (p *process) signal(sig syscall.Signal) {
+	if err := p.child.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		p.log.Error("signal node", "signal", sig.String(), "error", err)
+	}
+}
+
+// launch starts the child. It learns of this process's end by its standard input, whose other end only we hold.
+func (p *process) launch() error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	out, err := openLog(p.node.logFile())
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(exe, "node", "--config", filepath.Join(p.node.dir, "node.yaml"), "--supervised")
+	cmd.Stdout, cmd.Stderr = out, out
+	if _, err := cmd.StdinPipe(); err != nil {
+		return errors.Join(fmt.Errorf("make pipe to node: %w", err), out.Close())
+	}
+	if err := errors.Join(p.spawn(cmd), out.Close()); err != nil {
+		return fmt.Errorf("start node %s: %w", p.node.ID, err)
+	}
+	exited := make(chan string, 1)
+	p.child, p.exited, p.began = cmd, exited, time.Now()
+	go func() {
+		err := cmd.Wait() // closes our end of the pipe too
+		if cmd.ProcessState != nil {
+			exited <- cmd.ProcessState.String()
+			return
+		}
+		exited <- fmt.Sprint(err)
+	}()
+	p.log.Info("node started", "pid", cmd.Process.Pid)
+	p.show(func(s *ProcessStatus) { s.State, s.PID = stateRunning, cmd.Process.Pid })
+	return nil
+}
+
+// ended takes note that the child is gone, for whatever reason.
+func (p *process) ended(how string) {
+	p.child, p.exited, p.overdue = nil, nil, nil
+	if time.Since(p.began) >= ranWell {
+		p.backoff = backoffMin
+	}
+	if p.wanted {
+		p.failed(how)
+	} else {
+		p.log.Info("node stopped", "reason", how)
+		p.show(func(s *ProcessStatus) { s.State, s.PID, s.LastExit = stateDown, 0, how })
+	}
+	for _, reply := range p.waiting {
+		reply <- nil
+	}
+	p.waiting = nil
+}
+
+// failed logs a death that nobody asked for, and what follows from it.
+func (p *process) failed(how string) {
+	if p.policy == Never {
+		p.wanted = false
+		p.log.Error("node died and stays down", "reason", how)
+		p.show(func(s *ProcessStatus) { s.State, s.PID, s.LastExit, s.Restarts = stateDown, 0, how, s.Restarts+1 })
+		return
+	}
+	p.log.Error("node died", "reason", how, "restart_in", p.backoff.String())
+	p.again = time.After(p.backoff)
+	p.backoff = min(2*p.backoff, backoffMax)
+	p.show(func(s *ProcessStatus) { s.State, s.PID, s.LastExit, s.Restarts = stateWaiting, 0, how, s.Restarts+1 })
+}
+
+// openLog opens a node's log for appending, and sets a large one aside first, keeping one such.
+func openLog(path string) (*os.File, error) {
+	if fi, err := os.Stat(path); err == nil && fi.Size() > maxLog {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return nil, fmt.Errorf("set log aside: %w", err)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return f, nil
+}
