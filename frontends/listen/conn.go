@@ -13,6 +13,16 @@ import (
 // ErrOverBudget ends a connection that sent more than its phase allows (see Limit).
 var ErrOverBudget = errors.New("more input than this phase allows")
 
+// ErrIdle ends a connection whose patience has run out, or which a Drain asks to end. It is a timeout like
+// os.ErrDeadlineExceeded, which remains the sign of a deadline that the user of the connection set.
+var ErrIdle net.Error = idleError{}
+
+type idleError struct{}
+
+func (idleError) Error() string   { return "idle for too long" }
+func (idleError) Timeout() bool   { return true }
+func (idleError) Temporary() bool { return true }
+
 // writePiece is the output that must be taken within one WriteIdle: 64 KiB a minute is the slowest reader served.
 const writePiece = 64 << 10
 
@@ -117,24 +127,29 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := c.Conn.Read(p)
-	c.account(n, time.Since(start))
+	spent := c.account(n, time.Since(start))
+	if n == 0 && spent && errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ErrIdle
+	}
 	return n, err
 }
 
-// account books a Read of n bytes that took d.
-func (c *Conn) account(n int, d time.Duration) {
+// account books a Read of n bytes that took d, and reports whether no more waiting is granted.
+func (c *Conn) account(n int, d time.Duration) (spent bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.budget > 0 {
 		c.budget = max(c.budget-int64(n), 0)
 	}
-	switch rate := c.l.cfg.MinRate; {
-	case n > 0 && rate <= 0:
-		c.patience = c.idle
-	case rate > 0:
+	if rate := c.l.cfg.MinRate; rate > 0 {
 		earned := time.Duration(n) * time.Second / time.Duration(rate)
 		c.patience = min(c.patience-d+earned, c.idle)
+	} else if n > 0 {
+		c.patience = c.idle
+	} else {
+		c.patience -= d
 	}
+	return c.patience <= 0 || (c.draining && !c.busy)
 }
 
 // setReadDeadline sets the earliest of the deadlines that hold. The caller holds mu.

@@ -27,7 +27,7 @@ import (
 type Config struct {
 	Name       string         // protocol, for the log
 	MaxConns   int            // open connections overall; default 4096
-	MaxPerAddr int            // open connections of one address; default 256
+	MaxPerAddr int            // open connections of one address, loopback excepted; default 256
 	Allow      []netip.Prefix // networks that may connect; empty: all
 	Busy       []byte         // said, in the protocol's words, to a connection over a limit; nil under TLS
 	Idle       time.Duration  // longest time a connection waits for input without progress; default 5 min
@@ -147,7 +147,7 @@ func (l *Listener) admit(raw net.Conn) *Conn {
 		reason = "shutting down"
 	case len(l.conns) >= l.cfg.MaxConns:
 		reason = "too many connections"
-	case addr.IsValid() && l.byAddr[key] >= l.cfg.MaxPerAddr:
+	case key.IsValid() && l.byAddr[key] >= l.cfg.MaxPerAddr:
 		reason = "too many connections from this address"
 	default:
 		l.conns[c] = struct{}{}
@@ -287,7 +287,11 @@ func remote(c net.Conn) netip.Addr {
 }
 
 // group is what the limit per address counts: an IPv4 address, or a /64 of IPv6, which one customer holds whole.
+// Loopback has none: behind it are local proxies and tools, which speak for everybody.
 func group(a netip.Addr) netip.Prefix {
+	if a.IsLoopback() {
+		return netip.Prefix{}
+	}
 	bits := 32
 	if a.Is6() {
 		bits = 64

@@ -22,6 +22,25 @@ func serve(t *testing.T, cfg Config) (*Listener, <-chan *Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return guarded(t, raw, cfg)
+}
+
+// abroad makes a listener's peers appear to come from elsewhere.
+type abroad struct{ net.Listener }
+
+type traveller struct{ net.Conn }
+
+func (l abroad) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return traveller{c}, err
+}
+
+func (traveller) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[::ffff:192.0.2.1]:4711"))
+}
+
+func guarded(t *testing.T, raw net.Listener, cfg Config) (*Listener, <-chan *Conn) {
+	t.Helper()
 	l := Wrap(raw, cfg)
 	out := make(chan *Conn, 16)
 	go func() {
@@ -56,7 +75,11 @@ func dial(t *testing.T, l net.Listener) net.Conn {
 }
 
 func TestLimitsAreSaidAndGivenBack(t *testing.T) {
-	l, conns := serve(t, Config{Name: "test", MaxConns: 8, MaxPerAddr: 2, Busy: []byte("421 busy\r\n")})
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, conns := guarded(t, abroad{raw}, Config{Name: "test", MaxConns: 8, MaxPerAddr: 2, Busy: []byte("421 busy\r\n")})
 	dial(t, l)
 	dial(t, l)
 	first, second := <-conns, <-conns
@@ -79,10 +102,21 @@ func TestLimitsAreSaidAndGivenBack(t *testing.T) {
 	}
 	dial(t, l)
 	third := <-conns
-	if third.Addr() != netip.MustParseAddr("127.0.0.1") {
+	if third.Addr() != netip.MustParseAddr("192.0.2.1") {
 		t.Fatalf("address %v", third.Addr())
 	}
 	_ = second
+}
+
+func TestLoopbackCountsOverallOnly(t *testing.T) {
+	l, conns := serve(t, Config{MaxConns: 3, MaxPerAddr: 1})
+	for range 3 {
+		dial(t, l)
+		<-conns
+	}
+	if _, err := dial(t, l).Read(make([]byte, 1)); err == nil {
+		t.Fatal("fourth connection stayed open")
+	}
 }
 
 func TestOnlyAllowedNetworks(t *testing.T) {
@@ -141,7 +175,7 @@ func TestDrippingRunsOutOfPatience(t *testing.T) {
 		}()
 		start := time.Now()
 		_, err := io.Copy(io.Discard, c)
-		if took := time.Since(start); !errors.Is(err, os.ErrDeadlineExceeded) || took > 61*time.Second {
+		if took := time.Since(start); !errors.Is(err, ErrIdle) || took > 61*time.Second {
 			t.Errorf("ended after %v with %v", took, err)
 		}
 		_ = c.Close()
@@ -197,7 +231,7 @@ func TestUserDeadlineHoldsWithinOurs(t *testing.T) {
 			t.Fatal(err)
 		}
 		start = time.Now()
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != time.Minute {
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrIdle) || time.Since(start) != 55*time.Second {
 			t.Fatalf("%v after %v", err, time.Since(start))
 		}
 	})
@@ -252,7 +286,7 @@ func TestDrainWaitsForTheBusyOnly(t *testing.T) {
 	ended := make(chan string, 2)
 	read := func(name string, c *Conn) {
 		_, err := c.Read(make([]byte, 1))
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+		if !errors.Is(err, ErrIdle) {
 			name += ": " + err.Error()
 		}
 		ended <- name
