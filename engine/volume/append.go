@@ -1,0 +1,344 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+)
+
+const (
+	// pieceSize is the most that one write call, and one call of the Tap, gets.
+	pieceSize = 1 << 20
+	// batchSize is about how much one fsync covers: callers behind that wait for the next.
+	batchSize = 4 << 20
+)
+
+// request is one caller of Append.
+type request struct {
+	meta   []byte
+	head   recordHeader // complete but for the number
+	blob   io.ReadCloser
+	broken func(error)
+
+	state atomic.Uint32 // queued, then taken or abandoned
+	done  chan struct{} // closed when ref, end and err are set
+	start int64
+	end   int64
+	err   error
+}
+
+const (
+	queued uint32 = iota
+	taken
+	abandoned
+)
+
+// Append writes a record and returns when an fsync covers it; end is where it ends in the file. The steps:
+//
+//  1. The caller is queued. It may give up (ctx) until the committer takes it.
+//  2. The committer takes everybody who waits, up to batchSize, and writes their records one after the
+//     other in pieces, each shown to the Tap first.
+//  3. One fsync covers them all. Only then do the records become visible, and
+//  4. the callers get their answers.
+//
+// The queue holds one entry for each blocked caller, so whoever limits those limits it.
+func (v *Volume) Append(ctx context.Context, meta []byte, b *Blob) (Ref, int64, error) {
+	if len(meta) > MaxMeta {
+		return Ref{}, 0, fmt.Errorf("volume %s: metadata of %d bytes: %w", v.header.ID, len(meta), ErrTooLarge)
+	}
+	if err := b.broken(); err != nil {
+		return Ref{}, 0, fmt.Errorf("volume %s: append: %w", v.header.ID, err)
+	}
+	stored, err := b.Stored()
+	if err != nil {
+		return Ref{}, 0, fmt.Errorf("volume %s: append: %w", v.header.ID, err)
+	}
+	r := &request{meta: meta, blob: stored, broken: b.setBroken, done: make(chan struct{}), head: recordHeader{
+		length: b.Length(), stored: b.StoredLength(), meta: uint32(len(meta)), chunk: chunkSize,
+		hash: b.Hash(), metaCheck: checksum(meta)}}
+	err = v.wait(ctx, r)
+	if closeErr := stored.Close(); err == nil && closeErr != nil {
+		err = fmt.Errorf("volume %s: append: %w", v.header.ID, closeErr)
+	}
+	if err != nil {
+		return Ref{}, 0, err
+	}
+	return Ref{Volume: v.header.ID, Record: r.head.number, Length: r.head.length, Hash: r.head.hash}, r.end, nil
+}
+
+// wait queues the request and waits for its answer.
+func (v *Volume) wait(ctx context.Context, r *request) error {
+	if err := v.enqueue(r); err != nil {
+		return err
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+	}
+	if r.state.CompareAndSwap(queued, abandoned) {
+		return fmt.Errorf("volume %s: append: %w", v.header.ID, ctx.Err())
+	}
+	// The committer has it: its bytes may be on their way, and it still reads the blob.
+	<-r.done
+	return r.err
+}
+
+func (v *Volume) enqueue(r *request) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := v.writable(rolePrimary); err != nil {
+		return err
+	}
+	if v.stopped == nil {
+		v.stopped = make(chan struct{})
+		go (&committer{v: v, next: 1, off: fileHeaderSize, stopped: v.stopped}).run()
+	}
+	v.pending = append(v.pending, r)
+	v.wake.Signal()
+	return nil
+}
+
+// writable says whether this writer may add to the volume, and if it is the first makes it the only one.
+// The caller holds mu.
+func (v *Volume) writable(as role) error {
+	switch {
+	case v.failed != nil:
+		return v.failed
+	case v.closed:
+		return fmt.Errorf("volume %s: %w", v.header.ID, ErrClosed)
+	case v.sealed:
+		return fmt.Errorf("volume %s: %w", v.header.ID, ErrSealed)
+	case v.role != roleNone && v.role != as:
+		return fmt.Errorf("volume %s: another kind of writer has it: %w", v.header.ID, ErrSealed)
+	}
+	v.role = as
+	return nil
+}
+
+// committer owns the file of an appending volume: nobody else writes it.
+type committer struct {
+	v       *Volume
+	next    uint64 // number of the next record
+	off     int64  // where buf goes
+	buf     []byte // not written yet
+	stopped chan struct{}
+}
+
+// run commits batches until the volume is sealed and nobody waits, or until it fails.
+func (c *committer) run() {
+	defer close(c.stopped)
+	for {
+		batch := c.take()
+		if len(batch) == 0 {
+			return
+		}
+		c.commit(batch)
+	}
+}
+
+// take waits for callers and returns the next batch; none when the committer is to end.
+func (c *committer) take() []*request {
+	v := c.v
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for {
+		for len(v.pending) == 0 && !v.sealed && v.failed == nil {
+			v.wake.Wait()
+		}
+		if v.failed != nil {
+			c.refuse(v.pending, v.failed)
+			v.pending = nil
+			return nil
+		}
+		var batch []*request
+		var size int64
+		for len(v.pending) > 0 && size < batchSize {
+			r := v.pending[0]
+			v.pending[0] = nil
+			v.pending = v.pending[1:]
+			if r.state.CompareAndSwap(queued, taken) {
+				batch = append(batch, r)
+				size += r.head.size()
+			}
+		}
+		if len(batch) > 0 || v.sealed {
+			return batch
+		}
+	}
+}
+
+// refuse answers callers with an error.
+func (c *committer) refuse(batch []*request, err error) {
+	for _, r := range batch {
+		r.err = err
+		close(r.done)
+	}
+}
+
+// commit writes a batch, makes it durable and answers its callers.
+func (c *committer) commit(batch []*request) {
+	var size int64
+	for _, r := range batch {
+		size += r.head.size()
+	}
+	if err := c.v.room(size); err != nil {
+		// Nothing was written: the volume is still good when there is space again.
+		c.refuse(batch, err)
+		return
+	}
+	if err := c.write(batch); err != nil {
+		c.refuse(batch, err)
+		return
+	}
+	c.publish(batch)
+	for _, r := range batch {
+		close(r.done)
+	}
+}
+
+// write puts the records of a batch into the file and fsyncs. Records that could not be read from
+// their blob get their own error; an error returned is everybody's, and the volume's end.
+func (c *committer) write(batch []*request) error {
+	wrote := false
+	for _, r := range batch {
+		if c.tail() >= c.v.o.MaxSize {
+			r.err = fmt.Errorf("volume %s has reached its size: %w", c.v.header.ID, ErrSealed)
+			continue
+		}
+		if err := c.record(r); err != nil {
+			return err
+		}
+		wrote = wrote || r.err == nil
+	}
+	if !wrote {
+		return nil
+	}
+	if err := c.flush(); err != nil {
+		return err
+	}
+	return c.v.sync()
+}
+
+func (c *committer) tail() int64 { return c.off + int64(len(c.buf)) }
+
+// record adds one record to the buffer, which is written out whenever it is full.
+func (c *committer) record(r *request) error {
+	start := c.tail()
+	r.head.number = c.next
+	var head [recordHeaderSize]byte
+	r.head.encode(head[:], c.v.seed)
+	if err := c.add(head[:]); err != nil {
+		return err
+	}
+	if err := c.add(r.meta); err != nil {
+		return err
+	}
+	if err := c.stream(r); err != nil {
+		var bad *blobError
+		if !errors.As(err, &bad) {
+			return err
+		}
+		r.broken(err)
+		if start < c.off {
+			// A part is in the file, and at the other copies: the record can be neither ended nor taken back.
+			return c.v.fail("read the message to append", err)
+		}
+		c.buf = c.buf[:start-c.off]
+		r.err = fmt.Errorf("volume %s: append: %w", c.v.header.ID, err)
+		return nil
+	}
+	var zeros [alignment]byte
+	if err := c.add(zeros[:aligned(c.tail())-c.tail()]); err != nil {
+		return err
+	}
+	r.start, r.end = start, c.tail()
+	c.next++
+	return nil
+}
+
+// add copies p into the buffer.
+func (c *committer) add(p []byte) error {
+	for len(p) > 0 {
+		room, err := c.room()
+		if err != nil {
+			return err
+		}
+		n := copy(room, p)
+		c.buf = c.buf[:len(c.buf)+n]
+		p = p[n:]
+	}
+	return nil
+}
+
+// stream copies the blob's chunks into the buffer.
+func (c *committer) stream(r *request) error {
+	for left := r.head.stored; left > 0; {
+		room, err := c.room()
+		if err != nil {
+			return err
+		}
+		n := min(uint64(len(room)), left)
+		if _, err := io.ReadFull(r.blob, room[:n]); err != nil {
+			return &blobError{err}
+		}
+		c.buf = c.buf[:len(c.buf)+int(n)]
+		left -= n
+	}
+	return nil
+}
+
+// room is the free part of the buffer, which is written out if there is none.
+func (c *committer) room() ([]byte, error) {
+	if c.buf == nil {
+		c.buf = make([]byte, 0, pieceSize)
+	}
+	if len(c.buf) == cap(c.buf) {
+		if err := c.flush(); err != nil {
+			return nil, err
+		}
+	}
+	return c.buf[len(c.buf):cap(c.buf)], nil
+}
+
+// flush shows the buffer to the Tap and writes it.
+func (c *committer) flush() error {
+	if len(c.buf) == 0 {
+		return nil
+	}
+	if tap := c.v.o.Tap; tap != nil {
+		if err := tap.Append(c.off, c.buf); err != nil {
+			return c.v.fail("send to the other copies", err)
+		}
+	}
+	if _, err := c.v.file.WriteAt(c.buf, c.off); err != nil {
+		return c.v.fail("write", err)
+	}
+	c.off += int64(len(c.buf))
+	c.buf = c.buf[:0]
+	return nil
+}
+
+// publish makes the records of a durable batch visible, and seals a volume that has grown to its size.
+func (c *committer) publish(batch []*request) {
+	v := c.v
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, r := range batch {
+		if r.err == nil {
+			v.index = append(v.index, position(r.start))
+		}
+	}
+	v.durable = c.off
+	if v.durable >= v.o.MaxSize {
+		v.sealed = true
+	}
+}
+
+// blobError is a failure to read the message that is appended, which is not the volume's fault.
+type blobError struct{ err error }
+
+func (e *blobError) Error() string { return "read the message: " + e.err.Error() }
+func (e *blobError) Unwrap() error { return e.err }

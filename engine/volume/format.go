@@ -1,0 +1,218 @@
+package volume
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"hongyan/engine/codec"
+)
+
+// Limits of the format. A reader refuses what is over them before it allocates anything.
+const (
+	// MaxMeta is the most metadata that a record may carry.
+	MaxMeta = 1 << 20
+	// MaxLength is the largest message that a record may hold.
+	MaxLength = 1 << 30
+
+	chunkSize    = 256 << 10 // raw bytes in every chunk but the last
+	minChunkSize = 4 << 10   // accepted from a file
+	maxChunkSize = 1 << 20   // accepted from a file
+
+	// maxVolume bounds a file: offsets are kept as 32-bit counts of 8 bytes.
+	maxVolume = 1 << 35
+
+	alignment = 8
+)
+
+const (
+	fileMagic   = "HYvolume"
+	fileVersion = 1
+	// fileHeaderSize: the first record has a block of its own, so that no append ever rewrites
+	// the sector that holds the header.
+	fileHeaderSize  = 4096
+	fileHeaderFixed = 24
+
+	recordMagic      = 0x52594801 // 01 'H' 'Y' 'R'
+	recordVersion    = 1
+	recordHeaderSize = 80
+	kindMessage      = 1
+
+	chunkHeaderSize = 8
+	chunkStoredRaw  = 1 << 31
+)
+
+// table is CRC32C, RFC 3720 appendix B.4: processors have an instruction for it.
+var table = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(p []byte) uint32 { return crc32.Checksum(p, table) }
+
+// Classes of volumes: large messages do not hold up small ones.
+const (
+	ClassSmall uint8 = 0
+	ClassBulk  uint8 = 1
+)
+
+// Header is what a volume says of itself in its first block. All copies have the same bytes there.
+type Header struct {
+	ID      ID       `cbor:"1,keyasint"`
+	Epoch   uint64   `cbor:"2,keyasint,omitempty"`
+	Primary string   `cbor:"3,keyasint,omitempty"`
+	Copies  []string `cbor:"4,keyasint,omitempty"`
+	Class   uint8    `cbor:"5,keyasint,omitempty"`
+	Created int64    `cbor:"6,keyasint,omitempty"` // unix seconds
+	// Salt makes the checksums of record headers unpredictable, so that nobody can mail a message
+	// that looks like a record when a damaged file is searched. A random number, chosen once for all copies.
+	Salt uint64 `cbor:"7,keyasint,omitempty"`
+}
+
+// encodeFileHeader gives the header block of a volume.
+func encodeFileHeader(h Header) ([]byte, error) {
+	fields, err := codec.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("volume header: %w", err)
+	}
+	if len(fields) > fileHeaderSize-fileHeaderFixed {
+		return nil, fmt.Errorf("volume header of %d bytes: %w", len(fields), ErrTooLarge)
+	}
+	b := make([]byte, fileHeaderSize)
+	copy(b, fileMagic)
+	binary.LittleEndian.PutUint32(b[8:], fileVersion)
+	binary.LittleEndian.PutUint32(b[12:], uint32(len(fields)))
+	copy(b[fileHeaderFixed:], fields)
+	binary.LittleEndian.PutUint32(b[16:], fileHeaderChecksum(b, len(fields)))
+	return b, nil
+}
+
+// decodeFileHeader reads the header block. The checksum it returns seeds those of the file's record headers.
+func decodeFileHeader(b []byte) (h Header, seed uint32, err error) {
+	if len(b) < fileHeaderSize {
+		return h, 0, malformed("file is shorter than its header block")
+	}
+	if string(b[:8]) != fileMagic {
+		return h, 0, malformed("no volume magic")
+	}
+	// A newer version may keep anything behind its number, so it comes before the checksum.
+	if version := binary.LittleEndian.Uint32(b[8:]); version != fileVersion {
+		return h, 0, fmt.Errorf("volume file of version %d, this program reads %d: %w", version, fileVersion, ErrVersion)
+	}
+	size := binary.LittleEndian.Uint32(b[12:])
+	if size > fileHeaderSize-fileHeaderFixed {
+		return h, 0, malformed("header fields are longer than the block")
+	}
+	seed = binary.LittleEndian.Uint32(b[16:])
+	if seed != fileHeaderChecksum(b, int(size)) {
+		return h, 0, malformed("checksum of the file header")
+	}
+	if err := codec.Unmarshal(b[fileHeaderFixed:fileHeaderFixed+int(size)], &h); err != nil {
+		return h, 0, malformed(err.Error())
+	}
+	return h, seed, nil
+}
+
+// fileHeaderChecksum covers the block up to the end of its fields, without the checksum itself.
+func fileHeaderChecksum(b []byte, fields int) uint32 {
+	sum := crc32.Update(0, table, b[:16])
+	return crc32.Update(sum, table, b[20:fileHeaderFixed+fields])
+}
+
+// recordHeader is the fixed part of a record.
+type recordHeader struct {
+	number    uint64
+	length    uint64 // raw bytes of the message
+	stored    uint64 // bytes of its chunks
+	meta      uint32 // bytes of metadata
+	chunk     uint32 // raw bytes in every chunk but the last
+	hash      [32]byte
+	metaCheck uint32
+}
+
+// encode puts the header into b[:recordHeaderSize]. seed is the checksum of the file's header.
+func (h *recordHeader) encode(b []byte, seed uint32) {
+	le := binary.LittleEndian
+	le.PutUint32(b[0:], recordMagic)
+	b[4], b[5], b[6], b[7] = recordVersion, 0, kindMessage, 0
+	le.PutUint64(b[8:], h.number)
+	le.PutUint64(b[16:], h.length)
+	le.PutUint64(b[24:], h.stored)
+	le.PutUint32(b[32:], h.meta)
+	le.PutUint32(b[36:], h.chunk)
+	copy(b[40:72], h.hash[:])
+	le.PutUint32(b[72:], h.metaCheck)
+	le.PutUint32(b[76:], crc32.Update(seed, table, b[:76]))
+}
+
+// decodeRecordHeader checks everything that can be checked without the rest of the record.
+func decodeRecordHeader(b []byte, seed uint32) (h recordHeader, err error) {
+	le := binary.LittleEndian
+	switch {
+	case len(b) < recordHeaderSize:
+		return h, malformed("record header is cut off")
+	case le.Uint32(b) != recordMagic:
+		return h, malformed("no record magic")
+	case le.Uint32(b[76:]) != crc32.Update(seed, table, b[:76]):
+		return h, malformed("checksum of the record header")
+	case b[4] != recordVersion || b[5] != 0 || b[6] != kindMessage || b[7] != 0:
+		return h, malformed("version, flags or kind of the record are unknown")
+	}
+	h.number = le.Uint64(b[8:])
+	h.length = le.Uint64(b[16:])
+	h.stored = le.Uint64(b[24:])
+	h.meta = le.Uint32(b[32:])
+	h.chunk = le.Uint32(b[36:])
+	copy(h.hash[:], b[40:72])
+	h.metaCheck = le.Uint32(b[72:])
+	switch {
+	case h.number == 0:
+		return h, malformed("record number is zero")
+	case h.meta > MaxMeta:
+		return h, malformed("metadata is over the limit")
+	case h.chunk < minChunkSize || h.chunk > maxChunkSize:
+		return h, malformed("chunk size is out of bounds")
+	}
+	return h, checkLengths(h.length, h.stored, h.chunk)
+}
+
+// checkLengths bounds what a message's chunks can take: a chunk is never stored longer than it is.
+func checkLengths(length, stored uint64, chunk uint32) error {
+	if length > MaxLength {
+		return malformed("message is over the limit")
+	}
+	chunks := chunkCount(length, chunk)
+	if stored < chunks*(chunkHeaderSize+1) || stored > length+chunks*chunkHeaderSize {
+		return malformed("stored length does not fit the length")
+	}
+	return nil
+}
+
+func chunkCount(length uint64, chunk uint32) uint64 {
+	return (length + uint64(chunk) - 1) / uint64(chunk)
+}
+
+// size is the record's length in the file, padding included.
+func (h *recordHeader) size() int64 {
+	return aligned(recordHeaderSize + int64(h.meta) + int64(h.stored))
+}
+
+func aligned(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
+
+// chunkHeader stands before each chunk of a message.
+type chunkHeader struct {
+	size  uint32 // stored bytes that follow
+	plain bool   // they are the message's own; otherwise a zstd frame
+	check uint32 // CRC32C of the length word and the stored bytes
+}
+
+// decodeChunkHeader reads the header of a chunk that holds raw bytes of the message.
+func decodeChunkHeader(b []byte, raw uint32) (chunkHeader, error) {
+	word := binary.LittleEndian.Uint32(b)
+	h := chunkHeader{
+		size:  word &^ chunkStoredRaw,
+		plain: word&chunkStoredRaw != 0,
+		check: binary.LittleEndian.Uint32(b[4:]),
+	}
+	if h.plain && h.size != raw || !h.plain && (h.size == 0 || h.size >= raw) {
+		return h, malformed("length of a chunk")
+	}
+	return h, nil
+}

@@ -1,0 +1,218 @@
+package volume
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	headerWindow = 4 << 10   // read at a time while records follow each other
+	searchWindow = 256 << 10 // read at a time while looking for the next record, or checking the last
+	sector       = 4 << 10   // what is given up where the disk cannot read
+)
+
+// Open opens a volume that exists. It reads the headers of its records and the whole last record; it cuts a torn
+// tail. Damage in the body does not keep it from opening: it is reported, and the records behind it are served.
+// What Open finds is durable when it returns. An opened volume is never appended to again.
+func Open(fs vfs.FS, path string, o Options) (*Volume, error) {
+	if _, err := fs.Stat(path); err != nil {
+		return nil, fmt.Errorf("open volume: %w", err)
+	}
+	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("open volume: %w", err)
+	}
+	v, err := openFile(fs, path, f, o)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open volume %s: %w", path, err), f.Close())
+	}
+	return v, nil
+}
+
+func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
+	block := make([]byte, fileHeaderSize)
+	n, err := f.ReadAt(block, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	h, seed, err := decodeFileHeader(block[:n])
+	if err != nil {
+		return nil, located(err, h.ID, 0, 0)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	s := &scanner{file: f, seed: seed, size: info.Size(), off: fileHeaderSize}
+	s.run()
+	v := newVolume(fs, path, h, seed, f, o)
+	v.sealed = true
+	v.index, v.damage, v.durable = s.index, s.damage, s.off
+	v.restart()
+	v.settle(s)
+	return v, nil
+}
+
+// settle makes what the scan found durable: the records may come from a process that was killed before
+// its fsync. A failure is kept in Stats; it ends writing to this copy, not reading.
+func (v *Volume) settle(s *scanner) {
+	switch {
+	case s.unreadable >= v.durable:
+		// Who knows what is there: the volume is served as it is, and not written to.
+		_ = v.fail("read", s.readErr)
+	case s.size > v.durable:
+		v.cut = s.size - v.durable
+		_ = v.cutTo(v.durable)
+	default:
+		_ = v.sync()
+	}
+}
+
+// scanner builds the record index of a file. Each step goes on from off, which is the end of a record:
+//
+//  1. Where a header with the expected number follows, its record is taken, and skipped by its length.
+//  2. Where not, the next place at which a header has the right checksum and a possible number is
+//     searched for; what lies between is damage.
+//  3. Where there is none, the rest is a torn tail, or empty.
+//  4. The last record's content is verified. If it is not whole it belongs to the torn tail, and so does any
+//     damage before it; and so on with the record before.
+type scanner struct {
+	file   vfs.File
+	seed   uint32
+	size   int64
+	off    int64
+	index  []uint32
+	damage []Span
+
+	unreadable int64 // last place where the disk did not answer; zero if it did everywhere
+	readErr    error
+	window     []byte
+	windowOff  int64
+}
+
+func (s *scanner) run() {
+	for s.off < s.size {
+		h, ok := s.headerAt(s.off)
+		if ok && h.number == uint64(len(s.index))+1 {
+			s.add(h, s.off)
+			continue
+		}
+		h, at, ok := s.search(s.off + alignment)
+		if !ok {
+			break
+		}
+		s.skip(h.number-uint64(len(s.index))-1, at)
+		s.add(h, at)
+	}
+	for len(s.index) > 0 && !s.lastIsWhole() {
+		s.dropLast()
+	}
+}
+
+func (s *scanner) add(h recordHeader, at int64) {
+	s.index = append(s.index, position(at))
+	s.off = at + h.size()
+}
+
+// skip notes damage up to a place, in which so many records are lost.
+func (s *scanner) skip(records uint64, to int64) {
+	s.index = append(s.index, make([]uint32, records)...)
+	s.damage = append(s.damage, Span{Start: s.off, End: to})
+}
+
+// dropLast takes the last record, and any damage before it, out of the index.
+func (s *scanner) dropLast() {
+	s.off = int64(s.index[len(s.index)-1]) * alignment
+	s.index = withoutLost(s.index[:len(s.index)-1])
+	if n := len(s.damage); n > 0 && s.damage[n-1].End == s.off {
+		s.off = s.damage[n-1].Start
+		s.damage = s.damage[:n-1]
+	}
+}
+
+// lastIsWhole checks all of the last record.
+func (s *scanner) lastIsWhole() bool {
+	start := int64(s.index[len(s.index)-1]) * alignment
+	c := newChecker(s.seed, uint64(len(s.index)), start)
+	buf := make([]byte, searchWindow)
+	for at := start; at < s.off; {
+		p := buf[:min(int64(len(buf)), s.off-at)]
+		s.read(p, at)
+		if c.feed(p) != nil {
+			return false
+		}
+		at += int64(len(p))
+	}
+	return c.whole == s.off
+}
+
+// headerAt decodes the record header there, if the record fits into the file.
+func (s *scanner) headerAt(at int64) (recordHeader, bool) {
+	if at+recordHeaderSize > s.size {
+		return recordHeader{}, false
+	}
+	if at < s.windowOff || at+recordHeaderSize > s.windowOff+int64(len(s.window)) {
+		s.load(at, headerWindow)
+	}
+	h, err := decodeRecordHeader(s.window[at-s.windowOff:], s.seed)
+	return h, err == nil && at+h.size() <= s.size
+}
+
+// search finds the first place from at on where a record can begin. Lost records leave room for
+// their numbers: that bounds how far a number may be ahead.
+func (s *scanner) search(at int64) (recordHeader, int64, bool) {
+	magic := binary.LittleEndian.AppendUint32(nil, recordMagic)
+	last := uint64(len(s.index))
+	for from := at; at+recordHeaderSize <= s.size; {
+		if at < s.windowOff || at+recordHeaderSize > s.windowOff+int64(len(s.window)) {
+			s.load(at, searchWindow)
+		}
+		// The part that can still hold a whole header.
+		view := s.window[at-s.windowOff:]
+		i := bytes.Index(view[:len(view)-recordHeaderSize+len(magic)], magic)
+		if i < 0 {
+			at += aligned(int64(len(view)) - recordHeaderSize + 1)
+			continue
+		}
+		at += int64(i)
+		if at%alignment == 0 {
+			h, ok := s.headerAt(at)
+			lost := uint64(at-from+alignment) / recordHeaderSize
+			if ok && h.number > last && h.number <= last+1+lost {
+				return h, at, true
+			}
+		}
+		at = aligned(at + 1)
+	}
+	return recordHeader{}, 0, false
+}
+
+// load fills the window from at on.
+func (s *scanner) load(at int64, size int) {
+	if cap(s.window) < size {
+		s.window = make([]byte, size)
+	}
+	s.window = s.window[:min(int64(size), s.size-at)]
+	s.windowOff = at
+	s.read(s.window, at)
+}
+
+// read fills p. What the disk does not give reads as zeros, sector by sector, and is remembered.
+func (s *scanner) read(p []byte, at int64) {
+	if n, _ := s.file.ReadAt(p, at); n == len(p) {
+		return
+	}
+	for len(p) > 0 {
+		n := min(int64(len(p)), sector-at%sector)
+		if got, err := s.file.ReadAt(p[:n], at); got < int(n) {
+			clear(p[:n])
+			s.unreadable, s.readErr = max(s.unreadable, at), err
+		}
+		p, at = p[n:], at+n
+	}
+}

@@ -1,0 +1,347 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/cockroachdb/errors/oserror"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// DefaultMaxSize is the length at which a volume seals itself, unless Options say otherwise.
+const DefaultMaxSize = 1 << 30
+
+// temporarySuffix marks a file whose header block is not durable yet.
+const temporarySuffix = ".tmp"
+
+// Tap sees every byte that Append writes, in order and before its fsync, so that the copies on other nodes
+// are made while this one waits for its disk. It must not keep p. An error fails the batch and the volume.
+type Tap interface {
+	Append(off int64, p []byte) error
+}
+
+// Options of one volume.
+type Options struct {
+	Tap     Tap    // may be nil
+	MaxSize int64  // the volume seals itself when it is that long; 0 is DefaultMaxSize
+	Reserve uint64 // bytes of free disk space that Append and Receive leave alone
+}
+
+// Volume is one copy of a volume on this node's disk. Its methods may be called by several goroutines at once.
+type Volume struct {
+	fs     vfs.FS
+	path   string
+	header Header
+	seed   uint32 // checksum of the file header, seeds those of the record headers
+	o      Options
+	file   vfs.File // ReadAt by anybody; written by the committer, or under disk
+
+	// disk orders the writes and fsyncs of Receive, Commit, Extend and Truncate, and guards the fields
+	// below it. It is taken before mu.
+	disk   sync.Mutex
+	check  *checker // follows what is received
+	tail   int64    // end of what was received
+	end    int64    // bytes given up lie between tail and here, if that is more
+	broken error    // why nothing more can be received at tail
+
+	mu      sync.Mutex // guards what follows; never held during input or output
+	wake    *sync.Cond // pending, sealed or failed changed
+	index   []uint32   // index[n-1] is where record n begins, in units of 8 bytes; 0 where it is damaged
+	durable int64      // end of the last whole record that an fsync covers
+	damage  []Span
+	role    role
+	sealed  bool
+	failed  error
+	pending []*request    // queued by Append, one for each waiting caller
+	stopped chan struct{} // closed when the committer ends; nil when there is none
+	holds   int           // the Volume itself and its open readers; the file is closed with the last one
+	closed  bool
+	fsyncs  uint64
+	cut     int64
+}
+
+// role says who may write a created volume: its first writer decides.
+type role uint8
+
+const (
+	roleNone role = iota
+	rolePrimary
+	roleReplica
+)
+
+// Stats describes a volume at one moment.
+type Stats struct {
+	Records uint64 // durable, damaged ones included
+	Bytes   int64  // durable, file header included
+	Fsyncs  uint64
+	Cut     int64 // bytes of torn tail that Open cut off
+	Damaged uint64
+	Sealed  bool
+	Failed  error // why nothing is written any more
+}
+
+// Span is a part of a volume in which Open found no records.
+type Span struct{ Start, End int64 }
+
+// Create makes a new, empty volume. Its header, and the file's name, are durable when it returns.
+func Create(fs vfs.FS, path string, h Header, o Options) (*Volume, error) {
+	block, err := encodeFileHeader(h)
+	if err != nil {
+		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
+	}
+	return CreateCopy(fs, path, block, o)
+}
+
+// CreateCopy makes a new, empty volume with the header block of another copy (FileHeader), which may be
+// of a newer program that writes more fields.
+func CreateCopy(fs vfs.FS, path string, block []byte, o Options) (*Volume, error) {
+	h, seed, err := decodeFileHeader(block)
+	if err != nil {
+		return nil, fmt.Errorf("create volume: %w", located(err, h.ID, 0, 0))
+	}
+	if err := createFile(fs, path, block[:fileHeaderSize]); err != nil {
+		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
+	}
+	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
+	}
+	return newVolume(fs, path, h, seed, f, o), nil
+}
+
+// createFile gives the file its name only when its header block is durable. Only the owner of the
+// directory makes files in it, so nobody comes between the look and the renaming.
+func createFile(fs vfs.FS, path string, block []byte) error {
+	if _, err := fs.Stat(path); err == nil {
+		return fmt.Errorf("%s: %w", path, ErrExists)
+	} else if !oserror.IsNotExist(err) {
+		return err
+	}
+	temporary := path + temporarySuffix
+	f, err := fs.Create(temporary, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append([]byte(nil), block...))
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = fs.Rename(temporary, path)
+	}
+	if err != nil {
+		return errors.Join(err, fs.Remove(temporary))
+	}
+	if err := syncDir(fs, fs.PathDir(path)); err != nil {
+		return errors.Join(err, fs.Remove(path))
+	}
+	return nil
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("open directory %s: %w", dir, err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+func newVolume(fs vfs.FS, path string, h Header, seed uint32, f vfs.File, o Options) *Volume {
+	if o.MaxSize <= 0 {
+		o.MaxSize = DefaultMaxSize
+	}
+	o.MaxSize = min(o.MaxSize, maxVolume/2)
+	v := &Volume{fs: fs, path: path, header: h, seed: seed, o: o, file: f, holds: 1,
+		durable: fileHeaderSize, tail: fileHeaderSize, check: newChecker(seed, 1, fileHeaderSize)}
+	v.wake = sync.NewCond(&v.mu)
+	return v
+}
+
+// Header is what the file says of itself.
+func (v *Volume) Header() Header { return v.header }
+
+// FileHeader is the header block as it is in the file, for CreateCopy on another node.
+func (v *Volume) FileHeader() ([]byte, error) {
+	block := make([]byte, fileHeaderSize)
+	if _, err := v.ReadRaw(0, block); err != nil {
+		return nil, err
+	}
+	return block, nil
+}
+
+// Durable is the end of the last whole record that is safely on this disk.
+func (v *Volume) Durable() int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.durable
+}
+
+// Stats describes the volume now.
+func (v *Volume) Stats() Stats {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := Stats{Records: uint64(len(v.index)), Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Sealed: v.sealed, Failed: v.failed}
+	for _, p := range v.index {
+		if p == 0 {
+			s.Damaged++
+		}
+	}
+	return s
+}
+
+// Damage lists where Open found no records although there are some behind.
+func (v *Volume) Damage() []Span {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return append([]Span(nil), v.damage...)
+}
+
+// Seal ends appending: it waits until the callers that are queued have their answers, and no later one is
+// let in. It says why if the volume has failed, and may be called again.
+func (v *Volume) Seal() error {
+	v.stop()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.failed
+}
+
+// stop ends all writing but repair, and waits for what is under way. What was received and never
+// committed is given up: it was never acknowledged.
+func (v *Volume) stop() {
+	v.disk.Lock()
+	defer v.disk.Unlock()
+	v.mu.Lock()
+	v.sealed = true
+	v.wake.Broadcast()
+	stopped := v.stopped
+	v.mu.Unlock()
+	if stopped != nil {
+		<-stopped
+	}
+	v.restart()
+}
+
+// restart makes the end of the durable part the place where bytes are received. The caller holds disk.
+func (v *Volume) restart() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.end = max(v.end, v.tail)
+	v.tail = v.durable
+	v.check = newChecker(v.seed, uint64(len(v.index))+1, v.durable)
+	v.broken = nil
+}
+
+// Close seals the volume and gives back its file, once the readers that are still open are closed.
+func (v *Volume) Close() error {
+	v.stop()
+	v.mu.Lock()
+	again := v.closed
+	v.closed = true
+	v.mu.Unlock()
+	if again {
+		return nil
+	}
+	return v.drop()
+}
+
+// hold keeps the file open for a reader.
+func (v *Volume) hold() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return fmt.Errorf("volume %s: %w", v.header.ID, ErrClosed)
+	}
+	v.holds++
+	return nil
+}
+
+func (v *Volume) drop() error {
+	v.mu.Lock()
+	v.holds--
+	last := v.holds == 0
+	v.mu.Unlock()
+	if !last {
+		return nil
+	}
+	if err := v.file.Close(); err != nil {
+		return fmt.Errorf("close volume %s: %w", v.header.ID, err)
+	}
+	return nil
+}
+
+// fail makes the volume refuse every later write. The first failure is the one that is kept.
+func (v *Volume) fail(doing string, err error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.failed == nil {
+		v.failed = failure(v.header.ID, doing, err)
+		v.wake.Broadcast()
+	}
+	return v.failed
+}
+
+// sync makes everything written so far durable.
+func (v *Volume) sync() error {
+	if err := v.file.SyncData(); err != nil {
+		return v.fail("fsync", err)
+	}
+	v.mu.Lock()
+	v.fsyncs++
+	v.mu.Unlock()
+	return nil
+}
+
+// room says ErrFull when n more bytes would eat into the reserve. A file system that cannot tell how
+// full it is has no reserve; the write itself then finds out.
+func (v *Volume) room(n int64) error {
+	if v.o.Reserve == 0 {
+		return nil
+	}
+	usage, err := v.fs.GetDiskUsage(v.path)
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("volume %s: ask for free space: %w", v.header.ID, err)
+	}
+	if usage.AvailBytes < v.o.Reserve+uint64(n) {
+		return fmt.Errorf("volume %s: %d bytes free, reserve %d: %w", v.header.ID, usage.AvailBytes, v.o.Reserve, ErrFull)
+	}
+	return nil
+}
+
+// ReadRaw reads bytes of the durable part of the file as they are, to make or mend another copy.
+func (v *Volume) ReadRaw(off int64, p []byte) (int, error) {
+	if err := v.hold(); err != nil {
+		return 0, err
+	}
+	n, err := v.readDurable(off, p)
+	if dropErr := v.drop(); dropErr != nil {
+		return n, dropErr
+	}
+	if err != nil && err != io.EOF {
+		return n, fmt.Errorf("volume %s: read at %d: %w", v.header.ID, off, err)
+	}
+	return n, err
+}
+
+func (v *Volume) readDurable(off int64, p []byte) (int, error) {
+	end := v.Durable()
+	if off < 0 || off >= end {
+		return 0, io.EOF
+	}
+	if off+int64(len(p)) <= end {
+		return v.file.ReadAt(p, off)
+	}
+	n, err := v.file.ReadAt(p[:end-off], off)
+	if err == nil {
+		err = io.EOF
+	}
+	return n, err
+}
