@@ -67,7 +67,8 @@ func fakeNode(file string) error {
 		}
 	})
 	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(`{"seen_by":"` + c.ID + `"}`))
+		_, _ = w.Write([]byte(`{"node":"` + c.ID + `","shards":[{"shard":3,"home":"north","leader":"north-1","voters":["south-1","north-1"],"applied":77}],
+			"volumes":[{"id":12,"state":"open","primary":"south-1","copies":["south-1","north-1"]},{"id":11,"state":"sealed","length":3145728}]}`))
 	})
 	var mu sync.Mutex
 	mux.HandleFunc("PUT /api/v1/", func(w http.ResponseWriter, r *http.Request) {
@@ -505,17 +506,15 @@ func TestStatusAsTableAndJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var seen struct {
-		By string `json:"seen_by"`
-	}
-	if err := json.Unmarshal(st.Cluster, &seen); err != nil || seen.By != "south-1" {
+	var seen clusterView
+	if err := json.Unmarshal(st.Cluster, &seen); err != nil || seen.Node != "south-1" {
 		t.Errorf("cluster's own status: %s, %v", st.Cluster, err)
 	}
 	var b strings.Builder
 	if err := st.Print(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"NODE ", "south-1 ", "north-1 ", "running", "yes"} {
+	for _, want := range []string{"NODE ", "south-1 ", "running", "yes", "as south-1 sees", "north-1  77", "open", "and 1 sealed", "of 3 MiB"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("table without %q:\n%s", want, b.String())
 		}

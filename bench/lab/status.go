@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -47,7 +48,26 @@ func (s *supervisor) status(ctx context.Context) *Status {
 	return &st
 }
 
-// Print writes the status for people.
+// clusterView is the part of a node's status that people see in tables.
+type clusterView struct {
+	Node   string `json:"node"`
+	Shards []struct {
+		Shard   uint32   `json:"shard"`
+		Home    string   `json:"home"`
+		Leader  string   `json:"leader"`
+		Voters  []string `json:"voters"`
+		Applied uint64   `json:"applied"`
+	} `json:"shards"`
+	Volumes []struct {
+		ID      uint64   `json:"id"`
+		State   string   `json:"state"`
+		Primary string   `json:"primary"`
+		Copies  []string `json:"copies"`
+		Length  int64    `json:"length"`
+	} `json:"volumes"`
+}
+
+// Print writes the status for people: processes, shards, volumes that take mail, and a line for those that are full.
 func (st *Status) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NODE\tREGION\tSTATE\tPID\tREADY\tDEATHS\tSINCE\tREMARK")
@@ -65,8 +85,40 @@ func (st *Status) Print(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.ID, n.Region, n.State, pid, ready, n.Restarts,
 			time.Since(n.Since).Round(time.Second), remark)
 	}
+	if len(st.Cluster) > 0 {
+		if err := printCluster(t, st.Cluster); err != nil {
+			return err
+		}
+	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print status: %w", err)
 	}
+	return nil
+}
+
+// printCluster leaves the errors of writing to the flush that follows.
+func printCluster(w io.Writer, raw json.RawMessage) error {
+	var c clusterView
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return fmt.Errorf("read a node's status: %w", err)
+	}
+	fmt.Fprintf(w, "\nSHARD\tHOME\tLEADER\tAPPLIED\tVOTERS (as %s sees them)\n", c.Node)
+	for _, s := range c.Shards {
+		leader := s.Leader
+		if leader == "" {
+			leader = "none"
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\n", s.Shard, s.Home, leader, s.Applied, strings.Join(s.Voters, " "))
+	}
+	fmt.Fprint(w, "\nVOLUME\tSTATE\tPRIMARY\tCOPIES\n")
+	sealed, bytes := 0, int64(0)
+	for _, v := range c.Volumes {
+		if v.State == "sealed" {
+			sealed, bytes = sealed+1, bytes+v.Length
+			continue
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", v.ID, v.State, v.Primary, strings.Join(v.Copies, " "))
+	}
+	fmt.Fprintf(w, "and %d sealed\tof %d MiB\n", sealed, bytes>>20)
 	return nil
 }
