@@ -19,6 +19,7 @@ type addressParser struct {
 	list []Address
 
 	buf     []byte
+	start   int    // where its first word is in v
 	space   bool   // white space came since the last word
 	at      int    // where the last @ outside of quotes is in buf, or -1
 	comment string // the last comment of this entry
@@ -33,6 +34,9 @@ func parseAddresses(list []Address, v string) []Address {
 	if v == "" {
 		return list
 	}
+	if list == nil {
+		list = make([]Address, 0, min(1+strings.Count(v, ","), maxAddresses))
+	}
 	p := addressParser{v: v, list: list, at: -1}
 	for i := 0; i < len(v) && len(p.list) < maxAddresses; {
 		i = p.step(i)
@@ -40,6 +44,9 @@ func parseAddresses(list []Address, v string) []Address {
 	p.endEntry()
 	if p.group {
 		p.list = append(p.list, Address{})
+	}
+	if len(p.list) == 0 {
+		return nil
 	}
 	return p.list
 }
@@ -59,10 +66,10 @@ func (p *addressParser) step(i int) int {
 		}
 	case ':':
 		if p.at >= 0 || p.group || len(p.buf) == 0 {
-			p.word(":")
+			p.word(":", i)
 			return i + 1
 		}
-		p.list = append(p.list, Address{Mailbox: p.take(len(p.buf))})
+		p.list = append(p.list, Address{Mailbox: p.name()})
 		p.group = true
 		p.reset()
 	case '"':
@@ -73,42 +80,50 @@ func (p *addressParser) step(i int) int {
 		return p.angleAddress(i + 1)
 	case '>':
 	case '@':
-		p.word("@")
+		p.word("@", i)
 		p.at = len(p.buf) - 1
 	case '[':
 		if end := strings.IndexByte(p.v[i:min(len(p.v), i+maxWord)], ']'); end > 0 && p.at >= 0 {
-			p.word(p.v[i : i+end+1])
+			p.word(p.v[i:i+end+1], i)
 			return i + end + 1
 		}
-		p.word("[")
+		p.word("[", i)
 	case '=':
 		n := encodedWordLength(p.v[i:])
-		p.word(p.v[i : i+max(n, 1)])
+		p.word(p.v[i:i+max(n, 1)], i)
 		return i + max(n, 1)
 	default:
 		n := strings.IndexAny(p.v[i:min(len(p.v), i+maxWord)], " \t,;:\"(<>@[=")
 		if n < 0 {
 			n = min(len(p.v)-i, maxWord)
 		}
-		p.word(p.v[i : i+n])
+		p.word(p.v[i:i+n], i)
 		return i + n
 	}
 	return i + 1
 }
 
-// word adds to the entry, with a space if there was any before it.
-func (p *addressParser) word(w string) {
-	if p.space && len(p.buf) > 0 {
+// word adds what was read at i to the entry, with a space if there was any before it.
+func (p *addressParser) word(w string, i int) {
+	if len(p.buf) == 0 {
+		p.start = i
+	} else if p.space {
 		p.buf = append(p.buf, ' ')
 	}
 	p.space = false
 	p.buf = append(p.buf, w...)
 }
 
-// take returns the first n bytes of the entry as a value.
-func (p *addressParser) take(n int) string {
-	return cut(strings.TrimSpace(string(p.buf[:n])), maxWord)
+// entry returns what was collected: the bytes of v itself if nothing was undone or left out.
+func (p *addressParser) entry() string {
+	if as := p.v[p.start:]; len(as) >= len(p.buf) && as[:len(p.buf)] == string(p.buf) {
+		return as[:len(p.buf)]
+	}
+	return string(p.buf)
 }
+
+// name returns what was collected as a name.
+func (p *addressParser) name() string { return cut(strings.TrimSpace(p.entry()), maxWord) }
 
 // reset starts the next entry.
 func (p *addressParser) reset() {
@@ -121,7 +136,7 @@ func (p *addressParser) endEntry() {
 		if p.at < 0 { // one that stands in quotes as a whole
 			p.at = bytes.LastIndexByte(p.buf, '@')
 		}
-		p.add(p.comment, string(p.buf), p.at)
+		p.add(p.comment, p.entry(), p.at)
 	}
 	p.reset()
 }
@@ -153,14 +168,14 @@ func (p *addressParser) quote(i int) int {
 		p.openQuote = true
 		return i + 1
 	}
-	p.word(v)
+	p.word(v, i+1)
 	return i + n
 }
 
 // skipComment reads a comment, which may hold others, and keeps its text: before there were names, they stood there.
 func (p *addressParser) skipComment(i int) int {
 	if p.openComment {
-		p.word("(")
+		p.word("(", i)
 		return i + 1
 	}
 	depth := 0
@@ -180,7 +195,7 @@ func (p *addressParser) skipComment(i int) int {
 		}
 	}
 	p.openComment = true
-	p.word("(")
+	p.word("(", i)
 	return i + 1
 }
 
@@ -194,7 +209,7 @@ func (p *addressParser) nameLast() {
 // angleAddress reads an address from after its "<" to its ">" (or to the comma before which it was forgotten), with
 // the route that it may have (RFC 5322 section 4.4). What was collected is its name.
 func (p *addressParser) angleAddress(i int) int {
-	name := p.take(len(p.buf))
+	name := p.name()
 	if name == "" {
 		name = p.comment
 	}
@@ -215,15 +230,15 @@ loop:
 		case '"':
 			i = p.quote(i)
 		case '@':
-			p.word("@")
+			p.word("@", i)
 			p.at = len(p.buf) - 1
 			i++
 		default:
-			p.buf = append(p.buf, p.v[i])
+			p.word(p.v[i:i+1], i)
 			i++
 		}
 	}
-	address, at := string(p.buf), p.at
+	address, at := p.entry(), p.at
 	p.reset()
 	if address != "" || name != "" {
 		p.add(name, address, at)

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"bytes"
 	"strings"
 	"unicode/utf8"
 
@@ -45,29 +46,36 @@ func lookupCharset(name string) (enc encoding.Encoding, known bool) {
 }
 
 // guessCharset says what bytes without a charset are: UTF-8 if they can be, else GB18030 if they can be, else Western.
-func guessCharset(sample []byte) encoding.Encoding {
-	if validPrefix(sample) {
+// more says that the sample is the start of a longer text, so that its last character may be cut.
+func guessCharset(sample []byte, more bool) encoding.Encoding {
+	whole := sample
+	if more {
+		whole = sample[:len(sample)-cutRune(sample)]
+	}
+	if utf8.Valid(whole) {
 		return unicode.UTF8
 	}
 	out, err := simplifiedchinese.GB18030.NewDecoder().Bytes(sample)
-	if err == nil && strings.Count(string(out), "\uFFFD") <= 1 { // one for a character that the sample's end cuts
+	if more {
+		out = bytes.TrimSuffix(out, []byte("\uFFFD"))
+	}
+	if err == nil && !bytes.Contains(out, []byte("\uFFFD")) {
 		return simplifiedchinese.GB18030
 	}
 	return charmap.Windows1252
 }
 
-// validPrefix says whether b is UTF-8, apart from a last character that may be cut.
-func validPrefix(b []byte) bool {
-	for i := 0; i < utf8.UTFMax; i++ {
-		if utf8.Valid(b) {
-			return true
+// cutRune returns the length of the UTF-8 character at the end of b of which a part is missing, or 0.
+func cutRune(b []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
+		if c := b[len(b)-n]; utf8.RuneStart(c) {
+			if !utf8.FullRune(b[len(b)-n:]) {
+				return n
+			}
+			return 0
 		}
-		if len(b) == 0 || b[len(b)-1] < utf8.RuneSelf {
-			return false
-		}
-		b = b[:len(b)-1]
 	}
-	return false
+	return 0
 }
 
 // decodeBytes converts to valid UTF-8.

@@ -63,25 +63,34 @@ func (d *dateParser) number(w string) {
 		d.clock(clock)
 		w = date
 	}
+	if strings.IndexAny(w, "-/") < 0 {
+		d.dayOrYear(w)
+		return
+	}
 	parts := strings.FieldsFunc(w, func(r rune) bool { return r == '-' || r == '/' })
 	if len(parts) == 3 && len(parts[0]) == 4 {
 		d.year, d.month, d.day = atoi(parts[0]), atoi(parts[1]), atoi(parts[2])
 		return
 	}
 	for _, part := range parts {
-		n := atoi(strings.TrimRight(part, "."))
-		switch {
-		case n < 0:
-			d.letters(strings.ToLower(part))
-		case d.day < 0 && len(part) <= 2:
-			d.day = n
-		case d.year < 0 && len(part) <= 4:
-			d.year = n
-			if len(part) <= 3 && n < 50 { // RFC 5322 section 4.3
-				d.year += 2000
-			} else if len(part) <= 3 {
-				d.year += 1900
-			}
+		d.dayOrYear(part)
+	}
+}
+
+// dayOrYear takes a number, or the month's name between two of them.
+func (d *dateParser) dayOrYear(w string) {
+	n := atoi(strings.TrimRight(w, "."))
+	switch {
+	case n < 0:
+		d.letters(strings.ToLower(w))
+	case d.day < 0 && len(w) <= 2:
+		d.day = n
+	case d.year < 0 && len(w) <= 4:
+		d.year = n
+		if len(w) <= 3 && n < 50 { // RFC 5322 section 4.3
+			d.year += 2000
+		} else if len(w) <= 3 {
+			d.year += 1900
 		}
 	}
 }

@@ -114,7 +114,7 @@ func plainText(v string) string {
 	if utf8.ValidString(v) {
 		return v
 	}
-	return decodeBytes(guessCharset([]byte(v)), []byte(v))
+	return decodeBytes(guessCharset([]byte(v), false), []byte(v))
 }
 
 // fromBase64 decodes whatever of v is base64.

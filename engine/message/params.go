@@ -82,7 +82,7 @@ func unescape(v string) []byte {
 func toUTF8(charset string, raw []byte) string {
 	enc, known := lookupCharset(charset)
 	if !known {
-		enc = guessCharset(raw)
+		enc = guessCharset(raw, false)
 	}
 	return decodeBytes(enc, raw)
 }
@@ -99,6 +99,9 @@ func parseValue(v string) (first string, params Params) {
 	for len(params) < maxParams && p.next() {
 		if _, twice := params.Get(p.name); twice || p.name == "" || len(p.name) > maxParamName {
 			continue
+		}
+		if params == nil {
+			params = make(Params, 0, 2)
 		}
 		params = append(params, Param{Name: p.name, Value: cut(p.value, maxParamValue)})
 	}

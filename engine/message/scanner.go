@@ -56,6 +56,11 @@ type frame struct {
 // NewScanner returns a Scanner at the start of a message.
 func NewScanner() *Scanner {
 	s := &Scanner{sum: &Summary{Version: Version}, stack: make([]frame, 0, 4), parts: 1}
+	s.field.raw = make([]byte, 0, 1<<10)
+	s.field.name = make([]byte, 0, 64)
+	s.headers.raw = make([]byte, 0, 2<<10)
+	s.headers.ends = make([]int, 0, 24)
+	s.headers.skipped = make([]uint16, 0, 24)
 	s.push(0, &s.sum.Envelope)
 	s.root = s.stack[0].part
 	return s

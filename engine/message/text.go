@@ -44,7 +44,7 @@ func (g *guessReader) Read(p []byte) (int, error) {
 		if err != nil && err != io.EOF && len(sample) == 0 {
 			return 0, err
 		}
-		g.r = transform.NewReader(g.from, guessCharset(sample).NewDecoder())
+		g.r = transform.NewReader(g.from, guessCharset(sample, len(sample) == guessBytes).NewDecoder())
 	}
 	return g.r.Read(p)
 }
