@@ -1,0 +1,191 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Options size the database. Zero values take the defaults.
+type Options struct {
+	CacheBytes    int64        // block cache shared by all shards, default 256 MiB
+	MemTableBytes uint64       // one memtable, default 32 MiB; up to four may wait for a flush
+	MaxOpenFiles  int          // tables held open, default 1000
+	Log           *slog.Logger // default: discard
+}
+
+const (
+	defaultCacheBytes    = 256 << 20
+	defaultMemTableBytes = 32 << 20
+	defaultMaxOpenFiles  = 1000
+
+	// dedupWindow is how many log entries a remembered result outlives.
+	dedupWindow = 1 << 18
+	// sweepRows is how many rows of deleted mailboxes are swept per log entry.
+	sweepRows = 2000
+)
+
+func (o Options) withDefaults() Options {
+	if o.CacheBytes == 0 {
+		o.CacheBytes = defaultCacheBytes
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = defaultMemTableBytes
+	}
+	if o.MaxOpenFiles == 0 {
+		o.MaxOpenFiles = defaultMaxOpenFiles
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// DB is the index database of one node. Safe for concurrent use.
+type DB struct {
+	fs       vfs.FS
+	incoming string // directory for tables that Load builds
+	p        *pebble.DB
+	opts     *pebble.Options
+	flushes  atomic.Uint64 // counts what may have moved durable state: ended flushes, loads
+
+	flushMu sync.Mutex // one flush at a time, so that waiters share it
+
+	mu     sync.Mutex // guards shards
+	shards map[uint32]*Shard
+
+	window uint64 // of dedup, in log entries
+	sweep  int    // rows per entry
+}
+
+// Open opens or creates the database under dir.
+func Open(fs vfs.FS, dir string, o Options) (*DB, error) {
+	o = o.withDefaults()
+	db := &DB{
+		fs:       fs,
+		incoming: fs.PathJoin(dir, "incoming"),
+		shards:   make(map[uint32]*Shard),
+		window:   dedupWindow,
+		sweep:    sweepRows,
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open index %s: %w", dir, err)
+	}
+	if err := fs.RemoveAll(db.incoming); err != nil {
+		return nil, fmt.Errorf("open index %s: remove unfinished load: %w", dir, err)
+	}
+	cache := pebble.NewCache(o.CacheBytes)
+	defer cache.Unref() // the database holds its own reference
+	db.opts = db.pebbleOptions(o, cache)
+	p, err := pebble.Open(fs.PathJoin(dir, "pebble"), db.opts)
+	if err != nil {
+		return nil, fmt.Errorf("open index %s: %w", dir, err)
+	}
+	db.p = p
+	return db, nil
+}
+
+// pebbleOptions say how the tree is laid out. Two of them carry invariant 1: the log is off, so a flush in order is
+// what makes batches durable; and an ingestion must not wait in memory like a memtable
+// (DisableIngestAsFlushable), for without a log a crash would lose it after Load had returned.
+func (db *DB) pebbleOptions(o Options, cache *pebble.Cache) *pebble.Options {
+	lo := &pebble.Options{
+		FS:                          db.fs,
+		Cache:                       cache,
+		DisableWAL:                  true,
+		FormatMajorVersion:          pebble.FormatNewest,
+		MemTableSize:                o.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		MaxOpenFiles:                o.MaxOpenFiles,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       1000, // the memtables' bound holds writers back before that
+		LBaseMaxBytes:               64 << 20,
+		BytesPerSync:                1 << 20,
+		TargetByteDeletionRate:      256 << 20, // unlinking big tables at once would stall the journal's fsync
+		CompactionConcurrencyRange: func() (int, int) {
+			return 1, max(1, min(4, runtime.GOMAXPROCS(0)/2))
+		},
+		Logger: logger{o.Log},
+		// Called with pebble's mutex held: nothing but a count may happen here.
+		EventListener: &pebble.EventListener{
+			FlushEnd:        func(pebble.FlushInfo) { db.flushes.Add(1) },
+			BackgroundError: func(err error) { o.Log.Error("index: background work failed, will be retried", "error", err) },
+			DiskSlow:        func(i pebble.DiskSlowInfo) { o.Log.Warn("index: slow disk", "what", i.String()) },
+			WriteStallBegin: func(i pebble.WriteStallBeginInfo) { o.Log.Warn("index: writes wait", "reason", i.Reason) },
+		},
+	}
+	lo.Experimental.DisableIngestAsFlushable = func() bool { return true }
+	target := int64(4 << 20)
+	for i := range lo.Levels {
+		l := &lo.Levels[i]
+		l.BlockSize = 16 << 10
+		l.IndexBlockSize = 64 << 10
+		l.FilterPolicy = bloom.FilterPolicy(10)
+		l.FilterType = pebble.TableFilter
+		if i == len(lo.Levels)-1 {
+			l.Compression = func() *sstable.CompressionProfile { return sstable.ZstdCompression }
+		}
+		lo.TargetFileSizes[i] = target
+		target = min(2*target, 64<<20)
+	}
+	return lo
+}
+
+// Close flushes and closes the database. All Txns and Views must have ended.
+func (db *DB) Close() error {
+	flushed := db.Flush()
+	if err := errors.Join(flushed, db.p.Close()); err != nil {
+		return fmt.Errorf("close index: %w", err)
+	}
+	return nil
+}
+
+// Flush makes everything committed so far durable, for all shards.
+func (db *DB) Flush() error {
+	db.flushMu.Lock()
+	defer db.flushMu.Unlock()
+	if err := db.p.Flush(); err != nil {
+		return fmt.Errorf("flush index: %w", err)
+	}
+	return nil
+}
+
+// Shard is the part of the database that belongs to one shard; it always exists, perhaps empty.
+func (db *DB) Shard(id uint32) *Shard {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	s := db.shards[id]
+	if s == nil {
+		s = &Shard{db: db, k: keys(id)}
+		db.shards[id] = s
+	}
+	return s
+}
+
+// logger hands pebble's few messages to slog. Pebble writes its routine ones at info level; they are of no use to an operator.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Infof(format string, args ...any) {
+	l.log.Debug("index: pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+func (l logger) Errorf(format string, args ...any) {
+	l.log.Error("index: pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+// Fatalf must not return: pebble calls it where its memory and its files no longer agree. The process ends, and
+// a restart replays the Raft log.
+func (l logger) Fatalf(format string, args ...any) {
+	message := strings.TrimSpace(fmt.Sprintf(format, args...))
+	l.log.Error("index: pebble cannot go on", "message", message)
+	panic("index: " + message)
+}

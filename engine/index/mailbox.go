@@ -1,0 +1,396 @@
+package index
+
+import (
+	"math"
+	"strings"
+)
+
+// EnsureAccount makes the account with its default mailboxes, subscribed, if it does not exist.
+func (t *Txn) EnsureAccount(account uint64, now int64) error {
+	return t.settle("ensure account", t.ensureAccount(account, now))
+}
+
+func (t *Txn) ensureAccount(account uint64, now int64) error {
+	if t.err != nil {
+		return t.err
+	}
+	a, err := t.account(account)
+	if err != nil || a.exists {
+		return err
+	}
+	a.exists, a.dirty, a.nextMailbox = true, true, 1
+	for _, mb := range defaultMailboxes() {
+		if _, err := t.addMailbox(account, a, mb, now); err != nil {
+			return err
+		}
+		if err := t.subscribe(account, mb.Name, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CreateMailbox makes a mailbox and those of its parents that do not exist. A name that only has children becomes a mailbox.
+func (t *Txn) CreateMailbox(account uint64, name, specialUse string, now int64) (Mailbox, error) {
+	mb, err := t.createMailbox(account, name, specialUse, now)
+	return mb, t.settle("create mailbox", err)
+}
+
+func (t *Txn) createMailbox(account uint64, name, specialUse string, now int64) (Mailbox, error) {
+	a, name, err := t.accountAndName(account, name)
+	if err != nil {
+		return Mailbox{}, err
+	}
+	if err := checkSpecialUse(specialUse); err != nil {
+		return Mailbox{}, err
+	}
+	old, err := t.byName(account, name)
+	if err != nil {
+		return Mailbox{}, err
+	}
+	if old != nil && !old.meta.NoSelect {
+		return Mailbox{}, ErrExists
+	}
+	missing, err := t.missingParents(account, name)
+	if err != nil {
+		return Mailbox{}, err
+	}
+	if err := a.room(len(missing)+1, now); err != nil {
+		return Mailbox{}, err
+	}
+	if err := t.addParents(account, a, missing, now); err != nil {
+		return Mailbox{}, err
+	}
+	if old != nil {
+		if err := t.dropMailbox(a, old); err != nil {
+			return Mailbox{}, err
+		}
+	}
+	mb, err := t.addMailbox(account, a, Mailbox{Name: name, SpecialUse: specialUse}, now)
+	if err != nil {
+		return Mailbox{}, err
+	}
+	made := mb.meta
+	made.Subscribed, err = t.q.has(t.k.name(account, tagSubscribe, name))
+	return made, err
+}
+
+// Mailbox is one mailbox by id, as this Txn sees it, without its keywords and subscription.
+func (t *Txn) Mailbox(account uint64, id uint32) (Mailbox, error) {
+	if t.err != nil {
+		return Mailbox{}, t.err
+	}
+	mb, err := t.mailbox(mailboxKey{account, id})
+	if err == nil && !mb.exists {
+		err = ErrNoMailbox
+	}
+	if err != nil {
+		return Mailbox{}, t.settle("mailbox", err)
+	}
+	return mb.meta, nil
+}
+
+// MailboxByName is one mailbox by its name, as this Txn sees it, without its keywords and subscription.
+func (t *Txn) MailboxByName(account uint64, name string) (Mailbox, error) {
+	_, name, err := t.accountAndName(account, name)
+	if err != nil {
+		return Mailbox{}, t.settle("mailbox by name", err)
+	}
+	mb, err := t.byName(account, name)
+	if err == nil && mb == nil {
+		err = ErrNoMailbox
+	}
+	if err != nil {
+		return Mailbox{}, t.settle("mailbox by name", err)
+	}
+	return mb.meta, nil
+}
+
+// accountAndName checks what every command on names needs.
+func (t *Txn) accountAndName(account uint64, name string) (*accountState, string, error) {
+	if t.err != nil {
+		return nil, "", t.err
+	}
+	a, err := t.account(account)
+	if err != nil {
+		return nil, "", err
+	}
+	if !a.exists {
+		return nil, "", ErrNoAccount
+	}
+	name, err = canonicalName(name)
+	return a, name, err
+}
+
+// byName gives the state of the mailbox with a canonical name, nil if there is none.
+func (t *Txn) byName(account uint64, name string) (*mailboxState, error) {
+	id, ok, err := t.q.mailboxID(account, name)
+	if err != nil || !ok {
+		return nil, err
+	}
+	mb, err := t.mailbox(mailboxKey{account, id})
+	if err != nil {
+		return nil, err
+	}
+	if !mb.exists || mb.meta.Name != name {
+		return nil, t.q.corrupt(t.k.name(account, tagName, name), "name of another mailbox or of none")
+	}
+	return mb, nil
+}
+
+func (t *Txn) missingParents(account uint64, name string) ([]string, error) {
+	var missing []string
+	for _, parent := range parents(name) {
+		_, ok, err := t.q.mailboxID(account, parent)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			missing = append(missing, parent)
+		}
+	}
+	return missing, nil
+}
+
+// room says whether n more mailboxes may be made at time now.
+func (a *accountState) room(n int, now int64) error {
+	if uint64(a.mailboxes)+uint64(n) > MaxMailboxes {
+		return &LimitError{What: "mailboxes in an account", Limit: MaxMailboxes}
+	}
+	last := max(uint64(a.uidValidity), uint64(max(now, 0)))
+	if last+uint64(n) > math.MaxUint32 || uint64(a.nextMailbox)+uint64(n) > math.MaxUint32 {
+		return &LimitError{What: "mailboxes ever made in an account", Limit: math.MaxUint32}
+	}
+	return nil
+}
+
+func (t *Txn) addParents(account uint64, a *accountState, names []string, now int64) error {
+	for _, name := range names {
+		if _, err := t.addMailbox(account, a, Mailbox{Name: name}, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addMailbox gives mb an id and a UIDVALIDITY above all earlier ones of the account and enters it. There must be room.
+func (t *Txn) addMailbox(account uint64, a *accountState, mb Mailbox, now int64) (*mailboxState, error) {
+	a.uidValidity = max(a.uidValidity+1, uint32(min(max(now, 1), math.MaxUint32)))
+	mb.ID, mb.UIDValidity, mb.UIDNext = a.nextMailbox, a.uidValidity, 1
+	a.nextMailbox++
+	a.mailboxes++
+	a.dirty = true
+	state := t.track(&mailboxState{key: mailboxKey{account, mb.ID}, meta: mb, exists: true, table: newKeywordTable(nil)})
+	t.nextModSeq(state)
+	return state, t.put(t.k.name(account, tagName, mb.Name), encodeID(mb.ID))
+}
+
+// dropMailbox removes a mailbox, its messages and its name.
+func (t *Txn) dropMailbox(a *accountState, mb *mailboxState) error {
+	a.mailboxes--
+	a.dirty = true
+	if err := t.remove(t.k.name(mb.key.account, tagName, mb.meta.Name)); err != nil {
+		return err
+	}
+	return t.bury(mb)
+}
+
+// DeleteMailbox removes a mailbox and its messages. Children stay; then the name stays too, for them alone (NoSelect), and
+// cannot be deleted while it has any: RFC 3501 section 6.3.4, RFC 9051 section 6.3.5. INBOX cannot be deleted.
+func (t *Txn) DeleteMailbox(account uint64, name string) error {
+	return t.settle("delete mailbox", t.deleteMailbox(account, name))
+}
+
+func (t *Txn) deleteMailbox(account uint64, name string) error {
+	a, name, err := t.accountAndName(account, name)
+	if err != nil {
+		return err
+	}
+	if name == inbox {
+		return ErrInvalidName
+	}
+	mb, err := t.byName(account, name)
+	if err != nil {
+		return err
+	}
+	if mb == nil {
+		return ErrNoMailbox
+	}
+	children, err := t.names(account, name+separator, 1)
+	if err != nil {
+		return err
+	}
+	if len(children) == 0 {
+		return t.dropMailbox(a, mb)
+	}
+	if mb.meta.NoSelect {
+		return ErrHasChildren
+	}
+	if err := a.room(1, 0); err != nil {
+		return err
+	}
+	if err := t.dropMailbox(a, mb); err != nil {
+		return err
+	}
+	_, err = t.addMailbox(account, a, Mailbox{Name: name, NoSelect: true}, 0)
+	return err
+}
+
+// names lists mailbox names that start with prefix, at most limit.
+func (t *Txn) names(account uint64, prefix string, limit int) ([]string, error) {
+	start := t.k.name(account, tagName, prefix)
+	skip := len(start) - len(prefix)
+	it, err := t.b.NewIter(iterBounds(start, after(start)))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for ok := it.First(); ok && len(out) < limit; ok = it.Next() {
+		out = append(out, string(it.Key()[skip:]))
+	}
+	return out, it.Close()
+}
+
+// RenameMailbox renames a mailbox with its children and makes the new name's missing parents. Renaming INBOX moves its messages to a new
+// mailbox and leaves it empty, its children in place (RFC 9051 section 6.3.6).
+func (t *Txn) RenameMailbox(account uint64, from, to string, now int64) error {
+	return t.settle("rename mailbox", t.renameMailbox(account, from, to, now))
+}
+
+func (t *Txn) renameMailbox(account uint64, from, to string, now int64) error {
+	a, from, err := t.accountAndName(account, from)
+	if err != nil {
+		return err
+	}
+	if to, err = canonicalName(to); err != nil {
+		return err
+	}
+	mb, err := t.byName(account, from)
+	if err != nil {
+		return err
+	}
+	if mb == nil {
+		return ErrNoMailbox
+	}
+	if taken, err := t.byName(account, to); err != nil {
+		return err
+	} else if taken != nil {
+		return ErrExists
+	}
+	if from == inbox {
+		return t.renameInbox(mb, to, now)
+	}
+	if strings.HasPrefix(to, from+separator) {
+		return ErrInvalidName
+	}
+	moves, err := t.planRename(account, from, to)
+	if err != nil {
+		return err
+	}
+	missing, err := t.missingParents(account, to)
+	if err != nil {
+		return err
+	}
+	if err := a.room(len(missing), now); err != nil {
+		return err
+	}
+	if err := t.addParents(account, a, missing, now); err != nil {
+		return err
+	}
+	for _, move := range moves {
+		if err := t.moveName(move.mailbox, move.to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type nameMove struct {
+	mailbox *mailboxState
+	to      string
+}
+
+// planRename checks the new name of a mailbox and of all its children.
+func (t *Txn) planRename(account uint64, from, to string) ([]nameMove, error) {
+	children, err := t.names(account, from+separator, MaxMailboxes)
+	if err != nil {
+		return nil, err
+	}
+	moves := make([]nameMove, 0, len(children)+1)
+	for _, old := range append([]string{from}, children...) {
+		name, err := canonicalName(to + old[len(from):])
+		if err != nil {
+			return nil, err
+		}
+		mb, err := t.byName(account, old)
+		if err != nil {
+			return nil, err
+		}
+		moves = append(moves, nameMove{mb, name})
+	}
+	return moves, nil
+}
+
+func (t *Txn) moveName(mb *mailboxState, to string) error {
+	if err := t.remove(t.k.name(mb.key.account, tagName, mb.meta.Name)); err != nil {
+		return err
+	}
+	mb.meta.Name = to
+	mb.dirty = true
+	return t.put(t.k.name(mb.key.account, tagName, to), encodeID(mb.key.id))
+}
+
+func (t *Txn) renameInbox(in *mailboxState, to string, now int64) error {
+	uids, err := t.selection(in, nil)
+	if err != nil {
+		return err
+	}
+	picked, err := t.pick(in, uids)
+	if err != nil {
+		return err
+	}
+	// From here on nothing is refused: a new mailbox takes all that INBOX holds.
+	made, err := t.createMailbox(in.key.account, to, "", now)
+	if err != nil {
+		return err
+	}
+	dst, err := t.mailbox(mailboxKey{in.key.account, made.ID})
+	if err != nil {
+		return err
+	}
+	if _, err := t.place(in, dst, picked); err != nil {
+		return err
+	}
+	return t.erase(in, picked)
+}
+
+// Subscribe sets or clears a subscription, which needs no mailbox of that name (RFC 9051 section 6.3.7).
+func (t *Txn) Subscribe(account uint64, name string, on bool) error {
+	_, name, err := t.accountAndName(account, name)
+	if err == nil {
+		err = t.subscribe(account, name, on)
+	}
+	return t.settle("subscribe", err)
+}
+
+func (t *Txn) subscribe(account uint64, name string, on bool) error {
+	a, err := t.account(account)
+	if err != nil {
+		return err
+	}
+	key := t.k.name(account, tagSubscribe, name)
+	was, err := t.q.has(key)
+	if err != nil || was == on {
+		return err
+	}
+	a.dirty = true
+	if !on {
+		a.subscriptions--
+		return t.remove(key)
+	}
+	if a.subscriptions == MaxSubscriptions {
+		return &LimitError{What: "subscriptions in an account", Limit: MaxSubscriptions}
+	}
+	a.subscriptions++
+	return t.put(key, presence())
+}
