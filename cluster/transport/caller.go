@@ -1,0 +1,286 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hongyan/cluster/wire"
+	"hongyan/engine/codec"
+)
+
+// Kinds of frames on a calls connection.
+const (
+	frameRequest = 1 // wire.Request; answered by a reply or an error of the same id
+	frameReply   = 2 // the result
+	frameError   = 3 // wire.Error
+	frameCancel  = 4 // the caller of that id has gone
+	framePing    = 5 // id: the sender's clock
+	framePong    = 6 // id: that of the ping
+)
+
+// firstTry bounds how long a call waits for the very first attempt to reach a peer.
+const firstTry = time.Second
+
+var (
+	errSilent = errors.New("no answer to pings")
+	errClosed = errors.New("transport closed")
+)
+
+// caller is the dialling end of a calls connection: calls that wait for replies, and pings.
+type caller struct {
+	link  *wire.Link
+	began time.Time
+	next  atomic.Uint64
+
+	answered atomic.Int64  // when the latest ping that was answered had been sent, since began
+	first    chan struct{} // closed at the first pong
+	rtt      *atomic.Int64
+
+	mu      sync.Mutex // guards waiting
+	waiting map[uint64]chan wire.Frame
+}
+
+// connect dials the calls connection and waits for the first answer to a ping.
+func (p *peer) connect() (*caller, error) {
+	conn, err := p.n.dial(p.n.ctx, p, serviceRPC)
+	if err != nil {
+		return nil, err
+	}
+	c := &caller{
+		link: wire.NewLink(conn, MaxMessage), began: time.Now(), first: make(chan struct{}), rtt: &p.rtt,
+		waiting: make(map[uint64]chan wire.Frame),
+	}
+	p.rtt.Store(0)
+	if !p.n.spawn(c.read) {
+		c.close()
+		return nil, errClosed
+	}
+	c.ping()
+	timer := time.NewTimer(p.n.cfg.timing.silence)
+	defer timer.Stop()
+	select {
+	case <-c.first:
+		return c, nil
+	case <-c.link.Done():
+		err = c.link.Err()
+	case <-timer.C:
+		err = errSilent
+	case <-p.n.ctx.Done():
+		err = errClosed
+	}
+	c.close()
+	return nil, err
+}
+
+func (c *caller) close() {
+	_ = c.link.Close() // it reports nothing
+}
+
+func (c *caller) ping() {
+	c.link.SendUrgent(wire.Frame{Kind: framePing, ID: uint64(time.Since(c.began))}) // refused only when dead or as good as
+}
+
+// watch pings until the link dies or falls silent, and says which.
+//
+// A ping is sent every timing.ping. The oldest unanswered one was sent at most that long after the latest
+// answered one, so silence since then plus timing.silence means that it has waited too long. When this
+// process was itself stopped or starved, which shows in a timer that is late, the peer gets a fresh start.
+func (p *peer) watch(c *caller) error {
+	interval := p.n.cfg.timing.ping
+	limit := interval + p.n.cfg.timing.silence
+	lastPing, grace := time.Since(c.began), time.Duration(0)
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	for {
+		wake := lastPing + interval
+		select {
+		case <-timer.C:
+		case <-c.link.Done():
+			return c.link.Err()
+		case <-p.n.ctx.Done():
+			return errClosed
+		}
+		now := time.Since(c.began)
+		if now-wake > interval {
+			grace = now
+		}
+		heard := max(time.Duration(c.answered.Load()), grace)
+		if now-heard > limit {
+			return errSilent
+		}
+		if now >= lastPing+interval {
+			c.ping()
+			lastPing = now
+		}
+		timer.Reset(min(lastPing+interval, heard+limit+time.Millisecond) - now)
+	}
+}
+
+// read hands replies to their callers until the link dies, then fails the rest.
+func (c *caller) read() {
+	for {
+		f, err := c.link.Read()
+		if err != nil {
+			break
+		}
+		if f.Kind == framePong {
+			c.pong(time.Duration(f.ID))
+			continue
+		}
+		if ch := c.take(f.ID); ch != nil {
+			ch <- f // capacity one, and nobody else took it
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ch := range c.waiting {
+		close(ch)
+	}
+	c.waiting = nil
+}
+
+// pong smooths the round-trip time by an eighth, as TCP does (RFC 6298 section 2).
+func (c *caller) pong(sent time.Duration) {
+	sample := int64(time.Since(c.began) - sent)
+	if sample < 0 || int64(sent) < c.answered.Load() {
+		return // not an answer to anything sent lately
+	}
+	if old := c.rtt.Load(); old != 0 {
+		sample = old + (sample-old)/8
+	}
+	c.rtt.Store(max(sample, 1))
+	c.answered.Store(int64(sent))
+	select {
+	case <-c.first:
+	default:
+		close(c.first)
+	}
+}
+
+func (c *caller) take(id uint64) chan wire.Frame {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := c.waiting[id]
+	delete(c.waiting, id)
+	return ch
+}
+
+// call sends one request and waits for its reply, at most until ctx ends.
+func (c *caller) call(ctx context.Context, method string, body []byte) ([]byte, error) {
+	deadline, _ := ctx.Deadline()
+	request := wire.EncodeRequest(make([]byte, 0, len(method)+len(body)+16),
+		wire.Request{Method: method, Wait: time.Until(deadline), Body: body})
+	id, ch := c.next.Add(1), make(chan wire.Frame, 1)
+	c.mu.Lock()
+	if c.waiting == nil {
+		c.mu.Unlock()
+		return nil, lost(c.link.Err())
+	}
+	c.waiting[id] = ch
+	c.mu.Unlock()
+	if err := c.link.Send(ctx, wire.Frame{Kind: frameRequest, ID: id, Payload: request}); err != nil {
+		c.take(id)
+		if ctx.Err() != nil {
+			return nil, wire.FromError(ctx.Err())
+		}
+		return nil, lost(err)
+	}
+	select {
+	case f, ok := <-ch:
+		return c.result(f, ok)
+	case <-ctx.Done():
+	}
+	if c.take(id) != nil {
+		c.link.SendUrgent(wire.Frame{Kind: frameCancel, ID: id}) // a kindness: the deadline has travelled with the request
+	}
+	return nil, wire.FromError(ctx.Err())
+}
+
+func (c *caller) result(f wire.Frame, ok bool) ([]byte, error) {
+	switch {
+	case !ok:
+		return nil, lost(c.link.Err())
+	case f.Kind == frameReply:
+		return f.Payload, nil
+	case f.Kind == frameError:
+		return nil, wire.DecodeError(f.Payload)
+	}
+	return nil, wire.Errorf(wire.Internal, "reply of unknown kind %d", f.Kind)
+}
+
+// lost is the error of a call whose connection broke: it may or may not have been carried out.
+func lost(err error) error {
+	return wire.Errorf(wire.Unavailable, "connection lost: %v", err)
+}
+
+// live returns the calls connection of a peer that is up, else fails at once. Only before the first
+// attempt to reach the peer has ended it waits a little for that.
+func (p *peer) live(ctx context.Context) (*caller, error) {
+	if c := p.control.Load(); c != nil {
+		return c, nil
+	}
+	select {
+	case <-p.tried:
+	default:
+		timer := time.NewTimer(firstTry)
+		defer timer.Stop()
+		select {
+		case <-p.tried:
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, wire.FromError(ctx.Err())
+		case <-p.n.ctx.Done():
+		}
+	}
+	if c := p.control.Load(); c != nil {
+		return c, nil
+	}
+	return nil, wire.Errorf(wire.Unavailable, "node %s is down", p.ID)
+}
+
+// Call asks a node to run a method and waits for its result, which is decoded into resp unless that is nil. It
+// fails with a *wire.Error: the handler's own; Unavailable at once when the node is down, and when the connection breaks, in
+// which case the method may have run; Deadline or Canceled with ctx. A ctx without a deadline gets 30 s.
+func (n *Net) Call(ctx context.Context, node, method string, req, resp any) error {
+	body, err := codec.Marshal(req)
+	if err == nil {
+		body, err = n.callBytes(ctx, node, method, body)
+	}
+	if err == nil && resp != nil {
+		err = codec.Unmarshal(body, resp)
+	}
+	if err != nil {
+		return fmt.Errorf("call %s on %s: %w", method, node, err)
+	}
+	return nil
+}
+
+func (n *Net) callBytes(ctx context.Context, node, method string, body []byte) ([]byte, error) {
+	if len(body) > MaxMessage-1024 { // room for the method's name
+		return nil, wire.Errorf(wire.Limit, "request of %d bytes", len(body))
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, defaultCallWait)
+		defer cancel()
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, wire.FromError(err)
+	}
+	if node == n.cfg.ID {
+		return n.callSelf(ctx, method, body)
+	}
+	p, err := n.peer(node)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.call(ctx, method, body)
+}

@@ -1,0 +1,103 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// Services on the port, told apart by ALPN.
+const (
+	serviceRPC      = "hongyan-rpc/1"
+	serviceStream   = "hongyan-stream/1"
+	serviceRaft     = "hongyan-raft/1"
+	serviceRaftBulk = "hongyan-raftbulk/1"
+	servicePacket   = "hongyan-packet/1"
+	serviceGossip   = "hongyan-gossip/1"
+)
+
+// Limits on what peers may ask of a node.
+const (
+	MaxMessage      = 16 << 20 // one request, reply or stream message
+	maxRaftMessage  = 64 << 20 // one AppendEntries
+	maxHandshakes   = 256      // connections that have not yet shown who they are
+	maxCalls        = 1024     // calls in flight from one peer
+	maxStreams      = 256      // streams open from one peer
+	maxOwnLinks     = 2        // persistent connections of one service from one peer; the oldest yields
+	maxOwnTransfers = 32       // one-shot connections of one service from one peer; a further one is refused
+	defaultCallWait = 30 * time.Second
+)
+
+// Peer is a line of the dial table.
+type Peer struct {
+	ID     string
+	Region string
+	Addr   string // host:port to dial, which a relay may stand in for
+	Roles  []string
+}
+
+// Config is what a node needs to talk to its peers.
+type Config struct {
+	ID       string
+	Listen   string       // host:port
+	Listener net.Listener // in place of Listen, when the socket is open already
+	Peers    []Peer       // may contain the node itself, which is ignored
+	CA       string       // paths of PEM files
+	Cert     string
+	Key      string
+	Allow    []netip.Prefix // networks that may connect; all when empty
+	Log      *slog.Logger   // nil discards
+
+	timing timing // zero values mean defaults; tests shorten them
+}
+
+// timing gathers the waits of this package.
+type timing struct {
+	ping      time.Duration // between pings to a peer
+	silence   time.Duration // a ping without an answer for so long means the peer is down
+	redialMin time.Duration
+	redialMax time.Duration
+	dial      time.Duration // TCP connect
+	handshake time.Duration // TLS
+	raft      time.Duration // AppendEntries
+	vote      time.Duration // votes, heartbeats, TimeoutNow
+	progress  time.Duration // a snapshot transfer without any progress
+}
+
+func (t timing) withDefaults() timing {
+	set := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&t.ping, 500*time.Millisecond)
+	set(&t.silence, 2*time.Second)
+	set(&t.redialMin, 50*time.Millisecond)
+	set(&t.redialMax, time.Second)
+	set(&t.dial, 3*time.Second)
+	set(&t.handshake, 5*time.Second)
+	set(&t.raft, 10*time.Second)
+	set(&t.vote, 3*time.Second)
+	set(&t.progress, 15*time.Second)
+	return t
+}
+
+func (c *Config) check() error {
+	if c.ID == "" {
+		return errors.New("no node id")
+	}
+	seen := map[string]bool{}
+	for _, p := range c.Peers {
+		if p.ID == "" || seen[p.ID] {
+			return fmt.Errorf("peer id %q is empty or listed twice", p.ID)
+		}
+		seen[p.ID] = true
+		if _, _, err := net.SplitHostPort(p.Addr); err != nil && p.ID != c.ID {
+			return fmt.Errorf("address of peer %s: %w", p.ID, err)
+		}
+	}
+	return nil
+}

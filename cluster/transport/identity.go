@@ -1,0 +1,93 @@
+package transport
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"hongyan/cluster/pki"
+)
+
+// credentials are a node's own certificate and the authority it trusts.
+type credentials struct {
+	cert  tls.Certificate
+	roots *x509.CertPool
+}
+
+func loadCredentials(caPath, certPath, keyPath, id string) (credentials, error) {
+	pem, err := os.ReadFile(caPath)
+	if err != nil {
+		return credentials{}, fmt.Errorf("read authority: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return credentials{}, fmt.Errorf("no certificate in %s", caPath)
+	}
+	cert, err := tls.LoadX509KeyPair(certPath, keyPath)
+	if err != nil {
+		return credentials{}, fmt.Errorf("load node certificate: %w", err)
+	}
+	if named, ok := pki.NodeID(cert.Leaf); !ok || named != id {
+		return credentials{}, fmt.Errorf("%s names node %q, this is %q", certPath, named, id)
+	}
+	return credentials{cert: cert, roots: roots}, nil
+}
+
+// server is the listener's side: any of the services, from any peer that known accepts.
+func (c credentials) server(known func(id string) bool) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		Certificates:           []tls.Certificate{c.cert},
+		ClientAuth:             tls.RequireAndVerifyClientCert,
+		ClientCAs:              c.roots,
+		NextProtos:             []string{serviceRPC, serviceStream, serviceRaft, serviceRaftBulk, servicePacket, serviceGossip},
+		SessionTicketsDisabled: true, // each handshake verifies afresh
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if s.NegotiatedProtocol == "" {
+				return errors.New("no service named by ALPN")
+			}
+			id, err := peerID(s)
+			if err == nil && !known(id) {
+				err = fmt.Errorf("node %q is not in the peer table", id)
+			}
+			return err
+		},
+		DynamicRecordSizingDisabled: true,
+	}
+}
+
+// client is the dialler's side: one service of one node.
+func (c credentials) client(node, service string) *tls.Config {
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{c.cert},
+		RootCAs:      c.roots,
+		ServerName:   pki.ServiceName, // who it is exactly, VerifyConnection says
+		NextProtos:   []string{service},
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if s.NegotiatedProtocol != service {
+				return fmt.Errorf("peer offers service %q, wanted %q", s.NegotiatedProtocol, service)
+			}
+			id, err := peerID(s)
+			if err == nil && id != node {
+				err = fmt.Errorf("dialled node %q, reached %q", node, id)
+			}
+			return err
+		},
+		DynamicRecordSizingDisabled: true,
+	}
+}
+
+// peerID is the node that the verified certificate names.
+func peerID(s tls.ConnectionState) (string, error) {
+	if len(s.VerifiedChains) == 0 {
+		return "", errors.New("no verified certificate")
+	}
+	id, ok := pki.NodeID(s.PeerCertificates[0])
+	if !ok {
+		return "", errors.New("certificate names no node")
+	}
+	return id, nil
+}

@@ -1,0 +1,191 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hongyan/cluster/wire"
+)
+
+// Net is a node's place in the cluster's traffic. Safe for concurrent use.
+type Net struct {
+	cfg      Config
+	log      *slog.Logger
+	creds    credentials
+	listener net.Listener
+	peers    map[string]*peer // fixed
+	self     *limits          // for calls to the node itself
+
+	calls   map[string]callHandler   // fixed once Serve was called
+	streams map[string]StreamHandler // fixed once Serve was called
+	serving atomic.Bool
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // every goroutine of this Net
+
+	gossip *Gossip
+
+	mu       sync.Mutex // guards closed, onChange, groups
+	closed   bool
+	onChange []func(node string, up bool)
+	groups   map[uint32]*raftGroup
+}
+
+// Listen opens the port. Register handlers, then Serve.
+func Listen(cfg Config) (*Net, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("transport configuration: %w", err)
+	}
+	cfg.timing = cfg.timing.withDefaults()
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	creds, err := loadCredentials(cfg.CA, cfg.Cert, cfg.Key, cfg.ID)
+	if err != nil {
+		return nil, fmt.Errorf("transport identity: %w", err)
+	}
+	listener := cfg.Listener
+	if listener == nil {
+		if listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+			return nil, fmt.Errorf("listen for peers: %w", err)
+		}
+	}
+	n := &Net{
+		cfg:      cfg,
+		log:      cfg.Log,
+		creds:    creds,
+		listener: listener,
+		peers:    make(map[string]*peer),
+		self:     newLimits(),
+		calls:    make(map[string]callHandler),
+		streams:  make(map[string]StreamHandler),
+		groups:   make(map[uint32]*raftGroup),
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	for _, p := range cfg.Peers {
+		if p.ID != cfg.ID {
+			n.peers[p.ID] = newPeer(n, p)
+		}
+	}
+	n.gossip = newGossip(n)
+	return n, nil
+}
+
+// Addr is where the node listens.
+func (n *Net) Addr() net.Addr { return n.listener.Addr() }
+
+// ID is the node's own id.
+func (n *Net) ID() string { return n.cfg.ID }
+
+// Serve starts accepting peers and dialling them. It returns at once.
+func (n *Net) Serve() {
+	if n.serving.Swap(true) {
+		return
+	}
+	n.spawn(n.accept)
+	for _, p := range n.peers {
+		n.spawn(p.run)
+	}
+}
+
+// Close breaks every connection, ends every handler's context and waits for all of it to be gone.
+func (n *Net) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closed = true
+	groups := make([]*raftGroup, 0, len(n.groups))
+	for _, g := range n.groups {
+		groups = append(groups, g)
+	}
+	n.mu.Unlock()
+	n.cancel()
+	err := n.listener.Close()
+	for _, g := range groups {
+		err = errors.Join(err, g.Close())
+	}
+	for _, p := range n.peers {
+		p.closeAll()
+	}
+	n.wg.Wait()
+	if err != nil {
+		return fmt.Errorf("close transport: %w", err)
+	}
+	return nil
+}
+
+// spawn runs f unless the Net is closed; Close waits for it.
+func (n *Net) spawn(f func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.wg.Go(f)
+	return true
+}
+
+// OnChange adds a callback for peers that come up or go down. Per peer the calls come in order, one at a time;
+// f must not block for long.
+func (n *Net) OnChange(f func(node string, up bool)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.onChange = append(n.onChange, f)
+}
+
+func (n *Net) notify(node string, up bool) {
+	n.mu.Lock()
+	callbacks := n.onChange[:len(n.onChange):len(n.onChange)]
+	n.mu.Unlock()
+	for _, f := range callbacks {
+		f(node, up)
+	}
+}
+
+// Up reports whether a node answers. The node itself always does.
+func (n *Net) Up(node string) bool {
+	p := n.peers[node]
+	return node == n.cfg.ID || p != nil && p.control.Load() != nil
+}
+
+// RTT is the smoothed round-trip time to a node; false while it is down.
+func (n *Net) RTT(node string) (time.Duration, bool) {
+	if node == n.cfg.ID {
+		return 0, true
+	}
+	if p := n.peers[node]; p != nil && p.control.Load() != nil {
+		return time.Duration(p.rtt.Load()), true
+	}
+	return 0, false
+}
+
+// Peers is the dial table without the node itself.
+func (n *Net) Peers() []Peer {
+	out := make([]Peer, 0, len(n.peers))
+	for _, p := range n.cfg.Peers {
+		if p.ID != n.cfg.ID {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Gossip is the door for package member.
+func (n *Net) Gossip() *Gossip { return n.gossip }
+
+func (n *Net) peer(node string) (*peer, error) {
+	p := n.peers[node]
+	if p == nil {
+		return nil, wire.Errorf(wire.Unavailable, "node %q is not in the peer table", node)
+	}
+	return p, nil
+}

@@ -1,0 +1,300 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"hongyan/cluster/wire"
+)
+
+// Bounds of one shard's inbound requests. Appends are queued up to a pipeline's depth from an old and a new leader.
+const (
+	maxQueued      = 2 * maxPipelined
+	maxQueuedBytes = maxRaftMessage
+	maxBeats       = 16
+)
+
+// raftGroup is one shard's raft.Transport (with raft.WithPreVote and raft.WithClose). Server addresses are node ids.
+//
+// Outbound, requests share the peer's Raft connection with all other shards. Inbound, the connection's reader
+// puts a request into its shard's queue without waiting; the shard's worker hands one at a time to raft and waits for its
+// answer, which keeps their order. Heartbeats have a queue and a worker of their own, so they pass a
+// worker that waits for raft's disk.
+type raftGroup struct {
+	n      *Net
+	shard  uint32
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	requests chan raft.RPC // what raft consumes
+	queue    chan inbound
+	beats    chan inbound
+	queued   atomic.Int64 // bytes of payload in queue
+
+	mu        sync.Mutex // guards heartbeat
+	heartbeat func(raft.RPC)
+}
+
+var (
+	_ raft.Transport   = (*raftGroup)(nil)
+	_ raft.WithPreVote = (*raftGroup)(nil)
+	_ raft.WithClose   = (*raftGroup)(nil)
+)
+
+// inbound is a request that waits for raft.
+type inbound struct {
+	command any
+	size    int
+	link    *wire.Link
+	id      uint64
+}
+
+// RaftGroup is the transport of one shard's Raft group on this node. Asked again before the group
+// is closed, it returns the same one. Until then peers' requests for the shard are answered with an error.
+//
+// An AppendEntries to a node that is down waits for it a while rather than failing: raft backs off for
+// seconds after failures, and would be late when the node comes back. Close the group (raft.WithClose) before
+// waiting for raft's shutdown, to cut that short.
+func (n *Net) RaftGroup(shard uint32) raft.Transport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if g := n.groups[shard]; g != nil {
+		return g
+	}
+	g := &raftGroup{
+		n: n, shard: shard,
+		requests: make(chan raft.RPC),
+		queue:    make(chan inbound, maxQueued),
+		beats:    make(chan inbound, maxBeats),
+	}
+	g.ctx, g.cancel = context.WithCancel(n.ctx)
+	if n.closed {
+		return g
+	}
+	n.groups[shard] = g
+	g.wg.Go(func() { g.work(g.queue) })
+	g.wg.Go(func() { g.work(g.beats) })
+	return g
+}
+
+func (n *Net) group(shard uint32) *raftGroup {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.groups[shard]
+}
+
+// Close takes the shard off the network. Requests that wait fail.
+func (g *raftGroup) Close() error {
+	g.cancel()
+	g.n.mu.Lock()
+	if g.n.groups[g.shard] == g {
+		delete(g.n.groups, g.shard)
+	}
+	g.n.mu.Unlock()
+	g.wg.Wait()
+	return nil
+}
+
+func (g *raftGroup) Consumer() <-chan raft.RPC     { return g.requests }
+func (g *raftGroup) LocalAddr() raft.ServerAddress { return raft.ServerAddress(g.n.cfg.ID) }
+
+func (g *raftGroup) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
+func (g *raftGroup) DecodePeer(b []byte) raft.ServerAddress                     { return raft.ServerAddress(b) }
+
+// SetHeartbeatHandler sets what answers heartbeats beside raft's main loop.
+func (g *raftGroup) SetHeartbeatHandler(h func(rpc raft.RPC)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.heartbeat = h
+}
+
+func (g *raftGroup) heartbeatHandler() func(raft.RPC) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.heartbeat
+}
+
+// accept takes a request from the connection's reader, or says why not. It never waits.
+func (g *raftGroup) accept(in inbound) error {
+	queue := g.queue
+	if m, ok := in.command.(*raft.AppendEntriesRequest); ok && wire.IsHeartbeat(m) && g.heartbeatHandler() != nil {
+		queue = g.beats
+	} else if held := g.queued.Add(int64(in.size)); held > maxQueuedBytes && held > int64(in.size) {
+		g.queued.Add(-int64(in.size))
+		return wire.Errorf(wire.Unavailable, "shard %d is %d bytes behind", g.shard, held)
+	}
+	select {
+	case queue <- in:
+		return nil
+	default:
+	}
+	if queue == g.queue {
+		g.queued.Add(-int64(in.size))
+	}
+	return wire.Errorf(wire.Unavailable, "shard %d is %d requests behind", g.shard, len(queue))
+}
+
+// work answers the requests of one queue in order.
+func (g *raftGroup) work(queue chan inbound) {
+	for {
+		select {
+		case in := <-queue:
+			if queue == g.queue {
+				g.queued.Add(-int64(in.size))
+			}
+			response, err := g.process(in.command, nil, queue == g.beats)
+			reply(in, response, err)
+		case <-g.ctx.Done():
+			return
+		}
+	}
+}
+
+// process has raft answer one request.
+func (g *raftGroup) process(command any, snapshot io.Reader, beat bool) (any, error) {
+	answer := make(chan raft.RPCResponse, 1)
+	rpc := raft.RPC{Command: command, Reader: snapshot, RespChan: answer}
+	if h := g.heartbeatHandler(); beat && h != nil {
+		h(rpc)
+	} else {
+		select {
+		case g.requests <- rpc:
+		case <-g.ctx.Done():
+			return nil, g.closed()
+		}
+	}
+	select {
+	case r := <-answer:
+		return r.Response, r.Error
+	case <-g.ctx.Done():
+		return nil, g.closed()
+	}
+}
+
+func (g *raftGroup) closed() error {
+	return wire.Errorf(wire.Unavailable, "shard %d is closed on node %s", g.shard, g.n.cfg.ID)
+}
+
+// reply sends raft's answer. Answers are small and must not wait behind appends in the other direction.
+func reply(in inbound, response any, err error) {
+	var payload []byte
+	if err == nil {
+		payload, err = wire.EncodeRaft(nil, response)
+	}
+	f := wire.Frame{Kind: wire.RaftError, ID: in.id}
+	if err != nil {
+		f.Payload = wire.EncodeError(wire.FromError(err))
+	} else {
+		f.Kind, f.Payload = payload[1], payload
+	}
+	in.link.SendUrgent(f) // refused only by a link whose peer no longer reads; its requests time out
+}
+
+// serveRaft is the accepting end of a Raft connection. The loop never waits for a shard.
+func (n *Net) serveRaft(conn net.Conn, p *peer) {
+	link := wire.NewLink(conn, maxRaftMessage)
+	defer link.Close()
+	for {
+		f, err := link.Read()
+		if err != nil {
+			return
+		}
+		in := inbound{size: len(f.Payload), link: link, id: f.ID}
+		in.command, err = decodeRequest(f, p.ID)
+		if errors.Is(err, wire.ErrMalformed) {
+			n.log.Error("Raft connection dropped", "peer", p.ID, "shard", f.Channel, "err", err)
+			return
+		}
+		if err == nil {
+			if g := n.group(f.Channel); g != nil {
+				err = g.accept(in)
+			} else {
+				err = wire.Errorf(wire.Unavailable, "shard %d is not on node %s", f.Channel, n.cfg.ID)
+			}
+		}
+		if err != nil {
+			reply(in, nil, err)
+		}
+	}
+}
+
+// decodeRequest decodes a frame's request and checks that its sender speaks for itself.
+func decodeRequest(f wire.Frame, from string) (any, error) {
+	var command interface{ GetRPCHeader() raft.RPCHeader }
+	switch f.Kind {
+	case wire.RaftAppend:
+		command = new(raft.AppendEntriesRequest)
+	case wire.RaftVote:
+		command = new(raft.RequestVoteRequest)
+	case wire.RaftPreVote:
+		command = new(raft.RequestPreVoteRequest)
+	case wire.RaftTimeoutNow:
+		command = new(raft.TimeoutNowRequest)
+	default:
+		return nil, fmt.Errorf("%w: Raft request of kind %d", wire.ErrMalformed, f.Kind)
+	}
+	if err := wire.DecodeRaft(f.Payload, command); err != nil {
+		return nil, err
+	}
+	if addr := string(command.GetRPCHeader().Addr); addr != from {
+		return nil, wire.Errorf(wire.Denied, "node %q speaks for %q", from, addr)
+	}
+	return command, nil
+}
+
+func (g *raftGroup) AppendEntries(_ raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if wire.IsHeartbeat(args) {
+		return g.rpc(target, args, resp, g.n.cfg.timing.vote, true)
+	}
+	return g.rpc(target, args, resp, g.n.cfg.timing.raft, false)
+}
+
+func (g *raftGroup) RequestVote(_ raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return g.rpc(target, args, resp, g.n.cfg.timing.vote, true)
+}
+
+func (g *raftGroup) RequestPreVote(_ raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return g.rpc(target, args, resp, g.n.cfg.timing.vote, true)
+}
+
+func (g *raftGroup) TimeoutNow(_ raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return g.rpc(target, args, resp, g.n.cfg.timing.vote, true)
+}
+
+// rpc is one request and its answer. An urgent one fails at once when the peer is down; another waits for the peer.
+func (g *raftGroup) rpc(target raft.ServerAddress, args, resp any, timeout time.Duration, urgent bool) error {
+	ctx, cancel := context.WithTimeout(g.ctx, timeout)
+	defer cancel()
+	err := func() error {
+		p, err := g.n.peer(string(target))
+		if err != nil {
+			return err
+		}
+		dial := p.raft.await
+		if urgent {
+			dial = p.raft.get
+		}
+		link, err := dial(ctx)
+		if err != nil {
+			return err
+		}
+		call, err := link.start(ctx, g.shard, args, resp, urgent)
+		if err != nil {
+			return err
+		}
+		return link.wait(ctx, call)
+	}()
+	if err != nil {
+		return fmt.Errorf("raft of shard %d to %s: %w", g.shard, target, err)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// maxPipelined is how many AppendEntries one pipeline has in flight: enough for 500 batches a second at 250 ms.
+const maxPipelined = 128
+
+// pipeline is a raft.AppendPipeline: requests go out without waiting for the answers to earlier ones.
+//
+// raft takes futures from Consumer in the order of the requests, and looks at a future's response
+// without asking for its error, so:
+//
+//  1. Futures are delivered in the order of AppendEntries, each when it has its answer or has failed.
+//  2. A failed future's response is left zero, that is without success, at which raft abandons the pipeline.
+//  3. After the first failure later requests may have arrived without it; all of them fail too.
+type pipeline struct {
+	g      *raftGroup
+	link   *raftLink
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	sent   chan *appendFuture     // in flight, in order
+	ready  chan raft.AppendFuture // in order
+	wg     sync.WaitGroup
+}
+
+// appendFuture is one request of a pipeline.
+type appendFuture struct {
+	start time.Time
+	args  *raft.AppendEntriesRequest
+	resp  *raft.AppendEntriesResponse
+	call  *raftCall
+	err   error         // valid once done is closed
+	done  chan struct{} // closed before the future is delivered
+}
+
+func (f *appendFuture) Error() error                          { <-f.done; return f.err }
+func (f *appendFuture) Start() time.Time                      { return f.start }
+func (f *appendFuture) Request() *raft.AppendEntriesRequest   { return f.args }
+func (f *appendFuture) Response() *raft.AppendEntriesResponse { return f.resp }
+
+// AppendEntriesPipeline starts a pipeline to a peer that is up.
+func (g *raftGroup) AppendEntriesPipeline(_ raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	ctx, cancel := context.WithTimeout(g.ctx, g.n.cfg.timing.vote)
+	defer cancel()
+	p, err := g.n.peer(string(target))
+	if err == nil {
+		var link *raftLink
+		if link, err = p.raft.get(ctx); err == nil {
+			return g.newPipeline(link), nil
+		}
+	}
+	return nil, fmt.Errorf("raft pipeline of shard %d to %s: %w", g.shard, target, err)
+}
+
+func (g *raftGroup) newPipeline(link *raftLink) *pipeline {
+	p := &pipeline{
+		g: g, link: link,
+		sent:  make(chan *appendFuture, maxPipelined),
+		ready: make(chan raft.AppendFuture, maxPipelined),
+	}
+	p.ctx, p.cancel = context.WithCancel(g.ctx)
+	p.wg.Go(p.deliver)
+	return p
+}
+
+// AppendEntries sends one more request; it waits while too many are in flight.
+func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	f := &appendFuture{start: time.Now(), args: args, resp: resp, done: make(chan struct{})}
+	ctx, cancel := context.WithTimeout(p.ctx, p.g.n.cfg.timing.raft)
+	defer cancel()
+	call, err := p.link.start(ctx, p.g.shard, args, resp, false)
+	if err != nil {
+		return nil, err
+	}
+	f.call = call
+	select {
+	case p.sent <- f:
+		return f, nil
+	case <-p.ctx.Done():
+		return nil, raft.ErrPipelineShutdown
+	}
+}
+
+// Consumer delivers the futures that are done.
+func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.ready }
+
+// Close ends the pipeline; what is in flight fails.
+func (p *pipeline) Close() error {
+	p.cancel()
+	p.wg.Wait()
+	return nil
+}
+
+// deliver waits for each request's answer in turn.
+func (p *pipeline) deliver() {
+	var failed error
+	for {
+		var f *appendFuture
+		select {
+		case f = <-p.sent:
+		case <-p.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithDeadline(p.ctx, f.start.Add(p.g.n.cfg.timing.raft))
+		f.err = p.link.wait(ctx, f.call)
+		cancel()
+		if failed != nil && f.err == nil {
+			f.err, *f.resp = failed, raft.AppendEntriesResponse{}
+		}
+		failed = f.err
+		close(f.done)
+		select {
+		case p.ready <- f:
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
