@@ -1,0 +1,195 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+
+	"hongyan/cluster/client"
+)
+
+const (
+	maxHops     = 50               // Received fields; RFC 5321 section 6.3 asks for 100 at least to be seen, loops end sooner
+	maxReceive  = 2 * time.Hour    // for a whole message
+	deliverTime = 15 * time.Second // from the message's last byte to the reply
+	pollTime    = 2 * time.Second  // see receive
+	dataSlack   = 1 << 20          // input beyond twice the largest message before the connection is cut
+)
+
+// Data takes a message by SMTP: one reply for all recipients.
+func (s *session) Data(r io.Reader) error {
+	tx := s.open()
+	if tx == nil {
+		return errNoTransaction
+	}
+	results, ended := s.take(tx, r)
+	one := merge(results)
+	if ended {
+		s.say([]*gosmtp.SMTPError{one})
+	}
+	return one
+}
+
+// LMTPData takes a message by LMTP: one reply for each RCPT, in order (RFC 2033 section 4.2).
+func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
+	tx := s.open()
+	if tx == nil {
+		return errNoTransaction
+	}
+	results, ended := s.take(tx, r)
+	if ended {
+		named := make([]*gosmtp.SMTPError, len(results))
+		for i, one := range results {
+			named[i] = reply(one.Code, one.EnhancedCode, "<"+tx.given[i]+"> "+one.Message)
+		}
+		s.say(named)
+	}
+	for i, one := range results {
+		status.SetStatus(tx.given[i], one)
+	}
+	return nil
+}
+
+// take receives a message and delivers it. It returns a reply for each recipient as named; ended says that go-smtp
+// did not see the message's end and cannot go on with this connection.
+func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPError, ended bool) {
+	start := time.Now()
+	d := s.srv.store.NewDraft()
+	defer func() {
+		if err := d.Close(); err != nil {
+			s.srv.log.Warn("draft not closed", "id", tx.id, "error", err)
+		}
+	}()
+	size, ended, refusal := s.receive(tx, r, d)
+	if refusal != nil {
+		s.srv.log.Info("message refused", "id", tx.id, "remote", s.remote(), "from", tx.from,
+			"size", size, "code", refusal.Code, "reason", refusal.Message)
+		results = make([]*gosmtp.SMTPError, len(tx.given))
+		for i := range results {
+			results[i] = refusal
+		}
+		return results, ended
+	}
+	return s.deliver(tx, d, size, start), ended
+}
+
+// receive streams trace header and message into d.
+//
+// A stream that go-smtp reads as DATA fills whole buffers before it returns, so the end that only dotReader can
+// see would stay hidden while go-smtp waits for more: a read deadline of pollTime brings out what has come so far.
+// How long a client may really pause is the connection's patience (listen.ErrIdle).
+func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, ended bool, refusal *gosmtp.SMTPError) {
+	s.guard.Renew()
+	s.guard.Limit(2*s.srv.store.MaxMessage() + dataSlack)
+	dots := &dotReader{src: r}
+	src := io.Reader(dots)
+	_, chunked := r.(*io.PipeReader)
+	if chunked { // BDAT counts bytes: dots and line ends mean nothing (RFC 3030)
+		src = r
+	} else {
+		defer func() { _ = s.guard.SetReadDeadline(time.Time{}) }() // fails only when closed
+	}
+	if _, err := d.Write(s.trace(tx).header()); err != nil {
+		return 0, false, s.writeFailed(tx, err)
+	}
+	buf := s.srv.buffers.Get().(*[]byte)
+	defer s.srv.buffers.Put(buf)
+	var hops hopCounter
+	for start := time.Now(); ; {
+		if !chunked {
+			_ = s.guard.SetReadDeadline(time.Now().Add(pollTime)) // fails only when closed, and so will the read
+		}
+		n, err := src.Read(*buf)
+		size += int64(n)
+		if n > 0 && refusal == nil {
+			_, _ = hops.Write((*buf)[:n]) // never fails
+			_, werr := d.Write((*buf)[:n])
+			if werr != nil {
+				refusal = s.writeFailed(tx, werr)
+			} else if hops.hops > maxHops {
+				refusal = errLoop
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return size, dots.ended, refusal
+		case errors.Is(err, gosmtp.ErrDataTooLarge):
+			return size, false, errTooBig // go-smtp reads on to the end, within the budget
+		case errors.Is(err, os.ErrDeadlineExceeded) && !chunked:
+		case err != nil:
+			return size, false, s.cutOff(tx, err)
+		}
+		if time.Since(start) > maxReceive {
+			s.guard.Limit(0)
+			return size, false, errSlow
+		}
+	}
+}
+
+// writeFailed is the refusal when the draft takes no more.
+func (s *session) writeFailed(tx *transaction, err error) *gosmtp.SMTPError {
+	if errors.Is(err, client.ErrLimit) {
+		return errTooBig
+	}
+	s.srv.log.Warn("draft not written", "id", tx.id, "error", err)
+	return errLater
+}
+
+// cutOff is the refusal, which hardly anybody hears, when the input broke off.
+func (s *session) cutOff(tx *transaction, err error) *gosmtp.SMTPError {
+	s.srv.log.Debug("message cut off", "id", tx.id, "error", err)
+	return errCut
+}
+
+// trace describes the transaction for its header.
+func (s *session) trace(tx *transaction) *trace {
+	return &trace{
+		from: tx.from, helo: tx.helo, remote: s.remote(), by: s.srv.cfg.Hostname, tls: s.secure, id: tx.id,
+		protocol: protocolName(s.lmtp, s.secure != nil, tx.utf8), recipients: tx.given, date: time.Now(),
+	}
+}
+
+// deliver hands the draft to the cluster. It is not tied to the connection: a client that leaves now may have
+// its message delivered all the same, as RFC 5321 section 4.1.1.4 has it.
+func (s *session) deliver(tx *transaction, d draft, size int64, start time.Time) []*gosmtp.SMTPError {
+	ctx, cancel := context.WithTimeout(s.srv.life, deliverTime)
+	defer cancel()
+	s.arrived()
+	received := time.Since(start)
+	errs := s.srv.store.Deliver(ctx, d, client.Delivery{From: tx.from, Recipients: tx.accounts})
+	if len(errs) != len(tx.accounts) {
+		s.srv.log.Error("deliver answered for other recipients", "id", tx.id, "want", len(tx.accounts), "got", len(errs))
+		errs = make([]error, len(tx.accounts))
+		for i := range errs {
+			errs[i] = fmt.Errorf("no answer: %w", client.ErrUnavailable)
+		}
+	}
+	failed := 0
+	results := make([]*gosmtp.SMTPError, len(tx.given))
+	ok := reply(250, gosmtp.EnhancedCode{2, 0, 0}, "OK "+tx.id)
+	for i, at := range tx.index {
+		results[i] = ok
+		if errs[at] != nil {
+			results[i] = replyFor(errs[at])
+		}
+	}
+	for i, err := range errs {
+		if err != nil {
+			failed++
+			s.srv.log.Warn("recipient not delivered", "id", tx.id, "to", tx.accounts[i].Address, "error", err)
+		}
+	}
+	level := slog.LevelInfo
+	if failed > 0 {
+		level = slog.LevelWarn
+	}
+	s.srv.log.Log(ctx, level, "message", "id", tx.id, "remote", s.remote(), "from", tx.from, "recipients", len(errs),
+		"failed", failed, "size", size, "received", received, "took", time.Since(start))
+	return results
+}

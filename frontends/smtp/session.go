@@ -1,0 +1,244 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	gosmtp "github.com/emersion/go-smtp"
+
+	"hongyan/cluster/client"
+	"hongyan/frontends/listen"
+)
+
+const (
+	// commandBudget is the input, TLS records included, between two steps of a transaction. It bounds a
+	// command line, and a flood of commands that lead nowhere.
+	commandBudget = 128 << 10
+	// maxStrikes is how many refused commands and transactions without a message a client is allowed between two messages.
+	maxStrikes  = 50
+	resolveTime = 10 * time.Second
+)
+
+// session is one client's conversation since its last EHLO.
+type session struct {
+	srv    *Server
+	lmtp   bool
+	conn   *gosmtp.Conn
+	guard  *listen.Conn
+	secure *tls.ConnectionState // nil without TLS
+
+	mu      sync.Mutex // guards what follows: with BDAT a message is received beside the command loop
+	tx      *transaction
+	strikes int
+	left    bool // hung up
+}
+
+// transaction is what is known of a message before it arrives. Only the command loop changes it, and
+// only before the message is received.
+type transaction struct {
+	id       string
+	from     string
+	helo     string
+	utf8     bool
+	given    []string // recipients as the client named them, in order
+	accounts []client.Account
+	index    []int // for each of given its place in accounts: one account gets one copy however often it is named
+	free     func()
+}
+
+func (s *Server) newSession(c *gosmtp.Conn, lmtp bool) (*session, error) {
+	guard, ok := listen.From(c.Conn())
+	if !ok {
+		return nil, fmt.Errorf("connection %T is not guarded", c.Conn())
+	}
+	guard.Renew()
+	guard.Limit(commandBudget)
+	se := &session{srv: s, lmtp: lmtp, conn: c, guard: guard}
+	if state, ok := c.TLSConnectionState(); ok {
+		se.secure = &state
+	}
+	return se, nil
+}
+
+// Mail opens a transaction. go-smtp would let a second MAIL keep the recipients of the first.
+func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
+	s.renew()
+	if s.open() != nil {
+		return s.strike(errNestedMail)
+	}
+	if from != "" {
+		_, _, ascii, ok := split(from)
+		if !ok {
+			return s.strike(errBadSender)
+		}
+		if !ascii && !opts.UTF8 {
+			return s.strike(errNeedsUTF8)
+		}
+	}
+	if s.struckOut() {
+		return s.hangUp()
+	}
+	select {
+	case s.srv.slots <- struct{}{}:
+	default:
+		s.srv.log.Warn("transaction refused", "remote", s.remote(), "reason", "too many at once")
+		return errBusy
+	}
+	tx := &transaction{
+		id: s.srv.nextID(), from: from, helo: s.conn.Hostname(), utf8: opts.UTF8,
+		free: sync.OnceFunc(func() { <-s.srv.slots }),
+	}
+	s.guard.SetBusy(true)
+	s.mu.Lock()
+	s.tx = tx
+	s.mu.Unlock()
+	return nil
+}
+
+// Rcpt adds a recipient.
+func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
+	s.renew()
+	tx := s.open()
+	if tx == nil {
+		return s.strike(errNoTransaction)
+	}
+	_, _, ascii, ok := split(to)
+	if !ok {
+		return s.strike(errBadRecipient)
+	}
+	if !ascii && !tx.utf8 {
+		return s.strike(errNeedsUTF8)
+	}
+	ctx, cancel := context.WithTimeout(s.srv.life, resolveTime)
+	defer cancel()
+	account, err := s.srv.store.Resolve(ctx, to)
+	if err != nil {
+		r := replyFor(err)
+		s.srv.log.Info("recipient refused", "id", tx.id, "remote", s.remote(), "from", tx.from, "to", to,
+			"code", r.Code, "reason", err)
+		if r.Code/100 == 4 {
+			return r
+		}
+		return s.strike(r)
+	}
+	tx.add(to, account)
+	return nil
+}
+
+// add enters a recipient, whose account may be there under another name already.
+func (t *transaction) add(to string, account client.Account) {
+	at := len(t.accounts)
+	for i, a := range t.accounts {
+		if a.ID == account.ID {
+			at = i
+		}
+	}
+	if at == len(t.accounts) {
+		t.accounts = append(t.accounts, account)
+	}
+	t.given = append(t.given, to)
+	t.index = append(t.index, at)
+}
+
+// Reset ends the transaction, if any. go-smtp calls it after each message, for RSET and for a repeated EHLO.
+// A client that only ever resets gets no more patience for it.
+func (s *session) Reset() {
+	s.close()
+	s.mu.Lock()
+	s.strikes++ // a message that arrived has set it to -1
+	out := s.strikes >= maxStrikes
+	s.mu.Unlock()
+	if !out {
+		s.renew()
+	}
+}
+
+// Logout ends the session.
+func (s *session) Logout() error {
+	s.close()
+	return nil
+}
+
+// close gives up the transaction and its slot. A message that is being received by BDAT ends by itself:
+// its pipe is closed.
+func (s *session) close() {
+	s.mu.Lock()
+	tx := s.tx
+	s.tx = nil
+	s.mu.Unlock()
+	if tx != nil {
+		tx.free()
+	}
+	s.guard.SetBusy(false)
+}
+
+// open is the transaction under way, or nil.
+func (s *session) open() *transaction {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tx
+}
+
+// arrived clears the client's record: it sent a message. What we made of it is not its fault.
+func (s *session) arrived() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.strikes = -1
+}
+
+// renew gives the client time and input for its next command.
+func (s *session) renew() {
+	s.guard.Renew()
+	s.guard.Limit(commandBudget)
+}
+
+func (s *session) struckOut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.strikes >= maxStrikes
+}
+
+// strike counts a refused command against the client. It returns r, or ends the connection.
+func (s *session) strike(r *gosmtp.SMTPError) error {
+	s.mu.Lock()
+	s.strikes++
+	out := s.strikes >= maxStrikes
+	s.mu.Unlock()
+	if out {
+		return s.hangUp()
+	}
+	return r
+}
+
+// hangUp says why and closes the connection.
+func (s *session) hangUp() error {
+	s.mu.Lock()
+	left := s.left
+	s.left = true
+	s.mu.Unlock()
+	if !left {
+		s.srv.log.Warn("connection ended", "remote", s.remote(), "reason", errStrikes.Message)
+		s.say([]*gosmtp.SMTPError{errStrikes})
+	}
+	return errStrikes
+}
+
+// say writes replies past go-smtp, then closes the connection below it: what go-smtp still has buffered meets this
+// session and a closed connection, while its own Close would leave it without a session to call. The client may be
+// gone already; then nobody is there to tell.
+func (s *session) say(replies []*gosmtp.SMTPError) {
+	for _, r := range replies {
+		e := r.EnhancedCode
+		if _, err := fmt.Fprintf(s.conn.Conn(), "%d %d.%d.%d %s\r\n", r.Code, e[0], e[1], e[2], r.Message); err != nil {
+			break
+		}
+	}
+	_ = s.guard.Close()
+}
+
+// remote is the client's address.
+func (s *session) remote() netip.Addr { return s.guard.Addr() }
