@@ -12,9 +12,22 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"sync"
+	"time"
 
-	"github.com/RoaringBitmap/roaring/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/cluster/directory"
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/replica"
+	"hongyan/cluster/shard"
+	"hongyan/cluster/transport"
+	"hongyan/engine/index"
+	"hongyan/engine/message"
+	"hongyan/engine/volume"
 )
 
 // What a frontend must tell apart. ErrUnavailable means "later": 4xx in SMTP, NO [UNAVAILABLE] in IMAP.
@@ -25,110 +38,148 @@ var (
 	ErrNotLocal       = errors.New("domain is not local")
 	ErrNoMailbox      = errors.New("no such mailbox")
 	ErrExists         = errors.New("mailbox exists")
-	ErrInvalidName    = errors.New("invalid mailbox name")
+	ErrHasChildren    = errors.New("mailbox has children")
+	ErrInvalidName    = errors.New("invalid name")
 	ErrLimit          = errors.New("over a limit")
 	ErrNoMessage      = errors.New("message has been expunged")
 )
 
+// The values that pass through the door. Frontends name them by these aliases and never reach below.
+type (
+	// Mailbox is a folder with its counts, as SELECT and STATUS need them.
+	Mailbox = index.Mailbox
+	// Message is one entry of a mailbox without its bytes.
+	Message = index.Message
+	// Flags are a message's system flags and keywords.
+	Flags = index.Flags
+	// FlagOp says how StoreFlags combines the given flags with a message's own.
+	FlagOp = index.FlagOp
+	// Want says which parts of a Message a caller needs.
+	Want = index.Want
+	// Changes is what happened to a mailbox since a modseq.
+	Changes = index.Changes
+	// FlagChange is a message's flags after a change.
+	FlagChange = index.FlagChange
+	// Ref names a message's bytes.
+	Ref = volume.Ref
+	// Summary is what was learned of a message when it was taken in.
+	Summary = message.Summary
+)
+
+// Account is a local mailbox owner.
+type Account struct {
+	ID      uint64
+	Address string // canonical: lower case, with its domain
+	Shard   uint32 // the shard that holds its mailboxes
+	Home    string // home region
+}
+
+// operationTimeout bounds a call whose context has no deadline of its own.
+const operationTimeout = 10 * time.Second
+
+// Config is what a Client is made of.
+type Config struct {
+	Net        *transport.Net
+	Router     *shard.Router
+	Host       *shard.Host
+	Directory  *directory.Service
+	Volumes    *replica.Manager
+	FS         vfs.FS
+	SpoolDir   string // for drafts too large for memory
+	MaxMessage int64  // bytes
+	Log        *slog.Logger
+}
+
 // Client is one node's door. Safe for concurrent use.
-type Client struct{}
+type Client struct {
+	cfg   Config
+	hub   *hub
+	login *logins
 
-// Resolve finds the account that mail for address goes to. ErrNoUser, ErrNotLocal, ErrUnavailable.
-func (c *Client) Resolve(ctx context.Context, address string) (Account, error) { panic("wired soon") }
+	mu     sync.Mutex        // guards tokens
+	tokens map[uint32]uint64 // per shard, the last entry that a write through this door is in
+}
 
-// Authenticate checks a password. ErrBadCredentials (also for unknown users, in the same time), ErrUnavailable.
-func (c *Client) Authenticate(ctx context.Context, address, password string) (Account, error) { panic("wired soon") }
+// New makes the door and registers what it answers for others: queries and watches of the shards that this node
+// has replicas of.
+func New(cfg Config) *Client {
+	c := &Client{cfg: cfg, login: newLogins(), tokens: make(map[uint32]uint64)}
+	c.hub = newHub(cfg.Net, cfg.Router, cfg.Host, cfg.Log)
+	cfg.Net.Handle(methodQuery, c.serveQuery)
+	cfg.Net.Handle(methodWatch, c.hub.serve)
+	return c
+}
+
+// Start begins to follow the shards that this node has no replica of. Close ends it.
+func (c *Client) Start() { c.hub.start() }
+
+// Close ends the watches.
+func (c *Client) Close() { c.hub.close() }
+
+// Publish tells the door what a local replica of a shard changed; nil events mean everything.
+func (c *Client) Publish(shard uint32, events []mailbox.Event) { c.hub.publish(shard, events) }
 
 // MaxMessage is the largest message in bytes that the cluster takes.
-func (c *Client) MaxMessage() int64 { panic("wired soon") }
-
-// NewDraft starts taking a message in. Always Close it.
-func (c *Client) NewDraft() *Draft { panic("wired soon") }
-
-// Draft is a message on its way in: write its raw bytes, then Deliver or Append it. Bounded memory: a large
-// body spools to an unlinked temporary file.
-type Draft struct{}
-
-// Write adds raw bytes. ErrLimit once the message is over MaxMessage.
-func (d *Draft) Write(p []byte) (int, error) { panic("wired soon") }
-
-// Close drops the draft's spool.
-func (d *Draft) Close() error { panic("wired soon") }
-
-// Delivery says for whom a draft is.
-type Delivery struct {
-	From       string    // envelope sender, "" for bounces
-	Recipients []Account // each gets it once in INBOX
-}
-
-// Deliver stores the draft once and enters it in every recipient's INBOX. The result has one
-// error per recipient, nil only when the bytes are durable on all copies and the entry is committed.
-func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error { panic("wired soon") }
-
-// Append enters the draft in one mailbox. date has the zone that the client gave.
-func (c *Client) Append(ctx context.Context, a Account, mailbox string, d *Draft, f Flags, date Date) (uidValidity, uid uint32, err error) { panic("wired soon") }
-
-// Date is an internal date: unix seconds and the zone's offset in minutes, kept as the client gave it.
-type Date struct {
-	Unix int64
-	Zone int16
-}
-
-// Mailboxes lists all folders. Strong.
-func (c *Client) Mailboxes(ctx context.Context, a Account) ([]Mailbox, error) { panic("wired soon") }
-
-// Subscriptions lists the subscribed names, also of folders that are gone (RFC 3501 section 6.3.9). Strong.
-func (c *Client) Subscriptions(ctx context.Context, a Account) ([]string, error) { panic("wired soon") }
-
-// Status is one folder by name. Strong.
-func (c *Client) Status(ctx context.Context, a Account, name string) (Mailbox, error) { panic("wired soon") }
-
-// Selected is what opening a mailbox shows.
-type Selected struct {
-	Mailbox Mailbox
-	UIDs    *roaring.Bitmap // all messages; rank is the sequence number
-	Unseen  *roaring.Bitmap // those without \Seen
-}
-
-// Select opens a folder by name: strong, one consistent snapshot.
-func (c *Client) Select(ctx context.Context, a Account, name string) (Selected, error) { panic("wired soon") }
-
-// CreateMailbox makes a folder and its missing parents. specialUse is "" or like `\Archive` (RFC 6154).
-func (c *Client) CreateMailbox(ctx context.Context, a Account, name, specialUse string) (Mailbox, error) { panic("wired soon") }
-
-// DeleteMailbox removes a folder and its messages; children stay (RFC 3501 section 6.3.4).
-func (c *Client) DeleteMailbox(ctx context.Context, a Account, name string) error { panic("wired soon") }
-
-// RenameMailbox renames a folder with its children; of INBOX it moves the messages (RFC 3501 section 6.3.5).
-func (c *Client) RenameMailbox(ctx context.Context, a Account, from, to string) error { panic("wired soon") }
-
-// Subscribe sets or clears a subscription.
-func (c *Client) Subscribe(ctx context.Context, a Account, name string, on bool) error { panic("wired soon") }
-
-// Messages calls fn for each message of uids that exists, ascending by UID. fn must not keep m.
-func (c *Client) Messages(ctx context.Context, a Account, mailbox uint32, uids *roaring.Bitmap, want Want, fn func(m *Message) error) error { panic("wired soon") }
-
-// Flagged is the set of messages with a system flag (an index.Flag… bit), from summaries alone.
-func (c *Client) Flagged(ctx context.Context, a Account, mailbox uint32, flag uint8) (*roaring.Bitmap, error) { panic("wired soon") }
-
-// Changes is what happened since a modseq: new and changed messages, vanished UIDs. ErrNoMailbox when the folder is gone.
-func (c *Client) Changes(ctx context.Context, a Account, mailbox uint32, since uint64) (Changes, error) { panic("wired soon") }
-
-// StoreFlags changes flags. unchangedSince 0 means always (RFC 7162 section 3.1.3); failed are the UIDs it held back.
-func (c *Client) StoreFlags(ctx context.Context, a Account, mailbox uint32, uids *roaring.Bitmap, op FlagOp, f Flags, unchangedSince uint64) (changed []FlagChange, failed *roaring.Bitmap, err error) { panic("wired soon") }
-
-// Copy copies messages to a folder by name, in one step for all.
-func (c *Client) Copy(ctx context.Context, a Account, mailbox uint32, uids *roaring.Bitmap, to string) (CopyResult, error) { panic("wired soon") }
-
-// Move copies and expunges in one step (RFC 6851).
-func (c *Client) Move(ctx context.Context, a Account, mailbox uint32, uids *roaring.Bitmap, to string) (CopyResult, error) { panic("wired soon") }
-
-// Expunge removes messages for good: those of uids, or all when nil; with onlyDeleted only those with \Deleted.
-func (c *Client) Expunge(ctx context.Context, a Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error) { panic("wired soon") }
+func (c *Client) MaxMessage() int64 { return c.cfg.MaxMessage }
 
 // Read streams n raw bytes of a message from off (n may reach past the end), verified as they pass.
-func (c *Client) Read(ctx context.Context, ref Ref, off, n uint64) (io.ReadCloser, error) { panic("wired soon") }
+func (c *Client) Read(ctx context.Context, ref Ref, off, n uint64) (io.ReadCloser, error) {
+	r, err := c.cfg.Volumes.Read(ctx, ref, off, n)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return r, nil
+}
 
-// Watch wakes its channel (capacity one, never closed before cancel) after each change to the account's
-// folder (0: to any of its folders), also after a failover or a lost watch: wake-ups may be spurious, never missed.
-func (c *Client) Watch(a Account, mailbox uint32) (wake <-chan struct{}, cancel func()) { panic("wired soon") }
+func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }
+
+// bounded gives ctx a deadline if it has none.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, operationTimeout)
+}
+
+// refusalOf turns a deterministic refusal into this package's error.
+func refusalOf(code mailbox.Code, text string) error {
+	kinds := map[mailbox.Code]error{
+		mailbox.NoMailbox: ErrNoMailbox, mailbox.Exists: ErrExists, mailbox.InvalidName: ErrInvalidName,
+		mailbox.Limit: ErrLimit, mailbox.HasChildren: ErrHasChildren,
+	}
+	if code == mailbox.OK {
+		return nil
+	}
+	if kind, ok := kinds[code]; ok {
+		return fmt.Errorf("%w: %s", kind, text)
+	}
+	return fmt.Errorf("mailbox command refused with code %d: %s", code, text)
+}
+
+// change commits a command at an account's shard and remembers how far this door's later reads must be.
+func (c *Client) change(ctx context.Context, shard uint32, cmd *mailbox.Command) (*mailbox.Result, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	body, err := cmd.Encode()
+	if err != nil {
+		return nil, err
+	}
+	b, at, err := c.cfg.Router.Propose(ctx, shard, body)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	c.mu.Lock()
+	c.tokens[shard] = max(c.tokens[shard], at)
+	c.mu.Unlock()
+	r, err := mailbox.DecodeResult(b)
+	if err != nil {
+		return nil, err
+	}
+	return r, refusalOf(r.Code, r.Message)
+}
+
+func (c *Client) token(shard uint32) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tokens[shard]
+}

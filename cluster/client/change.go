@@ -1,0 +1,156 @@
+package client
+
+import (
+	"context"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/cluster/mailbox"
+	"hongyan/engine/index"
+)
+
+// How many messages one command may touch: a large change goes in several, so that it never holds up the
+// shard's other mailboxes for long. Copies write more for each message.
+const (
+	changeBatch = 10_000
+	copyBatch   = 1_000
+)
+
+// batches calls fn with runs of at most n of the set's UIDs, encoded, ascending.
+func batches(uids *roaring.Bitmap, n int, fn func(set []byte) error) error {
+	it := uids.ManyIterator()
+	buf := make([]uint32, n)
+	for {
+		k := it.NextMany(buf)
+		if k == 0 {
+			return nil
+		}
+		set, err := mailbox.EncodeUIDs(roaring.BitmapOf(buf[:k]...))
+		if err != nil {
+			return err
+		}
+		if err := fn(set); err != nil {
+			return err
+		}
+	}
+}
+
+// CreateMailbox makes a folder and its missing parents. specialUse is "" or like `\Archive` (RFC 6154).
+func (c *Client) CreateMailbox(ctx context.Context, a Account, name, specialUse string) (Mailbox, error) {
+	r, err := c.change(ctx, a.Shard, &mailbox.Command{Create: &mailbox.Create{Account: a.ID, Name: name, SpecialUse: specialUse}})
+	if err != nil {
+		return Mailbox{}, err
+	}
+	return *r.Mailbox, nil
+}
+
+// DeleteMailbox removes a folder and its messages; children stay (RFC 3501 section 6.3.4).
+func (c *Client) DeleteMailbox(ctx context.Context, a Account, name string) error {
+	_, err := c.change(ctx, a.Shard, &mailbox.Command{Delete: &mailbox.Delete{Account: a.ID, Name: name}})
+	return err
+}
+
+// RenameMailbox renames a folder with its children; of INBOX it moves the messages (RFC 3501 section 6.3.5).
+func (c *Client) RenameMailbox(ctx context.Context, a Account, from, to string) error {
+	_, err := c.change(ctx, a.Shard, &mailbox.Command{Rename: &mailbox.Rename{Account: a.ID, From: from, To: to}})
+	return err
+}
+
+// Subscribe sets or clears a subscription.
+func (c *Client) Subscribe(ctx context.Context, a Account, name string, on bool) error {
+	_, err := c.change(ctx, a.Shard, &mailbox.Command{Subscribe: &mailbox.Subscribe{Account: a.ID, Name: name, On: on}})
+	return err
+}
+
+// StoreFlags changes flags. unchangedSince 0 means always (RFC 7162 section 3.1.3); failed are the UIDs it held back.
+func (c *Client) StoreFlags(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, op FlagOp, f Flags, unchangedSince uint64) (changed []FlagChange, failed *roaring.Bitmap, err error) {
+	failed = roaring.New()
+	err = batches(uids, changeBatch, func(set []byte) error {
+		r, err := c.change(ctx, a.Shard, &mailbox.Command{Store: &mailbox.Store{
+			Account: a.ID, Mailbox: folder, UIDs: set, Op: uint8(op), System: f.System, Keywords: f.Keywords, UnchangedSince: unchangedSince,
+		}})
+		if err != nil {
+			return err
+		}
+		held, err := mailbox.DecodeUIDs(r.Failed)
+		if err != nil {
+			return err
+		}
+		failed.Or(held)
+		changed = append(changed, r.Changed...)
+		many, err := mailbox.DecodeUIDs(r.UIDs)
+		if err != nil || many.IsEmpty() {
+			return err
+		}
+		return c.Messages(ctx, a, folder, many, index.WantFlags, func(m *Message) error {
+			changed = append(changed, FlagChange{UID: m.UID, ModSeq: m.ModSeq, Flags: m.Flags})
+			return nil
+		})
+	})
+	return changed, failed, err
+}
+
+// CopyResult pairs the UIDs of copied or moved messages (RFC 4315, COPYUID).
+type CopyResult struct {
+	UIDValidity uint32   // of the destination
+	Source      []uint32 // ascending
+	Dest        []uint32 // same length, in the order of Source
+}
+
+// Copy copies messages to a folder by name, some thousand in one step.
+func (c *Client) Copy(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string) (CopyResult, error) {
+	return c.copy(ctx, a, folder, uids, to, false)
+}
+
+// Move copies and expunges in one step for each message (RFC 6851). After an error some may have been moved.
+func (c *Client) Move(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string) (CopyResult, error) {
+	return c.copy(ctx, a, folder, uids, to, true)
+}
+
+func (c *Client) copy(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string, move bool) (CopyResult, error) {
+	var out CopyResult
+	err := batches(uids, copyBatch, func(set []byte) error {
+		r, err := c.change(ctx, a.Shard, &mailbox.Command{Copy: &mailbox.Copy{Account: a.ID, Mailbox: folder, UIDs: set, To: to, Move: move}})
+		if err != nil {
+			return err
+		}
+		from, err := mailbox.DecodeUIDs(r.UIDs)
+		if err != nil {
+			return err
+		}
+		out.UIDValidity = r.UIDValidity
+		next := r.FirstUID
+		for it := from.Iterator(); it.HasNext(); next++ {
+			out.Source = append(out.Source, it.Next())
+			out.Dest = append(out.Dest, next)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Expunge removes messages for good: those of uids, with onlyDeleted only if they have \Deleted; when uids is nil, all
+// that have it.
+func (c *Client) Expunge(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error) {
+	if uids == nil {
+		var err error
+		if uids, err = c.Flagged(ctx, a, folder, index.FlagDeleted); err != nil {
+			return nil, err
+		}
+		onlyDeleted = true
+	}
+	gone := roaring.New()
+	err := batches(uids, changeBatch, func(set []byte) error {
+		r, err := c.change(ctx, a.Shard, &mailbox.Command{Expunge: &mailbox.Expunge{Account: a.ID, Mailbox: folder, UIDs: set, OnlyDeleted: onlyDeleted}})
+		if err != nil {
+			return err
+		}
+		part, err := mailbox.DecodeUIDs(r.UIDs)
+		if err != nil {
+			return err
+		}
+		gone.Or(part)
+		return nil
+	})
+	return gone, err
+}

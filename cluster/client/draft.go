@@ -1,0 +1,189 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"hongyan/cluster/mailbox"
+	"hongyan/engine/codec"
+	"hongyan/engine/message"
+	"hongyan/engine/volume"
+)
+
+// draftMemory is how much of a draft stays in memory before it spools to a file.
+const draftMemory = 512 << 10
+
+// Draft is a message on its way in: write its raw bytes, then Deliver or Append it. Memory is bounded: a large body
+// spools to a temporary file. Not safe for concurrent use.
+type Draft struct {
+	spool   *volume.Spool
+	scanner *message.Scanner
+	limit   int64
+	size    int64
+
+	blob    *volume.Blob // once finished
+	summary []byte
+}
+
+// NewDraft starts taking a message in. Always Close it.
+func (c *Client) NewDraft() *Draft {
+	return &Draft{
+		spool:   volume.NewSpool(c.cfg.FS, c.cfg.SpoolDir, draftMemory),
+		scanner: message.NewScanner(),
+		limit:   c.cfg.MaxMessage,
+	}
+}
+
+// Write adds raw bytes. ErrLimit once the message is over MaxMessage; a full disk gives ErrUnavailable.
+func (d *Draft) Write(p []byte) (int, error) {
+	if d.size+int64(len(p)) > d.limit {
+		return 0, fmt.Errorf("%w: a message of more than %d bytes", ErrLimit, d.limit)
+	}
+	d.size += int64(len(p))
+	if _, err := d.scanner.Write(p); err != nil {
+		return 0, err
+	}
+	n, err := d.spool.Write(p)
+	if err != nil {
+		return n, unavailable(fmt.Errorf("spool a message: %w", err))
+	}
+	return n, nil
+}
+
+// Size is the number of bytes written so far.
+func (d *Draft) Size() int64 { return d.size }
+
+// Close drops the draft's spool.
+func (d *Draft) Close() error {
+	if d.blob != nil {
+		return d.blob.Close()
+	}
+	return d.spool.Abort()
+}
+
+// finish ends writing. It may be called again.
+func (d *Draft) finish() error {
+	if d.blob != nil {
+		return nil
+	}
+	summary, err := d.scanner.Finish().Encode()
+	if err != nil {
+		return fmt.Errorf("encode a message's summary: %w", err)
+	}
+	blob, err := d.spool.Finish()
+	if err != nil {
+		return unavailable(fmt.Errorf("spool a message: %w", err))
+	}
+	d.blob, d.summary = blob, summary
+	return nil
+}
+
+// Delivery says for whom a draft is.
+type Delivery struct {
+	From       string    // envelope sender, "" for bounces
+	Recipients []Account // each gets it once in INBOX
+}
+
+// Date is an internal date: unix seconds and the zone's offset in minutes, kept as the client gave it.
+type Date struct {
+	Unix int64
+	Zone int16
+}
+
+// put stores the draft's bytes on all copies of some volume, once for everybody.
+func (c *Client) put(ctx context.Context, d *Draft, home string, o mailbox.Origin) (mailbox.Message, error) {
+	if err := d.finish(); err != nil {
+		return mailbox.Message{}, err
+	}
+	rand.Read(o.Delivery[:])
+	meta, err := codec.Marshal(&o)
+	if err != nil {
+		return mailbox.Message{}, err
+	}
+	ref, err := c.cfg.Volumes.Put(ctx, home, meta, d.blob)
+	if err != nil {
+		return mailbox.Message{}, unavailable(err)
+	}
+	return mailbox.Message{Ref: ref, Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}, nil
+}
+
+// Deliver stores the draft once and enters it in every recipient's INBOX. The result has one
+// error per recipient, nil only when the bytes are durable on all copies and the entry is committed.
+//
+//  1. The bytes go to all copies of a volume and are fsynced there.
+//  2. One command for each shard, with all its recipients, is committed by a majority.
+//
+// A failure between the two leaves bytes that no entry names.
+func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
+	errs := make([]error, len(to.Recipients))
+	if len(errs) == 0 {
+		return errs
+	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	origin := mailbox.Origin{From: to.From, Date: time.Now().Unix()}
+	shards := make(map[uint32][]int) // recipients by shard
+	for i, a := range to.Recipients {
+		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: "INBOX"})
+		shards[a.Shard] = append(shards[a.Shard], i)
+	}
+	entry, err := c.put(ctx, d, to.Recipients[0].Home, origin) // step 1
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
+	done := make(chan struct{})
+	for shard, members := range shards { // step 2
+		go func() {
+			c.enter(ctx, shard, members, to.Recipients, entry, errs)
+			done <- struct{}{}
+		}()
+	}
+	for range shards {
+		<-done
+	}
+	return errs
+}
+
+// enter commits the entry for the recipients of one shard and sets their errors, which nobody else touches.
+func (c *Client) enter(ctx context.Context, shard uint32, members []int, all []Account, entry mailbox.Message, errs []error) {
+	cmd := &mailbox.Deliver{Message: entry}
+	for _, i := range members {
+		cmd.Accounts = append(cmd.Accounts, all[i].ID)
+	}
+	result, err := c.change(ctx, shard, &mailbox.Command{Deliver: cmd})
+	refused := make(map[uint64]error)
+	if result != nil {
+		for _, r := range result.Refused {
+			refused[r.Account] = refusalOf(r.Code, r.Message)
+		}
+	}
+	for _, i := range members {
+		errs[i] = err
+		if err == nil {
+			errs[i] = refused[all[i].ID]
+		}
+	}
+}
+
+// Append enters the draft in one folder. date has the zone that the client gave.
+func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f Flags, date Date) (uidValidity, uid uint32, err error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	entry, err := c.put(ctx, d, a.Home, mailbox.Origin{
+		Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords,
+		Targets: []mailbox.Target{{Account: a.ID, Mailbox: name}},
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	r, err := c.change(ctx, a.Shard, &mailbox.Command{Append: &mailbox.Append{Account: a.ID, Mailbox: name, Message: entry}})
+	if err != nil {
+		return 0, 0, err
+	}
+	return r.UIDValidity, r.FirstUID, nil
+}

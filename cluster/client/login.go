@@ -1,0 +1,160 @@
+package client
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/alexedwards/argon2id"
+
+	"hongyan/cluster/directory"
+)
+
+// passwordCost is Argon2id's (RFC 9106) as OWASP advises for servers: 19 MiB, two passes, one lane.
+var passwordCost = argon2id.Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
+
+// A verified password is remembered, under a key that only this process has, so that clients which log in again and
+// again cost one hash in provenFor. At most maxProven are kept.
+const (
+	provenFor = 10 * time.Minute
+	maxProven = 100_000
+)
+
+// logins checks passwords, a few at a time since each check takes memory.
+type logins struct {
+	key   [32]byte
+	slots chan struct{}
+	decoy string // checked for unknown users, so that they take as long
+
+	mu     sync.Mutex // guards proven
+	proven map[[32]byte]time.Time
+}
+
+func newLogins() *logins {
+	l := &logins{slots: make(chan struct{}, runtime.NumCPU()), proven: make(map[[32]byte]time.Time)}
+	rand.Read(l.key[:])
+	return l
+}
+
+// HashPassword makes what the directory keeps of a password.
+func HashPassword(password string) (string, error) {
+	h, err := argon2id.CreateHash(password, &passwordCost)
+	if err != nil {
+		return "", fmt.Errorf("hash a password: %w", err)
+	}
+	return h, nil
+}
+
+// matches checks a password against a hash.
+func (l *logins) matches(ctx context.Context, hash, password string) (bool, error) {
+	mac := hmac.New(sha256.New, l.key[:])
+	fmt.Fprintf(mac, "%d:%s%s", len(hash), hash, password)
+	proof := [32]byte(mac.Sum(nil))
+	l.mu.Lock()
+	until, ok := l.proven[proof]
+	l.mu.Unlock()
+	if ok && time.Now().Before(until) {
+		return true, nil
+	}
+	select {
+	case l.slots <- struct{}{}:
+		defer func() { <-l.slots }()
+	case <-ctx.Done():
+		return false, unavailable(ctx.Err())
+	}
+	good, err := argon2id.ComparePasswordAndHash(password, hash)
+	if err != nil {
+		return false, fmt.Errorf("check a password: %w", err)
+	}
+	if good {
+		l.remember(proof)
+	}
+	return good, nil
+}
+
+func (l *logins) remember(proof [32]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.proven) >= maxProven {
+		clear(l.proven) // rare, and only costs hashes
+	}
+	l.proven[proof] = time.Now().Add(provenFor)
+}
+
+// pretend takes as long as a check.
+func (l *logins) pretend(ctx context.Context, password string) error {
+	l.mu.Lock()
+	if l.decoy == "" {
+		decoy, err := HashPassword("nobody's")
+		if err != nil {
+			l.mu.Unlock()
+			return err
+		}
+		l.decoy = decoy
+	}
+	decoy := l.decoy
+	l.mu.Unlock()
+	_, err := l.matches(ctx, decoy, password)
+	return err
+}
+
+// Resolve finds the account that mail for address goes to. ErrNoUser, ErrNotLocal, ErrInvalidName, ErrUnavailable.
+func (c *Client) Resolve(ctx context.Context, address string) (Account, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	a, err := c.cfg.Directory.Lookup(ctx, address)
+	switch {
+	case errors.Is(err, directory.ErrNoAccount):
+		return Account{}, ErrNoUser
+	case errors.Is(err, directory.ErrNotLocal):
+		return Account{}, ErrNotLocal
+	case errors.Is(err, directory.ErrInvalidAddress):
+		return Account{}, fmt.Errorf("%w: %w", ErrInvalidName, err)
+	case err != nil:
+		return Account{}, unavailable(err)
+	}
+	return public(a), nil
+}
+
+func public(a directory.Account) Account {
+	return Account{ID: a.ID, Address: a.Address, Shard: a.Shard, Home: a.Home}
+}
+
+// Authenticate checks a password. ErrBadCredentials (also for unknown users, in the same time), ErrUnavailable.
+func (c *Client) Authenticate(ctx context.Context, address, password string) (Account, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	a, err := c.cfg.Directory.Lookup(ctx, address)
+	if errors.Is(err, directory.ErrNoAccount) || errors.Is(err, directory.ErrNotLocal) || errors.Is(err, directory.ErrInvalidAddress) {
+		if err := c.login.pretend(ctx, password); err != nil {
+			return Account{}, err
+		}
+		return Account{}, ErrBadCredentials
+	}
+	if err != nil {
+		return Account{}, unavailable(err)
+	}
+	good, err := c.login.matches(ctx, a.Password, password)
+	if err != nil || good {
+		return public(a), err
+	}
+	// The password may have changed a moment ago, and this replica may not know it yet.
+	fresh, err := c.cfg.Directory.Refresh(ctx, a.Address)
+	if err != nil {
+		return Account{}, unavailable(err)
+	}
+	if fresh.Password == a.Password {
+		return Account{}, ErrBadCredentials
+	}
+	good, err = c.login.matches(ctx, fresh.Password, password)
+	if err == nil && !good {
+		err = ErrBadCredentials
+	}
+	return public(fresh), err
+}

@@ -1,0 +1,266 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/transport"
+	"hongyan/cluster/wire"
+	"hongyan/engine/codec"
+	"hongyan/engine/index"
+)
+
+// methodQuery asks a node with a replica a mailbox.Query; the answer is a stream of mailbox.Frames.
+const methodQuery = "mailbox.query"
+
+// replicaWait is how long a replica may take to catch up before another one is asked.
+const replicaWait = time.Second
+
+// ask answers q from the nearest replica that has applied all it must; with strong, all that anybody was told.
+// on is called for each frame; after a failure in the middle it is called again, from the start of another answer.
+func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func(*mailbox.Frame) error) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	q.Min = c.token(q.Shard)
+	if strong {
+		at, err := c.cfg.Router.ReadIndex(ctx, q.Shard)
+		if err != nil {
+			return unavailable(err)
+		}
+		q.Min = max(q.Min, at)
+	}
+	last := errors.New("no replica is up")
+	for pause := 10 * time.Millisecond; ; pause *= 2 {
+		for _, node := range c.replicas(q.Shard) {
+			var fatal *callerError
+			err := c.askNode(ctx, node, q, on)
+			if err == nil {
+				return nil
+			}
+			if errors.As(err, &fatal) {
+				return fatal.err
+			}
+			last = fmt.Errorf("%s: %w", node, err)
+		}
+		select {
+		case <-ctx.Done():
+			return unavailable(fmt.Errorf("query shard %d: %w", q.Shard, last))
+		case <-time.After(min(pause, 200*time.Millisecond)):
+		}
+	}
+}
+
+// callerError is an answer: it is passed on, and no other replica is asked.
+type callerError struct{ err error }
+
+func (e *callerError) Error() string { return e.err.Error() }
+
+// replicas lists the nodes to ask: this one, then the others by distance.
+func (c *Client) replicas(shard uint32) []string {
+	group, _ := c.cfg.Router.Group(shard)
+	nodes := slices.DeleteFunc(slices.Clone(group.Voters), func(n string) bool {
+		return n != c.self() && !c.cfg.Net.Up(n)
+	})
+	distance := func(n string) time.Duration {
+		if n == c.self() {
+			return -1
+		}
+		rtt, _ := c.cfg.Net.RTT(n)
+		return rtt
+	}
+	slices.SortStableFunc(nodes, func(a, b string) int { return int(distance(a) - distance(b)) })
+	return nodes
+}
+
+func (c *Client) self() string { return c.cfg.Net.ID() }
+
+func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on func(*mailbox.Frame) error) error {
+	deliver := func(f *mailbox.Frame) error {
+		if err := refusalOf(f.Code, f.Message); err != nil {
+			return &callerError{err}
+		}
+		if err := on(f); err != nil {
+			return &callerError{err}
+		}
+		return nil
+	}
+	if node == c.self() {
+		return c.answer(ctx, q, deliver)
+	}
+	s, err := c.cfg.Net.Open(ctx, node, methodQuery)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.SendValue(q); err != nil {
+		return err
+	}
+	for {
+		f := new(mailbox.Frame)
+		if err := s.RecvValue(f); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := deliver(f); err != nil {
+			return err
+		}
+	}
+}
+
+// answer runs q on this node's replica.
+func (c *Client) answer(ctx context.Context, q *mailbox.Query, emit func(*mailbox.Frame) error) (err error) {
+	g, ok := c.cfg.Host.Group(q.Shard)
+	if !ok {
+		return wire.Errorf(wire.NotFound, "this node runs no replica of shard %d", q.Shard)
+	}
+	wait, cancel := context.WithTimeout(ctx, replicaWait)
+	defer cancel()
+	if err := g.WaitApplied(wait, q.Min); err != nil {
+		return err
+	}
+	v := g.View()
+	defer func() { err = errors.Join(err, v.Close()) }()
+	return mailbox.Answer(v, q, emit)
+}
+
+func (c *Client) serveQuery(ctx context.Context, _ string, s *transport.Stream) error {
+	b, err := s.Recv()
+	if err != nil {
+		return err
+	}
+	q := new(mailbox.Query)
+	if err := codec.Unmarshal(b, q); err != nil {
+		return wire.Errorf(wire.Invalid, "query: %v", err)
+	}
+	return c.answer(ctx, q, func(f *mailbox.Frame) error { return s.SendValue(f) })
+}
+
+// one asks a query that has a single frame for an answer.
+func (c *Client) one(ctx context.Context, q *mailbox.Query, strong bool) (*mailbox.Frame, error) {
+	var got *mailbox.Frame
+	err := c.ask(ctx, q, strong, func(f *mailbox.Frame) error { got = f; return nil })
+	if err == nil && got == nil {
+		err = unavailable(errors.New("a replica gave an empty answer"))
+	}
+	return got, err
+}
+
+// Mailboxes lists all folders. Strong.
+func (c *Client) Mailboxes(ctx context.Context, a Account) ([]Mailbox, error) {
+	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QueryMailboxes}, true)
+	if errors.Is(err, ErrNoMailbox) || err == nil && len(f.Mailboxes) == 0 {
+		if _, err := c.change(ctx, a.Shard, &mailbox.Command{Ensure: &mailbox.Ensure{Account: a.ID}}); err != nil {
+			return nil, err
+		}
+		f, err = c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QueryMailboxes}, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.Mailboxes, nil
+}
+
+// Subscriptions lists the subscribed names, also of folders that are gone (RFC 3501 section 6.3.9). Strong.
+func (c *Client) Subscriptions(ctx context.Context, a Account) ([]string, error) {
+	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QuerySubscriptions}, true)
+	if err != nil {
+		return nil, err
+	}
+	return f.Names, nil
+}
+
+// named asks about a folder by name. An account that nobody has used yet gets its first folders.
+func (c *Client) named(ctx context.Context, a Account, kind mailbox.QueryKind, name string) (*mailbox.Frame, error) {
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: kind, Name: name}
+	f, err := c.one(ctx, q, true)
+	if !errors.Is(err, ErrNoMailbox) {
+		return f, err
+	}
+	if _, err := c.Mailboxes(ctx, a); err != nil {
+		return nil, err
+	}
+	return c.one(ctx, q, false)
+}
+
+// Status is one folder by name. Strong.
+func (c *Client) Status(ctx context.Context, a Account, name string) (Mailbox, error) {
+	f, err := c.named(ctx, a, mailbox.QueryStatus, name)
+	if err != nil {
+		return Mailbox{}, err
+	}
+	return f.Mailboxes[0], nil
+}
+
+// Selected is what opening a mailbox shows.
+type Selected struct {
+	Mailbox Mailbox
+	UIDs    *roaring.Bitmap // all messages; rank is the sequence number
+	Unseen  *roaring.Bitmap // those without \Seen
+}
+
+// Select opens a folder by name: strong, one consistent snapshot.
+func (c *Client) Select(ctx context.Context, a Account, name string) (Selected, error) {
+	f, err := c.named(ctx, a, mailbox.QuerySelect, name)
+	if err != nil {
+		return Selected{}, err
+	}
+	all, err := mailbox.DecodeUIDs(f.UIDs)
+	if err != nil {
+		return Selected{}, err
+	}
+	unseen, err := mailbox.DecodeUIDs(f.Unseen)
+	if err != nil {
+		return Selected{}, err
+	}
+	return Selected{Mailbox: f.Mailboxes[0], UIDs: all, Unseen: unseen}, nil
+}
+
+// Messages calls fn for each message of uids that exists, ascending by UID. fn must not keep m.
+func (c *Client) Messages(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, want Want, fn func(m *Message) error) error {
+	set, err := mailbox.EncodeUIDs(uids.Clone())
+	if err != nil {
+		return err
+	}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryMessages, UIDs: set, Want: uint8(want)}
+	var passed uint64 // UIDs below this have been: a second replica's answer begins at the first again
+	return c.ask(ctx, q, false, func(f *mailbox.Frame) error {
+		for i := range f.Messages {
+			m := &f.Messages[i]
+			if uint64(m.UID) < passed {
+				continue
+			}
+			if err := fn(m); err != nil {
+				return err
+			}
+			passed = uint64(m.UID) + 1
+		}
+		return nil
+	})
+}
+
+// Flagged is the set of messages with a system flag (an index.Flag… bit), from summaries alone.
+func (c *Client) Flagged(ctx context.Context, a Account, folder uint32, flag uint8) (*roaring.Bitmap, error) {
+	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryFlagged, Flag: flag}, false)
+	if err != nil {
+		return nil, err
+	}
+	return mailbox.DecodeUIDs(f.UIDs)
+}
+
+// Changes is what happened since a modseq: new and changed messages, vanished UIDs. ErrNoMailbox when the folder is gone.
+func (c *Client) Changes(ctx context.Context, a Account, folder uint32, since uint64) (Changes, error) {
+	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryChanges, Since: since}, false)
+	if err != nil {
+		return Changes{}, err
+	}
+	vanished, err := mailbox.DecodeUIDs(f.UIDs)
+	return index.Changes{HighestModSeq: f.ModSeq, UIDNext: f.UIDNext, Changed: f.Changed, Vanished: vanished, More: f.More}, err
+}

@@ -1,0 +1,273 @@
+package directory
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"hongyan/cluster/replica"
+	"hongyan/engine/codec"
+	"hongyan/engine/index"
+	"hongyan/engine/volume"
+)
+
+// Command is one change to the directory. Exactly one field is set; numbers are fixed.
+type Command struct {
+	AddShards  *AddShards  `cbor:"1,keyasint,omitempty"`
+	AddDomain  *Domain     `cbor:"2,keyasint,omitempty"`
+	AddAccount *AddAccount `cbor:"3,keyasint,omitempty"`
+	OpenVolume *OpenVolume `cbor:"4,keyasint,omitempty"`
+	SealVolume *SealVolume `cbor:"5,keyasint,omitempty"`
+	DropVolume *DropVolume `cbor:"6,keyasint,omitempty"`
+}
+
+// AddShards enters shards that the table lacks.
+type AddShards struct {
+	Shards []Shard `cbor:"1,keyasint"`
+}
+
+// AddAccount makes an account in a domain of ours; of one that exists only the password changes, and only with Reset.
+type AddAccount struct {
+	Address  string `cbor:"1,keyasint"`
+	Home     string `cbor:"2,keyasint,omitempty"`
+	Password string `cbor:"3,keyasint"`
+	Reset    bool   `cbor:"4,keyasint,omitempty"`
+}
+
+// OpenVolume gives a new volume its number.
+type OpenVolume struct {
+	Primary string   `cbor:"1,keyasint"`
+	Copies  []string `cbor:"2,keyasint"`
+	Class   uint8    `cbor:"3,keyasint,omitempty"`
+}
+
+// SealVolume ends a volume at a length. The first one wins.
+type SealVolume struct {
+	ID     volume.ID `cbor:"1,keyasint"`
+	Length int64     `cbor:"2,keyasint"`
+}
+
+// DropVolume forgets a sealed volume that holds no record.
+type DropVolume struct {
+	ID volume.ID `cbor:"1,keyasint"`
+}
+
+// Result is what a command gave.
+type Result struct {
+	Refused string         `cbor:"1,keyasint,omitempty"` // why not
+	Created bool           `cbor:"2,keyasint,omitempty"`
+	Account *Account       `cbor:"3,keyasint,omitempty"`
+	Volume  *replica.Entry `cbor:"4,keyasint,omitempty"`
+}
+
+// refused is a command that the tables do not allow.
+type refused struct{ reason string }
+
+func (r *refused) Error() string { return r.reason }
+
+func refuse(format string, args ...any) error {
+	return &refused{fmt.Sprintf(format, args...)}
+}
+
+// Machine applies commands to the directory's tables.
+type Machine struct{}
+
+// Committed implements shard.Machine. The tables' readers look for themselves.
+func (Machine) Committed() {}
+
+// Reloaded implements shard.Machine.
+func (Machine) Reloaded() {}
+
+// Apply implements shard.Machine.
+func (Machine) Apply(t *index.Txn, _ int64, body []byte) ([]byte, error) {
+	var c Command
+	if err := codec.Unmarshal(body, &c); err != nil {
+		return codec.Marshal(&Result{Refused: err.Error()})
+	}
+	result, err := execute(t, &c)
+	var no *refused
+	if errors.As(err, &no) {
+		return codec.Marshal(&Result{Refused: no.reason})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("apply a directory command: %w", err)
+	}
+	return codec.Marshal(result)
+}
+
+func execute(t *index.Txn, c *Command) (*Result, error) {
+	switch {
+	case c.AddShards != nil:
+		return addShards(t, c.AddShards)
+	case c.AddDomain != nil:
+		return addDomain(t, c.AddDomain)
+	case c.AddAccount != nil:
+		return addAccount(t, c.AddAccount)
+	case c.OpenVolume != nil:
+		return openVolume(t, c.OpenVolume)
+	case c.SealVolume != nil:
+		return sealVolume(t, c.SealVolume)
+	case c.DropVolume != nil:
+		return dropVolume(t, c.DropVolume)
+	}
+	return nil, refuse("the command names no operation that this version knows")
+}
+
+func save(t *index.Txn, key []byte, v any) error {
+	b, err := codec.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return t.Put(key, b)
+}
+
+func addShards(t *index.Txn, c *AddShards) (*Result, error) {
+	for _, s := range c.Shards {
+		key := numberKey(shardTable, uint64(s.Number))
+		if _, err := load[Shard](t, key); !errors.Is(err, errNoRecord) {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err := save(t, key, &s); err != nil {
+			return nil, err
+		}
+	}
+	return &Result{}, nil
+}
+
+func addDomain(t *index.Txn, d *Domain) (*Result, error) {
+	name := strings.ToLower(d.Name)
+	if name == "" || len(name) > maxDomain || strings.ContainsAny(name, "@ \t\r\n/<>") {
+		return nil, refuse("%q is not a domain name", d.Name)
+	}
+	key := []byte(domainTable + name)
+	_, err := load[Domain](t, key)
+	if err == nil {
+		return &Result{}, nil
+	}
+	if !errors.Is(err, errNoRecord) {
+		return nil, err
+	}
+	return &Result{Created: true}, save(t, key, &Domain{Name: name, Home: d.Home})
+}
+
+func addAccount(t *index.Txn, c *AddAccount) (*Result, error) {
+	address, err := Canonical(c.Address)
+	if err != nil {
+		return nil, refuse("%v", err)
+	}
+	domain, err := load[Domain](t, []byte(domainTable+DomainOf(address)))
+	if errors.Is(err, errNoRecord) {
+		return nil, refuse("add the domain %s first", DomainOf(address))
+	}
+	if err != nil {
+		return nil, err
+	}
+	key := []byte(accountTable + address)
+	a, err := load[Account](t, key)
+	switch {
+	case err == nil && !c.Reset:
+		return &Result{Account: &a}, nil
+	case err == nil:
+		a.Password = c.Password
+		return &Result{Account: &a}, save(t, key, &a)
+	case !errors.Is(err, errNoRecord):
+		return nil, err
+	}
+	a = Account{Address: address, Home: c.Home, Password: c.Password}
+	if a.Home == "" {
+		a.Home = domain.Home
+	}
+	if err := place(t, &a); err != nil {
+		return nil, err
+	}
+	return &Result{Created: true, Account: &a}, save(t, key, &a)
+}
+
+// place gives a new account its number and the least filled shard of its home region, or of all.
+func place(t *index.Txn, a *Account) error {
+	var best *Shard
+	better := func(s *Shard) bool {
+		if home, bestHome := s.Home == a.Home, best != nil && best.Home == a.Home; home != bestHome {
+			return home
+		}
+		return best == nil || s.Accounts < best.Accounts
+	}
+	for n := uint64(1); ; n++ { // shards are numbered without gaps
+		s, err := load[Shard](t, numberKey(shardTable, n))
+		if errors.Is(err, errNoRecord) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if better(&s) {
+			best = &s
+		}
+	}
+	if best == nil {
+		return refuse("no mailbox shard is there yet")
+	}
+	best.Accounts++
+	if err := save(t, numberKey(shardTable, uint64(best.Number)), best); err != nil {
+		return err
+	}
+	n, err := nextNumber(t, func(c *counters) *uint64 { return &c.Account })
+	if err != nil {
+		return err
+	}
+	a.ID, a.Shard = n, best.Number
+	return t.Put(numberKey(idTable, n), []byte(a.Address))
+}
+
+func nextNumber(t *index.Txn, which func(*counters) *uint64) (uint64, error) {
+	c, err := load[counters](t, []byte(counterKey))
+	if err != nil && !errors.Is(err, errNoRecord) {
+		return 0, err
+	}
+	n := which(&c)
+	*n++
+	return *n, save(t, []byte(counterKey), &c)
+}
+
+func openVolume(t *index.Txn, c *OpenVolume) (*Result, error) {
+	if c.Primary == "" || len(c.Copies) < 2 {
+		return nil, refuse("a volume needs a primary and at least two copies, got %q and %q", c.Primary, c.Copies)
+	}
+	n, err := nextNumber(t, func(c *counters) *uint64 { return &c.Volume })
+	if err != nil {
+		return nil, err
+	}
+	e := replica.Entry{ID: volume.ID(n), Epoch: 1, Primary: c.Primary, Copies: c.Copies, Class: c.Class, State: replica.Open}
+	return &Result{Created: true, Volume: &e}, save(t, numberKey(volumeTable, n), &e)
+}
+
+func sealVolume(t *index.Txn, c *SealVolume) (*Result, error) {
+	key := numberKey(volumeTable, uint64(c.ID))
+	e, err := load[replica.Entry](t, key)
+	if errors.Is(err, errNoRecord) {
+		return nil, refuse("volume %d is not in the table", c.ID)
+	}
+	if err != nil || e.State == replica.Sealed {
+		return &Result{Volume: &e}, err
+	}
+	e.State, e.Length, e.Epoch = replica.Sealed, c.Length, e.Epoch+1
+	return &Result{Volume: &e}, save(t, key, &e)
+}
+
+func dropVolume(t *index.Txn, c *DropVolume) (*Result, error) {
+	key := numberKey(volumeTable, uint64(c.ID))
+	e, err := load[replica.Entry](t, key)
+	if errors.Is(err, errNoRecord) {
+		return &Result{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if e.State != replica.Sealed {
+		return nil, refuse("volume %d is open: seal it before it is dropped", c.ID)
+	}
+	return &Result{}, t.Delete(key)
+}

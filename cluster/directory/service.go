@@ -1,0 +1,261 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hongyan/cluster/placement"
+	"hongyan/cluster/replica"
+	"hongyan/cluster/shard"
+	"hongyan/cluster/transport"
+	"hongyan/cluster/wire"
+	"hongyan/engine/codec"
+	"hongyan/engine/index"
+	"hongyan/engine/volume"
+)
+
+// What look-ups tell apart.
+var (
+	ErrNoAccount = errors.New("no such account")
+	ErrNotLocal  = errors.New("domain is not local")
+)
+
+// MethodLookup asks a node with a replica for an account.
+const MethodLookup = "directory.lookup"
+
+// lookupTimeout bounds the wait for a fresh answer.
+const lookupTimeout = 3 * time.Second
+
+// LookupRequest asks for an account. Fresh: an account that was acknowledged before must be found.
+type LookupRequest struct {
+	Address string `cbor:"1,keyasint"`
+	Fresh   bool   `cbor:"2,keyasint,omitempty"`
+}
+
+// LookupResponse has the account if it was found.
+type LookupResponse struct {
+	Account *Account `cbor:"1,keyasint,omitempty"`
+	Local   bool     `cbor:"2,keyasint,omitempty"` // the domain is ours
+}
+
+// Service answers questions about the directory and changes it.
+type Service struct {
+	router *shard.Router
+	net    *transport.Net
+	store  *index.Shard // nil on a node without a replica
+	group  func() (*shard.Group, bool)
+}
+
+// NewService registers the look-up method. store is nil on a node without a replica.
+func NewService(router *shard.Router, host *shard.Host, net *transport.Net, store *index.Shard) *Service {
+	s := &Service{router: router, net: net, store: store}
+	s.group = func() (*shard.Group, bool) { return host.Group(placement.DirectoryShard) }
+	if store != nil {
+		transport.HandleUnary(net, MethodLookup, s.serveLookup)
+	}
+	return s
+}
+
+func (s *Service) propose(ctx context.Context, c *Command) (*Result, error) {
+	body, err := codec.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	b, _, err := s.router.Propose(ctx, placement.DirectoryShard, body)
+	if err != nil {
+		return nil, fmt.Errorf("change the directory: %w", err)
+	}
+	r := new(Result)
+	if err := codec.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("result of a directory command: %w", err)
+	}
+	if r.Refused != "" {
+		return nil, wire.Errorf(wire.Invalid, "%s", r.Refused)
+	}
+	return r, nil
+}
+
+// AddShards enters the mailbox shards of a layout.
+func (s *Service) AddShards(ctx context.Context, groups []placement.Group) error {
+	c := &AddShards{}
+	for _, g := range groups {
+		if g.Shard != placement.DirectoryShard {
+			c.Shards = append(c.Shards, Shard{Number: g.Shard, Home: g.Home})
+		}
+	}
+	_, err := s.propose(ctx, &Command{AddShards: c})
+	return err
+}
+
+// AddDomain makes a domain ours; one that is there stays as it is.
+func (s *Service) AddDomain(ctx context.Context, name, home string) error {
+	_, err := s.propose(ctx, &Command{AddDomain: &Domain{Name: name, Home: home}})
+	return err
+}
+
+// AddAccount makes an account with a hashed password; see Command.
+func (s *Service) AddAccount(ctx context.Context, a AddAccount) (account Account, created bool, err error) {
+	r, err := s.propose(ctx, &Command{AddAccount: &a})
+	if err != nil {
+		return Account{}, false, err
+	}
+	return *r.Account, r.Created, nil
+}
+
+// OpenVolume implements replica.Directory.
+func (s *Service) OpenVolume(ctx context.Context, primary string, copies []string, class uint8) (replica.Entry, error) {
+	r, err := s.propose(ctx, &Command{OpenVolume: &OpenVolume{Primary: primary, Copies: copies, Class: class}})
+	if err != nil {
+		return replica.Entry{}, err
+	}
+	return *r.Volume, nil
+}
+
+// SealVolume implements replica.Directory.
+func (s *Service) SealVolume(ctx context.Context, id volume.ID, length int64) (replica.Entry, error) {
+	r, err := s.propose(ctx, &Command{SealVolume: &SealVolume{ID: id, Length: length}})
+	if err != nil {
+		return replica.Entry{}, err
+	}
+	return *r.Volume, nil
+}
+
+// DropVolume implements replica.Directory.
+func (s *Service) DropVolume(ctx context.Context, id volume.ID) error {
+	_, err := s.propose(ctx, &Command{DropVolume: &DropVolume{ID: id}})
+	return err
+}
+
+// Volumes implements replica.Directory.
+func (s *Service) Volumes(context.Context) ([]replica.Entry, error) {
+	return list[replica.Entry](s, volumeTable)
+}
+
+// Shards lists the mailbox shards with their numbers of accounts.
+func (s *Service) Shards() ([]Shard, error) { return list[Shard](s, shardTable) }
+
+// Addresses lists all accounts' addresses.
+func (s *Service) Addresses() ([]string, error) {
+	accounts, err := list[Account](s, accountTable)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, len(accounts))
+	for i, a := range accounts {
+		out[i] = a.Address
+	}
+	return out, nil
+}
+
+// list reads a whole table from this node's replica.
+func list[T any](s *Service, table string) (out []T, err error) {
+	if s.store == nil {
+		return nil, wire.Errorf(wire.Unavailable, "this node has no replica of the directory")
+	}
+	v := s.store.View()
+	defer func() { err = errors.Join(err, v.Close()) }()
+	err = v.Scan([]byte(table), func(key, value []byte) error {
+		var item T
+		if err := codec.Unmarshal(value, &item); err != nil {
+			return fmt.Errorf("directory entry %q: %w", key, err)
+		}
+		out = append(out, item)
+		return nil
+	})
+	return out, err
+}
+
+// Lookup finds an account by its address. ErrNoAccount and ErrNotLocal are given only after asking
+// afresh; any other error means that nobody could be asked.
+func (s *Service) Lookup(ctx context.Context, address string) (Account, error) {
+	canonical, err := Canonical(address)
+	if err != nil {
+		return Account{}, err
+	}
+	resp, err := s.ask(ctx, &LookupRequest{Address: canonical})
+	if err != nil || resp.Account == nil {
+		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+		defer cancel()
+		resp, err = s.ask(ctx, &LookupRequest{Address: canonical, Fresh: true})
+	}
+	switch {
+	case err != nil:
+		return Account{}, fmt.Errorf("look up %s: %w", canonical, err)
+	case resp.Account != nil:
+		return *resp.Account, nil
+	case resp.Local:
+		return Account{}, ErrNoAccount
+	}
+	return Account{}, ErrNotLocal
+}
+
+// Refresh looks an account up with everything acknowledged so far.
+func (s *Service) Refresh(ctx context.Context, address string) (Account, error) {
+	resp, err := s.ask(ctx, &LookupRequest{Address: address, Fresh: true})
+	if err != nil {
+		return Account{}, err
+	}
+	if resp.Account == nil {
+		return Account{}, ErrNoAccount
+	}
+	return *resp.Account, nil
+}
+
+// ask answers from this node's replica, or at the nearest node that has one.
+func (s *Service) ask(ctx context.Context, req *LookupRequest) (*LookupResponse, error) {
+	if s.store != nil {
+		return s.serveLookup(ctx, "", req)
+	}
+	group, _ := s.router.Group(placement.DirectoryShard)
+	last := error(wire.Errorf(wire.Unavailable, "no node with a replica of the directory is up"))
+	for _, node := range append(append([]string(nil), group.Voters...), group.Learners...) {
+		if !s.net.Up(node) {
+			continue
+		}
+		resp := new(LookupResponse)
+		if last = s.net.Call(ctx, node, MethodLookup, req, resp); last == nil {
+			return resp, nil
+		}
+	}
+	return nil, last
+}
+
+func (s *Service) serveLookup(ctx context.Context, _ string, req *LookupRequest) (resp *LookupResponse, err error) {
+	if req.Fresh {
+		if err := s.catchUp(ctx); err != nil {
+			return nil, err
+		}
+	}
+	v := s.store.View()
+	defer func() { err = errors.Join(err, v.Close()) }()
+	resp = &LookupResponse{}
+	a, err := load[Account](v, []byte(accountTable+req.Address))
+	switch {
+	case err == nil:
+		resp.Account, resp.Local = &a, true
+		return resp, nil
+	case !errors.Is(err, errNoRecord):
+		return nil, err
+	}
+	_, err = load[Domain](v, []byte(domainTable+DomainOf(req.Address)))
+	if err != nil && !errors.Is(err, errNoRecord) {
+		return nil, err
+	}
+	resp.Local = err == nil
+	return resp, nil
+}
+
+// catchUp waits until this replica holds all that was acknowledged before the call.
+func (s *Service) catchUp(ctx context.Context) error {
+	g, ok := s.group()
+	if !ok {
+		return wire.Errorf(wire.Unavailable, "the directory's replica is not running")
+	}
+	at, err := s.router.ReadIndex(ctx, placement.DirectoryShard)
+	if err != nil {
+		return err
+	}
+	return g.WaitApplied(ctx, at)
+}

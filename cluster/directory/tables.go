@@ -1,0 +1,130 @@
+// Package directory is the shard that every region has: domains, accounts and the volume table.
+//
+// Its state machine is deterministic, like a mailbox shard's, and keeps its tables as generic records of the
+// index. Every storage node has a replica, so look-ups are local; what was not found is asked again after a
+// read index, since a stale "no such user" would lose mail.
+//
+// Keys, each followed by what it names; numbers are big endian, so that tables are listed in order:
+//
+//	d/DOMAIN    Domain
+//	a/ADDRESS   Account, the address in canonical form
+//	i/ID        address of the account
+//	s/SHARD     Shard
+//	v/VOLUME    replica.Entry
+//	n           counters
+package directory
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"hongyan/engine/codec"
+)
+
+// Limits of names.
+const (
+	maxAddress = 320 // RFC 3696 erratum 1690: 64 + 1 + 255
+	maxDomain  = 255
+)
+
+// ErrInvalidAddress is wrapped by Canonical.
+var ErrInvalidAddress = errors.New("invalid address")
+
+// Domain is a mail domain that is ours.
+type Domain struct {
+	Name string `cbor:"1,keyasint"`
+	Home string `cbor:"2,keyasint"` // home region of accounts that have none of their own
+}
+
+// Account is a mailbox owner with the credentials.
+type Account struct {
+	ID       uint64 `cbor:"1,keyasint"`
+	Address  string `cbor:"2,keyasint"`
+	Shard    uint32 `cbor:"3,keyasint"`
+	Home     string `cbor:"4,keyasint"`
+	Password string `cbor:"5,keyasint"` // PHC string, Argon2id
+}
+
+// Shard is a mailbox shard as the directory counts it.
+type Shard struct {
+	Number   uint32 `cbor:"1,keyasint"`
+	Home     string `cbor:"2,keyasint"`
+	Accounts uint64 `cbor:"3,keyasint"`
+}
+
+// counters hand out numbers that are never used again.
+type counters struct {
+	Account uint64 `cbor:"1,keyasint"`
+	Volume  uint64 `cbor:"2,keyasint"`
+}
+
+// Prefixes of the tables.
+const (
+	domainTable  = "d/"
+	accountTable = "a/"
+	idTable      = "i/"
+	shardTable   = "s/"
+	volumeTable  = "v/"
+	counterKey   = "n"
+)
+
+func numberKey(table string, n uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte(table), n)
+}
+
+// Canonical gives an address in the form that keys have: lower case, without angle brackets. Local parts
+// are compared regardless of case, as all large mail systems do.
+func Canonical(address string) (string, error) {
+	a := strings.ToLower(strings.TrimSpace(address))
+	local, domain, ok := cutLast(a)
+	switch {
+	case !ok || local == "" || domain == "":
+		return "", fmt.Errorf("%w: %q has no local part or no domain", ErrInvalidAddress, address)
+	case len(a) > maxAddress || len(domain) > maxDomain:
+		return "", fmt.Errorf("%w: longer than %d bytes", ErrInvalidAddress, maxAddress)
+	case strings.ContainsAny(a, " \t\r\n\x00<>"):
+		return "", fmt.Errorf("%w: %q has spaces, controls or brackets", ErrInvalidAddress, address)
+	}
+	return a, nil
+}
+
+// cutLast splits an address at its last @.
+func cutLast(a string) (local, domain string, ok bool) {
+	at := strings.LastIndexByte(a, '@')
+	if at < 0 {
+		return "", "", false
+	}
+	return a[:at], a[at+1:], true
+}
+
+// DomainOf is the part after the @ of a canonical address.
+func DomainOf(address string) string {
+	_, domain, _ := cutLast(address)
+	return domain
+}
+
+// getter is what a Txn and a View share.
+type getter interface {
+	Get(key []byte) (value []byte, ok bool, err error)
+}
+
+// errNoRecord is wrapped when a key is absent.
+var errNoRecord = errors.New("no such entry")
+
+// load reads a record into a T.
+func load[T any](g getter, key []byte) (T, error) {
+	var v T
+	b, ok, err := g.Get(key)
+	if err != nil {
+		return v, fmt.Errorf("directory entry %q: %w", key, err)
+	}
+	if !ok {
+		return v, fmt.Errorf("directory entry %q: %w", key, errNoRecord)
+	}
+	if err := codec.Unmarshal(b, &v); err != nil {
+		return v, fmt.Errorf("directory entry %q: %w", key, err)
+	}
+	return v, nil
+}

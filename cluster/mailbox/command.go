@@ -1,0 +1,161 @@
+// Package mailbox is the logic of a mailbox shard: the commands that change folders and messages, the state
+// machine that applies them to the index, and the queries that a replica answers.
+//
+// Commands and their results are part of the Raft log and of the window of remembered requests; they
+// are encoded by package codec, and a field's number is never used again. Everything that a
+// command needs is in it: the state machine looks at no clock, disk or peer but the index.
+package mailbox
+
+import (
+	"fmt"
+
+	"hongyan/engine/codec"
+	"hongyan/engine/index"
+	"hongyan/engine/volume"
+)
+
+// Command is one change to a shard. Exactly one field is set.
+type Command struct {
+	Ensure    *Ensure    `cbor:"1,keyasint,omitempty"`
+	Deliver   *Deliver   `cbor:"2,keyasint,omitempty"`
+	Append    *Append    `cbor:"3,keyasint,omitempty"`
+	Store     *Store     `cbor:"4,keyasint,omitempty"`
+	Copy      *Copy      `cbor:"5,keyasint,omitempty"`
+	Expunge   *Expunge   `cbor:"6,keyasint,omitempty"`
+	Create    *Create    `cbor:"7,keyasint,omitempty"`
+	Delete    *Delete    `cbor:"8,keyasint,omitempty"`
+	Rename    *Rename    `cbor:"9,keyasint,omitempty"`
+	Subscribe *Subscribe `cbor:"10,keyasint,omitempty"`
+}
+
+// Message is what enters a folder: where its bytes are and what lists show of it.
+type Message struct {
+	Ref      volume.Ref `cbor:"1,keyasint"`
+	Summary  []byte     `cbor:"2,keyasint"` // encoded message.Summary
+	Date     int64      `cbor:"3,keyasint"` // internal date, unix seconds
+	Zone     int16      `cbor:"4,keyasint,omitempty"`
+	System   uint8      `cbor:"5,keyasint,omitempty"` // index.Flag… bits
+	Keywords []string   `cbor:"6,keyasint,omitempty"`
+}
+
+// Ensure gives an account its first folders, if it has none.
+type Ensure struct {
+	Account uint64 `cbor:"1,keyasint"`
+}
+
+// Deliver enters one message in the INBOX of each account.
+type Deliver struct {
+	Accounts []uint64 `cbor:"1,keyasint"`
+	Message  Message  `cbor:"2,keyasint"`
+}
+
+// Append enters one message in a folder.
+type Append struct {
+	Account uint64  `cbor:"1,keyasint"`
+	Mailbox string  `cbor:"2,keyasint"`
+	Message Message `cbor:"3,keyasint"`
+}
+
+// Store changes flags of messages.
+type Store struct {
+	Account        uint64   `cbor:"1,keyasint"`
+	Mailbox        uint32   `cbor:"2,keyasint"`
+	UIDs           []byte   `cbor:"3,keyasint"` // roaring bitmap
+	Op             uint8    `cbor:"4,keyasint"`
+	System         uint8    `cbor:"5,keyasint,omitempty"`
+	Keywords       []string `cbor:"6,keyasint,omitempty"`
+	UnchangedSince uint64   `cbor:"7,keyasint,omitempty"`
+}
+
+// Copy copies or moves messages to a folder of the same account.
+type Copy struct {
+	Account uint64 `cbor:"1,keyasint"`
+	Mailbox uint32 `cbor:"2,keyasint"`
+	UIDs    []byte `cbor:"3,keyasint"`
+	To      string `cbor:"4,keyasint"`
+	Move    bool   `cbor:"5,keyasint,omitempty"`
+}
+
+// Expunge removes messages.
+type Expunge struct {
+	Account     uint64 `cbor:"1,keyasint"`
+	Mailbox     uint32 `cbor:"2,keyasint"`
+	UIDs        []byte `cbor:"3,keyasint"`
+	OnlyDeleted bool   `cbor:"5,keyasint,omitempty"`
+}
+
+// Create makes a folder.
+type Create struct {
+	Account    uint64 `cbor:"1,keyasint"`
+	Name       string `cbor:"2,keyasint"`
+	SpecialUse string `cbor:"3,keyasint,omitempty"`
+}
+
+// Delete removes a folder.
+type Delete struct {
+	Account uint64 `cbor:"1,keyasint"`
+	Name    string `cbor:"2,keyasint"`
+}
+
+// Rename renames a folder and its children.
+type Rename struct {
+	Account uint64 `cbor:"1,keyasint"`
+	From    string `cbor:"2,keyasint"`
+	To      string `cbor:"3,keyasint"`
+}
+
+// Subscribe sets or clears a subscription.
+type Subscribe struct {
+	Account uint64 `cbor:"1,keyasint"`
+	Name    string `cbor:"2,keyasint"`
+	On      bool   `cbor:"3,keyasint,omitempty"`
+}
+
+// Code says how a command or query ended. It is stored and sent: numbers are fixed.
+type Code uint8
+
+// Codes.
+const (
+	OK          Code = 0
+	NoMailbox   Code = 1
+	Exists      Code = 2
+	InvalidName Code = 3
+	Limit       Code = 4
+	Invalid     Code = 5
+	HasChildren Code = 6
+)
+
+// Refusal is one account that could not take a delivery.
+type Refusal struct {
+	Account uint64 `cbor:"1,keyasint"`
+	Code    Code   `cbor:"2,keyasint"`
+	Message string `cbor:"3,keyasint,omitempty"`
+}
+
+// Result is what a command gave, the same on every replica.
+type Result struct {
+	Code        Code               `cbor:"1,keyasint,omitempty"`
+	Message     string             `cbor:"2,keyasint,omitempty"`
+	UIDValidity uint32             `cbor:"3,keyasint,omitempty"`
+	FirstUID    uint32             `cbor:"4,keyasint,omitempty"` // of the new messages, numbered without gaps
+	UIDs        []byte             `cbor:"5,keyasint,omitempty"` // Copy: sources; Expunge: gone; Store: changed
+	Failed      []byte             `cbor:"6,keyasint,omitempty"` // Store: changed since, so left alone
+	Changed     []index.FlagChange `cbor:"7,keyasint,omitempty"` // Store: when there are at most maxChanged
+	Mailbox     *index.Mailbox     `cbor:"8,keyasint,omitempty"` // Create
+	Refused     []Refusal          `cbor:"9,keyasint,omitempty"` // Deliver: the others have it
+}
+
+// maxChanged bounds the flags that a result carries; results are remembered for a while.
+const maxChanged = 256
+
+// Encode lays a command out for the log.
+func (c *Command) Encode() ([]byte, error) { return codec.Marshal(c) }
+
+// DecodeResult reads a state machine's answer.
+func DecodeResult(b []byte) (*Result, error) {
+	r := new(Result)
+	if err := codec.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("result of a mailbox command: %w", err)
+	}
+	return r, nil
+}

@@ -1,0 +1,284 @@
+package mailbox
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/engine/codec"
+	"hongyan/engine/index"
+)
+
+// Event says that something in a folder changed. Mailbox 0 stands for the account's folders as such.
+type Event struct {
+	Account uint64 `cbor:"1,keyasint"`
+	Mailbox uint32 `cbor:"2,keyasint"`
+}
+
+// Machine applies commands to one shard's part of the index.
+type Machine struct {
+	publish func([]Event) // after the batch is visible; nil means "look at everything again"
+	pending []Event
+}
+
+// NewMachine makes a state machine that tells publish what each batch changed.
+func NewMachine(publish func([]Event)) *Machine { return &Machine{publish: publish} }
+
+// Committed implements shard.Machine.
+func (m *Machine) Committed() {
+	if len(m.pending) > 0 {
+		m.publish(m.pending)
+		m.pending = nil
+	}
+}
+
+// Reloaded implements shard.Machine.
+func (m *Machine) Reloaded() {
+	m.pending = nil
+	m.publish(nil)
+}
+
+// Apply implements shard.Machine. A command that cannot be decoded is refused, the same on every replica.
+func (m *Machine) Apply(t *index.Txn, now int64, body []byte) ([]byte, error) {
+	var c Command
+	if err := codec.Unmarshal(body, &c); err != nil {
+		return codec.Marshal(&Result{Code: Invalid, Message: err.Error()})
+	}
+	result, err := m.execute(t, now, &c)
+	if err != nil {
+		code, refused := refusal(err)
+		if !refused {
+			return nil, fmt.Errorf("apply a mailbox command: %w", err)
+		}
+		result = &Result{Code: code, Message: err.Error()}
+	}
+	return codec.Marshal(result)
+}
+
+// refusal tells a command that the state does not allow from a store that failed.
+func refusal(err error) (Code, bool) {
+	var limit *index.LimitError
+	switch {
+	case errors.Is(err, index.ErrNoMailbox), errors.Is(err, index.ErrNoAccount):
+		return NoMailbox, true
+	case errors.Is(err, index.ErrExists):
+		return Exists, true
+	case errors.Is(err, index.ErrInvalidName):
+		return InvalidName, true
+	case errors.Is(err, index.ErrHasChildren):
+		return HasChildren, true
+	case errors.As(err, &limit):
+		return Limit, true
+	case errors.Is(err, errInvalid):
+		return Invalid, true
+	}
+	return OK, false
+}
+
+// errInvalid is wrapped by errors about a command's own form.
+var errInvalid = errors.New("invalid command")
+
+func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) {
+	switch {
+	case c.Deliver != nil:
+		return m.deliver(t, now, c.Deliver)
+	case c.Append != nil:
+		return m.append(t, now, c.Append)
+	case c.Store != nil:
+		return m.store(t, c.Store)
+	case c.Copy != nil:
+		return m.copy(t, c.Copy)
+	case c.Expunge != nil:
+		return m.expunge(t, c.Expunge)
+	case c.Ensure != nil:
+		return &Result{}, t.EnsureAccount(c.Ensure.Account, now)
+	}
+	return m.folders(t, now, c)
+}
+
+// folders executes the commands about folders themselves.
+func (m *Machine) folders(t *index.Txn, now int64, c *Command) (*Result, error) {
+	var account uint64
+	var err error
+	result := &Result{}
+	switch {
+	case c.Create != nil:
+		account = c.Create.Account
+		if err = t.EnsureAccount(account, now); err != nil {
+			return nil, err
+		}
+		var box index.Mailbox
+		box, err = t.CreateMailbox(account, c.Create.Name, c.Create.SpecialUse, now)
+		result.Mailbox = &box
+	case c.Delete != nil:
+		account = c.Delete.Account
+		err = t.DeleteMailbox(account, c.Delete.Name)
+	case c.Rename != nil:
+		account = c.Rename.Account
+		err = t.RenameMailbox(account, c.Rename.From, c.Rename.To, now)
+	case c.Subscribe != nil:
+		account = c.Subscribe.Account
+		err = t.Subscribe(account, c.Subscribe.Name, c.Subscribe.On)
+	default:
+		return nil, fmt.Errorf("%w: it names no operation that this version knows", errInvalid)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.note(account, 0)
+	return result, nil
+}
+
+func (m *Machine) note(account uint64, mailbox uint32) {
+	e := Event{Account: account, Mailbox: mailbox}
+	if n := len(m.pending); n == 0 || m.pending[n-1] != e {
+		m.pending = append(m.pending, e)
+	}
+}
+
+func (w *Message) entry(now int64) index.NewMessage {
+	return index.NewMessage{
+		Flags: index.Flags{System: w.System, Keywords: w.Keywords},
+		Date:  w.Date, Zone: w.Zone, Ref: w.Ref, Size: w.Ref.Length, Summary: w.Summary, SaveDate: now,
+	}
+}
+
+// deliver gives every account its entry; one that cannot take it does not keep it from the others.
+func (m *Machine) deliver(t *index.Txn, now int64, c *Deliver) (*Result, error) {
+	result := &Result{}
+	entry := []index.NewMessage{c.Message.entry(now)}
+	for _, account := range c.Accounts {
+		inbox, _, err := m.add(t, now, account, "INBOX", entry)
+		if code, refused := refusal(err); refused {
+			result.Refused = append(result.Refused, Refusal{Account: account, Code: code, Message: err.Error()})
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		m.note(account, inbox.ID)
+	}
+	return result, nil
+}
+
+// add enters messages in a folder by name, making the account's first folders before.
+func (m *Machine) add(t *index.Txn, now int64, account uint64, name string, entries []index.NewMessage) (index.Mailbox, []uint32, error) {
+	if err := t.EnsureAccount(account, now); err != nil {
+		return index.Mailbox{}, nil, err
+	}
+	box, err := t.MailboxByName(account, name)
+	if err != nil {
+		return index.Mailbox{}, nil, err
+	}
+	uids, _, err := t.AddMessages(account, box.ID, entries)
+	return box, uids, err
+}
+
+func (m *Machine) append(t *index.Txn, now int64, c *Append) (*Result, error) {
+	box, uids, err := m.add(t, now, c.Account, c.Mailbox, []index.NewMessage{c.Message.entry(now)})
+	if err != nil {
+		return nil, err
+	}
+	m.note(c.Account, box.ID)
+	return &Result{UIDValidity: box.UIDValidity, FirstUID: uids[0]}, nil
+}
+
+func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
+	uids, err := DecodeUIDs(c.UIDs)
+	if err != nil {
+		return nil, err
+	}
+	flags := index.Flags{System: c.System, Keywords: c.Keywords}
+	changed, failed, err := t.SetFlags(c.Account, c.Mailbox, uids, index.FlagOp(c.Op), flags, c.UnchangedSince)
+	if err != nil {
+		return nil, err
+	}
+	if len(changed) > 0 {
+		m.note(c.Account, c.Mailbox)
+	}
+	result := &Result{Changed: changed}
+	if len(changed) > maxChanged {
+		result.Changed = nil
+		set := roaring.New()
+		for _, ch := range changed {
+			set.Add(ch.UID)
+		}
+		if result.UIDs, err = EncodeUIDs(set); err != nil {
+			return nil, err
+		}
+	}
+	result.Failed, err = EncodeUIDs(failed)
+	return result, err
+}
+
+func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {
+	uids, err := DecodeUIDs(c.UIDs)
+	if err != nil {
+		return nil, err
+	}
+	to, err := t.MailboxByName(c.Account, c.To)
+	if err != nil {
+		return nil, err
+	}
+	from, added, err := t.CopyMessages(c.Account, c.Mailbox, uids, to.ID, c.Move)
+	if err != nil {
+		return nil, err
+	}
+	result := &Result{UIDValidity: to.UIDValidity}
+	if len(from) == 0 {
+		return result, nil
+	}
+	result.FirstUID = added[0]
+	m.note(c.Account, to.ID)
+	if c.Move {
+		m.note(c.Account, c.Mailbox)
+	}
+	result.UIDs, err = EncodeUIDs(roaring.BitmapOf(from...))
+	return result, err
+}
+
+func (m *Machine) expunge(t *index.Txn, c *Expunge) (*Result, error) {
+	uids, err := DecodeUIDs(c.UIDs)
+	if err != nil {
+		return nil, err
+	}
+	gone, err := t.Expunge(c.Account, c.Mailbox, uids, c.OnlyDeleted)
+	if err != nil {
+		return nil, err
+	}
+	if !gone.IsEmpty() {
+		m.note(c.Account, c.Mailbox)
+	}
+	result := &Result{}
+	result.UIDs, err = EncodeUIDs(gone)
+	return result, err
+}
+
+// EncodeUIDs lays a UID set out in roaring's portable format; nil and empty give no bytes.
+func EncodeUIDs(set *roaring.Bitmap) ([]byte, error) {
+	if set == nil || set.IsEmpty() {
+		return nil, nil
+	}
+	set.RunOptimize()
+	b, err := set.ToBytes()
+	if err != nil {
+		return nil, fmt.Errorf("encode a UID set: %w", err)
+	}
+	return b, nil
+}
+
+// DecodeUIDs reads a UID set.
+func DecodeUIDs(b []byte) (*roaring.Bitmap, error) {
+	set := roaring.New()
+	if len(b) == 0 {
+		return set, nil
+	}
+	if n, err := set.FromBuffer(b); err != nil || n != int64(len(b)) {
+		return nil, fmt.Errorf("%w: a UID set of %d bytes: %v", errInvalid, len(b), err)
+	}
+	if err := set.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: a UID set: %v", errInvalid, err)
+	}
+	return set, nil
+}

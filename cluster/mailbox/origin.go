@@ -1,0 +1,19 @@
+package mailbox
+
+// Origin is the metadata inside a message's record: with it the mailbox indexes can be rebuilt from volumes
+// alone. Later changes, such as flags and moves, are not in it.
+type Origin struct {
+	Delivery [16]byte `cbor:"1,keyasint"` // names the delivery, so that a record found twice is entered once
+	From     string   `cbor:"2,keyasint,omitempty"`
+	Date     int64    `cbor:"3,keyasint"` // internal date, unix seconds
+	Zone     int16    `cbor:"4,keyasint,omitempty"`
+	System   uint8    `cbor:"5,keyasint,omitempty"`
+	Keywords []string `cbor:"6,keyasint,omitempty"`
+	Targets  []Target `cbor:"7,keyasint"`
+}
+
+// Target is a folder that the message was for.
+type Target struct {
+	Account uint64 `cbor:"1,keyasint"`
+	Mailbox string `cbor:"2,keyasint"`
+}

@@ -1,0 +1,168 @@
+package mailbox
+
+import (
+	"errors"
+	"fmt"
+
+	"hongyan/engine/index"
+)
+
+// QueryKind says what is asked. Numbers are fixed: they travel.
+type QueryKind uint8
+
+// Kinds of queries.
+const (
+	QueryMailboxes     QueryKind = 1
+	QuerySubscriptions QueryKind = 2
+	QueryStatus        QueryKind = 3
+	QuerySelect        QueryKind = 4
+	QueryMessages      QueryKind = 5
+	QueryFlagged       QueryKind = 6
+	QueryChanges       QueryKind = 7
+)
+
+// Query is a question about one account, answered from one consistent view of a replica.
+type Query struct {
+	Shard   uint32    `cbor:"1,keyasint"`
+	Min     uint64    `cbor:"2,keyasint,omitempty"` // the replica must have applied this entry
+	Kind    QueryKind `cbor:"3,keyasint"`
+	Account uint64    `cbor:"4,keyasint"`
+	Mailbox uint32    `cbor:"5,keyasint,omitempty"`
+	Name    string    `cbor:"6,keyasint,omitempty"`
+	UIDs    []byte    `cbor:"7,keyasint,omitempty"`
+	Want    uint8     `cbor:"8,keyasint,omitempty"`
+	Flag    uint8     `cbor:"9,keyasint,omitempty"`
+	Since   uint64    `cbor:"10,keyasint,omitempty"`
+}
+
+// Frame is a part of an answer. A query for messages or changes gives any number of them, the others one.
+type Frame struct {
+	Code      Code               `cbor:"1,keyasint,omitempty"` // not OK: the last frame
+	Message   string             `cbor:"2,keyasint,omitempty"`
+	Mailboxes []index.Mailbox    `cbor:"3,keyasint,omitempty"`
+	Names     []string           `cbor:"4,keyasint,omitempty"`
+	UIDs      []byte             `cbor:"5,keyasint,omitempty"` // Select: all; Flagged; Changes: vanished
+	Unseen    []byte             `cbor:"6,keyasint,omitempty"`
+	Messages  []index.Message    `cbor:"7,keyasint,omitempty"`
+	Changed   []index.FlagChange `cbor:"8,keyasint,omitempty"`
+	ModSeq    uint64             `cbor:"9,keyasint,omitempty"`
+	UIDNext   uint32             `cbor:"10,keyasint,omitempty"`
+	More      bool               `cbor:"11,keyasint,omitempty"`
+}
+
+// A frame of messages holds at most so many and so many bytes of summaries; an answer about changes so many.
+const (
+	frameMessages = 128
+	frameBytes    = 256 << 10
+	frameChanges  = 10_000
+)
+
+// Answer runs q on a view and passes the frames to emit. A refusal is a frame with a Code; an error means
+// that the store or emit failed.
+func Answer(v *index.View, q *Query, emit func(*Frame) error) error {
+	err := answer(v, q, emit)
+	if code, refused := refusal(err); err != nil && refused {
+		return emit(&Frame{Code: code, Message: err.Error()})
+	}
+	return err
+}
+
+func answer(v *index.View, q *Query, emit func(*Frame) error) error {
+	switch q.Kind {
+	case QueryMailboxes:
+		boxes, err := v.Mailboxes(q.Account)
+		if err != nil {
+			return err
+		}
+		return emit(&Frame{Mailboxes: boxes})
+	case QuerySubscriptions:
+		names, err := v.Subscriptions(q.Account)
+		if err != nil {
+			return err
+		}
+		return emit(&Frame{Names: names})
+	case QueryStatus:
+		box, err := v.MailboxByName(q.Account, q.Name)
+		if err != nil {
+			return err
+		}
+		return emit(&Frame{Mailboxes: []index.Mailbox{box}})
+	case QuerySelect:
+		return answerSelect(v, q, emit)
+	case QueryMessages:
+		return answerMessages(v, q, emit)
+	case QueryFlagged:
+		set, err := v.Flagged(q.Account, q.Mailbox, q.Flag)
+		if err != nil {
+			return err
+		}
+		f := &Frame{}
+		if f.UIDs, err = EncodeUIDs(set); err != nil {
+			return err
+		}
+		return emit(f)
+	case QueryChanges:
+		return answerChanges(v, q, emit)
+	}
+	return fmt.Errorf("%w: query kind %d", errInvalid, q.Kind)
+}
+
+func answerSelect(v *index.View, q *Query, emit func(*Frame) error) error {
+	box, err := v.MailboxByName(q.Account, q.Name)
+	if err != nil {
+		return err
+	}
+	all, err := v.UIDs(q.Account, box.ID)
+	if err != nil {
+		return err
+	}
+	unseen, err := v.Flagged(q.Account, box.ID, index.FlagSeen)
+	if err != nil {
+		return err
+	}
+	unseen.Xor(all) // those of all that are not seen
+	f := &Frame{Mailboxes: []index.Mailbox{box}}
+	var errAll, errUnseen error
+	f.UIDs, errAll = EncodeUIDs(all)
+	f.Unseen, errUnseen = EncodeUIDs(unseen)
+	if err := errors.Join(errAll, errUnseen); err != nil {
+		return err
+	}
+	return emit(f)
+}
+
+func answerMessages(v *index.View, q *Query, emit func(*Frame) error) error {
+	uids, err := DecodeUIDs(q.UIDs)
+	if err != nil {
+		return err
+	}
+	frame, size := &Frame{}, 0
+	err = v.Messages(q.Account, q.Mailbox, uids, index.Want(q.Want), func(m *index.Message) error {
+		kept := *m
+		kept.Summary = append([]byte(nil), m.Summary...)
+		frame.Messages = append(frame.Messages, kept)
+		size += len(kept.Summary)
+		if len(frame.Messages) < frameMessages && size < frameBytes {
+			return nil
+		}
+		full := frame
+		frame, size = &Frame{}, 0
+		return emit(full)
+	})
+	if err != nil {
+		return err
+	}
+	return emit(frame)
+}
+
+func answerChanges(v *index.View, q *Query, emit func(*Frame) error) error {
+	ch, err := v.Changes(q.Account, q.Mailbox, q.Since, frameChanges)
+	if err != nil {
+		return err
+	}
+	f := &Frame{ModSeq: ch.HighestModSeq, UIDNext: ch.UIDNext, Changed: ch.Changed, More: ch.More}
+	if f.UIDs, err = EncodeUIDs(ch.Vanished); err != nil {
+		return err
+	}
+	return emit(f)
+}

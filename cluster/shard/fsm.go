@@ -1,0 +1,215 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"hongyan/engine/index"
+)
+
+// Machine is the logic of one kind of shard. Its methods are called by one goroutine.
+type Machine interface {
+	// Apply executes a command's body inside t. It must be deterministic: no clock but now, no
+	// randomness, no map order. A command that is refused gives a result that says so; an
+	// error means that the store failed.
+	Apply(t *index.Txn, now int64, body []byte) (result []byte, err error)
+	// Committed is called after a batch has become visible, Reloaded after a snapshot replaced everything.
+	Committed()
+	Reloaded()
+}
+
+// outcome is what a proposal's future carries.
+type outcome struct {
+	index  uint64
+	result []byte
+	err    error
+}
+
+// fsm feeds committed entries to the Machine, one index batch for each Raft batch. The state is on
+// disk (in the index, without a log of its own): entries that it already holds are passed over, and a
+// restart replays those that a crash took from it.
+type fsm struct {
+	store   *index.Shard
+	machine Machine
+	snaps   *snapshotStore
+
+	applied atomic.Uint64 // last entry in the store
+
+	mu     sync.Mutex    // guards moved and broken
+	moved  chan struct{} // closed and replaced when applied moves
+	broken error         // the store failed: nothing is applied any more
+}
+
+var _ raft.BatchingFSM = (*fsm)(nil)
+
+func newFSM(store *index.Shard, m Machine, snaps *snapshotStore) (*fsm, error) {
+	f := &fsm{store: store, machine: m, snaps: snaps, moved: make(chan struct{})}
+	a, err := store.Applied()
+	if err != nil {
+		return nil, fmt.Errorf("read the applied index: %w", err)
+	}
+	f.applied.Store(a)
+	return f, nil
+}
+
+// Apply is required by raft.FSM; with ApplyBatch present raft uses it for nothing else.
+func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch applies a run of committed entries as one atomic batch.
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	out := make([]any, len(logs))
+	if err := f.failure(); err != nil {
+		return fill(out, outcome{err: err})
+	}
+	txn := f.store.Begin()
+	last := f.applied.Load()
+	for i, l := range logs {
+		if l.Index <= last {
+			out[i] = outcome{index: l.Index}
+			continue
+		}
+		o := outcome{index: l.Index}
+		if l.Type == raft.LogCommand {
+			o.result, o.err = f.one(txn, l)
+		}
+		if o.err != nil {
+			txn.Discard()
+			return fill(out, outcome{err: f.fail(o.err)})
+		}
+		out[i] = o
+		last = l.Index
+	}
+	if last == f.applied.Load() {
+		txn.Discard()
+		return out
+	}
+	if err := txn.Commit(last); err != nil {
+		return fill(out, outcome{err: f.fail(err)})
+	}
+	f.advance(last)
+	f.machine.Committed()
+	return out
+}
+
+func fill(out []any, o outcome) []any {
+	for i := range out {
+		out[i] = o
+	}
+	return out
+}
+
+// one applies an entry, or recalls the result when its request was applied before.
+func (f *fsm) one(txn *index.Txn, l *raft.Log) ([]byte, error) {
+	txn.SetIndex(l.Index)
+	c, err := DecodeCommand(l.Data)
+	if err != nil {
+		return nil, err // a version that this node cannot execute: it must stop, or replicas would differ
+	}
+	if result, ok, err := txn.Recall(c.ID); err != nil || ok {
+		return result, err
+	}
+	result, err := f.machine.Apply(txn, c.Now, c.Body)
+	if err != nil {
+		return nil, err
+	}
+	return result, txn.Remember(c.ID, result)
+}
+
+func (f *fsm) advance(to uint64) {
+	f.applied.Store(to)
+	f.mu.Lock()
+	close(f.moved)
+	f.moved = make(chan struct{})
+	f.mu.Unlock()
+}
+
+// fail stops the machine for good and wakes all waiters.
+func (f *fsm) fail(err error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.broken == nil {
+		f.broken = err
+		close(f.moved)
+		f.moved = make(chan struct{})
+	}
+	return f.broken
+}
+
+func (f *fsm) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.broken
+}
+
+// wait returns once index is applied.
+func (f *fsm) wait(ctx context.Context, index uint64) error {
+	for {
+		f.mu.Lock()
+		moved, broken := f.moved, f.broken
+		f.mu.Unlock()
+		switch {
+		case broken != nil:
+			return broken
+		case f.applied.Load() >= index:
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Snapshot notes how far the state is; the state itself stays where it is.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if err := f.failure(); err != nil {
+		return nil, err
+	}
+	return &flushedSnapshot{store: f.store, index: f.applied.Load()}, nil
+}
+
+// Restore replaces the state by a snapshot that another replica sent.
+func (f *fsm) Restore(r io.ReadCloser) error {
+	err := f.store.Load(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return f.fail(fmt.Errorf("install a snapshot: %w", err))
+	}
+	a, err := f.store.Applied()
+	if err != nil {
+		return f.fail(fmt.Errorf("read the applied index of a snapshot: %w", err))
+	}
+	if err := f.snaps.installed(); err != nil {
+		return f.fail(err)
+	}
+	f.advance(a)
+	f.machine.Reloaded()
+	return nil
+}
+
+// flushedSnapshot is a promise that the state up to index is durable: all that Raft needs
+// before it drops the log up to there.
+type flushedSnapshot struct {
+	store *index.Shard
+	index uint64
+}
+
+func (s *flushedSnapshot) Persist(sink raft.SnapshotSink) error {
+	if err := s.store.FlushTo(s.index); err != nil {
+		return errors.Join(fmt.Errorf("flush the index up to %d: %w", s.index, err), sink.Cancel())
+	}
+	local, ok := sink.(*snapshotSink)
+	if !ok {
+		return errors.Join(fmt.Errorf("snapshot sink is a %T", sink), sink.Cancel())
+	}
+	local.local = true
+	return sink.Close()
+}
+
+func (s *flushedSnapshot) Release() {}

@@ -1,0 +1,274 @@
+// Package shard runs Raft groups: one instance of hashicorp/raft for each shard that this node has a
+// replica of, over one shared transport.
+//
+// It owns a group's log (raft-boltdb), its snapshot record and the order in which commands reach the
+// state machine. Invariants:
+//
+//  1. A proposal is answered only after a majority of the voters has fsynced it and this
+//     leader has applied it.
+//  2. A command is applied once, however often it is proposed: its request id is kept in the
+//     state machine's own store, in the same batch.
+//  3. A read index is given only by a node that was still the leader after the request for it
+//     arrived: a majority of voters said so, in answers to a question asked later (Ongaro, "Consensus:
+//     bridging theory and practice", section 6.4). No clock is involved.
+//  4. A crash leaves the log and a state that is some prefix of it; the missing entries are
+//     applied again at start.
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+
+	"hongyan/cluster/placement"
+	"hongyan/cluster/wire"
+	"hongyan/engine/index"
+)
+
+// Timers of a group. The lease leaves room for a quorum that is 160 ms away
+// (research/engine.md 1.7: lease ≥ round trip + heartbeat/5 + 50 %).
+const (
+	heartbeatTimeout = 500 * time.Millisecond
+	leaderLease      = 400 * time.Millisecond
+	commitTimeout    = 25 * time.Millisecond // bounds how long an idle follower lags behind a commit
+	proposeEnqueue   = 2 * time.Second
+	transferTimeout  = 2 * time.Second
+)
+
+// Sizes of the log. A follower that was away for more than trailingLogs entries gets a snapshot.
+const (
+	maxAppendEntries  = 128
+	snapshotThreshold = 4096
+	trailingLogs      = 8192
+	snapshotInterval  = 20 * time.Second
+)
+
+// Config describes this node's replica of one group.
+type Config struct {
+	Group     placement.Group
+	Self      string
+	Preferred []string // voters that should lead: those in the home region
+	Dir       string   // holds raft.db and the snapshot record
+	Transport raft.Transport
+	Peers     Peers
+	Store     *index.Shard
+	Machine   Machine
+	Log       *slog.Logger
+}
+
+// Peers asks other replicas.
+type Peers interface {
+	Up(node string) bool
+	Call(ctx context.Context, node, method string, req, resp any) error
+}
+
+// Group is this node's replica of one shard.
+type Group struct {
+	cfg  Config
+	raft *raft.Raft
+	log  *raftboltdb.BoltStore
+	fsm  *fsm
+
+	ready   atomic.Uint64 // the term in which this leader has applied all that came before it
+	rounds  rounds        // shared read index rounds
+	stop    context.CancelFunc
+	workers sync.WaitGroup
+}
+
+// Start opens or creates the replica. A new one begins with the group's full membership, which is the
+// same on every node; the first election follows by itself.
+func Start(cfg Config) (*Group, error) {
+	g := &Group{cfg: cfg}
+	if err := g.open(); err != nil {
+		return nil, fmt.Errorf("start shard %d in %s: %w", cfg.Group.Shard, cfg.Dir, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g.stop = cancel
+	g.workers.Go(func() { g.followLeadership(ctx) })
+	g.workers.Go(func() { g.keepHome(ctx) })
+	return g, nil
+}
+
+func (g *Group) open() error {
+	snaps, err := openSnapshots(vfs.Default, filepath.Join(g.cfg.Dir, "snapshot"), g.cfg.Store)
+	if err != nil {
+		return err
+	}
+	if g.fsm, err = newFSM(g.cfg.Store, g.cfg.Machine, snaps); err != nil {
+		return err
+	}
+	// The free list is rebuilt at start instead of being rewritten with each commit.
+	opts := &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: time.Second}
+	g.log, err = raftboltdb.New(raftboltdb.Options{Path: filepath.Join(g.cfg.Dir, "raft.db"), BoltOptions: opts, MsgpackUseNewTimeFormat: true})
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	if err := g.openRaft(snaps); err != nil {
+		return errors.Join(err, g.log.Close())
+	}
+	return nil
+}
+
+func (g *Group) openRaft(snaps *snapshotStore) error {
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(g.cfg.Self)
+	conf.HeartbeatTimeout = heartbeatTimeout
+	conf.ElectionTimeout = heartbeatTimeout
+	conf.LeaderLeaseTimeout = leaderLease
+	conf.CommitTimeout = commitTimeout
+	conf.MaxAppendEntries = maxAppendEntries
+	conf.BatchApplyCh = true
+	conf.SnapshotInterval = snapshotInterval
+	conf.SnapshotThreshold = snapshotThreshold
+	conf.TrailingLogs = trailingLogs
+	conf.NoSnapshotRestoreOnStart = true
+	conf.NoLegacyTelemetry = true
+	conf.Logger = newRaftLogger(g.cfg.Log)
+	known, err := raft.HasExistingState(g.log, g.log, snaps)
+	if err != nil {
+		return fmt.Errorf("look for an earlier log: %w", err)
+	}
+	if !known {
+		if err := raft.BootstrapCluster(conf, g.log, g.log, snaps, g.cfg.Transport, g.membership()); err != nil {
+			return fmt.Errorf("write the first membership: %w", err)
+		}
+	}
+	g.raft, err = raft.NewRaft(conf, g.fsm, g.log, g.log, snaps, g.cfg.Transport)
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	return nil
+}
+
+func (g *Group) membership() raft.Configuration {
+	var c raft.Configuration
+	add := func(ids []string, s raft.ServerSuffrage) {
+		for _, id := range ids {
+			c.Servers = append(c.Servers, raft.Server{Suffrage: s, ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
+		}
+	}
+	add(g.cfg.Group.Voters, raft.Voter)
+	add(g.cfg.Group.Learners, raft.Nonvoter)
+	return c
+}
+
+// Shard is the group's number.
+func (g *Group) Shard() uint32 { return g.cfg.Group.Shard }
+
+// Leader is the node that this replica believes to lead, or "".
+func (g *Group) Leader() string {
+	_, id := g.raft.LeaderWithID()
+	return string(id)
+}
+
+// IsLeader says whether this replica leads and has applied all earlier terms.
+func (g *Group) IsLeader() bool {
+	return g.raft.State() == raft.Leader && g.ready.Load() == g.raft.CurrentTerm()
+}
+
+// Applied is the last entry that this replica's state holds.
+func (g *Group) Applied() uint64 { return g.fsm.applied.Load() }
+
+// Err is why this replica no longer applies entries, or nil.
+func (g *Group) Err() error { return g.fsm.failure() }
+
+// WaitApplied returns once the state holds index.
+func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
+	if err := g.fsm.wait(ctx, index); err != nil {
+		return wire.Errorf(wire.Unavailable, "shard %d: wait for entry %d, at %d: %v", g.Shard(), index, g.Applied(), err)
+	}
+	return nil
+}
+
+// Propose commits a command on this leader. It gives the machine's result and the entry's index. ErrNotLeader
+// means that it was not proposed or may yet be applied: retry at the hinted node, with the same id.
+func (g *Group) Propose(c Command) (result []byte, at uint64, err error) {
+	future := g.raft.Apply(c.Encode(), proposeEnqueue)
+	if err := future.Error(); err != nil {
+		return nil, 0, g.refusal(err)
+	}
+	o, ok := future.Response().(outcome)
+	if !ok {
+		return nil, 0, wire.Errorf(wire.Internal, "shard %d: the state machine answered %T", g.Shard(), future.Response())
+	}
+	if o.err != nil {
+		return nil, 0, wire.Errorf(wire.Unavailable, "shard %d: apply: %v", g.Shard(), o.err)
+	}
+	return o.result, o.index, nil
+}
+
+// refusal turns raft's errors into ours.
+func (g *Group) refusal(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost),
+		errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrAbortedByRestore):
+		return g.notLeader()
+	}
+	return wire.Errorf(wire.Unavailable, "shard %d: propose: %v", g.Shard(), err)
+}
+
+func (g *Group) notLeader() error {
+	hint := g.Leader()
+	if hint == g.cfg.Self {
+		hint = "" // on its way in or out of office
+	}
+	return &wire.Error{Code: wire.NotLeader, Message: fmt.Sprintf("shard %d is not led by %s", g.Shard(), g.cfg.Self), Hint: hint}
+}
+
+// followLeadership makes a new leader ready: it may answer reads once a barrier of its own term is applied.
+func (g *Group) followLeadership(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leads := <-g.raft.LeaderCh():
+			if leads {
+				g.takeOffice(ctx)
+			}
+		}
+	}
+}
+
+func (g *Group) takeOffice(ctx context.Context) {
+	for g.raft.State() == raft.Leader && ctx.Err() == nil {
+		term := g.raft.CurrentTerm()
+		if err := g.raft.Barrier(time.Second).Error(); err == nil && g.raft.CurrentTerm() == term {
+			g.ready.Store(term)
+			g.cfg.Log.Info("leads", "shard", g.Shard(), "term", term)
+			return
+		}
+		select {
+		case <-time.After(heartbeatTimeout / 10):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Stop hands leadership over if this replica has it, and ends. The log is closed in every case.
+func (g *Group) Stop() error {
+	g.stop()
+	g.workers.Wait()
+	if g.raft.State() == raft.Leader && len(g.cfg.Group.Voters) > 1 {
+		if err := g.raft.LeadershipTransfer().Error(); err != nil {
+			g.cfg.Log.Info("leadership was not handed over before the stop", "shard", g.Shard(), "err", err)
+		}
+	}
+	err := g.raft.Shutdown().Error()
+	if err := errors.Join(err, g.log.Close()); err != nil {
+		return fmt.Errorf("stop shard %d: %w", g.Shard(), err)
+	}
+	return nil
+}
+
+// View is a consistent view of this replica's state. Close it.
+func (g *Group) View() *index.View { return g.cfg.Store.View() }

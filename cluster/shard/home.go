@@ -1,0 +1,77 @@
+package shard
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// How leadership returns to the home region: looked at each homeTick; a preferred voter must have been up for
+// homeSettled looks in a row and lag by at most homeLag entries; after a failed hand-over wait longer.
+const (
+	homeTick    = time.Second
+	homeSettled = 3
+	homeRetry   = 10 * time.Second
+	homeLag     = 64
+)
+
+// AppliedRequest asks a replica how far it is.
+type AppliedRequest struct {
+	Shard uint32 `cbor:"1,keyasint"`
+}
+
+// AppliedResponse is the last entry in a replica's state.
+type AppliedResponse struct {
+	Index uint64 `cbor:"1,keyasint"`
+}
+
+// MethodApplied asks a replica for its applied index.
+const MethodApplied = "shard.applied"
+
+// keepHome moves leadership to a preferred voter that is up and caught up, while this node leads from elsewhere.
+func (g *Group) keepHome(ctx context.Context) {
+	if slices.Contains(g.cfg.Preferred, g.cfg.Self) {
+		return
+	}
+	tick := time.NewTicker(homeTick)
+	defer tick.Stop()
+	settled := make(map[string]int)
+	wait := time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, p := range g.cfg.Preferred {
+			if g.cfg.Peers.Up(p) {
+				settled[p]++
+			} else {
+				settled[p] = 0
+			}
+			if settled[p] < homeSettled || time.Now().Before(wait) || !g.IsLeader() || !g.caughtUp(ctx, p) {
+				continue
+			}
+			if err := g.handOver(p); err != nil {
+				wait = time.Now().Add(homeRetry)
+				g.cfg.Log.Warn("could not hand leadership home", "shard", g.Shard(), "to", p, "err", err)
+			}
+			break
+		}
+	}
+}
+
+func (g *Group) caughtUp(ctx context.Context, node string) bool {
+	ctx, cancel := context.WithTimeout(ctx, homeTick)
+	defer cancel()
+	var resp AppliedResponse
+	err := g.cfg.Peers.Call(ctx, node, MethodApplied, &AppliedRequest{Shard: g.Shard()}, &resp)
+	return err == nil && resp.Index+homeLag >= g.Applied()
+}
+
+// handOver gives leadership to node; raft brings it up to date first.
+func (g *Group) handOver(node string) error {
+	return g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)).Error()
+}

@@ -1,0 +1,145 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"hongyan/cluster/transport"
+	"hongyan/cluster/wire"
+)
+
+// Methods of the shard service. Each request names its shard.
+const (
+	MethodPropose   = "shard.propose"
+	MethodReadIndex = "shard.read_index"
+)
+
+// ProposeRequest asks a leader to commit an encoded Command.
+type ProposeRequest struct {
+	Shard   uint32 `cbor:"1,keyasint"`
+	Command []byte `cbor:"2,keyasint"`
+}
+
+// ProposeResponse carries the machine's result and where it stands in the log.
+type ProposeResponse struct {
+	Index  uint64 `cbor:"1,keyasint"`
+	Result []byte `cbor:"2,keyasint,omitempty"`
+}
+
+// ReadIndexRequest asks a leader for a read index.
+type ReadIndexRequest struct {
+	Shard uint32 `cbor:"1,keyasint"`
+}
+
+// ReadIndexResponse is the entry to wait for.
+type ReadIndexResponse struct {
+	Index uint64 `cbor:"1,keyasint"`
+}
+
+// Host holds this node's groups and answers for them on the wire.
+type Host struct {
+	mu     sync.RWMutex // guards groups
+	groups map[uint32]*Group
+}
+
+// NewHost registers the service's methods. Groups are added as they start; until then requests are told to
+// try another replica.
+func NewHost(net *transport.Net) *Host {
+	h := &Host{groups: make(map[uint32]*Group)}
+	transport.HandleUnary(net, MethodPropose, h.propose)
+	transport.HandleUnary(net, MethodReadIndex, h.readIndex)
+	transport.HandleUnary(net, MethodConfirm, h.confirm)
+	transport.HandleUnary(net, MethodApplied, h.applied)
+	return h
+}
+
+// Add makes a started group reachable.
+func (h *Host) Add(g *Group) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.groups[g.Shard()] = g
+}
+
+// Group finds this node's replica of a shard.
+func (h *Host) Group(shard uint32) (*Group, bool) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	g, ok := h.groups[shard]
+	return g, ok
+}
+
+// Groups lists this node's replicas.
+func (h *Host) Groups() []*Group {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	out := make([]*Group, 0, len(h.groups))
+	for _, g := range h.groups {
+		out = append(out, g)
+	}
+	return out
+}
+
+// Stop ends all groups at once and forgets them.
+func (h *Host) Stop() error {
+	groups := h.Groups()
+	errs := make([]error, len(groups))
+	var wg sync.WaitGroup
+	for i, g := range groups {
+		wg.Go(func() { errs[i] = g.Stop() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (h *Host) find(shard uint32) (*Group, error) {
+	g, ok := h.Group(shard)
+	if !ok {
+		return nil, wire.Errorf(wire.NotLeader, "this node runs no replica of shard %d", shard)
+	}
+	return g, nil
+}
+
+func (h *Host) propose(_ context.Context, _ string, req *ProposeRequest) (*ProposeResponse, error) {
+	g, err := h.find(req.Shard)
+	if err != nil {
+		return nil, err
+	}
+	c, err := DecodeCommand(req.Command)
+	if err != nil {
+		return nil, wire.Errorf(wire.Invalid, "shard %d: %v", req.Shard, err)
+	}
+	result, at, err := g.Propose(c)
+	if err != nil {
+		return nil, err
+	}
+	return &ProposeResponse{Index: at, Result: result}, nil
+}
+
+func (h *Host) readIndex(ctx context.Context, _ string, req *ReadIndexRequest) (*ReadIndexResponse, error) {
+	g, err := h.find(req.Shard)
+	if err != nil {
+		return nil, err
+	}
+	at, err := g.ReadIndex(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &ReadIndexResponse{Index: at}, nil
+}
+
+func (h *Host) confirm(_ context.Context, _ string, req *ConfirmRequest) (*ConfirmResponse, error) {
+	g, err := h.find(req.Shard)
+	if err != nil {
+		return nil, err
+	}
+	return &ConfirmResponse{Term: g.raft.CurrentTerm()}, nil
+}
+
+func (h *Host) applied(_ context.Context, _ string, req *AppliedRequest) (*AppliedResponse, error) {
+	g, err := h.find(req.Shard)
+	if err != nil {
+		return nil, err
+	}
+	return &AppliedResponse{Index: g.Applied()}, nil
+}

@@ -1,0 +1,146 @@
+package shard
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"hongyan/cluster/wire"
+)
+
+// ConfirmRequest asks a voter which term it is in.
+type ConfirmRequest struct {
+	Shard uint32 `cbor:"1,keyasint"`
+}
+
+// ConfirmResponse is the answer: no leader of an earlier term can be elected or commit without this voter's
+// knowing.
+type ConfirmResponse struct {
+	Term uint64 `cbor:"1,keyasint"`
+}
+
+// MethodConfirm asks a voter for its term.
+const MethodConfirm = "shard.confirm"
+
+// ReadIndex gives the entry that a reader must wait for to see every command acknowledged before this call.
+//
+//  1. This node leads, and has applied all entries of earlier terms.
+//  2. Note the last applied entry: what this leader has acknowledged is in it.
+//  3. Ask the voters for their terms. If a majority, this node included, is still in this term, then no
+//     later leader had been elected when the question was asked, so nobody else acknowledged anything.
+//
+// Calls that arrive while a round is under way share the next one.
+func (g *Group) ReadIndex(ctx context.Context) (uint64, error) {
+	return g.rounds.join(ctx, g.readRound)
+}
+
+func (g *Group) readRound(ctx context.Context) (uint64, error) {
+	term := g.raft.CurrentTerm()
+	if g.raft.State() != raft.Leader || g.ready.Load() != term { // step 1
+		return 0, g.notLeader()
+	}
+	if err := g.Err(); err != nil {
+		return 0, wire.Errorf(wire.Unavailable, "shard %d: %v", g.Shard(), err)
+	}
+	applied := g.Applied() // step 2
+	if err := g.confirm(ctx, term); err != nil {
+		return 0, err
+	}
+	if g.raft.CurrentTerm() != term {
+		return 0, g.notLeader()
+	}
+	return applied, nil
+}
+
+// confirm is step 3: it returns nil once a majority of the voters is known to be in term.
+func (g *Group) confirm(ctx context.Context, term uint64) error {
+	voters := g.cfg.Group.Voters
+	need := len(voters) / 2 // besides this node
+	if need == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaderLease)
+	defer cancel()
+	answers := make(chan error, len(voters))
+	asked := 0
+	for _, v := range voters {
+		if v == g.cfg.Self {
+			continue
+		}
+		asked++
+		go func() { answers <- g.confirmOne(ctx, v, term) }()
+	}
+	var last error
+	for ; asked > 0; asked-- {
+		if err := <-answers; err != nil {
+			last = err
+		} else if need--; need == 0 {
+			return nil
+		}
+	}
+	return wire.Errorf(wire.Unavailable, "shard %d: no majority confirms term %d: %v", g.Shard(), term, last)
+}
+
+func (g *Group) confirmOne(ctx context.Context, voter string, term uint64) error {
+	var resp ConfirmResponse
+	if err := g.cfg.Peers.Call(ctx, voter, MethodConfirm, &ConfirmRequest{Shard: g.Shard()}, &resp); err != nil {
+		return err
+	}
+	if resp.Term > term {
+		return fmt.Errorf("%s is in term %d", voter, resp.Term)
+	}
+	return nil
+}
+
+// rounds lets callers share read index rounds. A caller must get a round that began after it came: those who
+// come while one is under way form the next.
+type rounds struct {
+	mu      sync.Mutex
+	running bool
+	next    *round
+}
+
+type round struct {
+	done  chan struct{}
+	index uint64
+	err   error
+}
+
+func (r *rounds) join(ctx context.Context, run func(context.Context) (uint64, error)) (uint64, error) {
+	r.mu.Lock()
+	mine := r.next
+	if mine == nil {
+		mine = &round{done: make(chan struct{})}
+		r.next = mine
+	}
+	if !r.running {
+		r.running = true
+		go r.work(run)
+	}
+	r.mu.Unlock()
+	select {
+	case <-mine.done:
+		return mine.index, mine.err
+	case <-ctx.Done():
+		return 0, wire.Errorf(wire.Unavailable, "read index: %v", ctx.Err())
+	}
+}
+
+// work runs rounds until nobody waits.
+func (r *rounds) work(run func(context.Context) (uint64, error)) {
+	for {
+		r.mu.Lock()
+		now := r.next
+		r.next = nil
+		if now == nil {
+			r.running = false
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		now.index, now.err = run(context.Background())
+		close(now.done)
+	}
+}

@@ -1,0 +1,189 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"hongyan/cluster/placement"
+	"hongyan/cluster/wire"
+)
+
+// How long one attempt may take before another voter is asked, and how long to wait between rounds of attempts.
+const (
+	attemptTimeout = 2 * time.Second
+	firstPause     = 10 * time.Millisecond
+	longestPause   = 100 * time.Millisecond
+)
+
+// Router finds the leaders of all shards and follows them. Safe for concurrent use.
+type Router struct {
+	self   string
+	peers  Peers
+	host   *Host
+	groups map[uint32]placement.Group
+
+	mu      sync.Mutex        // guards leaders
+	leaders map[uint32]string // who answered last
+}
+
+// NewRouter makes a router over a layout. host holds this node's own replicas, if any.
+func NewRouter(self string, peers Peers, host *Host, groups []placement.Group) *Router {
+	r := &Router{self: self, peers: peers, host: host, groups: make(map[uint32]placement.Group), leaders: make(map[uint32]string)}
+	for _, g := range groups {
+		r.groups[g.Shard] = g
+	}
+	return r
+}
+
+// Group is a shard's membership.
+func (r *Router) Group(shard uint32) (placement.Group, bool) {
+	g, ok := r.groups[shard]
+	return g, ok
+}
+
+// Propose commits a command body at the shard's leader, whoever that becomes, until ctx ends. The request id is
+// drawn here, so that all attempts together apply it once. An error means that it is unknown
+// whether the command was or will be applied.
+func (r *Router) Propose(ctx context.Context, shard uint32, body []byte) (result []byte, at uint64, err error) {
+	c := Command{ID: NewRequestID(), Now: time.Now().Unix(), Body: body}
+	req := &ProposeRequest{Shard: shard, Command: c.Encode()}
+	var resp ProposeResponse
+	if err := r.atLeader(ctx, shard, MethodPropose, req, &resp); err != nil {
+		return nil, 0, err
+	}
+	return resp.Result, resp.Index, nil
+}
+
+// ReadIndex asks the shard's leader for the entry that a fresh read must wait for.
+func (r *Router) ReadIndex(ctx context.Context, shard uint32) (uint64, error) {
+	var resp ReadIndexResponse
+	err := r.atLeader(ctx, shard, MethodReadIndex, &ReadIndexRequest{Shard: shard}, &resp)
+	return resp.Index, err
+}
+
+// atLeader calls method at the leader, looking for it until ctx ends.
+func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req, resp any) error {
+	group, ok := r.groups[shard]
+	if !ok {
+		return wire.Errorf(wire.NotFound, "there is no shard %d", shard)
+	}
+	pause := firstPause
+	last := errors.New("no attempt was made")
+	for {
+		target := r.leader(group)
+		for range len(group.Voters) + 1 { // the likely leader, then by hints or in turn
+			err := r.attempt(ctx, target, method, req, resp)
+			if err == nil {
+				r.learn(shard, target)
+				return nil
+			}
+			if !retryable(err) {
+				return err
+			}
+			last = err
+			target = r.next(group, target, err)
+		}
+		r.learn(shard, "")
+		select {
+		case <-ctx.Done():
+			return wire.Errorf(wire.Unavailable, "shard %d: no leader answered in time: %v", shard, last)
+		case <-time.After(pause):
+			pause = min(2*pause, longestPause)
+		}
+	}
+}
+
+func (r *Router) attempt(ctx context.Context, target, method string, req, resp any) error {
+	if err := ctx.Err(); err != nil {
+		return wire.Errorf(wire.Unavailable, "%v", err)
+	}
+	if target != r.self && !r.peers.Up(target) {
+		return wire.Errorf(wire.Unavailable, "%s is down", target)
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	return r.peers.Call(ctx, target, method, req, resp)
+}
+
+// retryable says whether another node, or the same one later, may do better.
+func retryable(err error) bool {
+	return !errors.Is(err, wire.ErrInvalid) && !errors.Is(err, wire.ErrDenied) && !errors.Is(err, wire.ErrLimit)
+}
+
+// leader guesses where to begin: this node's own replica knows best, then whoever answered last.
+func (r *Router) leader(group placement.Group) string {
+	if g, ok := r.host.Group(group.Shard); ok {
+		if id := g.Leader(); id != "" {
+			return id
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id := r.leaders[group.Shard]; id != "" {
+		return id
+	}
+	return group.Voters[0]
+}
+
+func (r *Router) learn(shard uint32, leader string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leaders[shard] = leader
+}
+
+// next is where to go after err: to the leader that was named, else to the next voter in turn.
+func (r *Router) next(group placement.Group, tried string, err error) string {
+	var e *wire.Error
+	if errors.As(err, &e) && e.Code == wire.NotLeader && e.Hint != "" && e.Hint != tried {
+		return e.Hint
+	}
+	for i, v := range group.Voters {
+		if v == tried {
+			return group.Voters[(i+1)%len(group.Voters)]
+		}
+	}
+	return group.Voters[0]
+}
+
+// Status describes a shard as this node sees it.
+type Status struct {
+	Shard   uint32   `json:"shard"`
+	Home    string   `json:"home"`
+	Leader  string   `json:"leader"`
+	Voters  []string `json:"voters"`
+	Applied uint64   `json:"applied"`
+}
+
+// Status lists the shards that this node has replicas of, in order.
+func (r *Router) Status() []Status {
+	var out []Status
+	for shard := range uint32(len(r.groups)) {
+		g, ok := r.host.Group(shard)
+		if !ok {
+			continue
+		}
+		group := r.groups[shard]
+		out = append(out, Status{Shard: shard, Home: group.Home, Leader: g.Leader(), Voters: group.Voters, Applied: g.Applied()})
+	}
+	return out
+}
+
+// Ready lists the replicas here that have no leader or no longer apply entries.
+func (r *Router) Ready() []string {
+	var why []string
+	for _, s := range r.Status() {
+		g, ok := r.host.Group(s.Shard)
+		if !ok {
+			continue
+		}
+		if err := g.Err(); err != nil {
+			why = append(why, fmt.Sprintf("shard %d: the state machine stopped: %v", s.Shard, err))
+		} else if s.Leader == "" {
+			why = append(why, fmt.Sprintf("shard %d: no leader", s.Shard))
+		}
+	}
+	return why
+}

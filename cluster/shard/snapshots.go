@@ -1,0 +1,287 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+
+	"hongyan/engine/codec"
+	"hongyan/engine/index"
+)
+
+// snapshotStore is the raft.SnapshotStore of a state machine that lives on disk.
+//
+// A snapshot that this replica takes is only a few bytes: the index up to which its state is
+// flushed. What is sent to a follower is read from the index at that moment and may be newer than these
+// bytes say; the follower's state machine passes over the entries that it then already holds. A
+// snapshot that is received goes to a file first, then into the index, and only then does the
+// store list it: a crash in between leaves the older state with the log that belongs to it.
+//
+//	DIR/snapshot       what is listed (codec, temporary name and rename)
+//	DIR/received.tmp   arriving, or waiting to be installed; removed at start
+//	DIR/outgoing-*.tmp being sent; removed at start
+type snapshotStore struct {
+	fs    vfs.FS
+	dir   string
+	store *index.Shard
+
+	mu      sync.Mutex // guards the fields below
+	current *snapshotRecord
+	pending *snapshotRecord
+	serial  int
+}
+
+// snapshotRecord is the file DIR/snapshot.
+type snapshotRecord struct {
+	Version       int    `cbor:"1,keyasint"` // of raft's snapshot format
+	Index         uint64 `cbor:"2,keyasint"`
+	Term          uint64 `cbor:"3,keyasint"`
+	Configuration []byte `cbor:"4,keyasint"` // raft.EncodeConfiguration
+	ConfigIndex   uint64 `cbor:"5,keyasint"`
+	size          int64  // of a received file
+}
+
+const (
+	recordName   = "snapshot"
+	receivedName = "received.tmp"
+	// pendingID and currentID are the only names that snapshots have here.
+	pendingID = "received"
+	currentID = "current"
+)
+
+// openSnapshots opens or creates dir and drops what a crash left half done.
+func openSnapshots(fs vfs.FS, dir string, store *index.Shard) (*snapshotStore, error) {
+	s := &snapshotStore{fs: fs, dir: dir, store: store}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create %s: %w", dir, err)
+	}
+	names, err := fs.List(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	for _, n := range names {
+		if n != recordName {
+			if err := fs.Remove(fs.PathJoin(dir, n)); err != nil {
+				return nil, fmt.Errorf("remove leftover %s: %w", n, err)
+			}
+		}
+	}
+	b, err := readFile(fs, fs.PathJoin(dir, recordName))
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the snapshot record: %w", err)
+	}
+	s.current = new(snapshotRecord)
+	if err := codec.Unmarshal(b, s.current); err != nil {
+		return nil, fmt.Errorf("read the snapshot record in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func readFile(fs vfs.FS, path string) (b []byte, err error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
+}
+
+// Create implements raft.SnapshotStore, for a snapshot of our own and for one that arrives.
+func (s *snapshotStore) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, configIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	rec := &snapshotRecord{Version: int(v), Index: index, Term: term, Configuration: raft.EncodeConfiguration(c), ConfigIndex: configIndex}
+	return &snapshotSink{owner: s, record: rec}, nil
+}
+
+// List implements raft.SnapshotStore.
+func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil {
+		return nil, nil
+	}
+	return []*raft.SnapshotMeta{s.current.meta(currentID)}, nil
+}
+
+func (r *snapshotRecord) meta(id string) *raft.SnapshotMeta {
+	return &raft.SnapshotMeta{
+		Version: raft.SnapshotVersion(r.Version), ID: id, Index: r.Index, Term: r.Term,
+		Configuration: raft.DecodeConfiguration(r.Configuration), ConfigurationIndex: r.ConfigIndex, Size: r.size,
+	}
+}
+
+// Open implements raft.SnapshotStore: the received file for its installation, or the state as
+// it is now, spooled to a file since the receiver wants to know the size beforehand.
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	s.mu.Lock()
+	rec, name := s.current, ""
+	if id == pendingID {
+		rec, name = s.pending, receivedName
+	} else {
+		s.serial++
+		name = fmt.Sprintf("outgoing-%d.tmp", s.serial)
+	}
+	s.mu.Unlock()
+	if rec == nil {
+		return nil, nil, fmt.Errorf("open snapshot %q in %s: %w", id, s.dir, os.ErrNotExist)
+	}
+	path := s.fs.PathJoin(s.dir, name)
+	meta := rec.meta(id)
+	if id != pendingID {
+		size, err := s.spool(path)
+		if err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("spool a snapshot: %w", err), s.fs.Remove(path))
+		}
+		meta.Size = size
+	}
+	f, err := s.fs.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open snapshot %s: %w", path, err)
+	}
+	return meta, &spooled{File: f, fs: s.fs, path: path}, nil
+}
+
+func (s *snapshotStore) spool(path string) (size int64, err error) {
+	f, err := s.fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := s.store.Save(f); err != nil {
+		return 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// spooled is a snapshot file that is gone once it has been read.
+type spooled struct {
+	vfs.File
+	fs     vfs.FS
+	path   string
+	closed bool
+}
+
+// Close may be called twice: raft does so after an installation.
+func (s *spooled) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return errors.Join(s.File.Close(), s.fs.Remove(s.path))
+}
+
+// installed makes the received snapshot the listed one: its state is durable in the index.
+func (s *snapshotStore) installed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending == nil {
+		return errors.New("no snapshot was being installed")
+	}
+	return s.list(s.pending)
+}
+
+// list writes the record durably. The caller holds mu.
+func (s *snapshotStore) list(rec *snapshotRecord) error {
+	b, err := codec.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(s.fs, s.dir, recordName, b); err != nil {
+		return fmt.Errorf("write the snapshot record: %w", err)
+	}
+	s.current, s.pending = rec, nil
+	return nil
+}
+
+// writeFile replaces dir/name atomically and durably.
+func writeFile(fs vfs.FS, dir, name string, b []byte) error {
+	tmp := fs.PathJoin(dir, name+".tmp")
+	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := fs.Rename(tmp, fs.PathJoin(dir, name)); err != nil {
+		return err
+	}
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// snapshotSink takes what arrives into a file; for a snapshot of our own nothing is written.
+type snapshotSink struct {
+	owner  *snapshotStore
+	record *snapshotRecord
+	local  bool
+	file   vfs.File
+	done   bool
+}
+
+func (k *snapshotSink) ID() string {
+	if k.local {
+		return currentID
+	}
+	return pendingID
+}
+
+func (k *snapshotSink) Write(p []byte) (int, error) {
+	if k.file == nil {
+		f, err := k.owner.fs.Create(k.owner.fs.PathJoin(k.owner.dir, receivedName), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return 0, fmt.Errorf("create a file for a snapshot: %w", err)
+		}
+		k.file = f
+	}
+	n, err := k.file.Write(p)
+	k.record.size += int64(n)
+	return n, err
+}
+
+// Close ends the sink: a snapshot of our own is listed at once, a received one after its installation.
+func (k *snapshotSink) Close() error {
+	if k.done {
+		return nil
+	}
+	k.done = true
+	if k.file != nil {
+		if err := k.file.Close(); err != nil {
+			return fmt.Errorf("close a received snapshot: %w", err)
+		}
+	}
+	k.owner.mu.Lock()
+	defer k.owner.mu.Unlock()
+	if k.local {
+		return k.owner.list(k.record)
+	}
+	k.owner.pending = k.record
+	return nil
+}
+
+// Cancel drops what was written.
+func (k *snapshotSink) Cancel() error {
+	if k.done || k.file == nil {
+		return nil
+	}
+	k.done = true
+	return errors.Join(k.file.Close(), k.owner.fs.Remove(k.owner.fs.PathJoin(k.owner.dir, receivedName)))
+}
