@@ -44,6 +44,8 @@ Flags of dev:
 // usageError is a mistake in how a command was called: exit status 2.
 type usageError struct{ error }
 
+func (u usageError) Unwrap() error { return u.error }
+
 func main() {
 	err := run(os.Args[1:])
 	if err == nil {

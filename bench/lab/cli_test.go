@@ -1,0 +1,96 @@
+package lab
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// buildHongyan builds the real program, as `make build` does.
+func buildHongyan(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "hongyan")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "hongyan")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+// TestCommandLine holds what scripts rely on: exit statuses, and one clear line on standard error.
+func TestCommandLine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	bin, dir := buildHongyan(t), t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good, err := os.ReadFile("../../cluster/config/testdata/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	right := write("right.yaml", string(good))
+	wrong := write("wrong.yaml", strings.Replace(string(good), "shards: 8", "shrads: 8", 1))
+	tests := []struct {
+		args   string
+		status int
+		want   string // in what it prints, on standard error unless the status is 0
+	}{
+		{"", 0, "hongyan dev [flags]"},
+		{"help", 0, "hongyan dev [flags]"},
+		{"dev --help", 0, "hongyan dev [flags]"},
+		{"version", 0, "hongyan "},
+		{"frobnicate", 2, `unknown command "frobnicate"`},
+		{"admin user list", 2, "`admin` is not built yet"},
+		{"bench deliver", 2, "`bench` is not built yet"},
+		{"volume show", 2, "`volume` is not built yet"},
+		{"dev --dir X --colour red", 2, "flag provided but not defined: -colour"},
+		{"dev frobnicate --dir X", 2, `unknown word "frobnicate"`},
+		{"dev kill --dir X", 2, "dev kill: expected one node"},
+		{"dev kill a --dir X", 1, "no cluster in X (start one with `hongyan dev --dir X`)"},
+		{"dev --dir X status --json", 1, "no cluster in X"},
+		{"dev cut a b --dir X", 1, "dev cut comes with the lab and is not built yet"},
+		{"dev heal", 1, "dev heal comes with the lab and is not built yet"},
+		{"dev --wan china", 1, "--wan comes with the lab and is not built yet"},
+		{"dev --restart sometimes", 2, "expected on-failure or never"},
+		{"dev --regions south-china", 2, "expected NAME=COUNT"},
+		{"dev --accounts -1", 2, "--accounts -1: expected"},
+		{"node", 2, "expected --config FILE"},
+		{"node --check --config " + right, 0, "node south-china-1 in south-china is well described"},
+		{"node --check --config " + wrong, 1, wrong + ":23: shrads: unknown key; expected one of id, region"},
+		{"node --config " + filepath.Join(dir, "none.yaml"), 1, "none.yaml: no such file or directory"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			cmd := exec.Command(bin, strings.Fields(tt.args)...)
+			cmd.Dir = dir
+			var out, errs bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &errs
+			err := cmd.Run()
+			var exit *exec.ExitError
+			if err != nil && !errors.As(err, &exit) {
+				t.Fatal(err)
+			}
+			printed := out.String()
+			if tt.status != 0 {
+				printed = errs.String()
+				if strings.Count(printed, "\n") != 1 || out.Len() > 0 {
+					t.Errorf("want one line on standard error only, got %q and %q", printed, out.String())
+				}
+			}
+			if got := cmd.ProcessState.ExitCode(); got != tt.status || !strings.Contains(printed, tt.want) {
+				t.Errorf("status %d, printed %q; want %d and %q", got, printed, tt.status, tt.want)
+			}
+		})
+	}
+}
