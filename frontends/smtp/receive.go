@@ -126,6 +126,7 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 			return size, false, s.cutOff(tx, err)
 		}
 		if time.Since(start) > maxReceive {
+			s.leave()
 			s.guard.Limit(0)
 			return size, false, errSlow
 		}
@@ -143,6 +144,7 @@ func (s *session) writeFailed(tx *transaction, err error) *gosmtp.SMTPError {
 
 // cutOff is the refusal, which hardly anybody hears, when the input broke off.
 func (s *session) cutOff(tx *transaction, err error) *gosmtp.SMTPError {
+	s.leave()
 	s.srv.log.Debug("message cut off", "id", tx.id, "error", err)
 	return errCut
 }

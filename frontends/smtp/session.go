@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 const (
 	// commandBudget is the input, TLS records included, between two steps of a transaction. It bounds a
-	// command line, and a flood of commands that lead nowhere.
+	// command line, a flood of commands that lead nowhere, and what go-smtp reads on of a BDAT chunk that it refused.
 	commandBudget = 128 << 10
 	// maxStrikes is how many refused commands and transactions without a message a client is allowed between two messages.
 	maxStrikes  = 50
@@ -34,7 +35,7 @@ type session struct {
 	mu      sync.Mutex // guards what follows: with BDAT a message is received beside the command loop
 	tx      *transaction
 	strikes int
-	left    bool // hung up
+	left    bool // the connection is about to end
 }
 
 // transaction is what is known of a message before it arrives. Only the command loop changes it, and
@@ -106,9 +107,12 @@ func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	if tx == nil {
 		return s.strike(errNoTransaction)
 	}
-	_, _, ascii, ok := split(to)
+	local, _, ascii, ok := split(to)
 	if !ok {
 		return s.strike(errBadRecipient)
+	}
+	if strings.ContainsRune(local, '@') { // was quoted; nobody behind the door shall split it elsewhere
+		return s.strike(errNoUser)
 	}
 	if !ascii && !tx.utf8 {
 		return s.strike(errNeedsUTF8)
@@ -150,7 +154,7 @@ func (s *session) Reset() {
 	s.close()
 	s.mu.Lock()
 	s.strikes++ // a message that arrived has set it to -1
-	out := s.strikes >= maxStrikes
+	out := s.left || s.strikes >= maxStrikes
 	s.mu.Unlock()
 	if !out {
 		s.renew()
@@ -214,13 +218,17 @@ func (s *session) strike(r *gosmtp.SMTPError) error {
 	return r
 }
 
+// leave marks the connection as ending, after which it is granted nothing more, and reports whether it was marked already.
+func (s *session) leave() (already bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	already, s.left = s.left, true
+	return already
+}
+
 // hangUp says why and closes the connection.
 func (s *session) hangUp() error {
-	s.mu.Lock()
-	left := s.left
-	s.left = true
-	s.mu.Unlock()
-	if !left {
+	if !s.leave() {
 		s.srv.log.Warn("connection ended", "remote", s.remote(), "reason", errStrikes.Message)
 		s.say([]*gosmtp.SMTPError{errStrikes})
 	}
