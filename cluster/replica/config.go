@@ -1,0 +1,87 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/cluster/transport"
+	"hongyan/engine/volume"
+)
+
+// Config is what a Manager needs. Zero values of the limits mean their defaults.
+type Config struct {
+	ID        string
+	Region    string
+	Net       *transport.Net
+	Volumes   *volume.Set // nil on a node without the storage role: it only puts and reads through peers
+	Directory Directory
+	Peers     func() []Peer // the cluster's storage nodes; this node may be among them
+	FS        vfs.FS        // for the spools of blobs that peers send
+	SpoolDir  string
+	Log       *slog.Logger
+
+	MaxVolume  int64         // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway
+	MaxBlob    uint64        // raw bytes of a blob that a peer may put
+	AckTimeout time.Duration // a copy that owes bytes this long without progress is fenced
+	PeerDown   time.Duration // a primary gone this long has its volumes sealed by the other copy
+	RepairRate int64         // bytes a second that repair may fetch
+}
+
+const (
+	defaultMaxVolume  = volume.DefaultMaxSize - 64<<20
+	defaultMaxBlob    = 256 << 20
+	defaultAckTimeout = time.Second
+	defaultPeerDown   = 5 * time.Second
+	defaultRepairRate = 64 << 20
+)
+
+// Fixed bounds. Waits on others are short since there is always somebody else to go to.
+const (
+	bulkFrom        = 1 << 20 // stored bytes from which a blob goes to a bulk volume
+	maxPartners     = 8       // peers with whom this node keeps open volumes
+	spillAt         = 64      // appends in flight at which the next volume shares the load
+	maxQueued       = 8 << 20 // bytes that wait for one copy before the primary's writer waits too
+	maxPuts         = 256     // blobs that peers put at once
+	blobMemory      = 1 << 20 // of a peer's blob that is kept in memory
+	connectTimeout  = 2 * time.Second
+	directoryWait   = 5 * time.Second
+	fenceTimeout    = time.Second
+	bulkWait        = 500 * time.Millisecond
+	idleTimeout     = 5 * time.Second // a peer that owes the next piece of a read or a put
+	slowAfter       = 2               // AckTimeout/slowAfter without progress: others are asked first
+	avoidFor        = 2 * time.Second // after a failure a peer is asked last
+	tickEvery       = 50 * time.Millisecond
+	keepEvery       = time.Second
+	diskEvery       = 2 * time.Second
+	diskLow         = 8 << 20  // free bytes beyond the reserve at which the disk counts as full
+	diskEnough      = 64 << 20 // and at which it no longer does
+	orphanAfter     = time.Minute
+	commitEvery     = 4 << 20 // bytes repaired between two fsyncs
+	replaceAtPerMil = 900     // of MaxVolume: the replacement is opened
+)
+
+func (c *Config) complete() error {
+	if c.ID == "" || c.Region == "" {
+		return errors.New("replica: node needs an id and a region")
+	}
+	if c.Net == nil || c.Directory == nil || c.Peers == nil || c.Log == nil {
+		return fmt.Errorf("replica: node %s needs a network, a directory, peers and a log", c.ID)
+	}
+	setDefault(&c.MaxVolume, defaultMaxVolume)
+	setDefault(&c.MaxBlob, defaultMaxBlob)
+	setDefault(&c.AckTimeout, defaultAckTimeout)
+	setDefault(&c.PeerDown, defaultPeerDown)
+	setDefault(&c.RepairRate, defaultRepairRate)
+	return nil
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}

@@ -1,0 +1,59 @@
+package replica
+
+import (
+	"context"
+	"slices"
+
+	"hongyan/engine/volume"
+)
+
+// State is how far a volume's life has gone in the directory.
+type State uint8
+
+// A volume is opened, then sealed. Dropped volumes have no entry.
+const (
+	Open State = iota
+	Sealed
+)
+
+// String names the state for logs and tables.
+func (s State) String() string {
+	if s == Sealed {
+		return "sealed"
+	}
+	return "open"
+}
+
+// Entry is a volume in the directory.
+type Entry struct {
+	ID      volume.ID `cbor:"1,keyasint"`
+	Epoch   uint64    `cbor:"2,keyasint,omitempty"` // only grows; a file whose header has a later one is of another volume
+	Primary string    `cbor:"3,keyasint"`
+	Copies  []string  `cbor:"4,keyasint"` // nodes with a copy, the primary first
+	Class   uint8     `cbor:"5,keyasint,omitempty"`
+	State   State     `cbor:"6,keyasint,omitempty"`
+	Length  int64     `cbor:"7,keyasint,omitempty"` // of the file once sealed; 0 if no copy held a record
+}
+
+// Holds says whether the node has a copy of the volume.
+func (e Entry) Holds(node string) bool { return slices.Contains(e.Copies, node) }
+
+// Directory is what this package needs of the cluster's directory. Its decisions are ordered: of several
+// seals of a volume the first wins.
+type Directory interface {
+	// OpenVolume enters a new volume under a fresh id. copies starts with the primary.
+	OpenVolume(ctx context.Context, primary string, copies []string, class uint8) (Entry, error)
+	// SealVolume fixes the volume's length, unless that has been done; the entry as sealed comes back. It is
+	// wire.ErrInvalid or wire.ErrNotFound if there is no such volume.
+	SealVolume(ctx context.Context, id volume.ID, length int64) (Entry, error)
+	// DropVolume forgets a volume that was sealed at length 0. Dropping one that is gone is no error.
+	DropVolume(ctx context.Context, id volume.ID) error
+	// Volumes lists all volumes as this node's copy of the directory has them, which may lag behind.
+	Volumes(ctx context.Context) ([]Entry, error)
+}
+
+// Peer is a storage node as placement of copies sees it.
+type Peer struct {
+	ID     string
+	Region string
+}

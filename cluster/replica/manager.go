@@ -1,0 +1,247 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"hongyan/cluster/transport"
+	"hongyan/cluster/wire"
+	"hongyan/engine/volume"
+)
+
+// Manager is one node's part in the replication of volumes. Safe for concurrent use.
+type Manager struct {
+	cfg   Config
+	log   *slog.Logger
+	ctx   context.Context
+	stop  context.CancelFunc
+	work  sync.WaitGroup // every goroutine of the manager
+	kicks chan struct{}  // capacity one: the keeper has something to do
+	mend  chan struct{}  // capacity one: the repairer has something to do
+	puts  chan struct{}  // one token for each blob that a peer puts now
+	full  fullness
+	stats counters
+
+	mu        sync.Mutex              // guards all below
+	closed    bool                    // no more volumes are opened
+	over      bool                    // no more goroutines are started
+	own       map[volume.ID]*primary  // from the directory's answer until the seal has begun
+	followers map[volume.ID]*follower // copies of others' open volumes
+	sealing   map[volume.ID]struct{}
+	seen      time.Time              // when entries was read
+	entries   map[volume.ID]Entry    // the directory as last seen, and what is known to be newer
+	whole     map[volume.ID]struct{} // sealed copies that were found, or made, as long as they should be
+	avoided   map[string]time.Time   // peers asked last until then
+	refused   map[string]time.Time   // peers that take no copies until then
+	downSince map[string]time.Time   // peers that do not answer
+	wantBulk  bool                   // large blobs come: keep bulk volumes too
+	opened    chan struct{}          // closed and replaced when a volume becomes open
+}
+
+// New makes a node's manager and registers its methods, which must happen before the network serves. Start it afterwards.
+func New(cfg Config) (*Manager, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	m := &Manager{
+		cfg: cfg, log: cfg.Log.With("part", "replica"), ctx: ctx, stop: stop,
+		kicks: make(chan struct{}, 1), mend: make(chan struct{}, 1), puts: make(chan struct{}, maxPuts),
+		own: make(map[volume.ID]*primary), followers: make(map[volume.ID]*follower),
+		sealing: make(map[volume.ID]struct{}), entries: make(map[volume.ID]Entry), whole: make(map[volume.ID]struct{}),
+		avoided: make(map[string]time.Time), refused: make(map[string]time.Time),
+		downSince: make(map[string]time.Time), opened: make(chan struct{}),
+	}
+	transport.HandleUnary(cfg.Net, methodOffer, m.serveOffer)
+	transport.HandleUnary(cfg.Net, methodFence, m.serveFence)
+	cfg.Net.Handle(methodStream, m.serveStream)
+	cfg.Net.Handle(methodRaw, m.serveRaw)
+	cfg.Net.Handle(methodRead, m.serveRead)
+	cfg.Net.Handle(methodPut, m.servePut)
+	return m, nil
+}
+
+// Start begins the background work.
+func (m *Manager) Start() {
+	m.cfg.Net.OnChange(func(string, bool) { m.kick() })
+	m.background(m.keep)
+	if m.cfg.Volumes == nil {
+		return
+	}
+	m.background(m.tick)
+	m.background(m.watchDisk)
+	m.background(m.repairer)
+}
+
+// Close ends the manager's appends. As far as ctx allows it seals this node's volumes, so that the others need not wait
+// for that; what is left is sealed after the next start.
+func (m *Manager) Close(ctx context.Context) error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return nil
+	}
+	m.closed = true // the keeper opens no more, seals go on
+	own := m.primaries()
+	m.mu.Unlock()
+	for _, p := range own {
+		p.retire()
+	}
+	err := m.settled(ctx)
+	m.stop()
+	for _, p := range own {
+		p.fence(errRetired) // those whose appends did not end in time
+	}
+	m.mu.Lock()
+	m.over = true
+	m.mu.Unlock()
+	m.work.Wait()
+	return err
+}
+
+// settled waits until no volume of this node is open or being sealed.
+func (m *Manager) settled(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		left := len(m.own) + len(m.sealing)
+		m.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		if !sleep(ctx, 10*time.Millisecond) {
+			return fmt.Errorf("replica: %d volumes are left to be sealed after the next start: %w", left, ctx.Err())
+		}
+	}
+}
+
+// background runs f, which ends with m.ctx. After Close it does nothing.
+func (m *Manager) background(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.over {
+		return
+	}
+	m.work.Add(1)
+	go func() {
+		defer m.work.Done()
+		f()
+	}()
+}
+
+// sleep reports whether all of d went by before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (m *Manager) kick() { signal(m.kicks) }
+
+// primaries lists this node's own volumes. Called under mu.
+func (m *Manager) primaries() []*primary {
+	out := make([]*primary, 0, len(m.own))
+	for _, p := range m.own {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b *primary) int { return cmp.Compare(a.entry.ID, b.entry.ID) })
+	return out
+}
+
+func (m *Manager) primaryOf(id volume.ID) *primary {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.own[id]
+}
+
+// ended is told by a volume of this node that it was fenced.
+func (m *Manager) ended(p *primary, cause error) {
+	if errors.Is(cause, errRetired) {
+		m.log.Info("volume ends", "volume", p.entry.ID, "partner", p.partner())
+	} else {
+		m.stats.fences.Add(1)
+		m.log.Warn("volume fenced", "volume", p.entry.ID, "partner", p.partner(), "err", cause)
+	}
+	if errors.Is(cause, volume.ErrFull) {
+		m.full.set(cause)
+	}
+	m.startSeal(p.entry, p.pristine)
+	m.mu.Lock()
+	delete(m.own, p.entry.ID)
+	m.mu.Unlock()
+	m.kick()
+}
+
+// avoid has a peer asked last for a while.
+func (m *Manager) avoid(node string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.avoided[node] = time.Now().Add(avoidFor)
+}
+
+// refuse notes that a peer takes no copies for a while.
+func (m *Manager) refuse(node string, d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refused[node] = time.Now().Add(d)
+}
+
+// avoidAfter judges a peer by an error.
+func (m *Manager) avoidAfter(node string, err error) {
+	m.avoid(node)
+	if errors.Is(err, wire.ErrFull) {
+		m.refuse(node, diskEvery)
+	}
+}
+
+// entry is what this node last knew of a volume.
+func (m *Manager) entry(id volume.ID) (Entry, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.entries[id]
+	return e, ok
+}
+
+// noteEntry keeps what the directory answered: it may be newer than the local view of it.
+func (m *Manager) noteEntry(e Entry) {
+	m.mu.Lock()
+	m.entries[e.ID] = e
+	m.mu.Unlock()
+	signal(m.mend)
+}
+
+// tick looks for copies that do not get on.
+func (m *Manager) tick() {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for {
+		select {
+		case now := <-t.C:
+			m.mu.Lock()
+			own := m.primaries()
+			m.mu.Unlock()
+			for _, p := range own {
+				p.watch(now)
+			}
+		case <-m.ctx.Done():
+			return
+		}
+	}
+}

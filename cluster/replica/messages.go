@@ -1,0 +1,109 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"hongyan/engine/volume"
+)
+
+// Methods on the transport. Their values are CBOR maps with integer keys; keys are added, never reused.
+const (
+	methodOffer  = "replica.offer"    // may a volume be opened with you? (step 1)
+	methodStream = "replica.stream"   // a volume's bytes, once in its life (step 2)
+	methodFence  = "replica.fence"    // how far are you durable, and stop there (step 4)
+	methodRaw    = "replica.read_raw" // a stretch of a sealed volume's file (step 5)
+	methodRead   = "replica.read"     // a message's raw bytes
+	methodPut    = "replica.put"      // append a blob on your volumes
+)
+
+// Sizes of the pieces that cross the network.
+const (
+	frameRoom = 256 << 10 // of volume bytes in one stream message
+	chunkRoom = 128 << 10 // of message bytes or stored blob bytes in one message
+	maxMeta   = 64 << 10  // of a record's meta from a peer
+)
+
+// offerRequest asks a node whether it would take a copy now.
+type offerRequest struct {
+	Class uint8 `cbor:"1,keyasint,omitempty"`
+}
+
+type offerReply struct{}
+
+// streamOpen is the first message of a stream, by the primary.
+type streamOpen struct {
+	Block []byte `cbor:"1,keyasint"` // the file's header block, which all copies share
+}
+
+// streamAck goes back whenever the copy fsynced; the first one says that the file is there.
+type streamAck struct {
+	Durable  int64 `cbor:"1,keyasint"` // end of the last whole fsynced record
+	Received int64 `cbor:"2,keyasint"` // written, perhaps within a record: shows progress of large ones
+}
+
+// A volume frame is a message of the stream after its first: the offset in the file, little endian, and the bytes there.
+const frameHead = 8
+
+func parseFrame(msg []byte) (off int64, p []byte, err error) {
+	if len(msg) <= frameHead {
+		return 0, nil, fmt.Errorf("volume frame of %d bytes, expected more than %d", len(msg), frameHead)
+	}
+	off = int64(binary.LittleEndian.Uint64(msg))
+	if off < 0 {
+		return 0, nil, fmt.Errorf("volume frame at negative offset %d", off)
+	}
+	return off, msg[frameHead:], nil
+}
+
+// newFrame starts a frame for bytes at off.
+func newFrame(off int64, room int) []byte {
+	b := make([]byte, frameHead, frameHead+room)
+	binary.LittleEndian.PutUint64(b, uint64(off))
+	return b
+}
+
+// fenceRequest fences one copy for good.
+type fenceRequest struct {
+	Volume volume.ID `cbor:"1,keyasint"`
+	Epoch  uint64    `cbor:"2,keyasint,omitempty"`
+}
+
+// fenceReply is a fenced copy's final state.
+type fenceReply struct {
+	Exists  bool  `cbor:"1,keyasint,omitempty"` // the node has the file
+	Durable int64 `cbor:"2,keyasint,omitempty"`
+	Empty   bool  `cbor:"3,keyasint,omitempty"` // no whole durable record
+}
+
+// rawRequest asks for a sealed volume's file from Off to End.
+type rawRequest struct {
+	Volume volume.ID `cbor:"1,keyasint"`
+	Off    int64     `cbor:"2,keyasint"`
+	End    int64     `cbor:"3,keyasint"`
+}
+
+// rawHead precedes the bytes.
+type rawHead struct {
+	Block []byte `cbor:"1,keyasint"` // the file's header block
+}
+
+// readRequest asks for raw bytes of a message.
+type readRequest struct {
+	Ref volume.Ref `cbor:"1,keyasint"`
+	Off uint64     `cbor:"2,keyasint,omitempty"`
+	N   uint64     `cbor:"3,keyasint,omitempty"`
+}
+
+// putRequest precedes a blob's stored bytes.
+type putRequest struct {
+	Home   string   `cbor:"1,keyasint,omitempty"`
+	Meta   []byte   `cbor:"2,keyasint,omitempty"`
+	Length uint64   `cbor:"3,keyasint"`
+	Stored uint64   `cbor:"4,keyasint"`
+	Hash   [32]byte `cbor:"5,keyasint"`
+}
+
+type putReply struct {
+	Ref volume.Ref `cbor:"1,keyasint"`
+}

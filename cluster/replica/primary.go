@@ -1,0 +1,328 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"hongyan/cluster/wire"
+	"hongyan/engine/volume"
+)
+
+// phase is how far a primary's volume has gone in this process.
+type phase uint8
+
+const (
+	connecting phase = iota // the directory knows it, its copies are being made
+	open                    // takes appends
+	draining                // long enough: those in flight end, no more begin
+	fenced                  // takes nothing, for good
+)
+
+// errRetired is the cause of a fence that nothing went wrong for.
+var errRetired = errors.New("retired")
+
+// primary is a volume that this process opened and alone appends to.
+type primary struct {
+	m     *Manager
+	entry Entry
+	cross bool // a copy is in another region
+	ctx   context.Context
+	stop  context.CancelFunc // ends the streams
+
+	mu       sync.Mutex // guards all below, and the links' queues and acknowledgements
+	room     *sync.Cond // on mu: a queue got shorter, or the volume is fenced
+	phase    phase
+	cause    error
+	pristine bool           // never took an append
+	vol      *volume.Volume // nil until made
+	links    []*link        // one to each other copy
+	tapped   int64          // where the next tapped byte goes
+	inflight int            // appends begun and not answered
+	local    time.Time      // when the writer last got on, for those in flight
+	waiters  map[*waiter]struct{}
+}
+
+// waiter is an append that is durable here and waits for the other copies.
+type waiter struct {
+	end  int64
+	done chan error // capacity one
+}
+
+func newPrimary(m *Manager, e Entry, cross bool) *primary {
+	ctx, stop := context.WithCancel(m.ctx)
+	p := &primary{m: m, entry: e, cross: cross, ctx: ctx, stop: stop, pristine: true, waiters: make(map[*waiter]struct{})}
+	p.room = sync.NewCond(&p.mu)
+	return p
+}
+
+// partner is the node that holds the second copy.
+func (p *primary) partner() string { return p.entry.Copies[len(p.entry.Copies)-1] }
+
+// append is step 2: it answers with success only when every copy has fsynced the record (I1).
+func (p *primary) append(ctx context.Context, meta []byte, b *volume.Blob) (volume.Ref, error) {
+	if err := p.begin(); err != nil {
+		return volume.Ref{}, err
+	}
+	defer p.end()
+	ref, end, err := p.write(ctx, meta, b)
+	if err != nil {
+		if volumeEnded(err) {
+			p.fence(fmt.Errorf("append here: %w", err))
+		}
+		return volume.Ref{}, fmt.Errorf("append to volume %s: %w", p.entry.ID, err)
+	}
+	if err := p.await(ctx, end); err != nil {
+		return volume.Ref{}, fmt.Errorf("append to volume %s: %w", p.entry.ID, err)
+	}
+	return ref, nil
+}
+
+// write appends here. A disk that hangs holds up the writer, not the caller: whatever becomes of the record then, nobody
+// is told of it.
+func (p *primary) write(ctx context.Context, meta []byte, b *volume.Blob) (volume.Ref, int64, error) {
+	type outcome struct {
+		ref volume.Ref
+		end int64
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		ref, end, err := p.vol.Append(ctx, meta, b)
+		done <- outcome{ref, end, err}
+	}()
+	select {
+	case o := <-done:
+		return o.ref, o.end, o.err
+	case <-ctx.Done():
+		return volume.Ref{}, 0, ctx.Err()
+	}
+}
+
+// volumeEnded tells errors of the volume from those of one append.
+func volumeEnded(err error) bool {
+	return errors.Is(err, volume.ErrSealed) || errors.Is(err, volume.ErrFull) ||
+		errors.Is(err, volume.ErrFailed) || errors.Is(err, volume.ErrClosed)
+}
+
+func (p *primary) begin() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != open {
+		return p.sealedError()
+	}
+	if p.inflight == 0 {
+		p.local = time.Now()
+	}
+	p.inflight++
+	return nil
+}
+
+func (p *primary) end() {
+	p.mu.Lock()
+	p.inflight--
+	p.local = time.Now()
+	drained := p.phase == draining && p.inflight == 0
+	p.mu.Unlock()
+	if drained {
+		p.fence(errRetired)
+	}
+}
+
+// sealedError is called under mu.
+func (p *primary) sealedError() error {
+	if p.cause == nil {
+		return wire.Errorf(wire.Sealed, "volume takes no appends")
+	}
+	if errors.Is(p.cause, volume.ErrFull) || errors.Is(p.cause, wire.ErrFull) {
+		return wire.Errorf(wire.Full, "volume was fenced: %v", p.cause)
+	}
+	return wire.Errorf(wire.Sealed, "volume was fenced: %v", p.cause)
+}
+
+// await returns once every other copy is durable up to end.
+func (p *primary) await(ctx context.Context, end int64) error {
+	w := &waiter{end: end, done: make(chan error, 1)}
+	p.mu.Lock()
+	switch {
+	case p.phase == fenced:
+		// Even if the acknowledgement came before the fence: the seal may have been computed already.
+		defer p.mu.Unlock()
+		return p.sealedError()
+	case p.copied() >= end:
+		p.mu.Unlock()
+		return nil
+	}
+	p.waiters[w] = struct{}{}
+	p.mu.Unlock()
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		p.mu.Lock()
+		delete(p.waiters, w)
+		p.mu.Unlock()
+		return fmt.Errorf("wait for the other copies: %w", ctx.Err())
+	}
+}
+
+// copied is how far all other copies are durable. Called under mu.
+func (p *primary) copied() int64 {
+	least := p.links[0].acked.Durable
+	for _, l := range p.links[1:] {
+		least = min(least, l.acked.Durable)
+	}
+	return least
+}
+
+// release answers those that wait up to where all copies are. Called under mu.
+func (p *primary) release() {
+	copied := p.copied()
+	for w := range p.waiters {
+		if w.end <= copied {
+			w.done <- nil
+			delete(p.waiters, w)
+		}
+	}
+}
+
+// Append is the volume's tap: it queues what the writer is about to fsync for every other copy. It waits while
+// a copy is far behind; then either the copy gets on or the fence comes.
+func (p *primary) Append(off int64, b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.links {
+		for p.phase != fenced && l.queued > maxQueued {
+			p.room.Wait()
+		}
+	}
+	if p.phase == fenced {
+		return p.sealedError()
+	}
+	if off != p.tapped {
+		return fmt.Errorf("tap of volume %s at %d, expected %d", p.entry.ID, off, p.tapped)
+	}
+	now := time.Now()
+	for _, l := range p.links {
+		l.enqueue(off, b, now)
+	}
+	p.tapped += int64(len(b))
+	p.local = now
+	return nil
+}
+
+// connect is the rest of step 1, after the directory's part: the file here, then one stream to each other copy.
+func (p *primary) connect(ctx context.Context, h volume.Header) error {
+	vol, err := p.m.cfg.Volumes.Create(h, p)
+	if err != nil {
+		return err
+	}
+	block, err := vol.FileHeader()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.vol, p.tapped = vol, vol.Durable()
+	p.mu.Unlock()
+	for _, node := range p.entry.Copies[1:] {
+		l, err := p.dial(ctx, node, block)
+		if err != nil {
+			return fmt.Errorf("open volume %s on %s: %w", h.ID, node, err)
+		}
+		p.mu.Lock()
+		p.links = append(p.links, l)
+		p.mu.Unlock()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != connecting {
+		return p.sealedError()
+	}
+	for _, l := range p.links {
+		p.m.background(l.send)
+		p.m.background(l.receive)
+	}
+	p.phase, p.pristine = open, false
+	return nil
+}
+
+// retire lets the volume take no more appends and ends it when those in flight are answered.
+func (p *primary) retire() {
+	p.mu.Lock()
+	if p.phase == open {
+		p.phase = draining
+	}
+	drained := p.phase == draining && p.inflight == 0
+	p.mu.Unlock()
+	if drained {
+		p.fence(errRetired)
+	}
+}
+
+// fence is step 3. Afterwards nothing is answered with success, so that what the seal finds is final.
+func (p *primary) fence(cause error) {
+	p.mu.Lock()
+	if p.phase == fenced {
+		p.mu.Unlock()
+		return
+	}
+	p.phase, p.cause = fenced, cause
+	for w := range p.waiters {
+		w.done <- p.sealedError()
+		delete(p.waiters, w)
+	}
+	links := p.links
+	p.room.Broadcast()
+	p.mu.Unlock()
+	p.stop()
+	for _, l := range links {
+		l.hangUp()
+	}
+	p.m.ended(p, cause)
+}
+
+// watch fences a volume with a copy that owes bytes and does not get on. Called every tick.
+func (p *primary) watch(now time.Time) {
+	p.mu.Lock()
+	var late *link
+	for _, l := range p.links {
+		if p.phase != fenced && l.owes() && now.Sub(l.progress) > p.m.cfg.AckTimeout {
+			late = l
+		}
+	}
+	p.mu.Unlock()
+	if late != nil {
+		p.m.avoid(late.node)
+		p.fence(fmt.Errorf("%s made no progress for %s", late.node, p.m.cfg.AckTimeout))
+	}
+}
+
+func (p *primary) isConnecting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.phase == connecting
+}
+
+// load is what placement asks of an open volume.
+type load struct {
+	inflight int
+	size     int64
+	slow     bool // somebody owes progress for a suspiciously long time
+}
+
+func (p *primary) load(now time.Time) (load, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.phase != open {
+		return load{size: p.tapped}, false
+	}
+	limit := p.m.cfg.AckTimeout / slowAfter
+	out := load{inflight: p.inflight, size: p.tapped}
+	out.slow = p.inflight > 0 && now.Sub(p.local) > limit && len(p.waiters) < p.inflight
+	for _, l := range p.links {
+		out.slow = out.slow || l.owes() && now.Sub(l.progress) > limit
+	}
+	return out, true
+}

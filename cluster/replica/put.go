@@ -1,0 +1,204 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"hongyan/cluster/transport"
+	"hongyan/cluster/wire"
+	"hongyan/engine/volume"
+)
+
+// Bounds of Put.
+const (
+	putPause   = 20 * time.Millisecond  // before the second round through the nodes, doubled up to
+	putPauses  = 500 * time.Millisecond // before later ones
+	putPerByte = time.Second / (1 << 20)
+)
+
+// Put stores a blob wherever that can be done now: on this node's volumes if it has usable ones, else on a peer's, in
+// the home region and near ones first. It goes from node to node until ctx ends; a blob can be read again, so nothing but
+// bytes without a reference is left of an attempt that failed. In the end wire.ErrUnavailable, with the last round's reasons.
+func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.Blob) (volume.Ref, error) {
+	if len(meta) > maxMeta {
+		return volume.Ref{}, wire.Errorf(wire.Limit, "put: metadata of %d bytes, limit %d", len(meta), maxMeta)
+	}
+	if b.Length() > m.cfg.MaxBlob {
+		return volume.Ref{}, wire.Errorf(wire.Limit, "put: blob of %d bytes, limit %d", b.Length(), m.cfg.MaxBlob)
+	}
+	pause := putPause
+	for {
+		var reasons error
+		for _, node := range m.targets(home) {
+			ref, err := m.putOn(ctx, node, home, meta, b)
+			if err == nil {
+				return ref, nil
+			}
+			reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
+			if ctx.Err() != nil {
+				break
+			}
+			if permanent(err) {
+				return volume.Ref{}, fmt.Errorf("put: %w", reasons)
+			}
+		}
+		if !m.pause(ctx, pause) {
+			return volume.Ref{}, wire.Errorf(wire.Unavailable, "put: %v: %v", ctx.Err(), reasons)
+		}
+		pause = min(2*pause, putPauses)
+	}
+}
+
+// permanent says that the blob itself is the trouble.
+func permanent(err error) bool {
+	return errors.Is(err, wire.ErrLimit) || errors.Is(err, wire.ErrInvalid) ||
+		errors.Is(err, volume.ErrTooLarge)
+}
+
+// pause waits, but not longer than until a volume becomes open.
+func (m *Manager) pause(ctx context.Context, d time.Duration) bool {
+	m.mu.Lock()
+	opened := m.opened
+	m.mu.Unlock()
+	wait := time.NewTimer(d)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-opened:
+	case <-ctx.Done():
+	case <-m.ctx.Done():
+		return false
+	}
+	return ctx.Err() == nil
+}
+
+// targets lists the nodes to try, this one first while it has a volume that gets on.
+func (m *Manager) targets(home string) []string {
+	var nodes []string
+	for _, peer := range m.cfg.Peers() {
+		if peer.ID != m.cfg.ID {
+			nodes = append(nodes, peer.ID)
+		}
+	}
+	m.sortNodes(nodes, home)
+	if m.cfg.Volumes == nil {
+		return nodes
+	}
+	list := m.candidates(home, volume.ClassSmall)
+	if len(list) > 0 && !list[0].slow {
+		return append([]string{m.cfg.ID}, nodes...)
+	}
+	return append(nodes, m.cfg.ID)
+}
+
+// putOn tries one node. A node that does not get on costs a bounded time.
+func (m *Manager) putOn(ctx context.Context, node, home string, meta []byte, b *volume.Blob) (volume.Ref, error) {
+	ctx, stop := context.WithTimeout(ctx, idleTimeout+time.Duration(b.StoredLength())*putPerByte)
+	defer stop()
+	if node == m.cfg.ID {
+		return m.Append(ctx, home, meta, b)
+	}
+	ref, err := m.putThere(ctx, node, home, meta, b)
+	if err != nil {
+		m.avoidAfter(node, err)
+	}
+	return ref, err
+}
+
+func (m *Manager) putThere(ctx context.Context, node, home string, meta []byte, b *volume.Blob) (volume.Ref, error) {
+	s, err := m.cfg.Net.Open(ctx, node, methodPut)
+	if err != nil {
+		return volume.Ref{}, err
+	}
+	defer hangUp(s)
+	req := putRequest{Home: home, Meta: meta, Length: b.Length(), Stored: b.StoredLength(), Hash: b.Hash()}
+	if err := sendBlob(s, req, b); err != nil {
+		// A node that refuses says why and stops reading: its reason is better than that of the send.
+		if _, why := s.Recv(); why != nil && !errors.Is(why, io.EOF) {
+			return volume.Ref{}, why
+		}
+		return volume.Ref{}, err
+	}
+	var reply putReply
+	if err := s.RecvValue(&reply); err != nil {
+		return volume.Ref{}, err
+	}
+	if reply.Ref.Length != b.Length() || reply.Ref.Hash != b.Hash() {
+		return volume.Ref{}, fmt.Errorf("%s answered with a reference to something else", node)
+	}
+	return reply.Ref, nil
+}
+
+func sendBlob(s *transport.Stream, req putRequest, b *volume.Blob) (err error) {
+	stored, err := b.Stored()
+	if err != nil {
+		return fmt.Errorf("read blob: %w", err)
+	}
+	defer func() { err = errors.Join(err, stored.Close()) }()
+	if err := s.SendValue(req); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	buf := make([]byte, min(chunkRoom, max(req.Stored, 1)))
+	for left := req.Stored; left > 0; {
+		n, err := io.ReadFull(stored, buf[:min(uint64(len(buf)), left)])
+		if err != nil {
+			return fmt.Errorf("read blob: %w", err)
+		}
+		if err := s.Send(buf[:n]); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+		left -= uint64(n)
+	}
+	return s.CloseSend()
+}
+
+// servePut stores a peer's blob with this node as primary.
+func (m *Manager) servePut(ctx context.Context, from string, s *transport.Stream) error {
+	select {
+	case m.puts <- struct{}{}:
+		defer func() { <-m.puts }()
+	default:
+		return wire.Errorf(wire.Unavailable, "%s takes in %d blobs at once already", m.cfg.ID, maxPuts)
+	}
+	var req putRequest
+	if err := s.RecvValue(&req); err != nil {
+		return fmt.Errorf("put by %s: %w", from, err)
+	}
+	if len(req.Meta) > maxMeta || req.Length > m.cfg.MaxBlob {
+		return wire.Errorf(wire.Limit, "put by %s of %d bytes, metadata %d", from, req.Length, len(req.Meta))
+	}
+	if err := m.Ready(); err != nil {
+		return wire.Errorf(wire.Unavailable, "%s: %v", m.cfg.ID, err)
+	}
+	b, err := volume.ReceiveBlob(&streamReader{s: s}, req.Length, req.Stored, req.Hash, m.cfg.FS, m.cfg.SpoolDir, blobMemory)
+	if err != nil {
+		return fmt.Errorf("put by %s: %w", from, err)
+	}
+	ref, err := m.Append(ctx, req.Home, req.Meta, b)
+	if err := errors.Join(err, b.Close()); err != nil {
+		return fmt.Errorf("put by %s: %w", from, err)
+	}
+	return s.SendValue(putReply{Ref: ref})
+}
+
+// streamReader reads the messages of a stream as one run of bytes.
+type streamReader struct {
+	s    *transport.Stream
+	rest []byte
+}
+
+func (r *streamReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		msg, err := r.s.Recv()
+		if err != nil {
+			return 0, err
+		}
+		r.rest = msg
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}

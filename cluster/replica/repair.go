@@ -1,0 +1,357 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"hongyan/cluster/transport"
+	"hongyan/cluster/wire"
+	"hongyan/engine/volume"
+)
+
+// Waits of the repairer.
+const (
+	mendEvery   = 5 * time.Second
+	mendRetry   = time.Second // after a failure, doubled up to mendAtMost
+	mendAtMost  = time.Minute
+	mendTimeout = 10 * time.Minute // for one volume; what was committed by then stays
+)
+
+// mending is what the repairer remembers of volumes between its rounds. Only its goroutine uses it.
+type mending struct {
+	retry   map[volume.ID]retry     // copies that could not be mended
+	orphans map[volume.ID]time.Time // files without an entry, since when
+}
+
+type retry struct {
+	at   time.Time
+	wait time.Duration
+}
+
+// repairer is the goroutine of step 5: one volume at a time, so that it never takes more than its rate.
+func (m *Manager) repairer() {
+	state := mending{retry: make(map[volume.ID]retry), orphans: make(map[volume.ID]time.Time)}
+	for {
+		for _, e := range m.behind(&state) {
+			if m.ctx.Err() != nil {
+				return
+			}
+			m.mendOne(&state, e)
+		}
+		m.sweep(&state)
+		wait := time.NewTimer(mendEvery/2 + rand.N(mendEvery))
+		select {
+		case <-m.mend:
+		case <-wait.C:
+		case <-m.ctx.Done():
+			wait.Stop()
+			return
+		}
+		wait.Stop()
+	}
+}
+
+// behind lists the sealed copies of this node that are not known to be whole and are due.
+func (m *Manager) behind(state *mending) []Entry {
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []Entry
+	for id, e := range m.entries {
+		_, whole := m.whole[id]
+		if e.State == Sealed && e.Holds(m.cfg.ID) && !whole && !now.Before(state.retry[id].at) {
+			out = append(out, e)
+		}
+	}
+	for id := range state.retry {
+		if _, ok := m.entries[id]; !ok {
+			delete(state.retry, id)
+		}
+	}
+	return out
+}
+
+func (m *Manager) mendOne(state *mending, e Entry) {
+	ctx, stop := context.WithTimeout(m.ctx, mendTimeout)
+	defer stop()
+	var err error
+	if e.Length == 0 {
+		err = m.drop(ctx, e)
+	} else {
+		err = m.mendCopy(ctx, e)
+	}
+	if err == nil {
+		delete(state.retry, e.ID)
+		m.mu.Lock()
+		m.whole[e.ID] = struct{}{}
+		m.mu.Unlock()
+		return
+	}
+	if m.ctx.Err() != nil {
+		return
+	}
+	wait := max(mendRetry, min(2*state.retry[e.ID].wait, mendAtMost))
+	state.retry[e.ID] = retry{at: time.Now().Add(wait/2 + rand.N(wait)), wait: wait}
+	m.stats.repairFailures.Add(1)
+	m.log.Warn("copy of volume not mended", "volume", e.ID, "retry", wait, "err", err)
+}
+
+// drop removes a copy of a volume that was sealed without records, and its entry. The primary does the latter, or any
+// other copy's node while the primary is away.
+func (m *Manager) drop(ctx context.Context, e Entry) error {
+	if err := m.remove(e.ID); err != nil {
+		return err
+	}
+	if e.Primary != m.cfg.ID && m.cfg.Net.Up(e.Primary) {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, directoryWait)
+	defer stop()
+	if err := m.cfg.Directory.DropVolume(ctx, e.ID); err != nil {
+		return fmt.Errorf("drop entry of volume %s: %w", e.ID, err)
+	}
+	return nil
+}
+
+func (m *Manager) remove(id volume.ID) error {
+	m.mu.Lock()
+	f := m.followers[id]
+	m.mu.Unlock()
+	if f != nil {
+		f.fence()
+	}
+	if err := m.cfg.Volumes.Remove(id); err != nil && !errors.Is(err, volume.ErrNotFound) {
+		return fmt.Errorf("remove copy: %w", err)
+	}
+	m.stats.removed.Add(1)
+	return nil
+}
+
+// mendCopy cuts or fills this node's copy up to the sealed length.
+func (m *Manager) mendCopy(ctx context.Context, e Entry) error {
+	vol, err := m.sealedCopy(ctx, e)
+	if err != nil {
+		return err
+	}
+	if before := vol.Durable(); before >= e.Length {
+		// Also when nothing is left to cut from the index: bytes of records that never became whole may lie behind.
+		if err := vol.Truncate(e.Length); err != nil {
+			return fmt.Errorf("cut copy from %d to %d: %w", before, e.Length, err)
+		}
+		if before > e.Length {
+			m.stats.cuts.Add(1)
+			m.log.Info("copy cut to its sealed length", "volume", e.ID, "from", before, "to", e.Length)
+		}
+		return nil
+	}
+	before := vol.Durable()
+	if err := m.complete(ctx, vol, e); err != nil {
+		return err
+	}
+	m.stats.repairs.Add(1)
+	m.log.Info("copy mended", "volume", e.ID, "from", before, "to", e.Length)
+	return nil
+}
+
+// sealedCopy gives this node's copy in a state that repair may write: its stream cut, what was not committed given
+// up, read again if a write failed. A copy that is missing begins with another one's header block.
+func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, error) {
+	m.mu.Lock()
+	f := m.followers[e.ID]
+	m.mu.Unlock()
+	if f != nil {
+		f.fence()
+	}
+	vol, err := m.cfg.Volumes.Get(e.ID)
+	if errors.Is(err, volume.ErrNotFound) {
+		var block []byte
+		if block, err = m.fetch(ctx, e, rawRequest{Volume: e.ID}, nil); err == nil {
+			vol, err = m.cfg.Volumes.CreateCopy(block)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open copy to mend: %w", err)
+	}
+	if h := vol.Header(); h.Epoch > e.Epoch {
+		return nil, fmt.Errorf("volume %s has epoch %d here, %d in the directory", e.ID, h.Epoch, e.Epoch)
+	}
+	if err := vol.Seal(); err != nil {
+		m.log.Warn("copy is read again after a failure", "volume", e.ID, "err", err)
+		if vol, err = m.cfg.Volumes.Reopen(e.ID); err != nil {
+			return nil, fmt.Errorf("open failed copy again: %w", err)
+		}
+	}
+	return vol, nil
+}
+
+// complete fetches what a copy lacks. Volume.Extend checks each byte's place in a record.
+func (m *Manager) complete(ctx context.Context, vol *volume.Volume, e Entry) error {
+	first := vol.Durable()
+	off, synced := first, first
+	began := time.Now()
+	take := func(p []byte) error {
+		if err := vol.Extend(off, p); err != nil {
+			return err
+		}
+		off += int64(len(p))
+		m.stats.repairedBytes.Add(uint64(len(p)))
+		if off-synced < commitEvery && off < e.Length {
+			return nil
+		}
+		synced = off
+		if _, err := vol.Commit(); err != nil {
+			return err
+		}
+		due := time.Duration(float64(off-first) / float64(m.cfg.RepairRate) * float64(time.Second))
+		sleep(ctx, due-time.Since(began))
+		return ctx.Err()
+	}
+	if _, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Off: off, End: e.Length}, take); err != nil {
+		return err
+	}
+	if got := vol.Durable(); got != e.Length {
+		return fmt.Errorf("volume %s is durable up to %d after its repair, expected %d", e.ID, got, e.Length)
+	}
+	return nil
+}
+
+// fetch reads a stretch of another copy's file, from the first node that has it, and gives it to take in pieces. It
+// returns the file's header block.
+func (m *Manager) fetch(ctx context.Context, e Entry, req rawRequest, take func([]byte) error) ([]byte, error) {
+	var reasons error
+	for _, node := range m.sources(ctx, e.ID) {
+		block, begun, err := m.fetchFrom(ctx, node, req, take)
+		if err == nil {
+			return block, nil
+		}
+		reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
+		if begun {
+			break // a part was taken: the next attempt begins behind it
+		}
+	}
+	return nil, fmt.Errorf("fetch volume %s from %d to %d: %w", e.ID, req.Off, req.End, reasons)
+}
+
+func (m *Manager) fetchFrom(ctx context.Context, node string, req rawRequest, take func([]byte) error) (block []byte, begun bool, err error) {
+	s, err := m.cfg.Net.Open(ctx, node, methodRaw)
+	if err != nil {
+		return nil, false, err
+	}
+	defer hangUp(s)
+	silent := time.AfterFunc(idleTimeout, func() { hangUp(s) })
+	defer silent.Stop()
+	if err := s.SendValue(req); err != nil {
+		return nil, false, err
+	}
+	var head rawHead
+	if err := s.RecvValue(&head); err != nil {
+		return nil, false, err
+	}
+	for off := req.Off; off < req.End; {
+		silent.Reset(idleTimeout)
+		p, err := s.Recv()
+		if err != nil {
+			return nil, begun, fmt.Errorf("at %d: %w", off, err)
+		}
+		silent.Stop()
+		if off+int64(len(p)) > req.End {
+			return nil, begun, fmt.Errorf("bytes behind %d, where the volume ends", req.End)
+		}
+		begun = true
+		if err := take(p); err != nil {
+			return nil, begun, err
+		}
+		off += int64(len(p))
+	}
+	return head.Block, begun, nil
+}
+
+// serveRaw gives another node a stretch of this node's copy.
+func (m *Manager) serveRaw(ctx context.Context, from string, s *transport.Stream) error {
+	var req rawRequest
+	if err := s.RecvValue(&req); err != nil {
+		return fmt.Errorf("raw read for %s: %w", from, err)
+	}
+	if m.cfg.Volumes == nil {
+		return wire.Errorf(wire.NotFound, "%s stores no volumes", m.cfg.ID)
+	}
+	vol, err := m.cfg.Volumes.Get(req.Volume)
+	if err != nil {
+		return storageError(fmt.Errorf("raw read for %s: %w", from, err))
+	}
+	if durable := vol.Durable(); req.Off < 0 || req.End > durable {
+		return wire.Errorf(wire.NotFound, "volume %s is durable up to %d here, %s asked up to %d", req.Volume, durable, from, req.End)
+	}
+	block, err := vol.FileHeader()
+	if err != nil {
+		return storageError(fmt.Errorf("raw read for %s: %w", from, err))
+	}
+	if err := s.SendValue(rawHead{Block: block}); err != nil {
+		return err
+	}
+	buf := make([]byte, frameRoom)
+	for off := req.Off; off < req.End && ctx.Err() == nil; {
+		n, err := vol.ReadRaw(off, buf[:min(int64(len(buf)), req.End-off)])
+		if err != nil && !(errors.Is(err, io.EOF) && n > 0) {
+			return storageError(fmt.Errorf("raw read for %s: %w", from, err))
+		}
+		if err := s.Send(buf[:n]); err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return ctx.Err()
+}
+
+// sweep removes files that are in nobody's way but of no use: volumes without a record whose entry has been gone for
+// a while. A file with records and no entry is only reported.
+func (m *Manager) sweep(state *mending) {
+	now := time.Now()
+	orphans := m.orphans()
+	for id := range state.orphans {
+		if _, still := orphans[id]; !still {
+			delete(state.orphans, id)
+		}
+	}
+	left := 0
+	for id := range orphans {
+		since, seen := state.orphans[id]
+		if !seen {
+			state.orphans[id] = now
+		}
+		left++
+		if !seen || now.Sub(since) < orphanAfter {
+			continue
+		}
+		vol, err := m.cfg.Volumes.Get(id)
+		if err != nil || vol.Stats().Records > 0 {
+			continue
+		}
+		if err := m.remove(id); err != nil {
+			m.log.Warn("empty volume not removed", "volume", id, "err", err)
+			continue
+		}
+		left--
+	}
+	m.stats.orphans.Store(int64(left))
+}
+
+// orphans are the files that no entry, no stream and no primary here accounts for.
+func (m *Manager) orphans() map[volume.ID]struct{} {
+	out := make(map[volume.ID]struct{})
+	ids := m.cfg.Volumes.List()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range ids {
+		_, known := m.entries[id]
+		_, sealing := m.sealing[id]
+		if !known && !sealing && m.own[id] == nil && m.followers[id] == nil {
+			out[id] = struct{}{}
+		}
+	}
+	return out
+}

@@ -1,0 +1,171 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"hongyan/cluster/wire"
+	"hongyan/engine/volume"
+)
+
+// serveFence is how another copy's node stops this copy and learns how far it is.
+func (m *Manager) serveFence(_ context.Context, from string, req *fenceRequest) (*fenceReply, error) {
+	if p := m.primaryOf(req.Volume); p != nil && p.entry.Epoch <= req.Epoch {
+		p.fence(fmt.Errorf("fenced by %s", from))
+	}
+	reply, err := m.fenceHere(req.Volume, req.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	return &reply, nil
+}
+
+// fenceHere stops this node's copy for good and says how far it is durable.
+func (m *Manager) fenceHere(id volume.ID, epoch uint64) (fenceReply, error) {
+	m.mu.Lock()
+	f := m.followers[id]
+	m.mu.Unlock()
+	if f != nil {
+		f.fence()
+	}
+	if m.cfg.Volumes == nil {
+		return fenceReply{}, nil
+	}
+	vol, err := m.cfg.Volumes.Get(id)
+	var corrupt *volume.CorruptError
+	if errors.Is(err, volume.ErrNotFound) || errors.As(err, &corrupt) { // a file without a header counts as none
+		return fenceReply{}, nil
+	}
+	if err != nil {
+		return fenceReply{}, storageError(fmt.Errorf("fence volume %s: %w", id, err))
+	}
+	if h := vol.Header(); h.Epoch > epoch {
+		return fenceReply{}, wire.Errorf(wire.Denied, "volume %s has epoch %d here, asked for %d", id, h.Epoch, epoch)
+	}
+	if err := vol.Seal(); err != nil {
+		m.log.Warn("volume did not end cleanly", "volume", id, "err", err) // Durable tells what can be trusted
+	}
+	return fenceReply{Exists: true, Durable: vol.Durable(), Empty: vol.Stats().Records == 0}, nil
+}
+
+// sealLength is step 4's rule (I3). replies has this node's copy first; nil stands for one that did not answer. pristine
+// says that the volume never took an append. It gives false while too little is known to seal.
+func sealLength(replies []*fenceReply, primary, pristine bool) (int64, bool) {
+	var least *fenceReply
+	silent := false
+	for _, r := range replies {
+		silent = silent || r == nil
+		if r != nil && r.Exists && (least == nil || r.Durable < least.Durable) {
+			least = r
+		}
+	}
+	own := replies[0] != nil && replies[0].Exists
+	switch {
+	case pristine:
+		return 0, true
+	case !own && !primary:
+		return 0, false // without a file nothing is fenced here: the primary may go on
+	case least == nil:
+		return 0, !silent
+	case least.Empty:
+		return 0, true
+	}
+	return least.Durable, true
+}
+
+// startSeal lets a volume be sealed in the background, once.
+func (m *Manager) startSeal(e Entry, pristine bool) {
+	m.mu.Lock()
+	_, busy := m.sealing[e.ID]
+	if !busy {
+		m.sealing[e.ID] = struct{}{}
+	}
+	m.mu.Unlock()
+	if busy {
+		return
+	}
+	m.background(func() {
+		defer func() {
+			m.mu.Lock()
+			delete(m.sealing, e.ID)
+			m.mu.Unlock()
+			m.kick()
+		}()
+		m.sealUntilDone(m.ctx, e, pristine)
+	})
+}
+
+// sealUntilDone retries until the directory has the seal; nobody waits for it.
+func (m *Manager) sealUntilDone(ctx context.Context, e Entry, pristine bool) {
+	wait := 100 * time.Millisecond
+	for attempt := 1; ; attempt++ {
+		sealed, err := m.seal(ctx, e, pristine)
+		if err == nil {
+			m.log.Info("volume sealed", "volume", e.ID, "primary", e.Primary, "length", sealed.Length, "attempts", attempt)
+			m.stats.seals.Add(1)
+			m.noteEntry(sealed)
+			return
+		}
+		if errors.Is(err, wire.ErrInvalid) || errors.Is(err, wire.ErrNotFound) {
+			m.log.Info("volume to seal is gone from the directory", "volume", e.ID, "err", err)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		m.stats.sealFailures.Add(1)
+		m.log.Warn("volume not sealed yet", "volume", e.ID, "primary", e.Primary, "attempt", attempt, "err", err)
+		if !sleep(ctx, wait+rand.N(wait/2)) {
+			return
+		}
+		wait = min(2*wait, 10*time.Second)
+		if now, known := m.entry(e.ID); known && now.State == Sealed {
+			return
+		}
+	}
+}
+
+// seal is step 4: fence every copy that can be reached, this node's first, and propose the length that all of them have.
+func (m *Manager) seal(ctx context.Context, e Entry, pristine bool) (Entry, error) {
+	own, err := m.fenceHere(e.ID, e.Epoch)
+	if err != nil {
+		return Entry{}, fmt.Errorf("fence own copy: %w", err)
+	}
+	replies := []*fenceReply{&own}
+	var reasons error
+	for _, node := range e.Copies {
+		if node == m.cfg.ID {
+			continue
+		}
+		reply, err := m.fenceThere(ctx, node, e)
+		if err != nil {
+			reasons = errors.Join(reasons, fmt.Errorf("fence copy on %s: %w", node, err))
+		}
+		replies = append(replies, reply)
+	}
+	length, ok := sealLength(replies, e.Primary == m.cfg.ID, pristine)
+	if !ok {
+		return Entry{}, errors.Join(errors.New("no copy with a file has answered"), reasons)
+	}
+	ctx, stop := context.WithTimeout(ctx, directoryWait)
+	defer stop()
+	sealed, err := m.cfg.Directory.SealVolume(ctx, e.ID, length)
+	if err != nil {
+		return Entry{}, fmt.Errorf("enter seal at %d: %w", length, err)
+	}
+	return sealed, nil
+}
+
+func (m *Manager) fenceThere(ctx context.Context, node string, e Entry) (*fenceReply, error) {
+	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
+	defer stop()
+	var reply fenceReply
+	err := m.cfg.Net.Call(ctx, node, methodFence, &fenceRequest{Volume: e.ID, Epoch: e.Epoch}, &reply)
+	if err != nil {
+		return nil, err
+	}
+	return &reply, nil
+}
