@@ -2,55 +2,52 @@ package volume
 
 import (
 	"encoding/binary"
-	"fmt"
 	"hash/crc32"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// encoders and decoders hold idle zstd coders: one costs more to set up than a message to compress.
+// encoder and decoder are shared by the package: each holds as many coders as there are processors, and
+// whoever finds none free waits for one. They are made before anything runs, and used only through
+// EncodeAll and DecodeAll, which keep nothing of one message for the next.
 var (
-	encoders sync.Pool
-	decoders sync.Pool
+	encoder = sharedEncoder()
+	decoder = sharedDecoder()
 )
 
-func newEncoder() (*zstd.Encoder, error) {
-	if e, ok := encoders.Get().(*zstd.Encoder); ok {
-		return e, nil
-	}
+func sharedEncoder() *zstd.Encoder {
 	// The chunk's header has a checksum and the record its lengths, so the frame needs neither.
-	return zstd.NewWriter(nil,
-		zstd.WithEncoderConcurrency(1),
+	e, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithEncoderCRC(false),
 		zstd.WithSingleSegment(true),
 		zstd.WithWindowSize(chunkSize),
 		zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic("volume: zstd encoder: " + err.Error()) // these constant options are wrong
+	}
+	e.EncodeAll([]byte{0}, nil) // sets up what EncodeAll would set up in its first caller
+	return e
 }
 
-func newDecoder() (*zstd.Decoder, error) {
-	if d, ok := decoders.Get().(*zstd.Decoder); ok {
-		return d, nil
-	}
+func sharedDecoder() *zstd.Decoder {
 	// The capacity of the destination is the limit: a frame that claims more is refused.
-	return zstd.NewReader(nil,
-		zstd.WithDecoderConcurrency(1),
+	d, err := zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(0),
 		zstd.WithDecodeAllCapLimit(true),
 		zstd.WithDecoderMaxMemory(maxChunkSize),
 		zstd.WithDecoderMaxWindow(maxChunkSize),
 		zstd.WithDecoderLowmem(true))
+	if err != nil {
+		panic("volume: zstd decoder: " + err.Error()) // these constant options are wrong
+	}
+	return d
 }
 
 // encodeChunk gives a chunk with its header, compressed if that makes it shorter.
-func encodeChunk(raw []byte) (*buffer, error) {
-	e, err := newEncoder()
-	if err != nil {
-		return nil, fmt.Errorf("start zstd: %w", err)
-	}
+func encodeChunk(raw []byte) *buffer {
 	out := newBuffer(chunkHeaderSize + len(raw) + 64)
-	body := e.EncodeAll(raw, out.b[chunkHeaderSize:chunkHeaderSize])
-	encoders.Put(e)
+	body := encoder.EncodeAll(raw, out.b[chunkHeaderSize:chunkHeaderSize])
 	word := uint32(len(body))
 	if len(body) >= len(raw) {
 		word = uint32(len(raw)) | chunkStoredRaw
@@ -59,17 +56,15 @@ func encodeChunk(raw []byte) (*buffer, error) {
 	out.b = out.b[:chunkHeaderSize+len(body)]
 	binary.LittleEndian.PutUint32(out.b, word)
 	binary.LittleEndian.PutUint32(out.b[4:], chunkChecksum(out.b[:4], out.b[chunkHeaderSize:]))
-	return out, nil
+	return out
 }
 
-// decodeChunk decompresses a chunk of raw message bytes into dst, which has room for them.
+// overrun is room that lets the decoder copy in strides; it is never part of the result.
+const overrun = 16
+
+// decodeChunk decompresses a chunk of raw message bytes into dst, which has room for them and the overrun.
 func decodeChunk(body, dst []byte, raw uint32) ([]byte, error) {
-	d, err := newDecoder()
-	if err != nil {
-		return nil, fmt.Errorf("start zstd: %w", err)
-	}
-	defer decoders.Put(d)
-	out, err := d.DecodeAll(body, dst[:0:raw])
+	out, err := decoder.DecodeAll(body, dst[:0:int(raw)+overrun])
 	if err != nil {
 		return nil, malformed("chunk does not decompress: " + err.Error())
 	}

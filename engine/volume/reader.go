@@ -103,7 +103,7 @@ func (r *chunkReader) next() error {
 	if h.plain {
 		r.raw, r.rest = stored, body
 	} else {
-		r.raw = newBuffer(int(raw))
+		r.raw = newBuffer(int(raw) + overrun)
 		r.rest, err = decodeChunk(body, r.raw.b, raw)
 		stored.release()
 		if err != nil {

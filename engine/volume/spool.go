@@ -78,11 +78,7 @@ func (s *Spool) flush() error {
 }
 
 func (s *Spool) encode(raw []byte) error {
-	chunk, err := encodeChunk(raw)
-	if err != nil {
-		return err
-	}
-	return s.store.add(chunk)
+	return s.store.add(encodeChunk(raw))
 }
 
 // Finish ends the message. The caller closes the Blob. When it fails nothing is left to clean up.

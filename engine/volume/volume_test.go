@@ -164,4 +164,3 @@ func TestRangedReads(t *testing.T) {
 		}
 	}
 }
-
