@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -77,7 +78,8 @@ func Open(fs vfs.FS, dir string, o Options) (*DB, error) {
 		window:   dedupWindow,
 		sweep:    sweepRows,
 	}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
+	pebbleDir := fs.PathJoin(dir, "pebble")
+	if err := makeDirs(fs, pebbleDir); err != nil {
 		return nil, fmt.Errorf("open index %s: %w", dir, err)
 	}
 	if err := fs.RemoveAll(db.incoming); err != nil {
@@ -86,12 +88,37 @@ func Open(fs vfs.FS, dir string, o Options) (*DB, error) {
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref() // the database holds its own reference
 	db.opts = db.pebbleOptions(o, cache)
-	p, err := pebble.Open(fs.PathJoin(dir, "pebble"), db.opts)
+	p, err := pebble.Open(pebbleDir, db.opts)
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", dir, err)
 	}
 	db.p = p
 	return db, nil
+}
+
+// makeDirs makes a directory and those above it, and syncs every one that an entry was made in: pebble syncs what is in its
+// directory, and a crash could still take the directory itself.
+func makeDirs(fs vfs.FS, dir string) error {
+	if _, err := fs.Stat(dir); err == nil {
+		return nil
+	} else if !errors.Is(err, iofs.ErrNotExist) {
+		return err
+	}
+	parent := fs.PathDir(dir)
+	if parent == dir {
+		return nil
+	}
+	if err := makeDirs(fs, parent); err != nil {
+		return err
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := fs.OpenDir(parent)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // pebbleOptions say how the tree is laid out. Two of them carry invariant 1: the log is off, so a flush in order is
