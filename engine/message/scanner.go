@@ -95,9 +95,7 @@ func (s *Scanner) Finish() *Summary {
 		s.off += s.held
 		s.held = 0
 	}
-	if s.inHeader {
-		s.endHeader(s.off, s.lines)
-	}
+	s.endHeaders()
 	s.close(0, s.off, 0)
 	s.sum.Size = s.off
 	s.sum.Structure = s.root
@@ -187,7 +185,7 @@ func (s *Scanner) endLine() {
 // headerLine handles a line of the header of the innermost entity; lf is 1 unless the message ends in it.
 func (s *Scanner) headerLine(line []byte, lf uint64) {
 	if level, closing, ok := s.boundary(line); ok {
-		s.endHeader(s.off, s.lines)
+		s.endHeaders()
 		s.atBoundary(level, closing)
 		return
 	}
@@ -302,6 +300,14 @@ func (s *Scanner) endHeader(start, lines uint64) {
 	case part.Multipart() || part.Message():
 		part.Type, part.Subtype = "application", "octet-stream"
 		f.boundary = ""
+	}
+}
+
+// endHeaders ends the header of the innermost entity before the current line, and that of the message which it may
+// then turn out to hold.
+func (s *Scanner) endHeaders() {
+	for s.inHeader {
+		s.endHeader(s.off, s.lines)
 	}
 }
 

@@ -237,7 +237,7 @@ func short(b []byte) string {
 	return string(b[:28]) + " … " + string(b[len(b)-28:])
 }
 
-func readFile(t *testing.T, name string) []byte {
+func readFile(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {

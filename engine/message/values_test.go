@@ -132,7 +132,7 @@ func TestTextReader(t *testing.T) {
 		"utf-16":           {text("utf-16"), "\xfe\xff\x9e\x3f", "鸿"},
 
 		"base64":            {with(text("utf-8"), "base64"), "6bi/\r\n6ZuB\r\n", "鸿雁"},
-		"base64, junk":      {with(text("utf-8"), "base64"), "6b i/!\r\n6-ZuB", "鸿" + "\uFFFD\uFFFD"},
+		"base64, junk":      {with(text("utf-8"), "base64"), "6b i/!\r\n 6ZuB", "鸿雁"},
 		"base64, unpadded":  {with(text("utf-8"), "base64"), "YWI", "ab"},
 		"base64, joined":    {with(text("utf-8"), "base64"), "YQ==\nYg==", "ab"},
 		"base64, one char":  {with(text("utf-8"), "base64"), "Y", ""},
