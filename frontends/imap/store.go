@@ -1,0 +1,280 @@
+package imap
+
+import (
+	"github.com/RoaringBitmap/roaring/v2"
+	goimap "github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapserver"
+
+	"hongyan/cluster/client"
+	"hongyan/engine/index"
+)
+
+// changeChunk is how many messages one question to the cluster changes; the index takes up to index.MaxChange.
+const changeChunk = 10_000
+
+// Store changes flags.
+func (s *session) Store(w *imapserver.FetchWriter, set goimap.NumSet, change *goimap.StoreFlags, _ *goimap.StoreOptions) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sel, err := s.writable()
+	if err != nil {
+		return err
+	}
+	flags, err := flagsIn(change.Flags)
+	if err != nil {
+		return err
+	}
+	uids, lost, err := sel.resolve(set)
+	if err != nil {
+		return err
+	}
+	t := &storing{s: s, sel: sel, w: w, op: flagOp(change.Op), flags: flags, silent: change.Silent}
+	_, t.byUID = set.(goimap.UIDSet)
+	t.byUID = t.byUID && s.c.command() == "UID STORE"
+	if err := chunks(uids, changeChunk, t.chunk); err != nil {
+		return s.answer("store flags in "+sel.name, err)
+	}
+	if lost || t.lost && !t.byUID {
+		return expungeIssued()
+	}
+	return nil
+}
+
+func flagOp(op goimap.StoreFlagsOp) client.FlagOp {
+	switch op {
+	case goimap.StoreFlagsAdd:
+		return index.OpAdd
+	case goimap.StoreFlagsDel:
+		return index.OpRemove
+	}
+	return index.OpSet
+}
+
+// storing is a STORE under way.
+type storing struct {
+	s      *session
+	sel    *selected
+	w      *imapserver.FetchWriter
+	op     client.FlagOp
+	flags  client.Flags
+	silent bool
+	byUID  bool
+	lost   bool // a message vanished meanwhile
+}
+
+// chunk stores in one set of messages. A silent STORE must not hide what others changed meanwhile: first it only
+// touches messages that did not change since the view's modseq, and it tells the new flags of the others.
+func (t *storing) chunk(uids *roaring.Bitmap) error {
+	ctx, cancel := t.s.question()
+	defer cancel()
+	if t.silent {
+		changed, failed, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
+		if err != nil {
+			return err
+		}
+		t.note(changed)
+		if failed == nil || failed.IsEmpty() {
+			return nil
+		}
+		uids = failed
+	}
+	changed, _, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, 0)
+	if err != nil {
+		return err
+	}
+	t.note(changed)
+	return t.tell(uids, changed)
+}
+
+// note remembers changes of our own, which the next update need not tell.
+func (t *storing) note(changed []client.FlagChange) {
+	t.sel.stale = true
+	for _, c := range changed {
+		t.sel.own[c.ModSeq] = struct{}{}
+		t.sel.learnKeywords(c.Flags.Keywords)
+	}
+}
+
+// tell answers with the flags of all messages, also of those that had them already: "as if a FETCH of those flags was
+// done" (RFC 9051 section 6.4.6).
+func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange) error {
+	now := make(map[uint32]client.Flags, len(changed))
+	for _, c := range changed {
+		now[c.UID] = c.Flags
+	}
+	same := uids.Clone()
+	for _, c := range changed {
+		same.Remove(c.UID)
+	}
+	if !same.IsEmpty() {
+		ctx, cancel := t.s.question()
+		defer cancel()
+		err := t.s.mail.Messages(ctx, t.s.account, t.sel.id, same, index.WantFlags, func(m *client.Message) error {
+			now[m.UID] = keepFlags(m.Flags)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	seqs := walker{v: &t.sel.view}
+	for it := uids.Iterator(); it.HasNext(); {
+		uid := it.Next()
+		flags, ok := now[uid]
+		if !ok {
+			t.lost = true
+			continue
+		}
+		if err := t.tellOne(seqs.seqOf(uid), uid, flags); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *storing) tellOne(seq, uid uint32, flags client.Flags) error {
+	r := t.w.CreateMessage(seq)
+	if t.byUID {
+		r.WriteUID(goimap.UID(uid))
+	}
+	r.WriteFlags(flagsOut(flags))
+	return r.Close()
+}
+
+// keepFlags is a copy that outlives the callback it was given to.
+func keepFlags(f client.Flags) client.Flags {
+	f.Keywords = append([]string(nil), f.Keywords...)
+	return f
+}
+
+// Copy copies messages to another mailbox, all in one step.
+func (s *session) Copy(set goimap.NumSet, dest string) (*goimap.CopyData, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sel, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	uids, lost, err := sel.resolve(set)
+	if err != nil {
+		return nil, err
+	}
+	if lost {
+		return nil, expungeIssued()
+	}
+	ctx, cancel := s.question()
+	defer cancel()
+	dest = canonicalName(dest)
+	if uids.IsEmpty() {
+		_, err := s.mail.Status(ctx, s.account, dest)
+		return nil, s.answerInto("copy to "+dest, err)
+	}
+	res, err := s.mail.Copy(ctx, s.account, sel.id, uids, dest)
+	if err != nil {
+		return nil, s.answerInto("copy to "+dest, err)
+	}
+	sel.stale = true
+	return copyData(res), nil
+}
+
+// copyData is nil when nothing was copied: the library cannot write empty sets.
+func copyData(res client.CopyResult) *goimap.CopyData {
+	if len(res.Source) == 0 || len(res.Source) != len(res.Dest) {
+		return nil
+	}
+	return &goimap.CopyData{UIDValidity: res.UIDValidity, SourceUIDs: uidList(res.Source), DestUIDs: uidList(res.Dest)}
+}
+
+// Move moves messages (RFC 6851). A very large set goes in several steps: what a failure leaves is in one place or
+// the other, never in both.
+func (s *session) Move(w *imapserver.MoveWriter, set goimap.NumSet, dest string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sel, err := s.writable()
+	if err != nil {
+		return err
+	}
+	uids, lost, err := sel.resolve(set)
+	if err != nil {
+		return err
+	}
+	if lost {
+		return expungeIssued()
+	}
+	dest = canonicalName(dest)
+	err = chunks(uids, changeChunk, func(some *roaring.Bitmap) error {
+		ctx, cancel := s.question()
+		defer cancel()
+		res, err := s.mail.Move(ctx, s.account, sel.id, some, dest)
+		if err != nil {
+			return err
+		}
+		sel.stale = true
+		if data := copyData(res); data != nil {
+			if err := w.WriteCopyData(data); err != nil {
+				return err
+			}
+		}
+		sel.view.vanish(roaring.BitmapOf(res.Source...))
+		return sel.view.expunge(w.WriteExpunge)
+	})
+	return s.answerInto("move to "+dest, err)
+}
+
+// Expunge removes messages marked \Deleted, for EXPUNGE, UID EXPUNGE and CLOSE: only such as this session's client
+// knows of.
+func (s *session) Expunge(w *imapserver.ExpungeWriter, only *goimap.UIDSet) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	closing := s.c.command() == "CLOSE"
+	sel, err := s.writable()
+	if err != nil {
+		if closing {
+			return nil // RFC 9051 section 6.4.1: no error, nothing is removed
+		}
+		return err
+	}
+	uids, err := s.expungeable(sel, only)
+	if err != nil {
+		return err
+	}
+	err = chunks(uids, index.MaxChange, func(some *roaring.Bitmap) error {
+		ctx, cancel := s.question()
+		defer cancel()
+		removed, err := s.mail.Expunge(ctx, s.account, sel.id, some, true)
+		if err != nil {
+			return err
+		}
+		sel.stale = true
+		sel.view.vanish(removed)
+		if closing {
+			return nil
+		}
+		return sel.view.expunge(w.WriteExpunge)
+	})
+	return s.answer("expunge "+sel.name, err)
+}
+
+// expungeable are the messages that an EXPUNGE may remove if they are marked. Which are, the cluster looks up when it
+// removes them; only in very large mailboxes those that were not marked a moment ago are left out, to keep the
+// question small.
+func (s *session) expungeable(sel *selected, only *goimap.UIDSet) (*roaring.Bitmap, error) {
+	uids := roaring.AndNot(sel.view.uids, sel.view.gone)
+	if only != nil {
+		var err error
+		if uids, _, err = sel.resolve(*only); err != nil {
+			return nil, err
+		}
+	}
+	if uids.GetCardinality() <= index.MaxChange {
+		return uids, nil
+	}
+	ctx, cancel := s.question()
+	defer cancel()
+	marked, err := s.mail.Flagged(ctx, s.account, sel.id, index.FlagDeleted)
+	if err != nil {
+		return nil, s.answer("expunge "+sel.name, err)
+	}
+	uids.And(marked)
+	return uids, nil
+}
