@@ -52,7 +52,7 @@ const (
 	fenceTimeout    = time.Second
 	bulkWait        = 500 * time.Millisecond
 	idleTimeout     = 5 * time.Second // a peer that owes the next piece of a read or a put
-	slowAfter       = 2               // AckTimeout/slowAfter without progress: others are asked first
+	slowAfter       = 4               // AckTimeout/slowAfter without progress: others are asked as well
 	avoidFor        = 2 * time.Second // after a failure a peer is asked last
 	tickEvery       = 50 * time.Millisecond
 	keepEvery       = time.Second

@@ -17,6 +17,7 @@ import (
 func (m *Manager) keep() {
 	for {
 		m.refresh(m.ctx)
+		m.noteDown(time.Now())
 		if m.cfg.Volumes != nil {
 			m.judge(time.Now())
 			m.fill(m.ctx, time.Now())
@@ -64,7 +65,6 @@ func (m *Manager) refresh(ctx context.Context) {
 
 // judge starts the seals that are this node's to start, and ends own volumes that another sealed.
 func (m *Manager) judge(now time.Time) {
-	m.noteDown(now)
 	var stale []Entry
 	var lost []*primary
 	m.mu.Lock()
@@ -96,11 +96,12 @@ func (m *Manager) judge(now time.Time) {
 	signal(m.mend)
 }
 
-// noteDown keeps since when each peer does not answer.
+// noteDown keeps who the peers are, and since when each of them does not answer.
 func (m *Manager) noteDown(now time.Time) {
 	peers := m.cfg.Peers()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.setPeers(peers)
 	for _, peer := range peers {
 		switch _, down := m.downSince[peer.ID]; {
 		case peer.ID == m.cfg.ID:
@@ -161,16 +162,16 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 		case takes && 1000*l.size >= replaceAtPerMil*m.cfg.MaxVolume:
 			long = append(long, p)
 			continue
-		case takes && !p.cross:
+		case takes && !p.cross():
 			near = append(near, p)
 		}
-		cross = cross || takes && p.cross
+		cross = cross || takes && p.cross()
 		if takes || p.isConnecting() {
-			held[slot{p.partner(), p.entry.Class}] = p
+			held[slot{p.partner, p.entry.Class}] = p
 		}
 	}
 	for _, p := range long {
-		next := held[slot{p.partner(), p.entry.Class}]
+		next := held[slot{p.partner, p.entry.Class}]
 		if next == nil {
 			continue
 		}
@@ -191,7 +192,7 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 func (m *Manager) partners(held map[slot]*primary, now time.Time) []Peer {
 	var here, elsewhere []Peer
 	m.mu.Lock()
-	for _, peer := range m.cfg.Peers() {
+	for _, peer := range m.peers {
 		if peer.ID == m.cfg.ID || now.Before(m.refused[peer.ID]) || !m.cfg.Net.Up(peer.ID) {
 			continue
 		}
@@ -205,7 +206,7 @@ func (m *Manager) partners(held map[slot]*primary, now time.Time) []Peer {
 	chosen := elsewhere
 	if len(elsewhere) == 0 {
 		for _, p := range held {
-			if p.cross {
+			if p.cross() {
 				return nil
 			}
 		}
@@ -231,7 +232,7 @@ func (m *Manager) open(ctx context.Context, partner Peer, class uint8) error {
 	if err != nil {
 		return fmt.Errorf("enter new volume: %w", err)
 	}
-	p := newPrimary(m, e, partner.Region != m.cfg.Region)
+	p := newPrimary(m, e, partner)
 	m.mu.Lock()
 	m.own[e.ID] = p
 	m.mu.Unlock()
@@ -247,11 +248,11 @@ func (m *Manager) connect(p *primary) {
 		Class: p.entry.Class, Created: time.Now().Unix(), Salt: rand.Uint64()}
 	if err := p.connect(ctx, h); err != nil {
 		m.stats.openFailures.Add(1)
-		m.refuse(p.partner(), keepEvery)
+		m.refuse(p.partner, keepEvery)
 		p.fence(err)
 		return
 	}
-	m.log.Info("volume opened", "volume", p.entry.ID, "partner", p.partner(), "class", p.entry.Class)
+	m.log.Info("volume opened", "volume", p.entry.ID, "partner", p.partner, "class", p.entry.Class)
 	m.mu.Lock()
 	close(m.opened)
 	m.opened = make(chan struct{})

@@ -37,11 +37,13 @@ type Manager struct {
 	seen      time.Time              // when entries was read
 	entries   map[volume.ID]Entry    // the directory as last seen, and what is known to be newer
 	whole     map[volume.ID]struct{} // sealed copies that were found, or made, as long as they should be
-	avoided   map[string]time.Time   // peers asked last until then
-	refused   map[string]time.Time   // peers that take no copies until then
-	downSince map[string]time.Time   // peers that do not answer
-	wantBulk  bool                   // large blobs come: keep bulk volumes too
-	opened    chan struct{}          // closed and replaced when a volume becomes open
+	peers     []Peer
+	regions   map[string]string    // of peers
+	avoided   map[string]time.Time // peers asked last until then
+	refused   map[string]time.Time // peers that take no copies until then
+	downSince map[string]time.Time // peers that do not answer
+	wantBulk  bool                 // large blobs come: keep bulk volumes too
+	opened    chan struct{}        // closed and replaced when a volume becomes open
 }
 
 // New makes a node's manager and registers its methods, which must happen before the network serves. Start it afterwards.
@@ -58,6 +60,7 @@ func New(cfg Config) (*Manager, error) {
 		avoided: make(map[string]time.Time), refused: make(map[string]time.Time),
 		downSince: make(map[string]time.Time), opened: make(chan struct{}),
 	}
+	m.setPeers(cfg.Peers())
 	transport.HandleUnary(cfg.Net, methodOffer, m.serveOffer)
 	transport.HandleUnary(cfg.Net, methodFence, m.serveFence)
 	cfg.Net.Handle(methodStream, m.serveStream)
@@ -174,10 +177,10 @@ func (m *Manager) primaryOf(id volume.ID) *primary {
 // ended is told by a volume of this node that it was fenced.
 func (m *Manager) ended(p *primary, cause error) {
 	if errors.Is(cause, errRetired) {
-		m.log.Info("volume ends", "volume", p.entry.ID, "partner", p.partner())
+		m.log.Info("volume ends", "volume", p.entry.ID, "partner", p.partner)
 	} else {
 		m.stats.fences.Add(1)
-		m.log.Warn("volume fenced", "volume", p.entry.ID, "partner", p.partner(), "err", cause)
+		m.log.Warn("volume fenced", "volume", p.entry.ID, "partner", p.partner, "err", cause)
 	}
 	if errors.Is(cause, volume.ErrFull) {
 		m.full.set(cause)
@@ -187,6 +190,14 @@ func (m *Manager) ended(p *primary, cause error) {
 	delete(m.own, p.entry.ID)
 	m.mu.Unlock()
 	m.kick()
+}
+
+// setPeers is called under mu.
+func (m *Manager) setPeers(peers []Peer) {
+	m.peers, m.regions = peers, make(map[string]string, len(peers))
+	for _, p := range peers {
+		m.regions[p.ID] = p.Region
+	}
 }
 
 // avoid has a peer asked last for a while.

@@ -68,16 +68,6 @@ func (m *Manager) affinity(node string) uint64 {
 	return h.Sum64()
 }
 
-// regionOf gives a storage node's region, "" if it is not known.
-func (m *Manager) regionOf(node string) string {
-	for _, peer := range m.cfg.Peers() {
-		if peer.ID == node {
-			return peer.Region
-		}
-	}
-	return ""
-}
-
 // candidates lists the open volumes of a class that an append for home may go to, best first.
 func (m *Manager) candidates(home string, class uint8) []candidate {
 	m.mu.Lock()
@@ -93,11 +83,10 @@ func (m *Manager) candidates(home string, class uint8) []candidate {
 		if !takes {
 			continue
 		}
-		partner := p.partner()
 		list = append(list, candidate{
-			p: p, slow: l.slow, cross: p.cross, crowded: l.inflight >= spillAt,
-			home:     m.cfg.Region == home || m.regionOf(partner) == home,
-			distance: m.distance(partner), affinity: m.affinity(partner),
+			p: p, slow: l.stalled > m.cfg.AckTimeout/slowAfter, cross: p.cross(), crowded: l.inflight >= spillAt,
+			home:     m.cfg.Region == home || p.region == home,
+			distance: m.distance(p.partner), affinity: m.affinity(p.partner),
 		})
 	}
 	rank(list)
@@ -113,8 +102,10 @@ func classOf(b *volume.Blob) uint8 {
 }
 
 // Append stores a blob on this node as primary. It is on every copy's disk when the reference comes back. home is the
-// recipient's region: one copy goes there if that is possible. If one volume fails the next is tried; wire.ErrUnavailable
-// when none is left, wire.ErrFull when all that is left said so.
+// recipient's region: one copy goes there if that is possible. meta must not change afterwards, even if it fails.
+//
+// If one volume fails the next is tried, and already while one makes no progress: what is stored twice then costs space,
+// waiting would cost a sender's time. wire.ErrUnavailable when no volume is left or none gets on, wire.ErrFull when the disk is why.
 func (m *Manager) Append(ctx context.Context, home string, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	if m.cfg.Volumes == nil {
 		return volume.Ref{}, wire.Errorf(wire.Denied, "%s stores no volumes", m.cfg.ID)
@@ -124,76 +115,16 @@ func (m *Manager) Append(ctx context.Context, home string, meta []byte, b *volum
 	if class == volume.ClassBulk {
 		m.awaitBulk(ctx)
 	}
-	tried := make(map[*primary]bool)
-	var reasons error
-	for {
-		p := m.next(home, class, tried)
-		if p == nil {
-			break
-		}
-		tried[p] = true
-		ref, err := p.append(ctx, meta, b)
-		if err == nil {
-			m.stats.appended(time.Since(began), b.Length())
-			return ref, nil
-		}
-		if ctx.Err() != nil || !retryable(err) {
-			return volume.Ref{}, err
-		}
-		m.stats.appendRetries.Add(1)
-		reasons = errors.Join(reasons, err)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop() // attempts that nobody waits for any more
+	a := attempts{m: m, home: home, class: class, meta: meta, blob: b, tried: make(map[*primary]bool)}
+	ref, err := a.run(ctx)
+	if err != nil {
+		m.stats.appendFailures.Add(1)
+		return volume.Ref{}, err
 	}
-	m.stats.appendFailures.Add(1)
-	if err := m.full.reason(); err != nil {
-		return volume.Ref{}, wire.Errorf(wire.Full, "append on %s: %v", m.cfg.ID, err)
-	}
-	if reasons == nil {
-		reasons = errors.New("no open volume with another node")
-	}
-	return volume.Ref{}, wire.Errorf(wire.Unavailable, "append on %s: %v", m.cfg.ID, reasons)
-}
-
-// next chooses a volume that was not tried yet, a small one if there is none of the class.
-func (m *Manager) next(home string, class uint8, tried map[*primary]bool) *primary {
-	list := m.candidates(home, class)
-	if class != volume.ClassSmall {
-		list = append(list, m.candidates(home, volume.ClassSmall)...)
-	}
-	for _, c := range list {
-		if !tried[c.p] {
-			return c.p
-		}
-	}
-	return nil
-}
-
-// retryable says whether another volume may do better.
-func retryable(err error) bool {
-	return volumeEnded(err) || errors.Is(err, wire.ErrSealed) || errors.Is(err, wire.ErrFull) ||
-		errors.Is(err, wire.ErrUnavailable)
-}
-
-// awaitBulk has bulk volumes kept from the first large blob on, and gives them a moment to appear then.
-func (m *Manager) awaitBulk(ctx context.Context) {
-	m.mu.Lock()
-	opened := m.opened
-	m.wantBulk = true
-	m.mu.Unlock()
-	m.kick()
-	wait := time.NewTimer(bulkWait)
-	defer wait.Stop()
-	for len(m.candidates("", volume.ClassBulk)) == 0 {
-		select {
-		case <-opened:
-		case <-wait.C:
-			return
-		case <-ctx.Done():
-			return
-		}
-		m.mu.Lock()
-		opened = m.opened
-		m.mu.Unlock()
-	}
+	m.stats.appended(time.Since(began), b.Length())
+	return ref, nil
 }
 
 // Ready says why this node cannot store mail as primary, nil if it can.

@@ -26,11 +26,12 @@ var errRetired = errors.New("retired")
 
 // primary is a volume that this process opened and alone appends to.
 type primary struct {
-	m     *Manager
-	entry Entry
-	cross bool // a copy is in another region
-	ctx   context.Context
-	stop  context.CancelFunc // ends the streams
+	m       *Manager
+	entry   Entry
+	partner string // the node with the second copy
+	region  string // and its region
+	ctx     context.Context
+	stop    context.CancelFunc // ends the streams
 
 	mu       sync.Mutex // guards all below, and the links' queues and acknowledgements
 	room     *sync.Cond // on mu: a queue got shorter, or the volume is fenced
@@ -51,15 +52,15 @@ type waiter struct {
 	done chan error // capacity one
 }
 
-func newPrimary(m *Manager, e Entry, cross bool) *primary {
+func newPrimary(m *Manager, e Entry, partner Peer) *primary {
 	ctx, stop := context.WithCancel(m.ctx)
-	p := &primary{m: m, entry: e, cross: cross, ctx: ctx, stop: stop, pristine: true, waiters: make(map[*waiter]struct{})}
+	p := &primary{m: m, entry: e, partner: partner.ID, region: partner.Region, ctx: ctx, stop: stop, pristine: true, waiters: make(map[*waiter]struct{})}
 	p.room = sync.NewCond(&p.mu)
 	return p
 }
 
-// partner is the node that holds the second copy.
-func (p *primary) partner() string { return p.entry.Copies[len(p.entry.Copies)-1] }
+// cross says that the copies are in different regions.
+func (p *primary) cross() bool { return p.region != p.m.cfg.Region }
 
 // append is step 2: it answers with success only when every copy has fsynced the record (I1).
 func (p *primary) append(ctx context.Context, meta []byte, b *volume.Blob) (volume.Ref, error) {
@@ -67,7 +68,7 @@ func (p *primary) append(ctx context.Context, meta []byte, b *volume.Blob) (volu
 		return volume.Ref{}, err
 	}
 	defer p.end()
-	ref, end, err := p.write(ctx, meta, b)
+	ref, end, err := p.vol.Append(ctx, meta, b)
 	if err != nil {
 		if volumeEnded(err) {
 			p.fence(fmt.Errorf("append here: %w", err))
@@ -78,27 +79,6 @@ func (p *primary) append(ctx context.Context, meta []byte, b *volume.Blob) (volu
 		return volume.Ref{}, fmt.Errorf("append to volume %s: %w", p.entry.ID, err)
 	}
 	return ref, nil
-}
-
-// write appends here. A disk that hangs holds up the writer, not the caller: whatever becomes of the record then, nobody
-// is told of it.
-func (p *primary) write(ctx context.Context, meta []byte, b *volume.Blob) (volume.Ref, int64, error) {
-	type outcome struct {
-		ref volume.Ref
-		end int64
-		err error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		ref, end, err := p.vol.Append(ctx, meta, b)
-		done <- outcome{ref, end, err}
-	}()
-	select {
-	case o := <-done:
-		return o.ref, o.end, o.err
-	case <-ctx.Done():
-		return volume.Ref{}, 0, ctx.Err()
-	}
 }
 
 // volumeEnded tells errors of the volume from those of one append.
@@ -189,7 +169,8 @@ func (p *primary) release() {
 }
 
 // Append is the volume's tap: it queues what the writer is about to fsync for every other copy. It waits while
-// a copy is far behind; then either the copy gets on or the fence comes.
+// a copy is far behind; then either the copy gets on or the fence comes. Behind the fence the writer may end its batch for
+// itself: nobody is told of those records, the seal is about to come, and a file that was not broken off need not be read again.
 func (p *primary) Append(off int64, b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -199,7 +180,7 @@ func (p *primary) Append(off int64, b []byte) error {
 		}
 	}
 	if p.phase == fenced {
-		return p.sealedError()
+		return nil
 	}
 	if off != p.tapped {
 		return fmt.Errorf("tap of volume %s at %d, expected %d", p.entry.ID, off, p.tapped)
@@ -309,20 +290,20 @@ func (p *primary) isConnecting() bool {
 type load struct {
 	inflight int
 	size     int64
-	slow     bool // somebody owes progress for a suspiciously long time
+	stalled  time.Duration // since when this disk or a copy owes progress
 }
 
 func (p *primary) load(now time.Time) (load, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.phase != open {
-		return load{size: p.tapped}, false
-	}
-	limit := p.m.cfg.AckTimeout / slowAfter
 	out := load{inflight: p.inflight, size: p.tapped}
-	out.slow = p.inflight > 0 && now.Sub(p.local) > limit && len(p.waiters) < p.inflight
-	for _, l := range p.links {
-		out.slow = out.slow || l.owes() && now.Sub(l.progress) > limit
+	if len(p.waiters) < p.inflight { // those that are not waiting for the copies wait for this disk
+		out.stalled = now.Sub(p.local)
 	}
-	return out, true
+	for _, l := range p.links {
+		if l.owes() {
+			out.stalled = max(out.stalled, now.Sub(l.progress))
+		}
+	}
+	return out, p.phase == open
 }

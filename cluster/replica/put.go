@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"hongyan/cluster/transport"
@@ -30,6 +31,11 @@ func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.B
 		return volume.Ref{}, wire.Errorf(wire.Limit, "put: blob of %d bytes, limit %d", b.Length(), m.cfg.MaxBlob)
 	}
 	pause := putPause
+	if m.usable(home) { // the short way, nearly always
+		if ref, err := m.putOn(ctx, m.cfg.ID, home, meta, b); err == nil {
+			return ref, nil
+		}
+	}
 	for {
 		var reasons error
 		for _, node := range m.targets(home) {
@@ -46,7 +52,7 @@ func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.B
 			}
 		}
 		if !m.pause(ctx, pause) {
-			return volume.Ref{}, wire.Errorf(wire.Unavailable, "put: %v: %v", ctx.Err(), reasons)
+			return volume.Ref{}, wire.Errorf(wire.Unavailable, "put: %v", errors.Join(ctx.Err(), m.ctx.Err(), reasons))
 		}
 		pause = min(2*pause, putPauses)
 	}
@@ -77,21 +83,24 @@ func (m *Manager) pause(ctx context.Context, d time.Duration) bool {
 
 // targets lists the nodes to try, this one first while it has a volume that gets on.
 func (m *Manager) targets(home string) []string {
-	var nodes []string
-	for _, peer := range m.cfg.Peers() {
-		if peer.ID != m.cfg.ID {
-			nodes = append(nodes, peer.ID)
-		}
-	}
+	nodes := slices.DeleteFunc(m.peerIDs(), func(node string) bool { return node == m.cfg.ID })
 	m.sortNodes(nodes, home)
 	if m.cfg.Volumes == nil {
 		return nodes
 	}
-	list := m.candidates(home, volume.ClassSmall)
-	if len(list) > 0 && !list[0].slow {
+	if m.usable(home) {
 		return append([]string{m.cfg.ID}, nodes...)
 	}
 	return append(nodes, m.cfg.ID)
+}
+
+// usable says that this node has a volume that gets on.
+func (m *Manager) usable(home string) bool {
+	if m.cfg.Volumes == nil {
+		return false
+	}
+	list := m.candidates(home, volume.ClassSmall)
+	return len(list) > 0 && !list[0].slow
 }
 
 // putOn tries one node. A node that does not get on costs a bounded time.

@@ -151,9 +151,7 @@ func (m *Manager) sources(ctx context.Context, id volume.ID) []string {
 	}
 	nodes := slices.Clone(e.Copies)
 	if !known {
-		for _, peer := range m.cfg.Peers() {
-			nodes = append(nodes, peer.ID)
-		}
+		nodes = m.peerIDs()
 	}
 	nodes = slices.DeleteFunc(nodes, func(node string) bool { return node == m.cfg.ID })
 	m.sortNodes(nodes, "")
@@ -167,18 +165,30 @@ func (m *Manager) stale() bool {
 	return time.Since(m.seen) > readPause
 }
 
+// peerIDs lists the storage nodes.
+func (m *Manager) peerIDs() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ids := make([]string, 0, len(m.peers))
+	for _, peer := range m.peers {
+		ids = append(ids, peer.ID)
+	}
+	return ids
+}
+
 // sortNodes puts nodes in the order in which they are to be asked: those that answered lately, those in region, the nearest.
 func (m *Manager) sortNodes(nodes []string, region string) {
 	now := time.Now()
 	m.mu.Lock()
-	avoided := make(map[string]bool, len(nodes))
+	avoided, far := make(map[string]bool, len(nodes)), make(map[string]bool, len(nodes))
 	for _, node := range nodes {
 		avoided[node] = now.Before(m.avoided[node]) || !m.cfg.Net.Up(node)
+		far[node] = m.regions[node] != region
 	}
 	m.mu.Unlock()
 	slices.SortStableFunc(nodes, func(a, b string) int {
 		return cmp.Or(last(avoided[a], avoided[b]),
-			last(m.regionOf(a) != region, m.regionOf(b) != region),
+			last(far[a], far[b]),
 			cmp.Compare(m.distance(a), m.distance(b)),
 			cmp.Compare(m.affinity(a), m.affinity(b)))
 	})

@@ -16,14 +16,14 @@ func latencyBounds() [12]time.Duration {
 
 // counters are what happened since the start.
 type counters struct {
-	appends, appendBytes, appendRetries, appendFailures atomic.Uint64
-	latency                                             [13]atomic.Uint64
-	latencySum                                          atomic.Int64
-	fences, seals, sealFailures, openFailures           atomic.Uint64
-	repairs, repairedBytes, cuts, repairFailures        atomic.Uint64
-	corruptReads, remoteReads, readFailovers            atomic.Uint64
-	removed                                             atomic.Uint64
-	orphans                                             atomic.Int64
+	appends, appendBytes, appendRetries, appendHedges, appendFailures atomic.Uint64
+	latency                                                           [13]atomic.Uint64
+	latencySum                                                        atomic.Int64
+	fences, seals, sealFailures, openFailures                         atomic.Uint64
+	repairs, repairedBytes, cuts, repairFailures                      atomic.Uint64
+	corruptReads, remoteReads, readFailovers                          atomic.Uint64
+	removed                                                           atomic.Uint64
+	orphans                                                           atomic.Int64
 }
 
 func (c *counters) appended(d time.Duration, bytes uint64) {
@@ -46,13 +46,13 @@ type Stats struct {
 	Behind                       int // of those, copies that are not known to be whole
 	Orphans                      int // files without an entry
 
-	Appends, AppendBytes, AppendRetries, AppendFailures uint64
-	Latency                                             []Bucket // of successful appends, not cumulative
-	LatencySum                                          time.Duration
-	Fences, Seals, SealFailures, OpenFailures           uint64
-	Repairs, RepairedBytes, Cuts, RepairFailures        uint64
-	CorruptReads, RemoteReads, ReadFailovers            uint64
-	Removed                                             uint64
+	Appends, AppendBytes, AppendRetries, AppendHedges, AppendFailures uint64
+	Latency                                                           []Bucket // of successful appends, not cumulative
+	LatencySum                                                        time.Duration
+	Fences, Seals, SealFailures, OpenFailures                         uint64
+	Repairs, RepairedBytes, Cuts, RepairFailures                      uint64
+	CorruptReads, RemoteReads, ReadFailovers                          uint64
+	Removed                                                           uint64
 }
 
 // Bucket counts appends that took no longer than Under, and longer than the bucket before; 0 is no bound.
@@ -66,7 +66,7 @@ func (m *Manager) Stats() Stats {
 	c := &m.stats
 	s := Stats{
 		Appends: c.appends.Load(), AppendBytes: c.appendBytes.Load(),
-		AppendRetries: c.appendRetries.Load(), AppendFailures: c.appendFailures.Load(),
+		AppendRetries: c.appendRetries.Load(), AppendHedges: c.appendHedges.Load(), AppendFailures: c.appendFailures.Load(),
 		LatencySum: time.Duration(c.latencySum.Load()),
 		Fences:     c.fences.Load(), Seals: c.seals.Load(), SealFailures: c.sealFailures.Load(), OpenFailures: c.openFailures.Load(),
 		Repairs: c.repairs.Load(), RepairedBytes: c.repairedBytes.Load(), Cuts: c.cuts.Load(), RepairFailures: c.repairFailures.Load(),

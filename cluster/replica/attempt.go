@@ -1,0 +1,154 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"hongyan/cluster/wire"
+	"hongyan/engine/volume"
+)
+
+// attempts is one append's way through the volumes. Only its caller's goroutine touches the fields.
+type attempts struct {
+	m     *Manager
+	home  string
+	class uint8
+	meta  []byte
+	blob  *volume.Blob
+
+	tried   map[*primary]bool // every volume that was asked; true while its answer is out
+	out     int               // answers that are out
+	reasons error
+}
+
+type outcome struct {
+	p   *primary
+	ref volume.Ref
+	err error
+}
+
+// run asks one volume after the other. The first success counts.
+func (a *attempts) run(ctx context.Context) (volume.Ref, error) {
+	outcomes := make(chan outcome, 1) // one ask per volume and answer, read or abandoned with ctx
+	tick := time.NewTicker(a.m.cfg.AckTimeout / slowAfter)
+	defer tick.Stop()
+	a.next(ctx, outcomes, true)
+	for a.out > 0 {
+		select {
+		case o := <-outcomes:
+			if o.err == nil {
+				return o.ref, nil
+			}
+			if ctx.Err() != nil || !retryable(o.err) {
+				return volume.Ref{}, o.err
+			}
+			a.failed(o)
+			if a.out == 0 {
+				a.next(ctx, outcomes, true)
+			}
+		case now := <-tick.C:
+			stalled := a.stalled(now)
+			if stalled > 2*a.m.cfg.AckTimeout {
+				return volume.Ref{}, wire.Errorf(wire.Unavailable, "append on %s: no progress for %s: %v", a.m.cfg.ID, stalled, a.reasons)
+			}
+			if stalled > a.m.cfg.AckTimeout/slowAfter && a.next(ctx, outcomes, false) {
+				a.m.stats.appendHedges.Add(1)
+			}
+		case <-ctx.Done():
+			return volume.Ref{}, wire.FromError(ctx.Err())
+		}
+	}
+	return volume.Ref{}, a.exhausted()
+}
+
+// next asks the best volume that was not asked yet, a small one if there is none of the class. One that makes no progress
+// itself is asked only if it must be.
+func (a *attempts) next(ctx context.Context, outcomes chan<- outcome, must bool) bool {
+	list := a.m.candidates(a.home, a.class)
+	if a.class != volume.ClassSmall {
+		list = append(list, a.m.candidates(a.home, volume.ClassSmall)...)
+	}
+	for _, c := range list {
+		if _, asked := a.tried[c.p]; asked || c.slow && !must {
+			continue
+		}
+		a.tried[c.p] = true
+		a.out++
+		go func() {
+			ref, err := c.p.append(ctx, a.meta, a.blob)
+			select {
+			case outcomes <- outcome{c.p, ref, err}:
+			case <-ctx.Done():
+			}
+		}()
+		return true
+	}
+	return false
+}
+
+func (a *attempts) failed(o outcome) {
+	a.tried[o.p] = false
+	a.out--
+	a.reasons = errors.Join(a.reasons, o.err)
+	a.m.stats.appendRetries.Add(1)
+}
+
+// stalled is for how long none of the volumes asked has made progress.
+func (a *attempts) stalled(now time.Time) time.Duration {
+	least := time.Duration(-1)
+	for p, out := range a.tried {
+		if !out {
+			continue
+		}
+		l, _ := p.load(now)
+		if least < 0 || l.stalled < least {
+			least = l.stalled
+		}
+	}
+	return least
+}
+
+// exhausted is the error when every volume has failed.
+func (a *attempts) exhausted() error {
+	if err := a.m.full.reason(); err != nil {
+		return wire.Errorf(wire.Full, "append on %s: %v", a.m.cfg.ID, err)
+	}
+	reasons := a.reasons
+	if reasons == nil {
+		reasons = errors.New("no open volume with another node")
+	}
+	return wire.Errorf(wire.Unavailable, "append on %s: %v", a.m.cfg.ID, reasons)
+}
+
+// retryable says whether another volume may do better.
+func retryable(err error) bool {
+	return volumeEnded(err) || errors.Is(err, wire.ErrSealed) || errors.Is(err, wire.ErrFull) ||
+		errors.Is(err, wire.ErrUnavailable)
+}
+
+// awaitBulk has bulk volumes kept from the first large blob on, and gives them a moment to appear.
+func (m *Manager) awaitBulk(ctx context.Context) {
+	m.mu.Lock()
+	opened := m.opened
+	m.wantBulk = true
+	m.mu.Unlock()
+	if len(m.candidates("", volume.ClassBulk)) > 0 {
+		return
+	}
+	m.kick()
+	wait := time.NewTimer(bulkWait)
+	defer wait.Stop()
+	for len(m.candidates("", volume.ClassBulk)) == 0 {
+		select {
+		case <-opened:
+		case <-wait.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+		m.mu.Lock()
+		opened = m.opened
+		m.mu.Unlock()
+	}
+}
