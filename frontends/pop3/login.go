@@ -1,0 +1,128 @@
+package pop3
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"hongyan/frontends/auth"
+)
+
+// greeting obeys a command in the authorization state (RFC 1939 section 4).
+func (s *session) greeting(verb, arg string) error {
+	switch verb {
+	case "QUIT":
+		s.ok("bye")
+		return errQuit
+	case "STLS":
+		if arg != "" {
+			return errSyntax
+		}
+		return s.startTLS()
+	case "USER":
+		return s.name(arg)
+	case "PASS":
+		return s.password(arg)
+	case "AUTH":
+		return s.sasl(arg)
+	default:
+		return errSyntax
+	}
+}
+
+// private reports whether a password may be sent here, and says so if not.
+func (s *session) private() bool {
+	if !s.secure {
+		s.fail("TLS is needed first, say STLS")
+	}
+	return s.secure
+}
+
+func (s *session) name(arg string) error {
+	if !s.private() {
+		return nil
+	}
+	if strings.TrimSpace(arg) == "" {
+		return errSyntax
+	}
+	s.user = strings.TrimSpace(arg)
+	s.ok("now the password") // also for nobody: who exists is not told
+	return nil
+}
+
+func (s *session) password(arg string) error {
+	if !s.private() {
+		return nil
+	}
+	user := s.user
+	s.user = ""
+	if user == "" {
+		s.fail("USER comes first")
+		return nil
+	}
+	return s.login(user, arg) // a password may hold blanks anywhere
+}
+
+// sasl obeys AUTH (RFC 5034).
+func (s *session) sasl(arg string) error {
+	mechanism, response, given := strings.Cut(arg, " ")
+	if mechanism == "" {
+		s.ok("mechanisms follow")
+		if s.secure {
+			s.write("PLAIN\r\n")
+		}
+		s.write(".\r\n")
+		return nil
+	}
+	if !strings.EqualFold(mechanism, "PLAIN") {
+		s.fail("mechanism is not offered")
+		return nil
+	}
+	if !s.private() {
+		return nil
+	}
+	if !given {
+		s.write("+ \r\n")
+		if err := s.out.Flush(); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		line, err := s.line(maxResponse)
+		if err != nil {
+			return err
+		}
+		response = line
+	}
+	if response == "*" {
+		s.fail("cancelled")
+		return nil
+	}
+	user, password, err := auth.ParsePlain(response)
+	if err != nil {
+		s.fail("%v", err)
+		return nil
+	}
+	return s.login(user, password)
+}
+
+// login checks the password and opens the maildrop. The failures of one connection are bounded too.
+func (s *session) login(user, password string) error {
+	account, err := s.srv.cfg.Auth.Login(s.context(), "pop3", s.guard.Addr(), user, password)
+	if err == nil {
+		s.drop, err = openMaildrop(s.context(), s.srv.store, account)
+	}
+	switch {
+	case err == nil:
+		s.guard.SetIdle(sessionIdle)
+		s.guard.Limit(-1)
+		s.ok("%d messages", s.drop.count())
+		return nil
+	case errors.Is(err, auth.ErrThrottled):
+		s.fail("[SYS/TEMP] too many failed logins, try later")
+	default:
+		s.trouble(err)
+	}
+	if s.failures++; s.failures >= maxFailures {
+		return errTooMany
+	}
+	return nil
+}
