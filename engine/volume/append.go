@@ -123,7 +123,7 @@ type committer struct {
 	v       *Volume
 	next    uint64 // number of the next record
 	off     int64  // where buf goes
-	buf     []byte // not written yet
+	buf     []byte // not written yet; memory that is borrowed for one batch
 	stopped chan struct{}
 }
 
@@ -189,7 +189,12 @@ func (c *committer) commit(batch []*request) {
 		c.refuse(batch, err)
 		return
 	}
-	if err := c.write(batch); err != nil {
+	scratch := newBuffer(int(min(size, pieceSize)))
+	c.buf = scratch.b[:0:min(cap(scratch.b), pieceSize)]
+	err := c.write(batch)
+	c.buf = nil
+	scratch.release()
+	if err != nil {
 		c.refuse(batch, err)
 		return
 	}
@@ -292,9 +297,6 @@ func (c *committer) stream(r *request) error {
 
 // room is the free part of the buffer, which is written out if there is none.
 func (c *committer) room() ([]byte, error) {
-	if c.buf == nil {
-		c.buf = make([]byte, 0, pieceSize)
-	}
 	if len(c.buf) == cap(c.buf) {
 		if err := c.flush(); err != nil {
 			return nil, err

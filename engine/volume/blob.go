@@ -77,8 +77,8 @@ func (r *storedReader) Close() error {
 }
 
 // ReceiveBlob is the other end of Stored: it takes stored bytes of r, which are the chunks of a message of
-// that length and hash. Every chunk's length and checksum are verified; the message itself is not decoded
-// here, so that hash is what the sender says. Memory is bounded as in a Spool.
+// that length and hash. Every chunk's stored length and checksum are verified; the message itself is not
+// decoded here: that its length and hash are right is the sender's word. Memory is bounded as in a Spool.
 func ReceiveBlob(r io.Reader, length, stored uint64, hash [32]byte, fs vfs.FS, tmpDir string, memLimit int) (*Blob, error) {
 	if err := checkLengths(length, stored, chunkSize); err != nil {
 		return nil, fmt.Errorf("receive blob: %w", err)

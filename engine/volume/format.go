@@ -139,8 +139,11 @@ func (h *recordHeader) encode(b []byte, seed uint32) {
 	le.PutUint32(b[36:], h.chunk)
 	copy(b[40:72], h.hash[:])
 	le.PutUint32(b[72:], h.metaCheck)
-	le.PutUint32(b[76:], crc32.Update(seed, table, b[:76]))
+	le.PutUint32(b[76:], recordChecksum(b, seed))
 }
+
+// recordChecksum continues the checksum of the file's header, so that a record belongs to one volume.
+func recordChecksum(b []byte, seed uint32) uint32 { return crc32.Update(seed, table, b[:76]) }
 
 // decodeRecordHeader checks everything that can be checked without the rest of the record.
 func decodeRecordHeader(b []byte, seed uint32) (h recordHeader, err error) {
@@ -150,7 +153,7 @@ func decodeRecordHeader(b []byte, seed uint32) (h recordHeader, err error) {
 		return h, malformed("record header is cut off")
 	case le.Uint32(b) != recordMagic:
 		return h, malformed("no record magic")
-	case le.Uint32(b[76:]) != crc32.Update(seed, table, b[:76]):
+	case le.Uint32(b[76:]) != recordChecksum(b, seed):
 		return h, malformed("checksum of the record header")
 	case b[4] != recordVersion || b[5] != 0 || b[6] != kindMessage || b[7] != 0:
 		return h, malformed("version, flags or kind of the record are unknown")

@@ -70,9 +70,11 @@ func (v *Volume) receive(off int64, p []byte) error {
 	if err := v.room(int64(len(p))); err != nil {
 		return err
 	}
+	before := *v.check
 	if err := v.check.feed(p); err != nil {
 		err = located(err, v.header.ID, v.check.next, v.check.off)
 		v.broken = fmt.Errorf("receive: %w", err)
+		*v.check = before // none of p is written, so no record in it is there
 		return v.broken
 	}
 	if _, err := v.file.WriteAt(p, off); err != nil {
@@ -167,6 +169,9 @@ func (v *Volume) cutTo(length int64) error {
 	return nil
 }
 
+// zeroSize is how much of a tail is overwritten at a time.
+const zeroSize = 64 << 10
+
 // cutFile gives up the bytes behind length. A file system layer that hides truncation gets zeros
 // instead, which Open takes for the end of the volume just as well.
 func cutFile(f vfs.File, length, size int64) error {
@@ -179,7 +184,7 @@ func cutFile(f vfs.File, length, size int64) error {
 		}
 		return f.Sync()
 	}
-	zeros := make([]byte, min(size-length, pieceSize))
+	zeros := make([]byte, min(size-length, zeroSize))
 	for at := length; at < size; at += int64(len(zeros)) {
 		zeros = zeros[:min(size-at, int64(len(zeros)))]
 		if _, err := f.WriteAt(zeros, at); err != nil {

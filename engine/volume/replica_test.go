@@ -231,6 +231,23 @@ func TestSealGivesUpWhatWasNotCommitted(t *testing.T) {
 	must(t, v.Close())
 }
 
+// TestRefusedPieceCommitsNothing: a piece is refused as a whole, also the good records at its beginning.
+func TestRefusedPieceCommitsNothing(t *testing.T) {
+	file, ends := example(t, mails(9, 100, 900)...)
+	fs := memFS(t)
+	v, err := CreateCopy(fs, testDir+"/b", file[:fileHeaderSize], Options{})
+	must(t, err)
+	defer v.Close()
+	bad := bytes.Clone(file)
+	bad[ends[0]] ^= 1
+	if err := v.Receive(fileHeaderSize, bad[fileHeaderSize:]); err == nil {
+		t.Fatal("took a damaged record")
+	}
+	if durable, err := v.Commit(); err != nil || durable != fileHeaderSize {
+		t.Fatalf("durable to %d, %v", durable, err)
+	}
+}
+
 func TestExtendStartsAgainAfterABadPeer(t *testing.T) {
 	file, ends := example(t, mails(7, 100, 900)...)
 	fs := memFS(t)

@@ -91,11 +91,14 @@ type scanner struct {
 
 	unreadable int64 // last place where the disk did not answer; zero if it did everywhere
 	readErr    error
-	window     []byte
+	buf        *buffer // of window
+	window     []byte  // bytes of the file from windowOff on
 	windowOff  int64
 }
 
 func (s *scanner) run() {
+	s.buf = newBuffer(searchWindow)
+	defer s.buf.release()
 	for s.off < s.size {
 		h, ok := s.headerAt(s.off)
 		if ok && h.number == uint64(len(s.index))+1 {
@@ -139,9 +142,9 @@ func (s *scanner) dropLast() {
 func (s *scanner) lastIsWhole() bool {
 	start := int64(s.index[len(s.index)-1]) * alignment
 	c := newChecker(s.seed, uint64(len(s.index)), start)
-	buf := make([]byte, searchWindow)
+	s.window = nil // its memory is used here
 	for at := start; at < s.off; {
-		p := buf[:min(int64(len(buf)), s.off-at)]
+		p := s.buf.b[:min(searchWindow, s.off-at)]
 		s.read(p, at)
 		if c.feed(p) != nil {
 			return false
@@ -194,10 +197,7 @@ func (s *scanner) search(at int64) (recordHeader, int64, bool) {
 
 // load fills the window from at on.
 func (s *scanner) load(at int64, size int) {
-	if cap(s.window) < size {
-		s.window = make([]byte, size)
-	}
-	s.window = s.window[:min(int64(size), s.size-at)]
+	s.window = s.buf.b[:min(int64(size), s.size-at)]
 	s.windowOff = at
 	s.read(s.window, at)
 }

@@ -1,0 +1,140 @@
+package volume
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+const golden = "testdata/volume-1.vol"
+
+// goldenMessages has a message of each shape: empty, compressed, stored plain, several chunks of both kinds.
+func goldenMessages() [][]byte {
+	noise := make([]byte, 300)
+	for i := range noise {
+		noise[i] = byte(i*i*i>>3 ^ i*167)
+	}
+	text := []byte(strings.Repeat("Subject: wild goose\r\n\r\nA letter tied to its foot.\r\n", 40))
+	return [][]byte{nil, text, noise, append(bytes.Repeat([]byte("hongyan "), chunkSize/8), noise...)}
+}
+
+// TestGoldenFile: a file that version 1 wrote once is read for ever.
+func TestGoldenFile(t *testing.T) {
+	if *update {
+		file, _ := example(t, goldenMessages()...)
+		must(t, os.WriteFile(golden, file, 0o644))
+	}
+	file, err := os.ReadFile(golden)
+	must(t, err)
+	v, _ := openBytes(t, file)
+	defer v.Close()
+	if s := v.Stats(); s.Records != 4 || s.Cut != 0 || s.Damaged != 0 || s.Bytes != int64(len(file)) {
+		t.Fatalf("%+v", s)
+	}
+	if got, want := fmt.Sprintf("%+v", v.Header()), fmt.Sprintf("%+v", testHeader); got != want {
+		t.Fatalf("header %s, want %s", got, want)
+	}
+	for i, p := range goldenMessages() {
+		expect(t, v, uint64(i)+1, fmt.Sprintf("meta %d", i+1), p)
+	}
+	// What is written today is the same, but for what zstd makes of a chunk.
+	block, err := encodeFileHeader(testHeader)
+	must(t, err)
+	if !bytes.Equal(block, file[:fileHeaderSize]) {
+		t.Fatal("the file header is encoded otherwise now")
+	}
+	for _, p := range v.index {
+		stored := file[int64(p)*alignment:][:recordHeaderSize]
+		h, err := decodeRecordHeader(stored, v.seed)
+		must(t, err)
+		var again [recordHeaderSize]byte
+		h.encode(again[:], v.seed)
+		if !bytes.Equal(again[:], stored) {
+			t.Fatalf("the header of record %d is encoded otherwise now", h.number)
+		}
+	}
+}
+
+func TestFileHeaderLimits(t *testing.T) {
+	h := testHeader
+	h.Copies = []string{strings.Repeat("n", fileHeaderSize)}
+	if _, err := encodeFileHeader(h); !errors.Is(err, ErrTooLarge) {
+		t.Fatalf("header over the block: %v", err)
+	}
+	if _, _, err := decodeFileHeader(make([]byte, fileHeaderSize-1)); err == nil {
+		t.Fatal("decoded less than a block")
+	}
+}
+
+func TestRecordHeaderLimits(t *testing.T) {
+	good := recordHeader{number: 1, length: 1000, stored: 500, meta: 10, chunk: chunkSize}
+	for name, c := range map[string]struct {
+		change func(h *recordHeader)
+		raw    func(b []byte)
+		ok     bool
+	}{
+		"good":              {ok: true},
+		"empty message":     {change: func(h *recordHeader) { h.length, h.stored = 0, 0 }, ok: true},
+		"all plain":         {change: func(h *recordHeader) { h.stored = h.length + chunkHeaderSize }, ok: true},
+		"number zero":       {change: func(h *recordHeader) { h.number = 0 }},
+		"metadata":          {change: func(h *recordHeader) { h.meta = MaxMeta + 1 }},
+		"length":            {change: func(h *recordHeader) { h.length, h.stored = MaxLength+1, MaxLength }},
+		"stored too long":   {change: func(h *recordHeader) { h.stored = h.length + chunkHeaderSize + 1 }},
+		"stored too short":  {change: func(h *recordHeader) { h.stored = chunkHeaderSize }},
+		"stored of nothing": {change: func(h *recordHeader) { h.length = 0 }},
+		"stored overflows":  {change: func(h *recordHeader) { h.stored = 1<<64 - 1 }},
+		"tiny chunks":       {change: func(h *recordHeader) { h.chunk = minChunkSize - 1 }},
+		"no chunks":         {change: func(h *recordHeader) { h.chunk = 0 }},
+		"huge chunks":       {change: func(h *recordHeader) { h.chunk = maxChunkSize + 1 }},
+		"version":           {raw: func(b []byte) { b[4]++ }},
+		"flags":             {raw: func(b []byte) { b[5] = 1 }},
+		"kind":              {raw: func(b []byte) { b[6]++ }},
+		"reserved byte":     {raw: func(b []byte) { b[7] = 1 }},
+		"magic":             {raw: func(b []byte) { b[0]++ }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := good
+			if c.change != nil {
+				c.change(&h)
+			}
+			var b [recordHeaderSize]byte
+			h.encode(b[:], 7)
+			if c.raw != nil {
+				c.raw(b[:])
+				sum := recordChecksum(b[:], 7) // so that only the change itself is at fault
+				binary.LittleEndian.PutUint32(b[76:], sum)
+			}
+			got, err := decodeRecordHeader(b[:], 7)
+			if (err == nil) != c.ok || c.ok && got != h {
+				t.Fatalf("%+v, %v", got, err)
+			}
+			if _, err := decodeRecordHeader(b[:], 8); err == nil {
+				t.Fatal("decoded with another file's checksum")
+			}
+		})
+	}
+}
+
+func TestChunkHeaderLimits(t *testing.T) {
+	for _, c := range []struct {
+		word, raw uint32
+		ok        bool
+	}{
+		{1, 2, true}, {0, 2, false}, {2, 2, false}, {3, 2, false}, {1<<31 - 1, chunkSize, false},
+		{2 | chunkStoredRaw, 2, true}, {1 | chunkStoredRaw, 2, false}, {3 | chunkStoredRaw, 2, false},
+		{chunkStoredRaw, 1, false}, {1<<32 - 1, chunkSize, false},
+	} {
+		b := binary.LittleEndian.AppendUint32(nil, c.word)
+		_, err := decodeChunkHeader(append(b, 0, 0, 0, 0), c.raw)
+		if (err == nil) != c.ok {
+			t.Errorf("length word %#x for %d raw bytes: %v", c.word, c.raw, err)
+		}
+	}
+}
