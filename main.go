@@ -3,20 +3,43 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"hongyan/bench/lab"
+	"hongyan/cluster"
+	"hongyan/cluster/client"
 	"hongyan/cluster/config"
+	"hongyan/frontends/auth"
+	"hongyan/frontends/imap"
+	"hongyan/frontends/pop3"
+	"hongyan/frontends/smtp"
+	"hongyan/frontends/web"
+)
+
+// How long a node takes to stop at most, and of that for clients to finish what they do. The lab kills what takes 8 s.
+const (
+	stopWait  = 7 * time.Second
+	drainWait = 3 * time.Second
 )
 
 // version is set by the linker (see Makefile).
@@ -183,9 +206,9 @@ func welcome(c *lab.Cluster) {
 func node(args []string) error {
 	fs := flag.NewFlagSet("node", flag.ContinueOnError)
 	var (
-		file  = fs.String("config", "", "")
-		check = fs.Bool("check", false, "")
-		_     = fs.Bool("supervised", false, "")
+		file       = fs.String("config", "", "")
+		check      = fs.Bool("check", false, "")
+		supervised = fs.Bool("supervised", false, "") // stop when standard input ends
 	)
 	words, err := parse(fs, args)
 	switch {
@@ -207,5 +230,153 @@ func node(args []string) error {
 		_, err = fmt.Printf("%s: node %s in %s is well described\n", *file, cfg.ID, cfg.Region)
 		return err
 	}
-	return errors.New("`node` without --check is not wired yet")
+	return serve(cfg, *supervised)
+}
+
+// serve runs the node until a signal comes, the supervisor is gone or a listener fails.
+func serve(cfg *config.Node, supervised bool) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", cfg.ID)
+	limitMemory()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	n, err := cluster.Start(cfg, log)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 16)
+	open, err := openDoors(cfg, n, log, failed)
+	if supervised {
+		go func() {
+			_, err := io.Copy(io.Discard, os.Stdin)
+			failed <- errors.Join(errors.New("the supervisor is gone"), err)
+		}()
+	}
+	if err == nil {
+		log.Info("node serves", "version", version, "region", cfg.Region)
+		select {
+		case <-ctx.Done():
+			log.Info("node stops")
+		case err = <-failed:
+		}
+	}
+	stop() // a second signal ends the process at once
+	ending, cancel := context.WithTimeout(context.Background(), stopWait)
+	defer cancel()
+	closeDoors(ending, open, log)
+	err = errors.Join(err, n.Stop(ending))
+	log.Info("node ended")
+	return err
+}
+
+// limitMemory sets a soft limit for the heap, and lets garbage grow more than the default in between: the index's
+// cache is heap too. The environment overrides both.
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(2 << 30)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200)
+	}
+}
+
+// door is a listener and the server behind it.
+type door struct {
+	name     string
+	at       *config.Listener
+	serve    func(net.Listener) error
+	shutdown func(context.Context) error
+}
+
+// openDoors listens where cfg says and serves. A server that ends by itself tells failed. The doors
+// that are open are returned also with an error.
+func openDoors(cfg *config.Node, n *cluster.Node, log *slog.Logger, failed chan<- error) ([]door, error) {
+	all, err := doors(cfg, n, log)
+	if err != nil {
+		return nil, err
+	}
+	var open []door
+	for _, d := range all {
+		l, err := net.Listen("tcp", d.at.Address)
+		if err != nil {
+			return open, fmt.Errorf("open the door for %s: %w", d.name, err)
+		}
+		open = append(open, d)
+		go func() {
+			if err := d.serve(l); err != nil {
+				failed <- fmt.Errorf("serve %s: %w", d.name, err)
+			}
+		}()
+	}
+	return open, nil
+}
+
+// doors makes a server of its own for each listener that cfg has.
+func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger) (all []door, err error) {
+	var secure *tls.Config
+	if cfg.ServerTLS.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(cfg.ServerTLS.Cert, cfg.ServerTLS.Key)
+		if err != nil {
+			return nil, fmt.Errorf("load the server's certificate: %w", err)
+		}
+		secure = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	c, logins := n.Client(), auth.New(n.Client(), log)
+	mx := func(name string, at *config.Listener, lmtp bool) {
+		if at != nil {
+			s := smtp.New(smtp.Config{Client: c, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes(), AllowLMTP: at.Prefixes()})
+			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, lmtp) }, s.Shutdown})
+		}
+	}
+	mailboxes := func(name string, at *config.Listener, implicitTLS bool) {
+		if at != nil {
+			login := func(ctx context.Context, remote netip.Addr, user, password string) (client.Account, error) {
+				return logins.Login(ctx, "imap", remote, user, password)
+			}
+			s := imap.New(imap.Config{Client: c, Auth: login, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes()})
+			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, implicitTLS) }, s.Shutdown})
+		}
+	}
+	maildrop := func(name string, at *config.Listener, implicitTLS bool) {
+		if at != nil {
+			s := pop3.New(pop3.Config{Client: c, Auth: logins, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes()})
+			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, implicitTLS) }, s.Shutdown})
+		}
+	}
+	at := &cfg.Listeners
+	mx("smtp", at.SMTP, false)
+	mx("lmtp", at.LMTP, true)
+	mailboxes("imap", at.IMAP, false)
+	mailboxes("imaps", at.IMAPS, true)
+	maildrop("pop3", at.POP3, false)
+	maildrop("pop3s", at.POP3S, true)
+	if at.HTTP != nil {
+		s, err := web.New(web.Config{Admin: n, Metrics: metrics(), TokenSHA256: cfg.AdminTokenSHA256, Allow: at.HTTP.Prefixes(), Log: log})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, door{"http", at.HTTP, s.Serve, s.Shutdown})
+	}
+	return all, nil
+}
+
+// metrics are those of the process; what the layers count joins them as it is built.
+func metrics() prometheus.Gatherer {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// closeDoors lets clients finish what is under way. Those that take too long are cut off, which is no failure.
+func closeDoors(ctx context.Context, open []door, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, drainWait)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, d := range open {
+		wg.Go(func() {
+			if err := d.shutdown(ctx); err != nil {
+				log.Info("clients were cut off", "protocol", d.name, "error", err)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -79,21 +79,53 @@ func (a *api) ensureAccounts(ctx context.Context, nodes []string, home string, w
 	if err := a.put(ctx, nodes, "/api/v1/domains/"+Domain, map[string]string{"home_region": home}); err != nil {
 		return nil, err
 	}
+	there, err := a.addresses(ctx, nodes[0])
+	if err != nil {
+		return nil, err
+	}
+	for want < MaxAccounts && there[address(want)] {
+		want++
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(accountsAtOnce)
 	accounts := make([]Account, want)
 	for i := range accounts {
-		accounts[i] = Account{fmt.Sprintf("u%04d@%s", i+1, Domain), Password}
+		accounts[i] = Account{address(i), Password}
+		if there[address(i)] {
+			continue
+		}
 		g.Go(func() error {
 			at := i % len(nodes)
 			turn := append(append([]string(nil), nodes[at:]...), nodes[:at]...)
-			return a.put(ctx, turn, "/api/v1/accounts/"+url.PathEscape(accounts[i].Address), map[string]string{"password": Password})
+			return a.put(ctx, turn, "/api/v1/accounts/"+url.PathEscape(address(i)), map[string]string{"password": Password})
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	return accounts, nil
+}
+
+// address is the account with number i, counted from 0.
+func address(i int) string { return fmt.Sprintf("u%04d@%s", i+1, Domain) }
+
+// addresses are all accounts that a node knows of.
+func (a *api) addresses(ctx context.Context, base string) (map[string]bool, error) {
+	code, body, err := a.call(ctx, http.MethodGet, base+"/api/v1/accounts", nil)
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Accounts []string `json:"accounts"`
+	}
+	if err := json.Unmarshal(body, &list); code != http.StatusOK || err != nil {
+		return nil, errors.Join(fmt.Errorf("list accounts: %d: %s", code, firstLine(body)), err)
+	}
+	there := make(map[string]bool, len(list.Accounts))
+	for _, s := range list.Accounts {
+		there[s] = true
+	}
+	return there, nil
 }
 
 // put writes a resource, which is the same however often it is done; a node that cannot take it now is followed by the next.

@@ -70,6 +70,16 @@ func fakeNode(file string) error {
 		_, _ = w.Write([]byte(`{"node":"` + c.ID + `","shards":[{"shard":3,"home":"north","leader":"north-1","voters":["south-1","north-1"],"applied":77}],
 			"volumes":[{"id":12,"state":"open","primary":"south-1","copies":["south-1","north-1"]},{"id":11,"state":"sealed","length":3145728}]}`))
 	})
+	mux.HandleFunc("GET /api/v1/accounts", func(w http.ResponseWriter, _ *http.Request) {
+		list := []string{}
+		if all, err := filepath.Glob(filepath.Join(c.Data, "..", "*", "puts")); err == nil {
+			for _, f := range all {
+				b, _ := os.ReadFile(f) // missing ones hold no accounts
+				list = append(list, strings.Fields(strings.ReplaceAll(string(b), "/api/v1/accounts/", ""))...)
+			}
+		}
+		_ = json.NewEncoder(w).Encode(map[string][]string{"accounts": list})
+	})
 	var mu sync.Mutex
 	mux.HandleFunc("PUT /api/v1/", func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
@@ -194,7 +204,12 @@ func (r *running) pid(id string) int {
 // eventually polls for something that another process brings about.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	eventuallyWithin(t, 15*time.Second, what, ok)
+}
+
+func eventuallyWithin(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("still not so: %s", what)
 		}
@@ -490,6 +505,34 @@ func TestChildrenDieWithTheirSupervisor(t *testing.T) {
 		eventually(t, "the nodes are gone", func() bool { return !alive(n.PID) })
 	}
 	runLab(t, dir, func(o *Options) { o.PortBase = labOptions(dir, base).PortBase })
+}
+
+func TestAccountsAreOnlyEverAdded(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct{ ask, want int }{{4, 4}, {2, 4}, {9, 9}, {0, 9}} {
+		r := runLab(t, dir, func(o *Options) { o.Accounts = tt.ask })
+		c, err := Read(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.Accounts) != tt.want {
+			t.Errorf("asked for %d: there are %d, want %d", tt.ask, len(c.Accounts), tt.want)
+		}
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	puts := 0
+	for _, id := range []string{"south-1", "north-1"} {
+		b, err := os.ReadFile(filepath.Join(dir, id, "puts"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		puts += strings.Count(string(b), "/accounts/")
+	}
+	if puts != 9 {
+		t.Errorf("%d accounts were put, want each of 9 once", puts)
+	}
 }
 
 func TestLongFolderNames(t *testing.T) {
