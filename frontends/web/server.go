@@ -1,0 +1,149 @@
+// Package web is the HTTP listener of a node: is it alive, is it of use, what does it measure, and the operator's API.
+//
+//	GET /healthz                    200 while the process works
+//	GET /readyz                     200, or 503 and one reason a line (JSON for those who accept only that)
+//	GET /metrics                    Prometheus
+//	GET /api/v1/status              the cluster as this node sees it
+//	GET /api/v1/accounts            all addresses
+//	PUT /api/v1/domains/{name}      {"home_region": "…"}
+//	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}
+//
+// Everything below /api/ needs the bearer token whose SHA-256 the node was configured with, and is closed without one;
+// the rest says nothing that is secret but names shards and disks, so the listener belongs on an inner network. Answers
+// of the API are JSON, errors {"error": "…"}. The API only adds: what exists stays as it is, except a password that is
+// to be reset, so any request may be sent again.
+//
+// The package keeps no state but its connections; a crash leaves nothing behind. Passwords and tokens are never logged.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"hongyan/frontends/listen"
+)
+
+// What a client can take of a server.
+const (
+	maxConns     = 1024
+	maxPerAddr   = 128
+	maxHeader    = 16 << 10
+	maxBody      = 64 << 10
+	maxScrapes   = 4  // of /metrics at once
+	maxRequests  = 16 // to the API at once; further ones wait
+	headerWait   = 10 * time.Second
+	requestWait  = 30 * time.Second // for a request to arrive, and for the cluster to answer it
+	responseWait = 2 * requestWait
+	idleWait     = 2 * time.Minute
+)
+
+// Admin is what the API and the probes ask of the node. Errors are told apart by the sentinels of cluster/client
+// and cluster/wire.
+type Admin interface {
+	// Ready lists the reasons why the node is not of full use; none means that it is. It does not block.
+	Ready() []string
+	// Status is a value that encoding/json takes.
+	Status(ctx context.Context) (any, error)
+	AddDomain(ctx context.Context, name, home string) error
+	AddAccount(ctx context.Context, address, password, home string, reset bool) (created bool, err error)
+	Accounts(ctx context.Context) ([]string, error)
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Admin       Admin
+	Metrics     prometheus.Gatherer
+	TokenSHA256 string         // hex; empty: the API is closed
+	Allow       []netip.Prefix // networks that may connect; empty: all
+	Log         *slog.Logger
+}
+
+// Server serves HTTP on any number of listeners.
+type Server struct {
+	cfg   Config
+	token []byte // SHA-256 of the admin token, or nil
+	http  *http.Server
+	turns chan struct{} // one for each request to the API under way
+
+	mu        sync.Mutex // guards what follows
+	stopped   bool
+	lastAlarm time.Time // of a refused token
+	refused   int       // tokens since then
+}
+
+// New makes a Server. It fails when the token's hash is none.
+func New(cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg, turns: make(chan struct{}, maxRequests)}
+	if cfg.TokenSHA256 != "" {
+		token, err := parseHash(cfg.TokenSHA256)
+		if err != nil {
+			return nil, fmt.Errorf("hash of the admin token: %w", err)
+		}
+		s.token = token
+	}
+	errorLog := slog.NewLogLogger(cfg.Log.With("protocol", "http").Handler(), slog.LevelWarn)
+	s.http = &http.Server{
+		Handler:           s.handler(errorLog),
+		ReadHeaderTimeout: headerWait,
+		ReadTimeout:       requestWait,
+		WriteTimeout:      responseWait,
+		IdleTimeout:       idleWait,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          errorLog,
+	}
+	return s, nil
+}
+
+// Serve answers on l until Shutdown, when it returns nil.
+func (s *Server) Serve(l net.Listener) error {
+	guarded := listen.Wrap(l, listen.Config{
+		Name: "http", MaxConns: maxConns, MaxPerAddr: maxPerAddr, Allow: s.cfg.Allow, Idle: idleWait, Log: s.cfg.Log,
+		Busy: []byte("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
+	})
+	if err := s.http.Serve(guarded); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("serve http on %v: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown stops accepting and waits for requests under way. When ctx ends first it cuts them off and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	err := s.http.Shutdown(ctx)
+	if err == nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("drain http connections: %w", err), s.http.Close())
+}
+
+// handler routes requests.
+func (s *Server) handler(errorLog *log.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{
+		ErrorLog: errorLog, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes, Timeout: headerWait,
+	}))
+	api := http.NewServeMux()
+	api.HandleFunc("GET /api/v1/status", s.status)
+	api.HandleFunc("GET /api/v1/accounts", s.accounts)
+	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
+	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
+	api.HandleFunc("/", nothingHere)
+	mux.Handle("/api/", s.guard(api))
+	mux.HandleFunc("/", nothingHere)
+	return mux
+}
