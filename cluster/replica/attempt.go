@@ -31,7 +31,7 @@ type outcome struct {
 // run asks one volume after the other. The first success counts.
 func (a *attempts) run(ctx context.Context) (volume.Ref, error) {
 	outcomes := make(chan outcome, 1) // one ask per volume and answer, read or abandoned with ctx
-	tick := time.NewTicker(a.m.cfg.AckTimeout / slowAfter)
+	tick := time.NewTicker(a.m.cfg.AckTimeout / (3 * slowAfter))
 	defer tick.Stop()
 	a.next(ctx, outcomes, true)
 	for a.out > 0 {

@@ -2,8 +2,8 @@ package replica
 
 import (
 	"bytes"
-	"encoding/binary"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -106,7 +106,7 @@ func (d *table) setDown(down bool) {
 
 // member is one node of a test. Its files outlive it.
 type member struct {
-	t      *testing.T
+	t      testing.TB
 	c      *group
 	id     string
 	region string
@@ -122,7 +122,7 @@ type member struct {
 
 // group is a cluster of a test: real sockets, real files unless told otherwise.
 type group struct {
-	t       *testing.T
+	t       testing.TB
 	dir     *table
 	home    string // certificates
 	ca      *pki.CA
@@ -141,7 +141,7 @@ func three() []place {
 	return []place{{id: "a", region: "south"}, {id: "b", region: "north"}, {id: "c", region: "sea"}}
 }
 
-func newGroup(t *testing.T, places ...place) *group {
+func newGroup(t testing.TB, places ...place) *group {
 	t.Helper()
 	g := &group{t: t, dir: &table{volumes: make(map[volume.ID]Entry)}, home: t.TempDir(),
 		members: make(map[string]*member), relays: make(map[[2]string]*relay)}
@@ -240,7 +240,7 @@ func (n *member) kill() {
 }
 
 // testWriter logs to the test until that ends.
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	if testing.Verbose() {
@@ -259,7 +259,7 @@ type relay struct {
 	conns map[net.Conn]struct{}
 }
 
-func newRelay(t *testing.T, to string) *relay {
+func newRelay(t testing.TB, to string) *relay {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -347,7 +347,7 @@ func (g *group) cut(a, b string, on bool) {
 func (g *group) at(id string) *member { return g.members[id] }
 
 // eventually waits for a condition.
-func eventually(t *testing.T, what string, within time.Duration, f func() error) {
+func eventually(t testing.TB, what string, within time.Duration, f func() error) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {

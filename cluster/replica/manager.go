@@ -242,13 +242,19 @@ func (m *Manager) noteEntry(e Entry) {
 func (m *Manager) tick() {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
-	for {
+	for before := time.Now(); ; {
 		select {
-		case now := <-t.C:
+		case <-t.C:
+			now := time.Now()
+			late := now.Sub(before) > m.cfg.AckTimeout/2
+			before = now
 			m.mu.Lock()
 			own := m.primaries()
 			m.mu.Unlock()
 			for _, p := range own {
+				if late {
+					p.excuse(now)
+				}
 				p.watch(now)
 			}
 		case <-m.ctx.Done():

@@ -264,6 +264,16 @@ func (p *primary) fence(cause error) {
 	p.m.ended(p, cause)
 }
 
+// excuse begins all waits for copies anew: this process did not run for a while, so nobody else is to blame.
+func (p *primary) excuse(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.local = now
+	for _, l := range p.links {
+		l.progress = now
+	}
+}
+
 // watch fences a volume with a copy that owes bytes and does not get on. Called every tick.
 func (p *primary) watch(now time.Time) {
 	p.mu.Lock()

@@ -208,7 +208,7 @@ func (m *Manager) readHere(ref volume.Ref, off, n uint64) (io.ReadCloser, error)
 		return nil, err
 	}
 	if length != ref.Length || hash != ref.Hash {
-		return nil, &volume.CorruptError{Volume: ref.Volume, Record: ref.Record, Reason: "not the record that the reference means"}
+		return nil, fmt.Errorf("record %d of volume %s is not what the reference means: %w", ref.Record, ref.Volume, volume.ErrNotFound)
 	}
 	return vol.Open(ref.Record, off, n)
 }

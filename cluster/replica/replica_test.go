@@ -36,13 +36,16 @@ func TestPutAndReadEverywhere(t *testing.T) {
 type writers struct {
 	mu    sync.Mutex
 	acked map[uint64]volume.Ref
-	worst time.Duration
+	worst time.Duration // longest stall of a put
+	pause time.Duration // longest time that this process did not run
 	wg    sync.WaitGroup
 	stop  chan struct{}
 }
 
 func (g *group) write(n int, ids ...string) *writers {
 	w := &writers{acked: make(map[uint64]volume.Ref), stop: make(chan struct{})}
+	w.wg.Add(1)
+	go w.watch()
 	for i := range n {
 		from := g.at(ids[i%len(ids)])
 		w.wg.Add(1)
@@ -76,6 +79,33 @@ func (g *group) write(n int, ids ...string) *writers {
 	return w
 }
 
+// watch notes how much of a stall is the machine's.
+func (w *writers) watch() {
+	defer w.wg.Done()
+	const step = 5 * time.Millisecond
+	for before := time.Now(); ; {
+		select {
+		case <-w.stop:
+			return
+		case <-time.After(step):
+		}
+		now := time.Now()
+		w.mu.Lock()
+		w.pause = max(w.pause, now.Sub(before)-step)
+		w.mu.Unlock()
+		before = now
+	}
+}
+
+// stalls fails the test if a put took longer, apart from what a busy machine may have added.
+func (w *writers) stalls(t *testing.T, most time.Duration) {
+	t.Helper()
+	t.Logf("%d acknowledged, longest stall %s, longest pause of the machine %s", len(w.acked), w.worst, w.pause)
+	if w.worst > most+10*w.pause {
+		t.Errorf("longest stall %s, expected at most %s", w.worst, most)
+	}
+}
+
 func (w *writers) end() map[uint64]volume.Ref {
 	close(w.stop)
 	w.wg.Wait()
@@ -106,10 +136,7 @@ func TestNodeDiesUnderLoad(t *testing.T) {
 	g.at("b").kill()
 	time.Sleep(1500 * time.Millisecond) // longer than PeerDown: b's own volumes are sealed by the others
 	acked := w.end()
-	t.Logf("%d acknowledged, longest stall %s", len(acked), w.worst)
-	if w.worst > 2500*time.Millisecond {
-		t.Errorf("longest stall %s", w.worst)
-	}
+	w.stalls(t, 700*time.Millisecond)
 	g.verifyAll(acked, "a", "c")
 	g.at("b").start(nil)
 	g.ready("b")
@@ -131,10 +158,7 @@ func TestBlackHole(t *testing.T) {
 	}
 	time.Sleep(500 * time.Millisecond)
 	acked := w.end()
-	t.Logf("%d acknowledged, longest stall %s", len(acked), w.worst)
-	if w.worst > 2*time.Second {
-		t.Errorf("longest stall %s", w.worst)
-	}
+	w.stalls(t, time.Second)
 	g.ready("a", "b", "c")
 	g.identical(20 * time.Second)
 	g.verifyAll(acked, "a", "b", "c")
