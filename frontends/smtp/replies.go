@@ -39,6 +39,8 @@ func replyFor(err error) *gosmtp.SMTPError {
 		return errNoUser
 	case errors.Is(err, client.ErrNotLocal):
 		return errRelay
+	case errors.Is(err, client.ErrInvalidName):
+		return errBadRecipient
 	case errors.Is(err, client.ErrLimit):
 		return errFull
 	default:

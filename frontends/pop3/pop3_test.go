@@ -1,0 +1,360 @@
+package pop3
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+const (
+	first  = "Subject: one\r\n\r\n.\r\n..dots\r\nline 3\r\n"
+	second = "Subject: two\n\nbare\n.\nLFs"
+)
+
+func TestSession(t *testing.T) {
+	f := newFake(first, second, "")
+	_, addr := serve(t, f, f, true, io.Discard)
+	p := login(t, addr)
+	p.do("STAT", fmt.Sprintf("+OK 3 %d", len(first)+len(second)))
+	p.do("LIST", "+OK 3")
+	if got := p.multi(); got != fmt.Sprintf("1 %d\r\n2 %d\r\n3 0\r\n", len(first), len(second)) {
+		t.Fatalf("LIST %q", got)
+	}
+	p.do("LIST 2", fmt.Sprintf("+OK 2 %d", len(second)))
+	p.do("UIDL", "+OK")
+	if got := p.multi(); got != "1 99.10\r\n2 99.20\r\n3 99.30\r\n" {
+		t.Fatalf("UIDL %q", got)
+	}
+	p.do("UIDL 3", "+OK 3 99.30")
+	for n, want := range map[int]string{1: first, 2: strings.ReplaceAll(second, "\n", "\r\n") + "\r\n", 3: ""} {
+		p.do(fmt.Sprintf("RETR %d", n), "+OK")
+		if got := p.multi(); got != want {
+			t.Fatalf("RETR %d: %q", n, got)
+		}
+	}
+	p.do("TOP 1 1", "+OK")
+	if got := p.multi(); got != "Subject: one\r\n\r\n.\r\n" {
+		t.Fatalf("TOP %q", got)
+	}
+	p.do("NOOP", "+OK")
+	for _, bad := range []string{"RETR 0", "RETR 4", "RETR", "RETR x", "LIST 4", "UIDL 99999999999", "TOP 1", "TOP 1 -1", "TOP 9 1", "DELE 4", "USER u", "STLS", "STAT 1"} {
+		p.do(bad, "-ERR")
+	}
+	if f.opened != 0 {
+		t.Fatalf("%d bodies left open", f.opened)
+	}
+	p.do("QUIT", "+OK")
+	p.ended()
+	if got := f.left(); len(got) != 3 {
+		t.Fatalf("left %v", got)
+	}
+}
+
+func TestDeletion(t *testing.T) {
+	f := newFake(first, second, "x\r\n")
+	_, addr := serve(t, f, f, true, io.Discard)
+	p := login(t, addr)
+	p.do("DELE 1", "+OK")
+	for _, gone := range []string{"DELE 1", "RETR 1", "LIST 1", "UIDL 1", "TOP 1 1"} {
+		p.do(gone, "-ERR")
+	}
+	p.do("STAT", fmt.Sprintf("+OK 2 %d", len(second)+3))
+	p.do("LIST", "+OK 2")
+	if got := p.multi(); got != fmt.Sprintf("2 %d\r\n3 3\r\n", len(second)) {
+		t.Fatalf("LIST %q", got)
+	}
+	p.do("UIDL", "+OK")
+	if got := p.multi(); got != "2 99.20\r\n3 99.30\r\n" {
+		t.Fatalf("UIDL %q", got)
+	}
+	p.do("RSET", "+OK 3")
+	p.do("DELE 2", "+OK")
+	p.do("QUIT", "+OK")
+	if got := f.left(); !slices.Equal(got, []uint32{10, 30}) {
+		t.Fatalf("left %v", got)
+	}
+	p = login(t, addr)
+	p.do("DELE 1", "+OK")
+	_ = p.conn.Close() // without QUIT nothing is removed
+	p = login(t, addr)
+	p.do("STAT", "+OK 2 ")
+}
+
+func TestTwoSessions(t *testing.T) {
+	f := newFake(first, second)
+	_, addr := serve(t, f, f, true, io.Discard)
+	a, b := login(t, addr), login(t, addr)
+	a.do("DELE 1", "+OK")
+	b.do("DELE 1", "+OK")
+	b.do("RSET", "+OK")
+	a.do("QUIT", "+OK")
+	f.put(40, "new\r\n")
+	b.do("RETR 1", "-ERR message was removed")
+	b.do("LIST 1", "-ERR message was removed")
+	b.do("UIDL 1", "+OK 1 99.10")
+	b.do("RETR 2", "+OK")
+	b.multi()
+	b.do("LIST", "+OK")
+	if got := b.multi(); got != fmt.Sprintf("2 %d\r\n", len(second)) {
+		t.Fatalf("LIST %q", got)
+	}
+	b.do("DELE 1", "+OK")
+	b.do("QUIT", "+OK")
+	if got := f.left(); !slices.Equal(got, []uint32{20, 40}) {
+		t.Fatalf("left %v", got)
+	}
+}
+
+func TestPasswordsOnlyUnderTLS(t *testing.T) {
+	f := newFake(first)
+	_, addr := serve(t, f, f, false, io.Discard)
+	p := connect(t, addr, false)
+	p.do("CAPA", "+OK")
+	if got := p.multi(); !strings.Contains(got, "STLS\r\n") || strings.Contains(got, "USER") || strings.Contains(got, "SASL") {
+		t.Fatalf("CAPA in the clear: %q", got)
+	}
+	plain := base64.StdEncoding.EncodeToString([]byte("\x00u@example.test\x00secret"))
+	p.do("USER u@example.test", "-ERR")
+	p.do("PASS secret", "-ERR")
+	p.do("AUTH PLAIN "+plain, "-ERR")
+	p.do("AUTH PLAIN", "-ERR")
+	p.do("STAT", "-ERR")
+	p.do("STLS", "+OK")
+	p.encrypt()
+	p.do("CAPA", "+OK")
+	got := p.multi()
+	for _, want := range []string{"TOP", "UIDL", "USER", "SASL PLAIN", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER"} {
+		if !strings.Contains(got, want+"\r\n") {
+			t.Errorf("CAPA under TLS lacks %s", want)
+		}
+	}
+	if strings.Contains(got, "STLS") {
+		t.Error("STLS is offered twice")
+	}
+	p.do("STLS", "-ERR")
+	p.do("PASS secret", "-ERR USER")
+	p.do("AUTH", "+OK")
+	if got := p.multi(); got != "PLAIN\r\n" {
+		t.Fatalf("AUTH %q", got)
+	}
+	p.do("AUTH CRAM-MD5", "-ERR")
+	p.do("AUTH PLAIN", "+ ")
+	p.do("*", "-ERR")
+	p.do("AUTH PLAIN !", "-ERR")
+	p.do("AUTH PLAIN", "+ ")
+	p.do(plain, "+OK 1 messages")
+	p.do("CAPA", "+OK")
+	if got := p.multi(); !strings.Contains(got, "UIDL") || strings.Contains(got, "STLS") {
+		t.Fatalf("CAPA behind the login: %q", got)
+	}
+	p.do("STAT", "+OK 1 ")
+}
+
+func TestNothingBehindSTLS(t *testing.T) {
+	f := newFake(first)
+	_, addr := serve(t, f, f, false, io.Discard)
+	p := connect(t, addr, false)
+	p.send("STLS\r\nUSER evil@example.test\r\n")
+	p.expect("-ERR commands behind STLS")
+	p.ended()
+}
+
+func TestLoginFailures(t *testing.T) {
+	f := newFake(first)
+	var log bytes.Buffer
+	_, addr := serve(t, f, f, true, &log)
+	p := connect(t, addr, true)
+	p.do("USER u@example.test", "+OK")
+	p.do("PASS hunter2", "-ERR [AUTH]")
+	p.do("PASS secret", "-ERR USER")
+	p.do("USER down@example.test", "+OK")
+	p.do("PASS secret", "-ERR [SYS/TEMP]")
+	f.setDown(true)
+	p.do("USER u@example.test", "+OK")
+	p.do("PASS secret", "-ERR [SYS/TEMP]")
+	p.do("STAT", "-ERR")
+	f.setDown(false)
+	p.do("USER u@example.test", "+OK")
+	p.do("PASS secret", "+OK")
+	if strings.Contains(log.String(), "hunter2") || strings.Contains(log.String(), "secret") {
+		t.Fatal("password in the log")
+	}
+}
+
+func TestUnavailableLater(t *testing.T) {
+	f := newFake(first, second)
+	_, addr := serve(t, f, f, true, io.Discard)
+	p := login(t, addr)
+	p.do("DELE 2", "+OK")
+	f.setDown(true)
+	for _, c := range []string{"RETR 1", "TOP 1 0", "LIST 1", "LIST", "STAT"} {
+		p.do(c, "-ERR [SYS/TEMP]")
+	}
+	f.setDown(false)
+	p.do("RETR 1", "+OK")
+	p.multi()
+	f.setDown(true)
+	p.do("QUIT", "-ERR [SYS/TEMP]")
+	p.ended()
+	if got := f.left(); len(got) != 2 {
+		t.Fatalf("left %v", got)
+	}
+}
+
+func TestLostCopies(t *testing.T) {
+	big := strings.Repeat("0123456789abcdef\r\n", 20_000)
+	f := newFake(big)
+	_, addr := serve(t, f, f, true, io.Discard)
+	p := login(t, addr)
+	f.mu.Lock()
+	f.breaks = 3
+	f.mu.Unlock()
+	p.do("RETR 1", "+OK")
+	if got := p.multi(); got != big {
+		t.Fatalf("%d of %d bytes", len(got), len(big))
+	}
+	f.mu.Lock()
+	f.breaks = 1000
+	f.mu.Unlock()
+	p.do("RETR 1", "+OK")
+	got, _ := io.ReadAll(p.in)
+	if len(got) >= len(big) || bytes.HasSuffix(got, []byte("\r\n.\r\n")) {
+		t.Fatal("a message that was not whole was ended as if it were")
+	}
+}
+
+func TestPipelining(t *testing.T) {
+	f := newFake(first, second)
+	_, addr := serve(t, f, f, true, io.Discard)
+	p := connect(t, addr, true)
+	p.send("USER u@example.test\r\nPASS secret\r\nSTAT\r\nRETR 1\r\nDELE 1\r\nXYZZ\r\nQUIT\r\n")
+	for _, want := range []string{"+OK", "+OK 2", "+OK 2 ", "+OK"} {
+		p.expect(want)
+	}
+	if got := p.multi(); got != first {
+		t.Fatalf("%q", got)
+	}
+	for _, want := range []string{"+OK", "-ERR", "+OK"} {
+		p.expect(want)
+	}
+	p.ended()
+	if got := f.left(); !slices.Equal(got, []uint32{20}) {
+		t.Fatalf("left %v", got)
+	}
+}
+
+func TestBounds(t *testing.T) {
+	f := newFake(first)
+	_, addr := serve(t, f, f, true, io.Discard)
+	t.Run("long line", func(t *testing.T) {
+		p := login(t, addr)
+		p.send("NOOP " + strings.Repeat("x", 100_000) + "\r\nSTAT\r\n")
+		p.expect("-ERR line is too long")
+		p.expect("+OK 1 ")
+	})
+	t.Run("bad commands", func(t *testing.T) {
+		p := login(t, addr)
+		p.send(strings.Repeat("XYZZY\r\n", maxBad))
+		for range maxBad {
+			p.expect("-ERR")
+		}
+		p.ended()
+	})
+	t.Run("too much before a login", func(t *testing.T) {
+		p := connect(t, addr, true)
+		go func() { _, _ = p.conn.Write(bytes.Repeat([]byte("x"), 10*loginBudget)) }()
+		p.ended()
+	})
+	t.Run("too many commands before a login", func(t *testing.T) {
+		p := connect(t, addr, true)
+		p.send(strings.Repeat("USER x\r\n", maxGreetings+1))
+		for range maxGreetings {
+			p.expect("+OK")
+		}
+		p.expect("-ERR")
+		p.ended()
+	})
+}
+
+// TestMillion: of a huge maildrop nothing is held but the set of UIDs.
+func TestMillion(t *testing.T) {
+	const n = 1_000_000
+	f := newFake()
+	f.uids = roaring.New()
+	f.uids.AddRange(1, n+1)
+	_, addr := serve(t, f, f, true, io.Discard)
+	p := login(t, addr)
+	for _, c := range []string{"LIST", "UIDL"} {
+		p.do(c, "+OK")
+		if got := strings.Count(p.multi(), "\r\n"); got != n {
+			t.Fatalf("%s: %d lines", c, got)
+		}
+	}
+	if f.largest > sizesChunk {
+		t.Fatalf("%d messages asked about at once", f.largest)
+	}
+	p.do("DELE 1000000", "+OK")
+	p.do("UIDL 999999", "+OK 999999 99.999999")
+	p.do("QUIT", "+OK")
+	if got := f.uids.GetCardinality(); got != n-1 {
+		t.Fatalf("left %d", got)
+	}
+}
+
+func TestCommitInParts(t *testing.T) {
+	f := newFake()
+	f.uids.AddRange(1, 3*expungeChunk)
+	m, err := openMaildrop(t.Context(), f, accountOf(f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.deleted.AddRange(5, 3*expungeChunk)
+	removed, err := m.commit(t.Context())
+	if err != nil || removed != 3*expungeChunk-5 || len(f.left()) != 4 {
+		t.Fatalf("removed %d, left %d, %v", removed, len(f.left()), err)
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	f := newFake(first)
+	srv, addr := serve(t, f, f, true, io.Discard)
+	p := login(t, addr)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := srv.Shutdown(context.Background()); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+	})
+	p.ended()
+	wg.Wait()
+}
+
+// TestRandomBodies sends messages of line ends and dots through a real session.
+func TestRandomBodies(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	f := newFake()
+	for uid := uint32(1); uid <= 300; uid++ {
+		var b strings.Builder
+		for range rng.IntN(40) {
+			b.WriteString([]string{"\r\n", "\n", ".", "x", "\r"}[rng.IntN(5)])
+		}
+		f.put(uid, b.String())
+	}
+	_, addr := serve(t, f, f, true, io.Discard)
+	p := login(t, addr)
+	for uid := uint32(1); uid <= 300; uid++ {
+		p.do(fmt.Sprintf("RETR %d", uid), fmt.Sprintf("+OK %d octets", len(f.messages[uid])))
+		if got, want := p.multi(), lines(f.messages[uid]); got != want {
+			t.Fatalf("%q: %q, want %q", f.messages[uid], got, want)
+		}
+	}
+}
