@@ -47,7 +47,7 @@ func (d *dateParser) word(w string) {
 	case c == '+' || c == '-':
 		d.offset(w)
 	case c >= '0' && c <= '9':
-		if strings.IndexByte(w, ':') > 0 && strings.IndexAny(w, "/T") < 0 && strings.IndexByte(w, '-') != 4 {
+		if strings.IndexByte(w, ':') > 0 && !strings.ContainsAny(w, "/T") && strings.IndexByte(w, '-') != 4 {
 			d.clock(w)
 		} else {
 			d.number(w)
@@ -63,7 +63,7 @@ func (d *dateParser) number(w string) {
 		d.clock(clock)
 		w = date
 	}
-	if strings.IndexAny(w, "-/") < 0 {
+	if !strings.ContainsAny(w, "-/") {
 		d.dayOrYear(w)
 		return
 	}
