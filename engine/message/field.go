@@ -155,7 +155,7 @@ func (s *Scanner) takeContent(f *frame, name string, raw []byte) {
 		s.takeType(f, raw)
 	case "disposition":
 		if p.Disposition == "" {
-			p.Disposition, p.DispositionParams = parseValue(s.keep(raw, maxField))
+			p.Disposition, p.DispositionParams = parseValue(s.keep(raw, maxContent))
 			p.Disposition = token(p.Disposition)
 		}
 	case "transfer-encoding":
@@ -187,7 +187,7 @@ func (s *Scanner) takeType(f *frame, raw []byte) {
 	}
 	f.typed = true
 	p := f.part
-	v := text(raw)
+	v := cut(text(raw), maxContent)
 	kept := s.kept+len(v) <= maxKept
 	var full string
 	full, p.Params = parseValue(v)

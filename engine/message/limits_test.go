@@ -56,6 +56,7 @@ func TestHostileShapes(t *testing.T) {
 		"groups":            "From: " + strings.Repeat("a:", 30_000) + "\nTo: " + strings.Repeat("a:;", 20_000) + "\n\n",
 		"parameters":        "Content-Type: text/plain" + strings.Repeat(";a=b c=d", 7000) + "\n\n",
 		"unquoted":          "Content-Type: text/plain;" + strings.Repeat("a=b ", 15_000) + "\n\n",
+		"unquoted in parts": "Content-Type: multipart/mixed; boundary=x\n\n" + strings.Repeat("--x\nContent-Type: text/plain;"+strings.Repeat("a=b ", 15_000)+"\n\n", 300),
 		"parameter quotes":  "Content-Type: text/plain;" + strings.Repeat(`a="\`, 15_000) + "\n\n",
 		"parameter comment": "Content-Type: text/plain;" + strings.Repeat("(", 60_000) + "\n\n",
 		"languages":         "Content-Language: " + strings.Repeat("a,", 30_000) + "\n\n",

@@ -7,9 +7,11 @@ import (
 )
 
 const (
-	maxParams     = 64      // parameters of one field
-	maxParamName  = 128     // bytes of a parameter's name
-	maxParamValue = 2 << 10 // bytes of its value
+	maxContent    = 16 << 10 // bytes of a field with parameters that are parsed
+	maxTries      = 256      // parameters looked at
+	maxParams     = 64       // parameters of one field
+	maxParamName  = 128      // bytes of a parameter's name
+	maxParamValue = 2 << 10  // bytes of its value
 )
 
 // Get returns a parameter's value as it is in the message; name is in lower case.
@@ -96,7 +98,7 @@ func parseValue(v string) (first string, params Params) {
 	}
 	first = strings.TrimSpace(v[:end])
 	p := paramParser{rest: v[end:]}
-	for len(params) < maxParams && p.next() {
+	for tries := 0; tries < maxTries && len(params) < maxParams && p.next(); tries++ {
 		if _, twice := params.Get(p.name); twice || p.name == "" || len(p.name) > maxParamName {
 			continue
 		}
