@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,7 @@ const (
 	leaderLease      = 400 * time.Millisecond
 	commitTimeout    = 25 * time.Millisecond // bounds how long an idle follower lags behind a commit
 	proposeEnqueue   = 2 * time.Second
-	transferTimeout  = 2 * time.Second
+	resignTimeout    = 500 * time.Millisecond
 )
 
 // Sizes of the log. A follower that was away for more than trailingLogs entries gets a snapshot.
@@ -83,12 +84,13 @@ type Group struct {
 	rounds  rounds        // shared read index rounds
 	stop    context.CancelFunc
 	workers sync.WaitGroup
+	closed  chan struct{} // raft has shut down
 }
 
 // Start opens or creates the replica. A new one begins with the group's full membership, which is the
 // same on every node; the first election follows by itself.
 func Start(cfg Config) (*Group, error) {
-	g := &Group{cfg: cfg}
+	g := &Group{cfg: cfg, closed: make(chan struct{})}
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("start shard %d in %s: %w", cfg.Group.Shard, cfg.Dir, err)
 	}
@@ -127,7 +129,6 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 	conf.LeaderLeaseTimeout = leaderLease
 	conf.CommitTimeout = commitTimeout
 	conf.MaxAppendEntries = maxAppendEntries
-	conf.BatchApplyCh = true
 	conf.SnapshotInterval = snapshotInterval
 	conf.SnapshotThreshold = snapshotThreshold
 	conf.TrailingLogs = trailingLogs
@@ -190,11 +191,11 @@ func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
 	return nil
 }
 
-// Propose commits a command on this leader. It gives the machine's result and the entry's index. ErrNotLeader
-// means that it was not proposed or may yet be applied: retry at the hinted node, with the same id.
-func (g *Group) Propose(c Command) (result []byte, at uint64, err error) {
+// Propose commits a command on this leader. It gives the machine's result and the entry's index. ErrNotLeader and
+// ErrUnavailable leave open whether it was or will be applied: retry, there or elsewhere, with the same id.
+func (g *Group) Propose(ctx context.Context, c Command) (result []byte, at uint64, err error) {
 	future := g.raft.Apply(c.Encode(), proposeEnqueue)
-	if err := future.Error(); err != nil {
+	if err := g.await(ctx, future); err != nil {
 		return nil, 0, g.refusal(err)
 	}
 	o, ok := future.Response().(outcome)
@@ -205,6 +206,20 @@ func (g *Group) Propose(c Command) (result []byte, at uint64, err error) {
 		return nil, 0, wire.Errorf(wire.Unavailable, "shard %d: apply: %v", g.Shard(), o.err)
 	}
 	return o.result, o.index, nil
+}
+
+// await waits for a future of raft's, which forgets some of them when it shuts down.
+func (g *Group) await(ctx context.Context, f raft.Future) error {
+	settled := make(chan error, 1)
+	go func() { settled <- f.Error() }()
+	select {
+	case err := <-settled:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-g.closed:
+		return raft.ErrRaftShutdown
+	}
 }
 
 // refusal turns raft's errors into ours.
@@ -242,7 +257,7 @@ func (g *Group) followLeadership(ctx context.Context) {
 func (g *Group) takeOffice(ctx context.Context) {
 	for g.raft.State() == raft.Leader && ctx.Err() == nil {
 		term := g.raft.CurrentTerm()
-		if err := g.raft.Barrier(time.Second).Error(); err == nil && g.raft.CurrentTerm() == term {
+		if err := g.await(ctx, g.raft.Barrier(time.Second)); err == nil && g.raft.CurrentTerm() == term {
 			g.ready.Store(term)
 			g.cfg.Log.Info("leads", "shard", g.Shard(), "term", term)
 			return
@@ -254,20 +269,30 @@ func (g *Group) takeOffice(ctx context.Context) {
 	}
 }
 
-// Stop hands leadership over if this replica has it, and ends. The log is closed in every case.
+// Stop hands leadership over if this replica has it and another voter is up, and ends. The log is closed in every case.
 func (g *Group) Stop() error {
 	g.stop()
 	g.workers.Wait()
-	if g.raft.State() == raft.Leader && len(g.cfg.Group.Voters) > 1 {
-		if err := g.raft.LeadershipTransfer().Error(); err != nil {
-			g.cfg.Log.Info("leadership was not handed over before the stop", "shard", g.Shard(), "err", err)
-		}
-	}
+	g.resign()
 	err := g.raft.Shutdown().Error()
+	close(g.closed)
 	if err := errors.Join(err, g.log.Close()); err != nil {
 		return fmt.Errorf("stop shard %d: %w", g.Shard(), err)
 	}
 	return nil
+}
+
+// resign spares the others an election, if that is quick: with no majority left raft would try for long.
+func (g *Group) resign() {
+	heir := slices.ContainsFunc(g.cfg.Group.Voters, func(v string) bool { return v != g.cfg.Self && g.cfg.Peers.Up(v) })
+	if g.raft.State() != raft.Leader || !heir {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
+	defer cancel()
+	if err := g.await(ctx, g.raft.LeadershipTransfer()); err != nil {
+		g.cfg.Log.Info("leadership was not handed over before the stop", "shard", g.Shard(), "err", err)
+	}
 }
 
 // View is a consistent view of this replica's state. Close it.

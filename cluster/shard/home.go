@@ -54,7 +54,7 @@ func (g *Group) keepHome(ctx context.Context) {
 			if settled[p] < homeSettled || time.Now().Before(wait) || !g.IsLeader() || !g.caughtUp(ctx, p) {
 				continue
 			}
-			if err := g.handOver(p); err != nil {
+			if err := g.handOver(ctx, p); err != nil {
 				wait = time.Now().Add(homeRetry)
 				g.cfg.Log.Warn("could not hand leadership home", "shard", g.Shard(), "to", p, "err", err)
 			}
@@ -72,6 +72,6 @@ func (g *Group) caughtUp(ctx context.Context, node string) bool {
 }
 
 // handOver gives leadership to node; raft brings it up to date first.
-func (g *Group) handOver(node string) error {
-	return g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)).Error()
+func (g *Group) handOver(ctx context.Context, node string) error {
+	return g.await(ctx, g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)))
 }

@@ -100,7 +100,7 @@ func (h *Host) find(shard uint32) (*Group, error) {
 	return g, nil
 }
 
-func (h *Host) propose(_ context.Context, _ string, req *ProposeRequest) (*ProposeResponse, error) {
+func (h *Host) propose(ctx context.Context, _ string, req *ProposeRequest) (*ProposeResponse, error) {
 	g, err := h.find(req.Shard)
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (h *Host) propose(_ context.Context, _ string, req *ProposeRequest) (*Propo
 	if err != nil {
 		return nil, wire.Errorf(wire.Invalid, "shard %d: %v", req.Shard, err)
 	}
-	result, at, err := g.Propose(c)
+	result, at, err := g.Propose(ctx, c)
 	if err != nil {
 		return nil, err
 	}

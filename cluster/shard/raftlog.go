@@ -7,10 +7,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// newRaftLogger carries hashicorp/raft's log lines into slog. Its routine lines (elections, pipelines) are
-// told at debug level: the group says itself what an operator must know.
+// newRaftLogger carries hashicorp/raft's log lines into slog, at debug level: it repeats itself every few milliseconds while
+// a peer is away. What an operator must know, the group and the transport say themselves.
 func newRaftLogger(log *slog.Logger) hclog.Logger {
-	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Info, Output: io.Discard})
+	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Warn, Output: io.Discard})
 	l.RegisterSink(raftSink{log})
 	return l
 }
@@ -19,10 +19,5 @@ type raftSink struct{ log *slog.Logger }
 
 // Accept implements hclog.SinkAdapter.
 func (s raftSink) Accept(name string, level hclog.Level, msg string, args ...any) {
-	switch {
-	case level >= hclog.Error:
-		s.log.Warn(name+": "+msg, args...)
-	default:
-		s.log.Debug(name+": "+msg, args...)
-	}
+	s.log.Debug(name+": "+msg, append(args, "level", level.String())...)
 }

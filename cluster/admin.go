@@ -1,0 +1,105 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hongyan/cluster/client"
+	"hongyan/cluster/directory"
+	"hongyan/cluster/replica"
+	"hongyan/cluster/shard"
+)
+
+// Ready lists the reasons why this node is not of full use; none means that it takes and serves mail.
+func (n *Node) Ready() []string {
+	why := n.router.Ready()
+	if err := n.volumes.Ready(); err != nil {
+		why = append(why, err.Error())
+	}
+	if n.store != nil {
+		if known, err := n.directory.Shards(); err != nil {
+			why = append(why, fmt.Sprintf("directory: %v", err))
+		} else if len(known) < len(n.groups)-1 {
+			why = append(why, "directory: the mailbox shards are not entered yet")
+		}
+	}
+	return why
+}
+
+// Status describes the cluster as this node sees it.
+type Status struct {
+	Node    string         `json:"node"`
+	Region  string         `json:"region"`
+	Ready   []string       `json:"not_ready"` // reasons; empty when ready
+	Members []MemberStatus `json:"members"`
+	Shards  []shard.Status `json:"shards"`
+	Volumes []VolumeStatus `json:"volumes"`
+	Copies  replica.Stats  `json:"copies"` // of volumes on this node
+}
+
+// MemberStatus is a node as this one sees it.
+type MemberStatus struct {
+	ID     string  `json:"id"`
+	Region string  `json:"region"`
+	Up     bool    `json:"up"`
+	RTT    float64 `json:"rtt_ms"`
+}
+
+// VolumeStatus is a line of the volume table.
+type VolumeStatus struct {
+	ID      uint64   `json:"id"`
+	State   string   `json:"state"`
+	Primary string   `json:"primary"`
+	Copies  []string `json:"copies"`
+	Class   uint8    `json:"class"`
+	Length  int64    `json:"length"` // once sealed
+}
+
+// Status gathers what an operator asks first.
+func (n *Node) Status(ctx context.Context) (any, error) {
+	s := &Status{Node: n.cfg.ID, Region: n.cfg.Region, Ready: n.Ready(), Shards: n.router.Status(), Copies: n.volumes.Stats()}
+	nodes, _ := members(n.cfg)
+	for _, m := range nodes {
+		rtt, _ := n.net.RTT(m.ID)
+		s.Members = append(s.Members, MemberStatus{ID: m.ID, Region: m.Region, Up: n.net.Up(m.ID), RTT: float64(rtt) / float64(time.Millisecond)})
+	}
+	if n.store == nil {
+		return s, nil
+	}
+	volumes, err := n.directory.Volumes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range volumes {
+		s.Volumes = append(s.Volumes, VolumeStatus{ID: uint64(v.ID), State: v.State.String(), Primary: v.Primary, Copies: v.Copies, Class: v.Class, Length: v.Length})
+	}
+	return s, nil
+}
+
+// AddDomain makes a domain ours, with a home region for its accounts.
+func (n *Node) AddDomain(ctx context.Context, name, home string) error {
+	return n.directory.AddDomain(ctx, name, home)
+}
+
+// AddAccount makes an account; home may be "" for its domain's. Of one that exists nothing changes, but for the
+// password when reset says so.
+func (n *Node) AddAccount(ctx context.Context, address, password, home string, reset bool) (created bool, err error) {
+	if !reset {
+		if _, err := n.client.Resolve(ctx, address); err == nil {
+			return false, nil
+		} else if errors.Is(err, client.ErrUnavailable) {
+			return false, err
+		}
+	}
+	hash, err := client.HashPassword(password)
+	if err != nil {
+		return false, err
+	}
+	_, created, err = n.directory.AddAccount(ctx, directory.AddAccount{Address: address, Home: home, Password: hash, Reset: reset})
+	return created, err
+}
+
+// Accounts lists all addresses.
+func (n *Node) Accounts(context.Context) ([]string, error) { return n.directory.Addresses() }

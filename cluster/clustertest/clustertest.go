@@ -1,0 +1,168 @@
+// Package clustertest runs a whole cluster inside a test: real nodes with real files and sockets, in one
+// process. What needs a process of its own to die is tested with bench/lab instead.
+package clustertest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hongyan/cluster"
+	"hongyan/cluster/client"
+	"hongyan/cluster/config"
+	"hongyan/cluster/pki"
+)
+
+// Password is every account's.
+const Password = "secret"
+
+// Domain is local; its home is the first node's region.
+const Domain = "example.test"
+
+// Cluster is a running cluster. Its nodes end with the test.
+type Cluster struct {
+	Configs []*config.Node
+	Nodes   []*cluster.Node // nil while stopped
+	log     *slog.Logger
+}
+
+// Start runs one storage node in each region and waits until all are ready.
+func Start(t testing.TB, regions ...string) *Cluster {
+	t.Helper()
+	c := &Cluster{log: Logger(t)}
+	dir := t.TempDir()
+	ca, err := pki.EnsureCA(filepath.Join(dir, "ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, region := range regions {
+		id := fmt.Sprintf("%s-%d", region, i+1)
+		data := filepath.Join(dir, id)
+		cert, key := filepath.Join(data, "node.pem"), filepath.Join(data, "node.key")
+		if err := os.MkdirAll(data, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := ca.EnsureNode(id, cert, key); err != nil {
+			t.Fatal(err)
+		}
+		c.Configs = append(c.Configs, &config.Node{
+			ID: id, Region: region, Roles: []config.Role{config.Storage, config.Frontend}, Hostname: id, Data: data,
+			RPC:    config.RPC{Listen: freeAddress(t)},
+			TLS:    config.NodeTLS{CA: filepath.Join(dir, "ca", "ca.pem"), Cert: cert, Key: key},
+			Shards: 4, MaxMessageBytes: config.DefaultMaxMessage, DiskReserveBytes: 1 << 20,
+		})
+	}
+	for _, n := range c.Configs {
+		for _, p := range c.Configs {
+			if p != n {
+				n.Peers = append(n.Peers, config.Peer{ID: p.ID, Region: p.Region, Roles: p.Roles, RPC: p.RPC.Listen})
+			}
+		}
+	}
+	c.Nodes = make([]*cluster.Node, len(c.Configs))
+	for i := range c.Configs {
+		c.StartNode(t, i)
+	}
+	t.Cleanup(func() {
+		for i := range c.Nodes {
+			c.StopNode(t, i)
+		}
+	})
+	c.WaitReady(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := c.Nodes[0].AddDomain(ctx, Domain, regions[0]); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Logger writes to the test's log when HONGYAN_TEST_LOG is set: a cluster talks a lot.
+func Logger(t testing.TB) *slog.Logger {
+	if os.Getenv("HONGYAN_TEST_LOG") == "" {
+		return slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// freeAddress finds a loopback port that nobody uses now.
+func freeAddress(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// StartNode starts a node that is stopped.
+func (c *Cluster) StartNode(t testing.TB, i int) {
+	t.Helper()
+	n, err := cluster.Start(c.Configs[i], c.log.With("node", c.Configs[i].ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Nodes[i] = n
+}
+
+// StopNode stops a node in good order.
+func (c *Cluster) StopNode(t testing.TB, i int) {
+	t.Helper()
+	if c.Nodes[i] == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := c.Nodes[i].Stop(ctx); err != nil {
+		t.Errorf("stop %s: %v", c.Configs[i].ID, err)
+	}
+	c.Nodes[i] = nil
+}
+
+// WaitReady returns once every running node is ready.
+func (c *Cluster) WaitReady(t testing.TB) {
+	t.Helper()
+	var why []string
+	Eventually(t, 30*time.Second, func() bool {
+		why = why[:0]
+		for _, n := range c.Nodes {
+			if n != nil {
+				why = append(why, n.Ready()...)
+			}
+		}
+		return len(why) == 0
+	}, func() string { return strings.Join(why, "; ") })
+}
+
+// Eventually waits for a condition; saying what it waits for is the caller's.
+func Eventually(t testing.TB, limit time.Duration, ok func() bool, why func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", limit, why())
+		}
+	}
+}
+
+// Account makes an account with Password and returns it.
+func (c *Cluster) Account(t testing.TB, local string) client.Account {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	address := local + "@" + Domain
+	if _, err := c.Nodes[0].AddAccount(ctx, address, Password, "", false); err != nil {
+		t.Fatal(err)
+	}
+	a, err := c.Nodes[0].Client().Resolve(ctx, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}

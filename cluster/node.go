@@ -1,0 +1,310 @@
+// Package cluster is one node of Hongyan: it opens the node's storage, joins its Raft groups and volumes
+// with those of the peers, and gives frontends their door.
+//
+// Start brings everything up and returns at once; the node is of use when Ready says nothing. Stop hands
+// leaderships over and closes in the opposite order. A crash at any moment leaves what the engine,
+// the logs and the snapshot records promise; the next Start continues from there.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/cluster/client"
+	"hongyan/cluster/config"
+	"hongyan/cluster/directory"
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/member"
+	"hongyan/cluster/placement"
+	"hongyan/cluster/replica"
+	"hongyan/cluster/shard"
+	"hongyan/cluster/transport"
+	"hongyan/engine"
+)
+
+// retireTimeout bounds the sealing of volumes at a stop.
+const retireTimeout = time.Second
+
+// Node is a running member of a cluster.
+type Node struct {
+	cfg       *config.Node
+	log       *slog.Logger
+	groups    []placement.Group
+	net       *transport.Net
+	store     *engine.Store // nil without the storage role
+	host      *shard.Host
+	router    *shard.Router
+	directory *directory.Service
+	volumes   *replica.Manager
+	client    *client.Client
+	members   *member.List
+	stop      context.CancelFunc
+	done      chan struct{} // the founding work has ended
+	closers   []func(context.Context) error
+}
+
+// Start opens the node that cfg describes.
+func Start(cfg *config.Node, log *slog.Logger) (*Node, error) {
+	n := &Node{cfg: cfg, log: log, done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop = cancel
+	if err := n.open(ctx); err != nil {
+		close(n.done)
+		return nil, errors.Join(fmt.Errorf("start node %s: %w", cfg.ID, err), n.Stop(context.Background()))
+	}
+	return n, nil
+}
+
+// closing adds a step that Stop takes before those added earlier.
+func (n *Node) closing(f func(context.Context) error) { n.closers = append(n.closers, f) }
+
+// open builds the node from the bottom: storage, network, services, then the parts that begin to act by
+// themselves. Every handler is registered before the network serves.
+func (n *Node) open(ctx context.Context) error {
+	nodes, homes := members(n.cfg)
+	var err error
+	if n.groups, err = placement.Layout(nodes, homes); err != nil {
+		return err
+	}
+	if n.cfg.Has(config.Storage) {
+		if n.store, err = engine.Open(n.cfg.Data, uint64(n.cfg.DiskReserveBytes), n.log); err != nil {
+			return err
+		}
+		n.closing(func(context.Context) error { return n.store.Close() })
+	}
+	if err := n.openNet(); err != nil {
+		return err
+	}
+	if err := n.openServices(); err != nil {
+		return err
+	}
+	n.net.Serve()
+	if err := n.openGroups(); err != nil {
+		return err
+	}
+	if err := n.openMembers(); err != nil {
+		return err
+	}
+	n.volumes.Start()
+	n.closing(n.retireVolumes)
+	n.client.Start()
+	n.closing(func(context.Context) error { n.client.Close(); return nil })
+	go n.found(ctx)
+	return nil
+}
+
+// members gives every node of the cluster in one order, the same on each, and the home regions of the mailbox shards:
+// the regions in turn.
+func members(cfg *config.Node) (nodes []placement.Node, homes []string) {
+	nodes = append(nodes, placement.Node{ID: cfg.ID, Region: cfg.Region, Storage: cfg.Has(config.Storage)})
+	for _, p := range cfg.Peers {
+		nodes = append(nodes, placement.Node{ID: p.ID, Region: p.Region, Storage: slices.Contains(p.Roles, config.Storage)})
+	}
+	slices.SortFunc(nodes, func(a, b placement.Node) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	var regions []string
+	for _, m := range nodes {
+		if m.Storage && !slices.Contains(regions, m.Region) {
+			regions = append(regions, m.Region)
+		}
+	}
+	for i := range cfg.Shards {
+		if len(regions) > 0 {
+			homes = append(homes, regions[i%len(regions)])
+		}
+	}
+	return nodes, homes
+}
+
+func (n *Node) openNet() error {
+	peers := make([]transport.Peer, len(n.cfg.Peers))
+	for i, p := range n.cfg.Peers {
+		peers[i] = transport.Peer{ID: p.ID, Region: p.Region, Addr: p.RPC, Roles: roles(p.Roles)}
+	}
+	var err error
+	n.net, err = transport.Listen(transport.Config{
+		ID: n.cfg.ID, Listen: n.cfg.RPC.Listen, Peers: peers, CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key,
+		Allow: n.cfg.RPC.Prefixes(), Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.closing(func(context.Context) error { return n.net.Close() })
+	return nil
+}
+
+func roles(in []config.Role) []string {
+	out := make([]string, len(in))
+	for i, r := range in {
+		out[i] = string(r)
+	}
+	return out
+}
+
+func (n *Node) openServices() error {
+	n.host = shard.NewHost(n.net)
+	n.router = shard.NewRouter(n.cfg.ID, n.net, n.host, n.groups)
+	spool := filepath.Join(n.cfg.Data, "spool")
+	if err := emptySpool(spool); err != nil {
+		return err
+	}
+	manager := replica.Config{
+		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Peers: n.storagePeers,
+		FS: vfs.Default, SpoolDir: spool, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
+	}
+	n.directory = directory.NewService(n.router, n.host, n.net, nil)
+	if n.store != nil {
+		n.directory = directory.NewService(n.router, n.host, n.net, n.store.Index.Shard(placement.DirectoryShard))
+		manager.Volumes = n.store.Volumes
+	}
+	manager.Directory = n.directory
+	var err error
+	if n.volumes, err = replica.New(manager); err != nil {
+		return err
+	}
+	n.client = client.New(client.Config{
+		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
+		FS: vfs.Default, SpoolDir: spool, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,
+	})
+	return nil
+}
+
+// emptySpool makes dir and removes what a crash left there: spools are never needed again.
+func emptySpool(dir string) error {
+	if err := vfs.Default.RemoveAll(dir); err != nil {
+		return fmt.Errorf("empty the spool: %w", err)
+	}
+	if err := vfs.Default.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("create the spool: %w", err)
+	}
+	return nil
+}
+
+// storagePeers lists the nodes that keep volumes.
+func (n *Node) storagePeers() []replica.Peer {
+	var out []replica.Peer
+	nodes, _ := members(n.cfg)
+	for _, m := range nodes {
+		if m.Storage {
+			out = append(out, replica.Peer{ID: m.ID, Region: m.Region})
+		}
+	}
+	return out
+}
+
+// openGroups starts this node's replicas.
+func (n *Node) openGroups() error {
+	n.closing(func(context.Context) error { return n.host.Stop() })
+	for _, g := range n.groups {
+		if !g.Holds(n.cfg.ID) || n.store == nil {
+			continue
+		}
+		group, err := shard.Start(shard.Config{
+			Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: filepath.Join(n.cfg.Data, "raft", fmt.Sprintf("%04d", g.Shard)),
+			Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: n.machine(g.Shard), Log: n.log,
+		})
+		if err != nil {
+			return err
+		}
+		n.host.Add(group)
+	}
+	return nil
+}
+
+func (n *Node) machine(number uint32) shard.Machine {
+	if number == placement.DirectoryShard {
+		return directory.Machine{}
+	}
+	return mailbox.NewMachine(func(events []mailbox.Event) { n.client.Publish(number, events) })
+}
+
+// preferred are the group's voters in its home region.
+func (n *Node) preferred(g placement.Group) []string {
+	nodes, _ := members(n.cfg)
+	var out []string
+	for _, m := range nodes {
+		if m.Region == g.Home && slices.Contains(g.Voters, m.ID) {
+			out = append(out, m.ID)
+		}
+	}
+	return out
+}
+
+func (n *Node) openMembers() error {
+	var err error
+	http := ""
+	if l := n.cfg.Listeners.HTTP; l != nil {
+		http = l.Address
+	}
+	n.members, err = member.Start(member.Config{
+		Net: n.net, Meta: member.Meta{Region: n.cfg.Region, Roles: roles(n.cfg.Roles), HTTP: http}, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.closing(func(context.Context) error { return n.members.Leave() })
+	return nil
+}
+
+// found enters the mailbox shards in the directory, until that has been done once by anybody.
+func (n *Node) found(ctx context.Context) {
+	defer close(n.done)
+	for n.store != nil && ctx.Err() == nil {
+		known, err := n.directory.Shards()
+		if err == nil && len(known) == len(n.groups)-1 {
+			return
+		}
+		if err == nil {
+			try, cancel := context.WithTimeout(ctx, 5*time.Second)
+			err = n.directory.AddShards(try, n.groups)
+			cancel()
+		}
+		if err != nil && ctx.Err() == nil {
+			n.log.Info("the shards are not entered in the directory yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// Stop ends the node within ctx. It returns every failure, and closes the rest all the same.
+func (n *Node) Stop(ctx context.Context) error {
+	n.stop()
+	<-n.done
+	var errs []error
+	for _, f := range slices.Backward(n.closers) {
+		errs = append(errs, f(ctx))
+	}
+	n.closers = nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("stop node %s: %w", n.cfg.ID, err)
+	}
+	return nil
+}
+
+// retireVolumes seals this node's volumes as far as that is quick: the last nodes of a cluster that stops find no
+// majority any more.
+func (n *Node) retireVolumes(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, retireTimeout)
+	defer cancel()
+	if err := n.volumes.Close(ctx); err != nil {
+		n.log.Info("some volumes will be sealed at the next start", "err", err)
+	}
+	return nil
+}
+
+// Client is the node's door.
+func (n *Node) Client() *client.Client { return n.client }
