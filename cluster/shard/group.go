@@ -274,7 +274,12 @@ func (g *Group) Stop() error {
 	g.stop()
 	g.workers.Wait()
 	g.resign()
-	err := g.raft.Shutdown().Error()
+	down := g.raft.Shutdown()
+	var errNet error
+	if t, ok := g.cfg.Transport.(raft.WithClose); ok {
+		errNet = t.Close() // requests that wait for a peer would hold up raft's end
+	}
+	err := errors.Join(down.Error(), errNet)
 	close(g.closed)
 	if err := errors.Join(err, g.log.Close()); err != nil {
 		return fmt.Errorf("stop shard %d: %w", g.Shard(), err)
