@@ -60,7 +60,7 @@ func (g *group) write(n int, ids ...string) *writers {
 				seed := uint64(i)<<32 | uint64(k)
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 				began := time.Now()
-				ref, err := from.put(ctx, seed, 100+k%9000)
+				ref, err := from.put(ctx, seed, 100+k*997%9000)
 				cancel()
 				w.mu.Lock()
 				if err != nil {
