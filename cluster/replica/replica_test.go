@@ -114,9 +114,13 @@ func (w *writers) end() map[uint64]volume.Ref {
 
 func (g *group) verifyAll(acked map[uint64]volume.Ref, ids ...string) {
 	g.t.Helper()
+	const most = 500 // of each node's reads; a map gives them in random order
 	for _, id := range ids {
-		bad := 0
+		bad, done := 0, 0
 		for seed, ref := range acked {
+			if done++; done > most {
+				break
+			}
 			if err := g.at(id).verify(ref, seed); err != nil {
 				bad++
 				if bad < 5 {
