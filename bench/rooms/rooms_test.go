@@ -28,6 +28,10 @@ var rooms = map[string][]string{
 	"bench":     {"bench", "cluster", "engine"},
 }
 
+// values are the packages of the engine whose types and constants pass through the door, cluster/client, and are named by
+// frontends too: what a mailbox and a message consist of. No frontend opens anything of theirs.
+var values = []string{"engine/index", "engine/message"}
+
 // order lists the packages inside a room whose imports must only run towards the front of the list. Those that are not
 // listed may import, and be imported, freely; the compiler forbids cycles.
 var order = [][]string{
@@ -94,7 +98,8 @@ func TestImportsRunDownwards(t *testing.T) {
 				continue
 			}
 			otherRoom, _, _ := strings.Cut(other, "/")
-			if !slices.Contains(rooms[room], otherRoom) {
+			named := room == "frontends" && slices.Contains(values, other)
+			if !slices.Contains(rooms[room], otherRoom) && !named {
 				t.Errorf("%s imports %s: %s may use %v only", own, other, room, rooms[room])
 			}
 			for _, list := range order {
@@ -116,7 +121,8 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 }
 
 func TestTopLevel(t *testing.T) {
-	allowed := []string{"engine", "cluster", "frontends", "bench", "deploy", "docs", "main.go", "go.mod", "go.sum", "Makefile", "README.md", "LICENSE", "bin"}
+	allowed := []string{"engine", "cluster", "frontends", "bench", "deploy", "docs", "main.go", "go.mod", "go.sum", "Makefile", "README.md", "LICENSE",
+		"bin", "hongyan"} // the last two are what builds leave here, and .gitignore names
 	entries, err := os.ReadDir(root(t))
 	if err != nil {
 		t.Fatal(err)

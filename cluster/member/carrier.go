@@ -46,6 +46,7 @@ func newCarrier(n *transport.Net) (*carrier, error) {
 		}
 		c.ids[addr] = p.ID
 	}
+	n.Gossip().Accept(true)
 	c.wg.Go(c.receive)
 	return c, nil
 }
@@ -116,6 +117,7 @@ func (c *carrier) DialAddressTimeout(addr memberlist.Address, timeout time.Durat
 func (c *carrier) StreamCh() <-chan net.Conn { return c.net.Gossip().Streams() }
 
 func (c *carrier) Shutdown() error {
+	c.net.Gossip().Accept(false)
 	c.once.Do(func() { close(c.stop) })
 	c.wg.Wait()
 	return nil

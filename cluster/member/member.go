@@ -35,6 +35,8 @@ const (
 	rejoinEvery  = 5 * time.Second
 	leaveTimeout = 2 * time.Second
 	packetSize   = 8 << 10 // TCP carries it, so no need for small ones
+
+	streamTimeout = 3 * time.Second // of an exchange of states
 )
 
 // Meta is what a node tells about itself. Encoded it is at most 512 bytes.
@@ -135,6 +137,7 @@ func (l *List) memberlistConfig(carrier *carrier) *memberlist.Config {
 	config.DisableTcpPings = true    // packets travel by TCP already
 	config.EnableCompression = false // not worth its CPU
 	config.UDPBufferSize = packetSize
+	config.TCPTimeout = streamTimeout
 	return config
 }
 

@@ -124,7 +124,7 @@ func (a *attempts) exhausted() error {
 // retryable says whether another volume may do better.
 func retryable(err error) bool {
 	return volumeEnded(err) || errors.Is(err, wire.ErrSealed) || errors.Is(err, wire.ErrFull) ||
-		errors.Is(err, wire.ErrUnavailable)
+		errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrDeadline)
 }
 
 // awaitBulk has bulk volumes kept from the first large blob on, and gives them a moment to appear.

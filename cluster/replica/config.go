@@ -41,27 +41,27 @@ const (
 
 // Fixed bounds. Waits on others are short since there is always somebody else to go to.
 const (
-	bulkFrom        = 1 << 20 // stored bytes from which a blob goes to a bulk volume
-	maxPartners     = 8       // peers with whom this node keeps open volumes
-	spillAt         = 64      // appends in flight at which the next volume shares the load
-	maxQueued       = 8 << 20 // bytes that wait for one copy before the primary's writer waits too
-	maxPuts         = 256     // blobs that peers put at once
-	blobMemory      = 1 << 20 // of a peer's blob that is kept in memory
-	connectTimeout  = 2 * time.Second
-	directoryWait   = 5 * time.Second
-	fenceTimeout    = time.Second
-	bulkWait        = 500 * time.Millisecond
-	idleTimeout     = 5 * time.Second // a peer that owes the next piece of a read or a put
-	slowAfter       = 4               // AckTimeout/slowAfter without progress: others are asked as well
-	avoidFor        = 2 * time.Second // after a failure a peer is asked last
-	tickEvery       = 50 * time.Millisecond
-	keepEvery       = time.Second
-	diskEvery       = 2 * time.Second
-	diskLow         = 8 << 20  // free bytes beyond the reserve at which the disk counts as full
-	diskEnough      = 64 << 20 // and at which it no longer does
-	orphanAfter     = time.Minute
-	commitEvery     = 4 << 20 // bytes repaired between two fsyncs
-	replaceAtPerMil = 900     // of MaxVolume: the replacement is opened
+	bulkFrom       = 1 << 20 // stored bytes from which a blob goes to a bulk volume
+	maxPartners    = 8       // peers with whom this node keeps open volumes
+	spillAt        = 64      // appends in flight at which the next volume shares the load
+	maxQueued      = 8 << 20 // bytes that wait for one copy before the primary's writer waits too
+	maxPuts        = 256     // blobs that peers put at once
+	blobMemory     = 1 << 20 // of a peer's blob that is kept in memory
+	connectTimeout = 2 * time.Second
+	directoryWait  = 5 * time.Second
+	fenceTimeout   = time.Second
+	bulkWait       = 500 * time.Millisecond
+	idleTimeout    = 5 * time.Second // a peer that owes the next piece of a read or a put
+	slowAfter      = 4               // AckTimeout/slowAfter without progress: others are asked as well
+	avoidFor       = 2 * time.Second // after a failure a peer is asked last
+	refuseFor      = 2 * time.Second // after a failure no volume is opened with a peer
+	tickEvery      = 50 * time.Millisecond
+	keepEvery      = time.Second
+	diskEvery      = 2 * time.Second
+	diskLow        = 8 << 20  // free bytes beyond the reserve at which the disk counts as full
+	diskEnough     = 64 << 20 // and at which it no longer does
+	orphanAfter    = time.Minute
+	commitEvery    = 4 << 20 // bytes repaired between two fsyncs
 )
 
 func (c *Config) complete() error {
@@ -78,6 +78,9 @@ func (c *Config) complete() error {
 	setDefault(&c.RepairRate, defaultRepairRate)
 	return nil
 }
+
+// replaceAt is the length at which a volume's successor is opened.
+func replaceAt(most int64) int64 { return most - most/10 }
 
 func setDefault[T comparable](v *T, d T) {
 	var zero T

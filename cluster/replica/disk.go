@@ -54,11 +54,9 @@ func (m *Manager) noteFree(free uint64) {
 	was := m.full.reason() != nil
 	switch {
 	case free < diskLow:
-		m.full.set(fmt.Errorf("%w: %d bytes free beyond the reserve", volume.ErrFull, free))
-		if was {
-			return
+		if m.full.set(fmt.Errorf("%w: %d bytes free beyond the reserve", volume.ErrFull, free)) {
+			m.log.Error("disk full, volumes go to other nodes", "free", free)
 		}
-		m.log.Error("disk full, volumes go to other nodes", "free", free)
 		m.mu.Lock()
 		own := m.primaries()
 		m.mu.Unlock()

@@ -224,7 +224,7 @@ func TestLostDisk(t *testing.T) {
 func TestRotation(t *testing.T) {
 	places := three()
 	for i := range places {
-		places[i].tune = func(c *Config) { c.MaxVolume = 1 << 20 }
+		places[i].tune = func(c *Config) { c.MaxVolume = 256 << 10 }
 	}
 	g := newGroup(t, places...)
 	g.openWith("a", "b", "c")

@@ -113,11 +113,19 @@ type member struct {
 	addr   string
 	fs     vfs.FS
 	dir    string // on fs
+	spool  string // for the blobs of the test
 	tune   func(*Config)
 
 	net *transport.Net
 	set *volume.Set
-	m   *Manager
+	mu  sync.Mutex // guards m where a test kills and starts while others use the node
+	m   *Manager   // nil while the node is dead
+}
+
+func (n *member) manager() *Manager {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.m
 }
 
 // group is a cluster of a test: real sockets, real files unless told otherwise.
@@ -156,7 +164,7 @@ func newGroup(t testing.TB, places ...place) *group {
 			t.Fatal(err)
 		}
 		listeners[p.id] = l
-		n := &member{t: t, c: g, id: p.id, region: p.region, addr: l.Addr().String(), fs: p.fs, dir: "/" + p.id, tune: p.tune}
+		n := &member{t: t, spool: g.home, c: g, id: p.id, region: p.region, addr: l.Addr().String(), fs: p.fs, dir: "/" + p.id, tune: p.tune}
 		if n.fs == nil {
 			n.fs, n.dir = vfs.Default, filepath.Join(g.home, p.id)
 		}
@@ -215,28 +223,35 @@ func (n *member) start(l net.Listener) {
 	if n.tune != nil {
 		n.tune(&cfg)
 	}
-	if n.m, err = New(cfg); err != nil {
+	m, err := New(cfg)
+	if err != nil {
 		n.t.Fatal(err)
 	}
 	n.net.Serve()
-	n.m.Start()
+	m.Start()
+	n.mu.Lock()
+	n.m = m
+	n.mu.Unlock()
 }
 
 // kill is as near to SIGKILL as one process gets: nobody hears a word any more, nothing is sealed.
 func (n *member) kill() {
-	if n.m == nil {
+	m := n.manager()
+	if m == nil {
 		return
 	}
+	n.mu.Lock()
+	n.m = nil
+	n.mu.Unlock()
 	if err := n.net.Close(); err != nil {
 		n.t.Logf("close net of %s: %v", n.id, err)
 	}
 	gone, stop := context.WithCancel(context.Background())
 	stop()
-	_ = n.m.Close(gone) // says only that volumes are left to be sealed
+	_ = m.Close(gone) // says only that volumes are left to be sealed
 	if err := n.set.Close(); err != nil {
 		n.t.Logf("close volumes of %s: %v", n.id, err)
 	}
-	n.m = nil
 }
 
 // testWriter logs to the test until that ends.
@@ -395,7 +410,7 @@ func message(seed uint64, size int) []byte {
 
 func (n *member) blob(content []byte) *volume.Blob {
 	n.t.Helper()
-	s := volume.NewSpool(n.fs, n.set.TmpDir(), 1<<20)
+	s := volume.NewSpool(vfs.Default, n.spool, 1<<20)
 	if _, err := s.Write(content); err != nil {
 		n.t.Fatal(err)
 	}
@@ -408,9 +423,13 @@ func (n *member) blob(content []byte) *volume.Blob {
 
 // put stores reproducible content through a node.
 func (n *member) put(ctx context.Context, seed uint64, size int) (volume.Ref, error) {
+	m := n.manager()
+	if m == nil {
+		return volume.Ref{}, errors.New("node is dead")
+	}
 	b := n.blob(message(seed, size))
 	defer b.Close()
-	return n.m.Put(ctx, n.region, []byte("meta"), b)
+	return m.Put(ctx, n.region, []byte("meta"), b)
 }
 
 func (n *member) mustPut(seed uint64, size int) volume.Ref {

@@ -145,8 +145,8 @@ func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, partner 
 	}
 	if err := m.open(ctx, partner, class); err != nil {
 		m.stats.openFailures.Add(1)
-		m.log.Warn("no volume opened", "partner", partner.ID, "err", err)
-		m.refuse(partner.ID, keepEvery)
+		m.log.Info("no volume opened", "partner", partner.ID, "err", err)
+		m.refuse(partner.ID, refuseFor)
 	}
 }
 
@@ -159,7 +159,7 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 	for _, p := range own {
 		l, takes := p.load(now)
 		switch {
-		case takes && 1000*l.size >= replaceAtPerMil*m.cfg.MaxVolume:
+		case takes && l.size >= replaceAt(m.cfg.MaxVolume):
 			long = append(long, p)
 			continue
 		case takes && !p.cross():
@@ -248,7 +248,7 @@ func (m *Manager) connect(p *primary) {
 		Class: p.entry.Class, Created: time.Now().Unix(), Salt: rand.Uint64()}
 	if err := p.connect(ctx, h); err != nil {
 		m.stats.openFailures.Add(1)
-		m.refuse(p.partner, keepEvery)
+		m.refuse(p.partner, refuseFor)
 		p.fence(err)
 		return
 	}

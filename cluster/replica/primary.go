@@ -41,6 +41,7 @@ type primary struct {
 	vol      *volume.Volume // nil until made
 	links    []*link        // one to each other copy
 	tapped   int64          // where the next tapped byte goes
+	stage    int            // of its growth that the keeper was told of
 	inflight int            // appends begun and not answered
 	local    time.Time      // when the writer last got on, for those in flight
 	waiters  map[*waiter]struct{}
@@ -105,10 +106,28 @@ func (p *primary) end() {
 	p.inflight--
 	p.local = time.Now()
 	drained := p.phase == draining && p.inflight == 0
+	grown := p.grown()
 	p.mu.Unlock()
+	if grown {
+		p.m.kick()
+	}
 	if drained {
 		p.fence(errRetired)
 	}
+}
+
+// grown says once that the volume needs a successor, and once that it is long enough. Called under mu.
+func (p *primary) grown() bool {
+	stage := 0
+	switch most := p.m.cfg.MaxVolume; {
+	case p.tapped >= most:
+		stage = 2
+	case p.tapped >= replaceAt(most):
+		stage = 1
+	}
+	news := stage > p.stage
+	p.stage = stage
+	return news
 }
 
 // sealedError is called under mu.

@@ -47,7 +47,7 @@ func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.B
 			if ctx.Err() != nil {
 				break
 			}
-			if permanent(err) {
+			if permanent(err) || node == m.cfg.ID && !retryable(err) {
 				return volume.Ref{}, fmt.Errorf("put: %w", reasons)
 			}
 		}
@@ -58,10 +58,12 @@ func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.B
 	}
 }
 
+// errBlob is wrapped when the blob cannot be read: no other node would change that.
+var errBlob = errors.New("blob not readable")
+
 // permanent says that the blob itself is the trouble.
 func permanent(err error) bool {
-	return errors.Is(err, wire.ErrLimit) || errors.Is(err, wire.ErrInvalid) ||
-		errors.Is(err, volume.ErrTooLarge)
+	return errors.Is(err, wire.ErrLimit) || errors.Is(err, wire.ErrInvalid) || errors.Is(err, errBlob)
 }
 
 // pause waits, but not longer than until a volume becomes open.
@@ -126,6 +128,9 @@ func (m *Manager) putThere(ctx context.Context, node, home string, meta []byte, 
 	req := putRequest{Home: home, Meta: meta, Length: b.Length(), Stored: b.StoredLength(), Hash: b.Hash()}
 	if err := sendBlob(s, req, b); err != nil {
 		// A node that refuses says why and stops reading: its reason is better than that of the send.
+		if errors.Is(err, errBlob) {
+			return volume.Ref{}, err
+		}
 		if _, why := s.Recv(); why != nil && !errors.Is(why, io.EOF) {
 			return volume.Ref{}, why
 		}
@@ -144,7 +149,7 @@ func (m *Manager) putThere(ctx context.Context, node, home string, meta []byte, 
 func sendBlob(s *transport.Stream, req putRequest, b *volume.Blob) (err error) {
 	stored, err := b.Stored()
 	if err != nil {
-		return fmt.Errorf("read blob: %w", err)
+		return fmt.Errorf("%w: %w", errBlob, err)
 	}
 	defer func() { err = errors.Join(err, stored.Close()) }()
 	if err := s.SendValue(req); err != nil {
@@ -154,7 +159,7 @@ func sendBlob(s *transport.Stream, req putRequest, b *volume.Blob) (err error) {
 	for left := req.Stored; left > 0; {
 		n, err := io.ReadFull(stored, buf[:min(uint64(len(buf)), left)])
 		if err != nil {
-			return fmt.Errorf("read blob: %w", err)
+			return fmt.Errorf("%w: %w", errBlob, err)
 		}
 		if err := s.Send(buf[:n]); err != nil {
 			return fmt.Errorf("send: %w", err)

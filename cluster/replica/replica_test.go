@@ -60,7 +60,7 @@ func (g *group) write(n int, ids ...string) *writers {
 				seed := uint64(i)<<32 | uint64(k)
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 				began := time.Now()
-				ref, err := from.put(ctx, seed, 100+k%9000)
+				ref, err := from.put(ctx, seed, 100+k*997%9000)
 				cancel()
 				w.mu.Lock()
 				if err != nil {
@@ -114,9 +114,13 @@ func (w *writers) end() map[uint64]volume.Ref {
 
 func (g *group) verifyAll(acked map[uint64]volume.Ref, ids ...string) {
 	g.t.Helper()
+	const most = 500 // of each node's reads; a map gives them in random order
 	for _, id := range ids {
-		bad := 0
+		bad, done := 0, 0
 		for seed, ref := range acked {
+			if done++; done > most {
+				break
+			}
 			if err := g.at(id).verify(ref, seed); err != nil {
 				bad++
 				if bad < 5 {

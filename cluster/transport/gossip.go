@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync"
 
 	"hongyan/cluster/wire"
 )
@@ -26,10 +27,30 @@ type Gossip struct {
 	n       *Net
 	packets chan Packet
 	streams chan net.Conn
+
+	mu   sync.Mutex // guards open
+	open bool       // somebody takes what arrives
 }
 
 func newGossip(n *Net) *Gossip {
 	return &Gossip{n: n, packets: make(chan Packet, maxPackets), streams: make(chan net.Conn, maxGossipStreams)}
+}
+
+// Accept says whether anybody takes what arrives. Until then, and after, streams are refused and packets lost, so that
+// a peer learns at once that this node does not gossip.
+func (g *Gossip) Accept(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open = on
+	for !on {
+		select {
+		case conn := <-g.streams:
+			discard(conn)
+		case <-g.packets:
+		default:
+			return
+		}
+	}
 }
 
 // Packets delivers what peers sent.
@@ -92,23 +113,57 @@ func (g *Gossip) servePackets(conn net.Conn, p *peer) {
 		if err != nil {
 			return
 		}
-		select {
-		case g.packets <- Packet{From: p.ID, Data: f.Payload}:
-		default: // lost, as packets may be
-		}
+		g.offerPacket(Packet{From: p.ID, Data: f.Payload})
+	}
+}
+
+func (g *Gossip) offerPacket(p Packet) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.open {
+		return
+	}
+	select {
+	case g.packets <- p:
+	default: // lost, as packets may be
+	}
+}
+
+func (g *Gossip) offerStream(conn net.Conn) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.open {
+		return false
+	}
+	select {
+	case g.streams <- conn:
+		return true
+	default:
+		return false
 	}
 }
 
 // serveStream hands a connection over and stays with it until its new owner closes it.
 func (g *Gossip) serveStream(conn net.Conn, _ *peer) {
 	owned := &ownedConn{Conn: conn, closed: make(chan struct{})}
-	select {
-	case g.streams <- owned:
-	default:
+	if !g.offerStream(owned) {
 		return
 	}
 	select {
 	case <-owned.closed:
 	case <-g.n.ctx.Done():
 	}
+}
+
+// ownedConn tells when its owner has closed it.
+type ownedConn struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *ownedConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { close(c.closed) })
+	return err
 }

@@ -26,6 +26,7 @@ func pair(t testing.TB, register func(n *transport.Net)) (a, b *transport.Net) {
 		register(n)
 		n.Serve()
 	}
+	eventually(t, "both are up", func() bool { return nets[0].Up("b") && nets[1].Up("a") })
 	return nets[0], nets[1]
 }
 
@@ -124,7 +125,7 @@ func TestDeadlineTravels(t *testing.T) {
 			return nil, ctx.Err()
 		})
 	}, func(t *testing.T, n *transport.Net, to string) {
-		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		defer cancel()
 		start := time.Now()
 		err := n.Call(ctx, to, "wait", &text{}, nil)

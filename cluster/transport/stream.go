@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -76,7 +77,11 @@ func (s *Stream) send(kind uint8, p []byte) error {
 	if ended := s.in.ended(); s.caller && ended != nil { // how the handler ended tells more than the broken pipe
 		return ended
 	}
-	return wire.Errorf(wire.Unavailable, "send: %v", err)
+	var typed *wire.Error
+	if errors.As(err, &typed) {
+		return typed
+	}
+	return lost(err)
 }
 
 // Recv returns the next message, io.EOF after the last, or the error that ended the stream. The message is the caller's to keep.

@@ -8,8 +8,9 @@ import (
 )
 
 // A summary block says which of 4,096 neighbouring UIDs have some property. Each property (kind) has keys of its own, so a
-// delivery rewrites the block of UIDs alone, at most half a kilobyte, and SELECT of a million messages reads
-// some 250 keys that lie side by side. An empty block has no key.
+// delivery touches the block of UIDs alone, at most half a kilobyte, and SELECT of a million messages reads
+// some 250 keys that lie side by side. An empty block has no key; the open block, which the next UID will be in, is part of
+// the mailbox's meta, which a delivery rewrites anyway.
 const (
 	blockShift = 12
 	blockBits  = 1 << blockShift
@@ -173,21 +174,40 @@ func (b *block) fill(first, last uint32) {
 	}
 }
 
-// addTo adds the block's members, as UIDs of block number n, to bm. scratch is reused between calls.
-func (b *block) addTo(bm *roaring.Bitmap, n uint32, scratch []uint32) []uint32 {
-	base := n << blockShift
-	scratch = scratch[:0]
-	b.eachRun(func(first, last uint32) {
-		if last-first >= 32 {
-			bm.AddRange(uint64(base+first), uint64(base+last)+1)
-			return
-		}
-		for low := first; low <= last; low++ {
-			scratch = append(scratch, base+low)
-		}
-	})
-	if len(scratch) > 0 {
-		bm.AddMany(scratch)
+// gatherer turns blocks, in ascending order, into a bitmap.
+type gatherer struct {
+	bm    *roaring.Bitmap
+	words [16 * blockWords]uint64 // of one roaring container
+	chunk uint32
+	runs  int // in the chunk
+}
+
+// manyRuns is from where copying a container's words beats adding its runs one by one.
+const manyRuns = 64
+
+func (g *gatherer) add(n uint32, b *block) {
+	if chunk := n / 16; chunk != g.chunk {
+		g.flush()
+		g.chunk = chunk
 	}
-	return scratch
+	_, runs := b.census()
+	g.runs += runs
+	copy(g.words[n%16*blockWords:], b[:])
+}
+
+func (g *gatherer) flush() {
+	if g.runs == 0 {
+		return
+	}
+	base := uint64(g.chunk) << 16
+	if g.runs >= manyRuns {
+		g.bm.Or(roaring.AddOffset64(roaring.FromDense(g.words[:], true), int64(base)))
+	} else {
+		for i := range 16 {
+			b := (*block)(g.words[i*blockWords:])
+			at := base + uint64(i)*blockBits
+			b.eachRun(func(first, last uint32) { g.bm.AddRange(at+uint64(first), at+uint64(last)+1) })
+		}
+	}
+	g.words, g.runs = [16 * blockWords]uint64{}, 0
 }

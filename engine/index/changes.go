@@ -24,42 +24,44 @@ func (v *View) changes(mb mailboxKey, since uint64, limit int) (c Changes, err e
 	if since >= meta.HighestModSeq {
 		return c, nil
 	}
-	changed, err := v.feed(mb, tagChange, since)
+	feeds, err := v.feeds(mb, since, meta.UIDNext)
+	defer func() {
+		for _, f := range feeds {
+			err = joinFirst(err, f.it.Close())
+		}
+	}()
 	if err != nil {
 		return c, err
 	}
-	defer func() { err = joinFirst(err, changed.it.Close()) }()
-	vanished, err := v.feed(mb, tagExpunged, since)
-	if err != nil {
-		return c, err
-	}
-	defer func() { err = joinFirst(err, vanished.it.Close()) }()
 	table := newKeywordTable(meta.Keywords)
 	for n, modseq := 0, uint64(0); ; n++ {
-		next := earlier(changed, vanished)
-		if next == nil {
-			return c, firstError(changed, vanished)
+		next, err := earliest(feeds)
+		if err != nil || next == nil {
+			return c, err
 		}
 		if limit > 0 && n >= limit && next.modseq != modseq {
 			c.HighestModSeq, c.More = modseq, true
 			return c, nil
 		}
 		modseq = next.modseq
-		if next == vanished {
+		if next.tag == tagExpunged {
 			c.Vanished.Add(next.uid)
 		} else if err := v.addChange(&c, next, table); err != nil {
 			return c, err
 		}
-		next.advance(next.it.Next())
+		next.settle(next.it.Next())
 	}
 }
 
 func (v *View) addChange(c *Changes, at *feed, table *keywordTable) error {
-	row, err := decodeChange(at.it.Value(), at.modseq)
-	if err != nil {
-		return v.q.corrupt(at.it.Key(), err.Error())
+	row := at.row
+	if at.tag == tagChange {
+		var err error
+		if row, err = decodeChange(at.it.Value()); err != nil {
+			return v.q.corrupt(at.it.Key(), err.Error())
+		}
 	}
-	flags, err := table.flags(row)
+	flags, err := table.flags(&row)
 	if err != nil {
 		return v.q.corrupt(at.it.Key(), err.Error())
 	}
@@ -67,47 +69,115 @@ func (v *View) addChange(c *Changes, at *feed, table *keywordTable) error {
 	return nil
 }
 
-// feed walks keys that end in modseq and UID.
+// feed walks one kind of change in the order of modseqs: change keys, expunged keys, or the rows of fresh messages, among
+// which the order of UIDs is that of modseqs.
 type feed struct {
+	tag    byte
 	it     *pebble.Iterator
 	valid  bool
 	modseq uint64
 	uid    uint32
+	row    hotRow // of a fresh message
 	err    error
 }
 
-func (v *View) feed(mb mailboxKey, tag byte, since uint64) (*feed, error) {
-	it, err := v.q.r.NewIter(iterBounds(v.q.k.modseq(mb, tag, since+1, 0), after(v.q.k.mailbox(mb, tag))))
-	if err != nil {
-		return nil, fmt.Errorf("scan changes: %w", err)
+// feeds opens the three of a mailbox since a modseq. Those that were opened are returned also with an error.
+func (v *View) feeds(mb mailboxKey, since uint64, uidNext uint32) (list []*feed, err error) {
+	for _, tag := range []byte{tagFlags, tagChange, tagExpunged} {
+		prefix := v.q.k.mailbox(mb, tag)
+		it, err := v.q.r.NewIter(iterBounds(prefix, after(prefix)))
+		if err != nil {
+			return list, fmt.Errorf("scan changes: %w", err)
+		}
+		f := &feed{tag: tag, it: it}
+		list = append(list, f)
+		if tag == tagFlags {
+			err = v.seekCreated(f, mb, since, uidNext)
+		} else {
+			f.settle(it.SeekGE(v.q.k.modseq(mb, tag, since+1, 0)))
+		}
+		if err != nil {
+			return list, err
+		}
 	}
-	f := &feed{it: it}
-	f.advance(it.First())
-	return f, nil
+	return list, nil
 }
 
-func (f *feed) advance(ok bool) {
-	if f.valid = ok; ok {
-		f.modseq, f.uid, f.err = tailModSeq(f.it.Key())
-		f.valid = f.err == nil
-	} else {
-		f.err = f.it.Error()
+// seekCreated puts f at the first message that entered the mailbox after since. Such modseqs grow with the UIDs, so halving
+// finds it; most callers are up to date, so the newest message is looked at first.
+func (v *View) seekCreated(f *feed, mb mailboxKey, since uint64, uidNext uint32) error {
+	if !f.it.Last() {
+		f.settle(false)
+		return f.err
 	}
+	created, err := f.created()
+	if err != nil || created <= since {
+		return err
+	}
+	low, high := uint32(1), uidNext // all below low entered by since; all that exist from high on did not
+	for low < high {
+		middle := low + (high-low)/2
+		if !f.it.SeekGE(v.q.k.uid(mb, tagFlags, middle)) {
+			if err := f.it.Error(); err != nil {
+				return err
+			}
+			high = middle
+			continue
+		}
+		if created, err = f.created(); err != nil {
+			return err
+		}
+		if created > since {
+			high = middle
+		} else {
+			low = f.uid + 1
+		}
+	}
+	f.settle(f.it.SeekGE(v.q.k.uid(mb, tagFlags, low)))
+	return nil
 }
 
-// earlier is the feed with the lower modseq, nil when both are at their end or one failed.
-func earlier(a, b *feed) *feed {
-	switch {
-	case a.err != nil || b.err != nil || !a.valid && !b.valid:
-		return nil
-	case !b.valid || a.valid && a.modseq <= b.modseq:
-		return a
-	default:
-		return b
+// created reads the row that f stands at.
+func (f *feed) created() (uint64, error) {
+	if f.uid, f.err = tailUID(f.it.Key()); f.err == nil {
+		f.row, f.err = decodeHot(f.it.Value())
 	}
+	return f.row.created, f.err
 }
 
-func firstError(a, b *feed) error { return joinFirst(a.err, b.err) }
+// settle reads what f now stands at; ok is what moving it returned. Messages that are not fresh have change keys.
+func (f *feed) settle(ok bool) {
+	for ; ok; ok = f.it.Next() {
+		if f.tag != tagFlags {
+			f.modseq, f.uid, f.err = tailModSeq(f.it.Key())
+			f.valid = f.err == nil
+			return
+		}
+		if _, err := f.created(); err != nil {
+			f.valid = false
+			return
+		}
+		if f.row.fresh() {
+			f.modseq, f.valid = f.row.modseq, true
+			return
+		}
+	}
+	f.valid, f.err = false, f.it.Error()
+}
+
+// earliest is the feed with the lowest modseq, nil when all are at their end.
+func earliest(feeds []*feed) (*feed, error) {
+	var first *feed
+	for _, f := range feeds {
+		if f.err != nil {
+			return nil, fmt.Errorf("scan changes: %w", f.err)
+		}
+		if f.valid && (first == nil || f.modseq < first.modseq) {
+			first = f
+		}
+	}
+	return first, nil
+}
 
 // joinFirst is the first error that there is.
 func joinFirst(a, b error) error {

@@ -158,8 +158,9 @@ func (db *DB) pebbleOptions(o Options, cache *pebble.Cache) *pebble.Options {
 		l.IndexBlockSize = 64 << 10
 		l.FilterPolicy = bloom.FilterPolicy(10)
 		l.FilterType = pebble.TableFilter
+		l.Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
 		if i == len(lo.Levels)-1 {
-			l.Compression = func() *sstable.CompressionProfile { return sstable.ZstdCompression }
+			l.Compression = func() *sstable.CompressionProfile { return sstable.BalancedCompression }
 		}
 		lo.TargetFileSizes[i] = target
 		target = min(2*target, 64<<20)

@@ -3,25 +3,30 @@ package index
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // A shard remembers the results of commands by the id that their proposer gave them, so that a command
 // that was proposed twice is applied once. A result is forgotten when the log is dedupWindow entries past it. Besides the
-// result each entry leaves a list of its ids under its log index; SetIndex follows those lists.
+// results, the ids of each 16 log indexes are listed in one key (a bucket), and SetIndex follows those lists.
 
-// expiryQueue reads those lists ahead, many with one iterator. Everything below next is gone from the
-// database or in lists; it is dropped (zero value) when a Txn is discarded or the shard replaced.
+// bucketShift makes log indexes bucket numbers.
+const bucketShift = 4
+
+// expiryQueue reads buckets ahead, many with one iterator. Every bucket below next is gone from the database or in
+// lists. It is dropped (zero value) when a Txn is discarded or the shard replaced.
 type expiryQueue struct {
-	lists []expiryList
+	lists []idList
 	next  uint64
+	open  idList // the newest bucket, as the database has it
 }
 
-type expiryList struct {
-	index uint64
-	ids   []byte
+type idList struct {
+	bucket uint64
+	ids    []byte
 }
 
-const expiryReadAhead = 256
+const expiryReadAhead = 64
 
 // Remember keeps a command's result for the window. A result already remembered for id stays.
 func (t *Txn) Remember(id [16]byte, result []byte) error {
@@ -39,11 +44,41 @@ func (t *Txn) remember(id [16]byte, result []byte) error {
 		}
 	}
 	t.missed = false
-	if err := t.put(t.k.dedup(id), encodeBytes(result)); err != nil {
+	if bucket := t.index >> bucketShift; t.bucket.ids == nil || t.bucket.bucket != bucket {
+		if err := t.openBucket(bucket); err != nil {
+			return err
+		}
+	}
+	t.bucket.ids = append(t.bucket.ids, id[:]...)
+	return t.put(t.k.dedup(id), encodeBytes(result))
+}
+
+// openBucket makes bucket the one that ids are added to.
+func (t *Txn) openBucket(bucket uint64) error {
+	if err := t.writeBucket(); err != nil {
 		return err
 	}
-	t.expiring = append(t.expiring, id[:]...)
-	return t.put(t.k.expiry(t.index), encodeBytes(t.expiring))
+	t.bucket = idList{bucket: bucket, ids: []byte{}}
+	if open := t.s.expiry.open; open.bucket == bucket && open.ids != nil {
+		t.bucket.ids = slices.Clone(open.ids)
+		return nil
+	}
+	_, err := t.q.get(t.k.expiry(bucket), func(v []byte) error {
+		v, err := decodeIDs(v)
+		t.bucket.ids = append(t.bucket.ids, v...)
+		return err
+	})
+	return err
+}
+
+func (t *Txn) writeBucket() error {
+	if t.bucket.ids == nil {
+		return nil
+	}
+	t.s.expiry.open = t.bucket
+	err := t.put(t.k.expiry(t.bucket.bucket), encodeBytes(t.bucket.ids))
+	t.bucket = idList{}
+	return err
 }
 
 // Recall gives the result that was remembered for id.
@@ -65,16 +100,16 @@ func (t *Txn) recall(id [16]byte) (result []byte, known bool, err error) {
 	return result, known, err
 }
 
-// expire forgets what left the window with the current entry.
+// expire forgets the buckets that left the window with the current entry.
 func (t *Txn) expire() error {
-	if t.index <= t.s.db.window {
+	if t.index < t.s.db.window+1<<bucketShift {
 		return nil
 	}
-	limit := t.index - t.s.db.window
+	end := (t.index - t.s.db.window) >> bucketShift // the first bucket that stays
 	queue := &t.s.expiry
 	for {
 		for len(queue.lists) > 0 {
-			if queue.lists[0].index > limit {
+			if queue.lists[0].bucket >= end {
 				return nil
 			}
 			if err := t.forget(queue.lists[0]); err != nil {
@@ -82,7 +117,7 @@ func (t *Txn) expire() error {
 			}
 			queue.lists = queue.lists[1:]
 		}
-		if limit < queue.next {
+		if end <= queue.next {
 			return nil
 		}
 		if err := t.readExpiry(queue); err != nil {
@@ -91,47 +126,53 @@ func (t *Txn) expire() error {
 	}
 }
 
-func (t *Txn) forget(list expiryList) error {
+func (t *Txn) forget(list idList) error {
 	for ids := list.ids; len(ids) > 0; ids = ids[16:] {
 		if err := t.remove(t.k.dedup([16]byte(ids))); err != nil {
 			return err
 		}
 	}
-	return t.remove(t.k.expiry(list.index))
+	return t.remove(t.k.expiry(list.bucket))
 }
 
-// readExpiry refills an empty queue. Lists of the current entry and later ones do not exist yet, so after
-// reading to the end nothing is missing below the current index.
+// readExpiry refills an empty queue with closed buckets. After reading to the end nothing is missing below the current one.
 func (t *Txn) readExpiry(queue *expiryQueue) error {
-	it, err := t.b.NewIter(iterBounds(t.k.expiry(queue.next), t.k.root(tagExpiry+1)))
+	current := t.index >> bucketShift
+	if t.bucket.bucket < current {
+		if err := t.writeBucket(); err != nil {
+			return err
+		}
+	}
+	it, err := t.b.NewIter(iterBounds(t.k.expiry(queue.next), t.k.expiry(current)))
 	if err != nil {
 		return err
 	}
 	for ok := it.First(); ok && len(queue.lists) < expiryReadAhead; ok = it.Next() {
-		list, err := decodeExpiry(it.Key(), it.Value())
+		ids, err := decodeIDs(it.Value())
+		if err == nil && len(it.Key()) != shardLen+1+8 {
+			err = errShort
+		}
 		if err != nil {
 			return joinClose(t.q.corrupt(it.Key(), err.Error()), it)
 		}
-		queue.lists = append(queue.lists, list)
+		queue.lists = append(queue.lists, idList{
+			bucket: binary.BigEndian.Uint64(it.Key()[shardLen+1:]),
+			ids:    slices.Clone(ids),
+		})
 	}
 	if len(queue.lists) == expiryReadAhead {
-		queue.next = queue.lists[expiryReadAhead-1].index + 1
+		queue.next = queue.lists[expiryReadAhead-1].bucket + 1
 	} else {
-		queue.next = t.index
+		queue.next = current
 	}
 	return it.Close()
 }
 
-func decodeExpiry(key, value []byte) (expiryList, error) {
+// decodeIDs gives whole ids.
+func decodeIDs(value []byte) ([]byte, error) {
 	ids, err := decodeBytes(value)
-	if err != nil {
-		return expiryList{}, err
+	if err == nil && len(ids)%16 != 0 {
+		err = errShort
 	}
-	if len(ids)%16 != 0 || len(key) != shardLen+1+8 {
-		return expiryList{}, errShort
-	}
-	return expiryList{
-		index: binary.BigEndian.Uint64(key[shardLen+1:]),
-		ids:   append([]byte(nil), ids...),
-	}, nil
+	return ids, err
 }

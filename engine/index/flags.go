@@ -38,7 +38,7 @@ func (t *Txn) setFlags(account uint64, mailbox uint32, uids *roaring.Bitmap, op 
 			return nil, nil, err
 		}
 	}
-	change := flagRow{system: f.System, keywords: table.numbers(f.Keywords)}
+	change := hotRow{system: f.System, keywords: table.numbers(f.Keywords)}
 	failed := roaring.New()
 	edits, err := t.planFlags(mb, found, op, change, unchangedSince, failed)
 	if err != nil || len(edits) == 0 {
@@ -48,11 +48,10 @@ func (t *Txn) setFlags(account uint64, mailbox uint32, uids *roaring.Bitmap, op 
 	modified := make([]FlagChange, 0, len(edits))
 	modseq := t.nextModSeq(mb)
 	for _, e := range edits {
-		e.to.modseq = modseq
-		if err := t.applyFlags(mb, e); err != nil {
+		if err := t.applyFlags(mb, e, modseq); err != nil {
 			return nil, nil, err
 		}
-		flags, err := table.flags(e.to)
+		flags, err := table.flags(&e.to)
 		if err != nil {
 			return nil, nil, t.q.corrupt(t.k.uid(mb.key, tagFlags, e.uid), err.Error())
 		}
@@ -61,16 +60,17 @@ func (t *Txn) setFlags(account uint64, mailbox uint32, uids *roaring.Bitmap, op 
 	return modified, failed, nil
 }
 
+// flagEdit is a message before, and with its new flags.
 type flagEdit struct {
 	uid      uint32
-	from, to flagRow
+	from, to hotRow
 }
 
 // planFlags finds the messages that change and enters those held back in failed.
-func (t *Txn) planFlags(mb *mailboxState, uids *roaring.Bitmap, op FlagOp, change flagRow, unchangedSince uint64, failed *roaring.Bitmap) ([]flagEdit, error) {
+func (t *Txn) planFlags(mb *mailboxState, uids *roaring.Bitmap, op FlagOp, change hotRow, unchangedSince uint64, failed *roaring.Bitmap) ([]flagEdit, error) {
 	var edits []flagEdit
 	err := t.eachRow(mb, uids, tagFlags, func(uid uint32, v []byte) error {
-		row, err := decodeFlags(v)
+		row, err := decodeHot(v)
 		if err != nil {
 			return err
 		}
@@ -78,7 +78,9 @@ func (t *Txn) planFlags(mb *mailboxState, uids *roaring.Bitmap, op FlagOp, chang
 			failed.Add(uid)
 			return nil
 		}
-		if to := op.apply(row, change); to.system != row.system || string(to.keywords) != string(row.keywords) {
+		to := row
+		to.system, to.keywords = op.apply(&row, &change)
+		if to.system != row.system || string(to.keywords) != string(row.keywords) {
 			row.keywords = nil // aliases v
 			edits = append(edits, flagEdit{uid, row, to})
 		}
@@ -87,24 +89,32 @@ func (t *Txn) planFlags(mb *mailboxState, uids *roaring.Bitmap, op FlagOp, chang
 	return edits, err
 }
 
-// apply gives the flags after op. The result does not alias row.
-func (op FlagOp) apply(row, change flagRow) flagRow {
+// apply gives the flags after op. They do not alias row's.
+func (op FlagOp) apply(row, change *hotRow) (system uint8, keywords []byte) {
 	switch op {
 	case OpAdd:
-		return flagRow{system: row.system | change.system, keywords: union(row.keywords, change.keywords)}
+		return row.system | change.system, union(row.keywords, change.keywords)
 	case OpRemove:
-		return flagRow{system: row.system &^ change.system, keywords: without(row.keywords, change.keywords)}
+		return row.system &^ change.system, without(row.keywords, change.keywords)
 	default:
-		return change
+		return change.system, change.keywords
 	}
 }
 
-func (t *Txn) applyFlags(mb *mailboxState, e flagEdit) error {
-	mb.count(e.from.system, e.to.system, false)
-	if err := t.remove(t.k.modseq(mb.key, tagChange, e.from.modseq, e.uid)); err != nil {
-		return err
+func (t *Txn) applyFlags(mb *mailboxState, e flagEdit, modseq uint64) error {
+	mb.uncount(e.from.system)
+	mb.count(e.to.system)
+	if !e.from.fresh() {
+		if err := t.remove(t.k.modseq(mb.key, tagChange, e.from.modseq, e.uid)); err != nil {
+			return err
+		}
 	}
-	if err := t.putFlags(mb, e.uid, e.to); err != nil {
+	if e.to.modseq = modseq; !e.to.fresh() { // a message that entered with this very log entry stays fresh
+		if err := t.put(t.k.modseq(mb.key, tagChange, modseq, e.uid), e.to.encodeChange()); err != nil {
+			return err
+		}
+	}
+	if err := t.put(t.k.uid(mb.key, tagFlags, e.uid), e.to.encode()); err != nil {
 		return err
 	}
 	return t.markFlags(mb, e.uid, e.from.system, e.to.system)

@@ -33,7 +33,7 @@ func (t *Txn) bury(mb *mailboxState) error {
 			return err
 		}
 	}
-	for _, tag := range []byte{tagFlags, tagSummary, tagChange, tagExpunged, tagBlock} {
+	for _, tag := range []byte{tagFlags, tagChange, tagExpunged, tagBlock} {
 		if err := t.removePrefix(t.k.mailbox(mb.key, tag)); err != nil {
 			return err
 		}
@@ -104,16 +104,14 @@ func (t *Txn) sweepRows(m mailboxKey, limit int) (n int, err error) {
 	}
 	var last uint32
 	for ok := it.First(); ok && n < limit; ok = it.Next() {
-		row, err := decodeMessage(it.Value())
+		row, err := decodeCold(it.Value())
 		if err == nil {
 			last, err = tailUID(it.Key())
 		}
 		if err != nil {
 			return 0, joinClose(t.q.corrupt(it.Key(), err.Error()), it)
 		}
-		if err := t.remove(t.k.ref(row.ref, m, last)); err != nil {
-			return 0, joinClose(err, it)
-		}
+		t.changeRef(row.ref, m, last, false)
 		n++
 	}
 	if n > 0 {

@@ -11,7 +11,7 @@ import (
 const (
 	tagAccount = 'a' // [account u64][account tag]…
 	tagDedup   = 'd' // [id 16]
-	tagExpiry  = 'e' // [log index u64]
+	tagExpiry  = 'e' // [log index >> 4 u64]
 	tagGrave   = 'g' // [log index u64][account u64][mailbox u32]
 	tagRecord  = 'k' // [key]
 	tagShard   = 'm' // "applied"
@@ -24,7 +24,6 @@ const (
 	tagBlock     = 'b' // [mailbox u32][kind u8][uid>>12 u32]
 	tagCounters  = 'c' //
 	tagFlags     = 'f' // [mailbox u32][uid u32]
-	tagSummary   = 'i' // [mailbox u32][uid u32]
 	tagMailbox   = 'm' // [mailbox u32]
 	tagName      = 'n' // [name]
 	tagSubscribe = 'p' // [name]
@@ -62,8 +61,8 @@ func (k keys) record(key []byte) []byte { return append(k.root(tagRecord), key..
 
 func (k keys) dedup(id [16]byte) []byte { return append(k.root(tagDedup), id[:]...) }
 
-func (k keys) expiry(index uint64) []byte {
-	return binary.BigEndian.AppendUint64(k.root(tagExpiry), index)
+func (k keys) expiry(bucket uint64) []byte {
+	return binary.BigEndian.AppendUint64(k.root(tagExpiry), bucket)
 }
 
 func (k keys) grave(index, account uint64, mailbox uint32) []byte {

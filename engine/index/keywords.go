@@ -91,7 +91,7 @@ func (t *keywordTable) numbers(list []string) []byte {
 }
 
 // flags gives a row's flags their names.
-func (t *keywordTable) flags(row flagRow) (Flags, error) {
+func (t *keywordTable) flags(row *hotRow) (Flags, error) {
 	f := Flags{System: row.system}
 	if len(row.keywords) == 0 {
 		return f, nil

@@ -66,7 +66,7 @@ func (s *Shard) swap(paths []string, applied uint64) error {
 	s.generation++
 	s.known.Store(false)
 	s.durable, s.durableAt = 0, 0
-	s.expiry, s.graves = expiryQueue{}, gravesUnknown
+	s.forget()
 	if err != nil {
 		return err
 	}

@@ -181,6 +181,7 @@ func (t *Txn) addMailbox(account uint64, a *accountState, mb Mailbox, now int64)
 	a.mailboxes++
 	a.dirty = true
 	state := t.track(&mailboxState{key: mailboxKey{account, mb.ID}, meta: mb, exists: true, table: newKeywordTable(nil)})
+	state.setOpen(new(cachedBlock))
 	t.nextModSeq(state)
 	return state, t.put(t.k.name(account, tagName, mb.Name), encodeID(mb.ID))
 }

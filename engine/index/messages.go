@@ -41,9 +41,8 @@ func (t *Txn) addMessages(account uint64, mailbox uint32, list []NewMessage) ([]
 	for i := range list {
 		m := &list[i]
 		uids[i], err = t.insert(mb, stored{
-			row:     messageRow{date: m.Date, zone: m.Zone, saveDate: m.SaveDate, size: m.Size, ref: m.Ref},
-			flags:   flagRow{system: m.Flags.System, keywords: table.numbers(m.Flags.Keywords)},
-			summary: m.Summary,
+			hot:  hotRow{system: m.Flags.System, size: m.Size, date: m.Date, zone: m.Zone, keywords: table.numbers(m.Flags.Keywords)},
+			cold: coldRow{saveDate: m.SaveDate, ref: m.Ref, summary: m.Summary},
 		})
 		if err != nil {
 			return nil, 0, err
@@ -65,60 +64,53 @@ func (mb *mailboxState) room(n int) error {
 	return nil
 }
 
-// stored is a message with all its rows. uid is where it was read from.
+// stored is a message with its rows. uid is where it was read from.
 type stored struct {
-	uid     uint32
-	row     messageRow
-	flags   flagRow
-	summary []byte
+	uid  uint32
+	hot  hotRow
+	cold coldRow
 }
 
 // insert gives a message the next UID and writes its rows, reference, counts and blocks. There must be room.
 func (t *Txn) insert(mb *mailboxState, m stored) (uint32, error) {
 	uid := mb.meta.UIDNext
-	m.flags.modseq = t.nextModSeq(mb)
-	mb.meta.UIDNext++
+	m.hot.modseq = t.nextModSeq(mb)
+	m.hot.created = m.hot.modseq
 	mb.meta.Messages++
-	mb.meta.Size += m.row.size
-	mb.count(0, m.flags.system, true)
-	if err := t.put(t.k.uid(mb.key, tagMessage, uid), m.row.encode()); err != nil {
+	mb.meta.Size += m.hot.size
+	mb.count(m.hot.system)
+	if err := t.put(t.k.uid(mb.key, tagFlags, uid), m.hot.encode()); err != nil {
 		return 0, err
 	}
-	if err := t.put(t.k.uid(mb.key, tagSummary, uid), encodeBytes(m.summary)); err != nil {
+	if err := t.put(t.k.uid(mb.key, tagMessage, uid), m.cold.encode()); err != nil {
 		return 0, err
 	}
-	if err := t.put(t.k.ref(m.row.ref, mb.key, uid), presence()); err != nil {
-		return 0, err
-	}
-	if err := t.putFlags(mb, uid, m.flags); err != nil {
-		return 0, err
-	}
+	t.changeRef(m.cold.ref, mb.key, uid, true)
 	if err := t.mark(mb, kindUIDs, uid, true); err != nil {
 		return 0, err
 	}
-	return uid, t.markFlags(mb, uid, 0, m.flags.system)
+	if mb.meta.UIDNext++; mb.openBlock() != uid>>blockShift {
+		mb.setOpen(new(cachedBlock))
+	}
+	return uid, t.markFlags(mb, uid, 0, m.hot.system)
 }
 
-func (t *Txn) putFlags(mb *mailboxState, uid uint32, f flagRow) error {
-	if err := t.put(t.k.uid(mb.key, tagFlags, uid), f.encode()); err != nil {
-		return err
-	}
-	return t.put(t.k.modseq(mb.key, tagChange, f.modseq, uid), f.encodeChange())
-}
-
-// count moves the flag counters for one message. from is what it had; isNew says that it was not counted before.
-func (mb *mailboxState) count(from, to uint8, isNew bool) {
-	if !isNew && from&FlagSeen == 0 {
-		mb.meta.Unseen--
-	}
-	if to&FlagSeen == 0 {
+// count and uncount move the flag counters for one message.
+func (mb *mailboxState) count(system uint8) {
+	if system&FlagSeen == 0 {
 		mb.meta.Unseen++
 	}
-	if from&FlagDeleted != 0 {
-		mb.meta.Deleted--
-	}
-	if to&FlagDeleted != 0 {
+	if system&FlagDeleted != 0 {
 		mb.meta.Deleted++
+	}
+}
+
+func (mb *mailboxState) uncount(system uint8) {
+	if system&FlagSeen == 0 {
+		mb.meta.Unseen--
+	}
+	if system&FlagDeleted != 0 {
+		mb.meta.Deleted--
 	}
 }
 
@@ -153,7 +145,11 @@ func (t *Txn) bitmap(mb *mailboxState, kind uint8) (*roaring.Bitmap, error) {
 	if err := t.writeBlocks(mb); err != nil {
 		return nil, err
 	}
-	return t.q.bitmap(mb.key, kind)
+	var open *block
+	if kind == kindUIDs {
+		open = &mb.blocks[mb.openBlock()][kindUIDs].block
+	}
+	return t.q.bitmap(mb.key, kind, mb.openBlock(), open)
 }
 
 func bounded(uids *roaring.Bitmap) error {
@@ -199,45 +195,43 @@ func (t *Txn) copyMessages(account uint64, src uint32, uids *roaring.Bitmap, dst
 	return uids.ToArray(), placed, err
 }
 
-// pick reads messages with all their rows, within the limits of one change.
+// pick reads messages with both rows, within the limits of one change.
 func (t *Txn) pick(mb *mailboxState, uids *roaring.Bitmap) ([]stored, error) {
-	if err := bounded(uids); err != nil {
-		return nil, err
-	}
-	out := make([]stored, 0, uids.GetCardinality())
-	err := t.eachRow(mb, uids, tagMessage, func(uid uint32, v []byte) (err error) {
-		m := stored{uid: uid}
-		m.row, err = decodeMessage(v)
-		out = append(out, m)
-		return err
-	})
+	list, err := t.pickHot(mb, uids)
 	if err != nil {
 		return nil, err
 	}
-	i := 0
-	err = t.eachRow(mb, uids, tagFlags, func(_ uint32, v []byte) (err error) {
-		out[i].flags, err = decodeFlags(v)
-		out[i].flags.keywords = append([]byte(nil), out[i].flags.keywords...)
+	i, size := 0, 0
+	err = t.eachRow(mb, uids, tagMessage, func(_ uint32, v []byte) (err error) {
+		cold := &list[i].cold
 		i++
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	i = 0
-	size := 0
-	err = t.eachRow(mb, uids, tagSummary, func(_ uint32, v []byte) error {
-		v, err := decodeBytes(v)
-		if size += len(v); size <= MaxCopyBytes {
-			out[i].summary = append([]byte(nil), v...)
+		*cold, err = decodeCold(v)
+		if size += len(cold.summary); size <= MaxCopyBytes {
+			cold.summary = append([]byte(nil), cold.summary...)
+		} else {
+			cold.summary = nil
 		}
-		i++
 		return err
 	})
 	if err == nil && size > MaxCopyBytes {
 		err = &LimitError{What: "bytes in one change", Limit: MaxCopyBytes}
 	}
-	return out, err
+	return list, err
+}
+
+func (t *Txn) pickHot(mb *mailboxState, uids *roaring.Bitmap) ([]stored, error) {
+	if err := bounded(uids); err != nil {
+		return nil, err
+	}
+	list := make([]stored, 0, uids.GetCardinality())
+	err := t.eachRow(mb, uids, tagFlags, func(uid uint32, v []byte) (err error) {
+		m := stored{uid: uid}
+		m.hot, err = decodeHot(v)
+		m.hot.keywords = append([]byte(nil), m.hot.keywords...)
+		list = append(list, m)
+		return err
+	})
+	return list, err
 }
 
 // eachRow calls fn with the row of a tag of each of uids, which must exist, ascending.
@@ -270,7 +264,7 @@ func (t *Txn) place(from, to *mailboxState, picked []stored) ([]uint32, error) {
 	}
 	names := make([]Flags, len(picked))
 	for i := range picked {
-		if names[i], err = source.flags(picked[i].flags); err != nil {
+		if names[i], err = source.flags(&picked[i].hot); err != nil {
 			return nil, t.q.corrupt(t.k.uid(from.key, tagFlags, picked[i].uid), err.Error())
 		}
 		if target, err = target.extend(names[i].Keywords); err != nil {
@@ -280,7 +274,7 @@ func (t *Txn) place(from, to *mailboxState, picked []stored) ([]uint32, error) {
 	to.setTable(target)
 	uids := make([]uint32, len(picked))
 	for i, m := range picked {
-		m.flags.keywords = target.numbers(names[i].Keywords)
+		m.hot.keywords = target.numbers(names[i].Keywords)
 		if uids[i], err = t.insert(to, m); err != nil {
 			return nil, err
 		}
@@ -314,21 +308,14 @@ func (t *Txn) expunge(account uint64, mailbox uint32, uids *roaring.Bitmap, only
 		}
 		gone.And(deleted)
 	}
-	if err := bounded(gone); err != nil {
-		return nil, err
-	}
-	list := make([]stored, 0, gone.GetCardinality())
-	if err := t.eachRow(mb, gone, tagMessage, func(uid uint32, v []byte) (err error) {
-		m := stored{uid: uid}
-		m.row, err = decodeMessage(v)
-		list = append(list, m)
-		return err
-	}); err != nil {
+	list, err := t.pickHot(mb, gone)
+	if err != nil {
 		return nil, err
 	}
 	i := 0
-	if err := t.eachRow(mb, gone, tagFlags, func(_ uint32, v []byte) (err error) {
-		list[i].flags, err = decodeFlags(v)
+	if err := t.eachRow(mb, gone, tagMessage, func(_ uint32, v []byte) (err error) {
+		list[i].cold, err = decodeCold(v)
+		list[i].cold.summary = nil
 		i++
 		return err
 	}); err != nil {
@@ -337,7 +324,7 @@ func (t *Txn) expunge(account uint64, mailbox uint32, uids *roaring.Bitmap, only
 	return gone, t.erase(mb, list)
 }
 
-// erase removes messages that were read before; of their flags only system and modseq matter.
+// erase removes messages that were read before; their summaries do not matter.
 func (t *Txn) erase(mb *mailboxState, list []stored) error {
 	if len(list) == 0 {
 		return nil
@@ -345,23 +332,10 @@ func (t *Txn) erase(mb *mailboxState, list []stored) error {
 	modseq := t.nextModSeq(mb)
 	for _, m := range list {
 		mb.meta.Messages--
-		mb.meta.Size -= m.row.size
-		if m.flags.system&FlagSeen == 0 {
-			mb.meta.Unseen--
-		}
-		if m.flags.system&FlagDeleted != 0 {
-			mb.meta.Deleted--
-		}
-		for _, key := range [][]byte{
-			t.k.uid(mb.key, tagMessage, m.uid),
-			t.k.uid(mb.key, tagSummary, m.uid),
-			t.k.uid(mb.key, tagFlags, m.uid),
-			t.k.modseq(mb.key, tagChange, m.flags.modseq, m.uid),
-			t.k.ref(m.row.ref, mb.key, m.uid),
-		} {
-			if err := t.remove(key); err != nil {
-				return err
-			}
+		mb.meta.Size -= m.hot.size
+		mb.uncount(m.hot.system)
+		if err := t.removeRows(mb, m); err != nil {
+			return err
 		}
 		if err := t.put(t.k.modseq(mb.key, tagExpunged, modseq, m.uid), presence()); err != nil {
 			return err
@@ -369,9 +343,22 @@ func (t *Txn) erase(mb *mailboxState, list []stored) error {
 		if err := t.mark(mb, kindUIDs, m.uid, false); err != nil {
 			return err
 		}
-		if err := t.markFlags(mb, m.uid, m.flags.system, 0); err != nil {
+		if err := t.markFlags(mb, m.uid, m.hot.system, 0); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (t *Txn) removeRows(mb *mailboxState, m stored) error {
+	t.changeRef(m.cold.ref, mb.key, m.uid, false)
+	if !m.hot.fresh() {
+		if err := t.remove(t.k.modseq(mb.key, tagChange, m.hot.modseq, m.uid)); err != nil {
+			return err
+		}
+	}
+	if err := t.remove(t.k.uid(mb.key, tagFlags, m.uid)); err != nil {
+		return err
+	}
+	return t.remove(t.k.uid(mb.key, tagMessage, m.uid))
 }

@@ -13,9 +13,10 @@ type Shard struct {
 	db *DB
 	k  keys
 
-	writer sync.Mutex // held from Begin to Commit or Discard, and by Load; guards expiry and graves
+	writer sync.Mutex // held from Begin to Commit or Discard, and by Load; guards the three below
 	expiry expiryQueue
 	graves graveState
+	cache  writerCache
 
 	// excise is held for writing while Load swaps the range, for reading while a View starts a read: pebble's
 	// snapshots do not outlive the excision of what they show.
@@ -32,6 +33,11 @@ type Shard struct {
 
 func (s *Shard) errorf(format string, args ...any) error {
 	return fmt.Errorf("index shard %d: "+format, append([]any{uint32(s.k)}, args...)...)
+}
+
+// forget drops what was remembered about committed state, when that is in doubt. The caller holds writer.
+func (s *Shard) forget() {
+	s.expiry, s.graves, s.cache = expiryQueue{}, gravesUnknown, writerCache{}
 }
 
 // Applied is the index of the last log entry whose effects are in the database, durable or not.

@@ -75,10 +75,10 @@ func (q source) counters(account uint64) (c counters, ok bool, err error) {
 	return c, ok, err
 }
 
-// meta is the stored part of a mailbox, with its id.
-func (q source) meta(m mailboxKey) (mb Mailbox, ok bool, err error) {
+// meta is the stored part of a mailbox, with its id, and its open block (unless open is nil).
+func (q source) meta(m mailboxKey, open *block) (mb Mailbox, ok bool, err error) {
 	ok, err = q.get(q.k.mailbox(m, tagMailbox), func(v []byte) (err error) {
-		mb, err = decodeMeta(v)
+		mb, err = decodeMeta(v, open)
 		return err
 	})
 	mb.ID = m.id
@@ -122,11 +122,10 @@ func (q source) keywords(m mailboxKey) (*keywordTable, error) {
 	return t, nil
 }
 
-// bitmap gathers all blocks of one kind.
-func (q source) bitmap(m mailboxKey, kind uint8) (*roaring.Bitmap, error) {
-	bm := roaring.New()
+// bitmap gathers all stored blocks of one kind and then extra, if not nil, as block number n.
+func (q source) bitmap(m mailboxKey, kind uint8, n uint32, extra *block) (*roaring.Bitmap, error) {
+	g := &gatherer{bm: roaring.New()}
 	prefix := q.k.kind(m, kind)
-	var scratch []uint32
 	err := q.scanPrefix(prefix, func(key, value []byte) error {
 		if len(key) != len(prefix)+4 {
 			return q.corrupt(key, "length of a block's key")
@@ -135,10 +134,14 @@ func (q source) bitmap(m mailboxKey, kind uint8) (*roaring.Bitmap, error) {
 		if err := b.decode(value); err != nil {
 			return q.corrupt(key, err.Error())
 		}
-		scratch = b.addTo(bm, binary.BigEndian.Uint32(key[len(prefix):]), scratch)
+		g.add(binary.BigEndian.Uint32(key[len(prefix):]), &b)
 		return nil
 	})
-	return bm, err
+	if extra != nil {
+		g.add(n, extra)
+	}
+	g.flush()
+	return g.bm, err
 }
 
 // rows finds messages' rows of one tag by ascending UID.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"hongyan/engine/volume"
 )
 
 // Txn gathers the effects of one or more whole log entries and commits them with their index. It reads its own
@@ -26,9 +28,10 @@ type Txn struct {
 	accounts  map[uint64]*accountState
 	mailboxes map[mailboxKey]*mailboxState
 	touched   []*mailboxState // in order of first use
+	refs      []refChange     // written at Commit, so that they lie together: inserting neighbours is cheap
 	recalled  [16]byte        // id that the last Recall did not find
 	missed    bool            // recalled is set
-	expiring  []byte          // ids remembered by the current entry
+	bucket    idList          // of ids remembered, not yet in the batch; ids nil when there is none
 }
 
 type accountState struct {
@@ -73,7 +76,6 @@ func (s *Shard) Begin() *Txn {
 // leave the dedup window, rows of deleted mailboxes are swept.
 func (t *Txn) SetIndex(index uint64) {
 	t.index = index
-	t.expiring = t.expiring[:0]
 	t.missed = false
 	if t.err == nil {
 		t.err = t.expire()
@@ -105,6 +107,7 @@ func (t *Txn) Commit(applied uint64) error {
 	}
 	t.s.applied.Store(applied)
 	t.s.known.Store(true)
+	t.s.cache.keep(t)
 	return t.end()
 }
 
@@ -113,8 +116,7 @@ func (t *Txn) Discard() {
 	if t.done {
 		return
 	}
-	t.s.expiry = expiryQueue{}
-	t.s.graves = gravesUnknown
+	t.s.forget()
 	if err := t.end(); err != nil {
 		t.s.db.opts.Logger.Errorf("discard: %v", err)
 	}
@@ -143,7 +145,36 @@ func (t *Txn) writeStates() error {
 			}
 		}
 	}
+	if err := t.writeRefs(); err != nil {
+		return err
+	}
+	return t.writeBucket()
+}
+
+// refChange is a reference key on its way into the batch.
+type refChange struct {
+	key     []byte
+	present bool
+}
+
+func (t *Txn) writeRefs() error {
+	for _, c := range t.refs {
+		var err error
+		if c.present {
+			err = t.put(c.key, presence())
+		} else {
+			err = t.remove(c.key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	t.refs = nil
 	return nil
+}
+
+func (t *Txn) changeRef(r volume.Ref, m mailboxKey, uid uint32, present bool) {
+	t.refs = append(t.refs, refChange{t.k.ref(r, m, uid), present})
 }
 
 // writeMailbox brings the batch up to date with the mailbox's decoded state.
@@ -164,7 +195,18 @@ func (t *Txn) writeMailbox(mb *mailboxState) error {
 		return nil
 	}
 	mb.dirty = false
-	return t.put(t.k.mailbox(mb.key, tagMailbox), encodeMeta(&mb.meta))
+	open := mb.blocks[mb.openBlock()][kindUIDs]
+	return t.put(t.k.mailbox(mb.key, tagMailbox), encodeMeta(&mb.meta, &open.block))
+}
+
+// openBlock is the number of the block that the next UID will be in. Its UIDs are kept in the meta, and always in mb.blocks.
+func (mb *mailboxState) openBlock() uint32 { return mb.meta.UIDNext >> blockShift }
+
+func (mb *mailboxState) setOpen(b *cachedBlock) {
+	if mb.blocks == nil {
+		mb.blocks = make(map[uint32]*[kinds]*cachedBlock, 1)
+	}
+	mb.blocks[mb.openBlock()] = &[kinds]*cachedBlock{kindUIDs: b}
 }
 
 func (t *Txn) writeBlocks(mb *mailboxState) error {
@@ -174,6 +216,10 @@ func (t *Txn) writeBlocks(mb *mailboxState) error {
 				continue
 			}
 			b.dirty = false
+			if kind == kindUIDs && n == mb.openBlock() {
+				mb.dirty = true
+				continue
+			}
 			key := t.k.block(mb.key, uint8(kind), n)
 			v := b.encode()
 			if v == nil {
@@ -235,11 +281,14 @@ func (t *Txn) account(id uint64) (*accountState, error) {
 	if a := t.accounts[id]; a != nil {
 		return a, nil
 	}
-	c, ok, err := t.q.counters(id)
-	if err != nil {
-		return nil, err
+	a, ok := t.s.cache.accounts.get(id)
+	if !ok {
+		c, exists, err := t.q.counters(id)
+		if err != nil {
+			return nil, err
+		}
+		a = &accountState{counters: c, exists: exists}
 	}
-	a := &accountState{counters: c, exists: ok}
 	t.accounts[id] = a
 	return a, nil
 }
@@ -249,11 +298,17 @@ func (t *Txn) mailbox(m mailboxKey) (*mailboxState, error) {
 	if mb := t.mailboxes[m]; mb != nil {
 		return mb, nil
 	}
-	meta, ok, err := t.q.meta(m)
+	if mb, ok := t.s.cache.mailboxes.get(m); ok {
+		return t.track(mb), nil
+	}
+	open := new(cachedBlock)
+	meta, ok, err := t.q.meta(m, &open.block)
 	if err != nil {
 		return nil, err
 	}
-	return t.track(&mailboxState{key: m, meta: meta, exists: ok}), nil
+	mb := &mailboxState{key: m, meta: meta, exists: ok}
+	mb.setOpen(open)
+	return t.track(mb), nil
 }
 
 func (t *Txn) track(mb *mailboxState) *mailboxState {
@@ -317,9 +372,6 @@ func (t *Txn) blockOf(mb *mailboxState, kind uint8, uid uint32) (*cachedBlock, e
 	n := uid >> blockShift
 	set := mb.blocks[n]
 	if set == nil {
-		if mb.blocks == nil {
-			mb.blocks = make(map[uint32]*[kinds]*cachedBlock)
-		}
 		set = new([kinds]*cachedBlock)
 		mb.blocks[n] = set
 	}

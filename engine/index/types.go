@@ -109,9 +109,9 @@ type Message struct {
 	UID      uint32     `cbor:"1,keyasint"`
 	ModSeq   uint64     `cbor:"2,keyasint,omitempty"` // WantFlags
 	Flags    Flags      `cbor:"3,keyasint,omitempty"` // WantFlags
-	Date     int64      `cbor:"4,keyasint,omitempty"` // WantImmutable: internal date, unix seconds
-	Zone     int16      `cbor:"5,keyasint,omitempty"` // WantImmutable: of Date, minutes east of UTC
-	Size     uint64     `cbor:"6,keyasint,omitempty"` // WantImmutable
+	Date     int64      `cbor:"4,keyasint,omitempty"` // any Want but WantSummary: internal date, unix seconds
+	Zone     int16      `cbor:"5,keyasint,omitempty"` // as Date: minutes east of UTC
+	Size     uint64     `cbor:"6,keyasint,omitempty"` // as Date
 	Ref      volume.Ref `cbor:"7,keyasint,omitempty"` // WantImmutable
 	Summary  []byte     `cbor:"8,keyasint,omitempty"` // WantSummary: an encoded message.Summary
 	SaveDate int64      `cbor:"9,keyasint,omitempty"` // WantImmutable: when it came into this account (RFC 8514)
@@ -128,14 +128,16 @@ type NewMessage struct {
 	SaveDate int64      `cbor:"7,keyasint,omitempty"`
 }
 
-// Want says which parts of a Message a reader needs; each costs one key per message.
+// Want says which parts of a Message a reader needs. A message has a small row with ModSeq, Flags, Date, Zone and Size,
+// and a large one with Ref, SaveDate and Summary; what lies in a row that is read anyway is filled in too. So for dates
+// and sizes alone WantFlags is the cheap way.
 type Want uint8
 
 // Parts of a Message.
 const (
-	WantFlags Want = 1 << iota
-	WantImmutable
-	WantSummary
+	WantFlags     Want = 1 << iota // reads the small row
+	WantImmutable                  // reads both
+	WantSummary                    // reads the large row
 )
 
 // FlagChange is a message's flags after a change.

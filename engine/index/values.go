@@ -156,9 +156,9 @@ func decodeCounters(b []byte) (counters, error) {
 	return c, p.end()
 }
 
-// encodeMeta leaves out what other keys say: id, keywords, subscription.
-func encodeMeta(m *Mailbox) []byte {
-	b := make([]byte, 1, 48+len(m.Name)+len(m.SpecialUse))
+// encodeMeta leaves out what other keys say: id, keywords, subscription. open is the block that the next UID will be in.
+func encodeMeta(m *Mailbox, open *block) []byte {
+	b := make([]byte, 1, 64+len(m.Name)+len(m.SpecialUse))
 	b[0] = valueVersion
 	var bits byte
 	if m.NoSelect {
@@ -173,10 +173,12 @@ func encodeMeta(m *Mailbox) []byte {
 	b = binary.AppendUvarint(b, uint64(m.Deleted))
 	b = binary.AppendUvarint(b, m.Size)
 	b = appendText(b, m.SpecialUse)
-	return appendText(b, m.Name)
+	b = appendText(b, m.Name)
+	return append(b, open.encode()...)
 }
 
-func decodeMeta(b []byte) (Mailbox, error) {
+// decodeMeta fills the empty block open, unless it is nil.
+func decodeMeta(b []byte, open *block) (Mailbox, error) {
 	p := parse(b)
 	bits := p.byte()
 	if bits > 1 && p.err == nil {
@@ -194,90 +196,121 @@ func decodeMeta(b []byte) (Mailbox, error) {
 		SpecialUse:    p.text(MaxNameBytes),
 		Name:          p.text(MaxNameBytes),
 	}
-	return m, p.end()
+	if p.err != nil || len(p.rest) == 0 || open == nil {
+		return m, p.err
+	}
+	return m, open.decode(p.rest)
 }
 
-// flagRow is a message's flags as stored: keywords are numbers in the mailbox's table, ascending.
-type flagRow struct {
+// hotRow is what listing a mailbox needs of each message: what changes, and the little that every client asks for. Keywords are numbers in
+// the mailbox's table, ascending. A message is fresh until its flags change for the first time; it then has no change key, for
+// among fresh messages the order of UIDs is the order of modseqs.
+type hotRow struct {
 	modseq   uint64
+	created  uint64 // modseq that it entered the mailbox with
 	system   uint8
+	size     uint64
+	date     int64
+	zone     int16
 	keywords []byte
 }
 
-func (f flagRow) encode() []byte {
-	b := append(make([]byte, 0, 12+len(f.keywords)), valueVersion)
-	b = binary.AppendUvarint(b, f.modseq)
-	b = append(b, f.system)
-	return append(b, f.keywords...)
+func (h *hotRow) fresh() bool { return h.created == h.modseq }
+
+// bitFresh shares the byte of the system flags.
+const bitFresh = 0x80
+
+func (h *hotRow) encode() []byte {
+	b := append(make([]byte, 0, 32+len(h.keywords)), valueVersion, h.system)
+	if h.fresh() {
+		b[1] |= bitFresh
+	}
+	b = binary.AppendUvarint(b, h.modseq)
+	if !h.fresh() {
+		b = binary.AppendUvarint(b, h.created)
+	}
+	b = binary.AppendUvarint(b, h.size)
+	b = binary.AppendVarint(b, h.date)
+	b = binary.AppendVarint(b, int64(h.zone))
+	return append(b, h.keywords...)
 }
 
-// encodeChange is the row without its modseq, which the change's key has.
-func (f flagRow) encodeChange() []byte {
-	return append(append(make([]byte, 0, 2+len(f.keywords)), valueVersion, f.system), f.keywords...)
-}
-
-// decodeFlags decodes a flag row; its keywords alias b.
-func decodeFlags(b []byte) (flagRow, error) {
+// decodeHot decodes a hot row; its keywords alias b.
+func decodeHot(b []byte) (hotRow, error) {
 	p := parse(b)
-	f := flagRow{modseq: p.uvarint(math.MaxUint64)}
-	return f.tail(p)
-}
-
-func decodeChange(b []byte, modseq uint64) (flagRow, error) {
-	return flagRow{modseq: modseq}.tail(parse(b))
-}
-
-func (f flagRow) tail(p *parser) (flagRow, error) {
-	f.system = p.byte()
-	f.keywords = p.take(uint64(len(p.rest)))
-	if err := p.end(); err != nil {
-		return flagRow{}, err
+	bits := p.byte()
+	h := hotRow{system: bits &^ bitFresh, modseq: p.uvarint(math.MaxUint64)}
+	if h.created = h.modseq; bits&bitFresh == 0 {
+		h.created = p.uvarint(math.MaxUint64)
 	}
-	if f.system&^flagsKnown != 0 {
-		return flagRow{}, errRange
-	}
-	for i := 1; i < len(f.keywords); i++ {
-		if f.keywords[i-1] >= f.keywords[i] {
-			return flagRow{}, errRange
-		}
-	}
-	return f, nil
-}
-
-// messageRow is what never changes about a message, without its summary.
-type messageRow struct {
-	date     int64
-	zone     int16
-	saveDate int64
-	size     uint64
-	ref      volume.Ref
-}
-
-func (m messageRow) encode() []byte {
-	b := append(make([]byte, 0, 80), valueVersion)
-	b = binary.AppendVarint(b, m.date)
-	b = binary.AppendVarint(b, int64(m.zone))
-	b = binary.AppendVarint(b, m.saveDate)
-	b = binary.AppendUvarint(b, m.size)
-	b = binary.AppendUvarint(b, uint64(m.ref.Volume))
-	b = binary.AppendUvarint(b, m.ref.Record)
-	b = binary.AppendUvarint(b, m.ref.Length)
-	return append(b, m.ref.Hash[:]...)
-}
-
-func decodeMessage(b []byte) (messageRow, error) {
-	p := parse(b)
-	m := messageRow{date: p.varint()}
+	h.size = p.uvarint(math.MaxUint64)
+	h.date = p.varint()
 	zone := p.varint()
-	if zone < math.MinInt16 || zone > math.MaxInt16 {
+	if p.err == nil && (zone < math.MinInt16 || zone > math.MaxInt16 || h.system&^flagsKnown != 0) {
 		p.err = errRange
 	}
-	m.zone = int16(zone)
-	m.saveDate = p.varint()
-	m.size = p.uvarint(math.MaxUint64)
-	m.ref.Volume = volume.ID(p.uvarint(math.MaxUint64))
-	m.ref.Record = p.uvarint(math.MaxUint64)
-	m.ref.Length = p.uvarint(math.MaxUint64)
-	copy(m.ref.Hash[:], p.take(uint64(len(m.ref.Hash))))
-	return m, p.end()
+	h.zone = int16(zone)
+	h.keywords = p.take(uint64(len(p.rest)))
+	if p.err == nil {
+		p.err = checkNumbers(h.keywords)
+	}
+	return h, p.err
+}
+
+// encodeChange is the flags alone, the value of a change key.
+func (h *hotRow) encodeChange() []byte {
+	return append(append(make([]byte, 0, 2+len(h.keywords)), valueVersion, h.system), h.keywords...)
+}
+
+// decodeChange decodes the flags in a change key's value; its keywords alias b.
+func decodeChange(b []byte) (hotRow, error) {
+	p := parse(b)
+	h := hotRow{system: p.byte()}
+	if p.err == nil && h.system&^flagsKnown != 0 {
+		p.err = errRange
+	}
+	h.keywords = p.take(uint64(len(p.rest)))
+	if p.err == nil {
+		p.err = checkNumbers(h.keywords)
+	}
+	return h, p.err
+}
+
+// checkNumbers wants keyword numbers ascending.
+func checkNumbers(keywords []byte) error {
+	for i := 1; i < len(keywords); i++ {
+		if keywords[i-1] >= keywords[i] {
+			return errRange
+		}
+	}
+	return nil
+}
+
+// coldRow is the rest of what is known of a message. It never changes.
+type coldRow struct {
+	saveDate int64
+	ref      volume.Ref
+	summary  []byte
+}
+
+func (c *coldRow) encode() []byte {
+	b := append(make([]byte, 0, 72+len(c.summary)), valueVersion)
+	b = binary.AppendVarint(b, c.saveDate)
+	b = binary.AppendUvarint(b, uint64(c.ref.Volume))
+	b = binary.AppendUvarint(b, c.ref.Record)
+	b = binary.AppendUvarint(b, c.ref.Length)
+	b = append(b, c.ref.Hash[:]...)
+	return append(b, c.summary...)
+}
+
+// decodeCold decodes a cold row; its summary aliases b.
+func decodeCold(b []byte) (coldRow, error) {
+	p := parse(b)
+	c := coldRow{saveDate: p.varint()}
+	c.ref.Volume = volume.ID(p.uvarint(math.MaxUint64))
+	c.ref.Record = p.uvarint(math.MaxUint64)
+	c.ref.Length = p.uvarint(math.MaxUint64)
+	copy(c.ref.Hash[:], p.take(uint64(len(c.ref.Hash))))
+	c.summary = p.take(uint64(len(p.rest)))
+	return c, p.end()
 }

@@ -104,7 +104,7 @@ func (v *View) mailboxes(account uint64) ([]Mailbox, error) {
 	list := make([]Mailbox, 0, c.mailboxes)
 	prefix := v.q.k.account(account, tagMailbox)
 	err = v.q.scanPrefix(prefix, func(key, value []byte) error {
-		mb, err := decodeMeta(value)
+		mb, err := decodeMeta(value, nil)
 		if err != nil || len(key) != mailboxLen {
 			return v.q.corrupt(key, fmt.Sprint("mailbox meta: ", err))
 		}
@@ -175,19 +175,12 @@ func (v *View) Mailbox(account uint64, id uint32) (Mailbox, error) {
 
 func (v *View) mailbox(account uint64, id uint32) (Mailbox, error) {
 	key := mailboxKey{account, id}
-	mb, ok, err := v.q.meta(key)
+	mb, ok, err := v.q.meta(key, nil)
 	if err != nil {
 		return Mailbox{}, err
 	}
 	if !ok {
-		_, exists, err := v.q.counters(account)
-		if err == nil && !exists {
-			return Mailbox{}, ErrNoAccount
-		}
-		if err == nil {
-			err = ErrNoMailbox
-		}
-		return Mailbox{}, err
+		return Mailbox{}, v.missing(account)
 	}
 	table, err := v.q.keywords(key)
 	if err != nil {
@@ -216,7 +209,7 @@ func (v *View) MailboxByName(account uint64, name string) (Mailbox, error) {
 
 // UIDs is the set of a mailbox's messages. The rank of a UID in it is its sequence number.
 func (v *View) UIDs(account uint64, id uint32) (*roaring.Bitmap, error) {
-	bm, err := v.q.bitmap(mailboxKey{account, id}, kindUIDs)
+	bm, err := v.selection(mailboxKey{account, id}, nil)
 	return bm, v.wrap("UIDs", err)
 }
 
@@ -225,7 +218,10 @@ func (v *View) Flagged(account uint64, id uint32, flag uint8) (*roaring.Bitmap, 
 	if flag&^flagsKnown != 0 || flag == 0 || flag&(flag-1) != 0 {
 		return nil, v.wrap("flagged", fmt.Errorf("%w: flag %#x", ErrInvalidName, flag))
 	}
-	bm, err := v.q.bitmap(mailboxKey{account, id}, kindFlag(flag))
+	if _, err := v.mailbox(account, id); err != nil {
+		return nil, v.wrap("flagged", err)
+	}
+	bm, err := v.q.bitmap(mailboxKey{account, id}, kindFlag(flag), 0, nil)
 	return bm, v.wrap("flagged", err)
 }
 
@@ -240,7 +236,7 @@ func (v *View) messages(mb mailboxKey, uids *roaring.Bitmap, want Want, fn func(
 		return err
 	}
 	table := newKeywordTable(nil)
-	if want&WantFlags != 0 {
+	if want&(WantFlags|WantImmutable) != 0 {
 		if table, err = v.q.keywords(mb); err != nil {
 			return err
 		}
@@ -284,23 +280,19 @@ func (v *View) parts(mb mailboxKey, uids *roaring.Bitmap, want Want, table *keyw
 		tag    byte
 		decode func(value []byte) error
 	}{
-		{WantFlags, tagFlags, func(b []byte) error {
-			row, err := decodeFlags(b)
+		{WantFlags | WantImmutable, tagFlags, func(b []byte) error {
+			row, err := decodeHot(b)
 			if err != nil {
 				return err
 			}
-			m.ModSeq = row.modseq
-			m.Flags, err = table.flags(row)
+			m.ModSeq, m.Date, m.Zone, m.Size = row.modseq, row.date, row.zone, row.size
+			m.Flags, err = table.flags(&row)
 			return err
 		}},
-		{WantImmutable, tagMessage, func(b []byte) error {
-			row, err := decodeMessage(b)
-			m.Date, m.Zone, m.SaveDate, m.Size, m.Ref = row.date, row.zone, row.saveDate, row.size, row.ref
-			return err
-		}},
-		{WantSummary, tagSummary, func(b []byte) error {
-			b, err := decodeBytes(b)
-			m.Summary = append(m.Summary[:0], b...)
+		{WantImmutable | WantSummary, tagMessage, func(b []byte) error {
+			row, err := decodeCold(b)
+			m.SaveDate, m.Ref = row.saveDate, row.ref
+			m.Summary = append(m.Summary[:0], row.summary...)
 			return err
 		}},
 	}
@@ -323,22 +315,34 @@ func (v *View) parts(mb mailboxKey, uids *roaring.Bitmap, want Want, table *keyw
 
 // selection is those of uids (nil: all) that the mailbox has.
 func (v *View) selection(mb mailboxKey, uids *roaring.Bitmap) (*roaring.Bitmap, error) {
+	var open block
+	meta, ok, err := v.q.meta(mb, &open)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, v.missing(mb.account)
+	}
+	last := meta.UIDNext >> blockShift
 	if uids == nil || uids.GetCardinality() > fewUIDs {
-		found, err := v.q.bitmap(mb, kindUIDs)
+		found, err := v.q.bitmap(mb, kindUIDs, last, &open)
 		if err == nil && uids != nil {
 			found.And(uids)
 		}
 		return found, err
 	}
 	found := roaring.New()
-	var b block
-	loaded, at := false, uint32(0)
+	b, at := open, last
 	for it := uids.Iterator(); it.HasNext(); {
 		uid := it.Next()
-		if n := uid >> blockShift; !loaded || n != at {
-			b, loaded, at = block{}, true, n
-			if _, err := v.q.get(v.q.k.block(mb, kindUIDs, n), b.decode); err != nil {
-				return nil, err
+		if n := uid >> blockShift; n > last {
+			break
+		} else if n != at {
+			if b, at = open, n; n != last {
+				b = block{}
+				if _, err := v.q.get(v.q.k.block(mb, kindUIDs, n), b.decode); err != nil {
+					return nil, err
+				}
 			}
 		}
 		if b.has(uid % blockBits) {
@@ -348,19 +352,31 @@ func (v *View) selection(mb mailboxKey, uids *roaring.Bitmap) (*roaring.Bitmap, 
 	return found, nil
 }
 
+// missing says what there is not, when a mailbox was not found.
+func (v *View) missing(account uint64) error {
+	_, exists, err := v.q.counters(account)
+	if err == nil && !exists {
+		err = ErrNoAccount
+	}
+	if err == nil {
+		err = ErrNoMailbox
+	}
+	return err
+}
+
 // References calls fn once for each record of a volume that some message refers to, ascending.
 func (v *View) References(id volume.ID, fn func(record uint64) error) error {
 	prefix := v.q.k.volume(id)
-	last, any := uint64(0), false
+	last, first := uint64(0), true
 	return v.wrap("references", v.q.scanPrefix(prefix, func(key, _ []byte) error {
 		if len(key) != refLen {
 			return v.q.corrupt(key, "length of a reference's key")
 		}
 		record := refRecord(key)
-		if any && record == last {
+		if !first && record == last {
 			return nil
 		}
-		last, any = record, true
+		last, first = record, false
 		return fn(record)
 	}))
 }

@@ -8,10 +8,10 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 
-	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
@@ -65,7 +65,7 @@ func newPowerCuts(mem *vfs.MemFS, seed uint64) *powerCuts {
 func (c powerCut) check(t *testing.T, fs vfs.FS) {
 	t.Helper()
 	v, err := Open(fs, testDir+"/a", Options{})
-	if oserror.IsNotExist(err) && len(c.acked) == 0 {
+	if errors.Is(err, os.ErrNotExist) && len(c.acked) == 0 {
 		return // the cut came before Create returned
 	}
 	if err != nil {

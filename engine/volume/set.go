@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
-	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -49,7 +49,7 @@ type entry struct {
 // OpenSet opens the directory, making it if need be, and removes what a crash left unfinished in it.
 func OpenSet(fs vfs.FS, dir string, o SetOptions) (*Set, error) {
 	s := &Set{fs: fs, dir: dir, o: o, entries: map[ID]*entry{}}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(fs, dir); err != nil {
 		return nil, fmt.Errorf("open volumes in %s: %w", dir, err)
 	}
 	lock, err := fs.Lock(fs.PathJoin(dir, lockName))
@@ -61,6 +61,33 @@ func OpenSet(fs vfs.FS, dir string, o SetOptions) (*Set, error) {
 		return nil, errors.Join(fmt.Errorf("open volumes in %s: %w", dir, err), lock.Close())
 	}
 	return s, nil
+}
+
+// makeDir makes a directory and what is missing above it, durably.
+func makeDir(fs vfs.FS, dir string) error {
+	var parents []string
+	for missing := dir; ; missing = fs.PathDir(missing) {
+		_, err := fs.Stat(missing)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		parents = append(parents, fs.PathDir(missing))
+	}
+	if len(parents) == 0 {
+		return nil
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, parent := range parents {
+		if err := syncDir(fs, parent); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prepare lists the volumes and cleans up.
@@ -247,7 +274,7 @@ func (s *Set) Remove(id ID) error {
 		}
 		e.volume = nil
 	}
-	if err := s.fs.Remove(s.path(id)); err != nil && !oserror.IsNotExist(err) {
+	if err := s.fs.Remove(s.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove volume %s: %w", id, err)
 	}
 	if err := syncDir(s.fs, s.dir); err != nil {

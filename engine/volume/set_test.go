@@ -67,6 +67,26 @@ func TestSetKeepsVolumes(t *testing.T) {
 	}
 }
 
+// TestSetDirectoryIsDurable: a power cut right after the first append to a new node.
+func TestSetDirectoryIsDurable(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s, err := OpenSet(fs, "/data/node/volumes", SetOptions{})
+	must(t, err)
+	v, err := s.Create(header(1), nil)
+	must(t, err)
+	b := newBlob(t, fs, s.TmpDir(), []byte("x"))
+	_, _, err = v.Append(t.Context(), []byte("m"), b)
+	must(t, err)
+	must(t, b.Close())
+	after, err := OpenSet(fs.CrashClone(vfs.CrashCloneCfg{}), "/data/node/volumes", SetOptions{})
+	must(t, err)
+	defer after.Close()
+	v, err = after.Get(1)
+	must(t, err)
+	expect(t, v, 1, "m", []byte("x"))
+	must(t, s.Close())
+}
+
 func TestSetRemove(t *testing.T) {
 	fs := memFS(t)
 	s := newSet(t, fs)

@@ -95,7 +95,7 @@ func (s *Spool) Finish() (*Blob, error) {
 	}
 	b := &Blob{store: s.store, length: s.length}
 	s.hash.Sum(b.hash[:0])
-	s.store, s.err = nil, fmt.Errorf("spool: %w", ErrClosed)
+	s.store, s.err = nil, ErrClosed
 	return b, nil
 }
 
@@ -106,6 +106,6 @@ func (s *Spool) Abort() error {
 	}
 	s.raw.release()
 	store := s.store
-	s.raw, s.store, s.err = nil, nil, fmt.Errorf("spool: %w", ErrClosed)
+	s.raw, s.store, s.err = nil, nil, ErrClosed
 	return store.drop()
 }

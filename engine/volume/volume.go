@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 
-	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -18,6 +18,7 @@ const temporarySuffix = ".tmp"
 
 // Tap sees every byte that Append writes, in order and before its fsync, so that the copies on other nodes
 // are made while this one waits for its disk. It must not keep p. An error fails the batch and the volume.
+// While it blocks, so do Append and Seal: it has to give up by itself on a copy that does not answer.
 type Tap interface {
 	Append(off int64, p []byte) error
 }
@@ -37,6 +38,7 @@ type Volume struct {
 	seed   uint32 // checksum of the file header, seeds those of the record headers
 	o      Options
 	file   vfs.File // ReadAt by anybody; written by the committer, or under disk
+	credit int64    // bytes that may be written before free space is asked for again; the writer's own
 
 	// disk orders the writes and fsyncs of Receive, Commit, Extend and Truncate, and guards the fields
 	// below it. It is taken before mu.
@@ -116,7 +118,7 @@ func CreateCopy(fs vfs.FS, path string, block []byte, o Options) (*Volume, error
 func createFile(fs vfs.FS, path string, block []byte) error {
 	if _, err := fs.Stat(path); err == nil {
 		return fmt.Errorf("%s: %w", path, ErrExists)
-	} else if !oserror.IsNotExist(err) {
+	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	temporary := path + temporarySuffix
@@ -297,10 +299,17 @@ func (v *Volume) sync() error {
 	return nil
 }
 
+// creditSize is how much is written between two looks at the free space: little beside any sensible reserve.
+const creditSize = 1 << 20
+
 // room says ErrFull when n more bytes would eat into the reserve. A file system that cannot tell how
 // full it is has no reserve; the write itself then finds out.
 func (v *Volume) room(n int64) error {
 	if v.o.Reserve == 0 {
+		return nil
+	}
+	if n <= v.credit {
+		v.credit -= n
 		return nil
 	}
 	usage, err := v.fs.GetDiskUsage(v.path)
@@ -310,9 +319,11 @@ func (v *Volume) room(n int64) error {
 	if err != nil {
 		return fmt.Errorf("volume %s: ask for free space: %w", v.header.ID, err)
 	}
-	if usage.AvailBytes < v.o.Reserve+uint64(n) {
+	spare := usage.AvailBytes - min(usage.AvailBytes, v.o.Reserve)
+	if spare < uint64(n) {
 		return fmt.Errorf("volume %s: %d bytes free, reserve %d: %w", v.header.ID, usage.AvailBytes, v.o.Reserve, ErrFull)
 	}
+	v.credit = int64(min(spare-uint64(n), creditSize))
 	return nil
 }
 

@@ -1,0 +1,47 @@
+package replica
+
+import (
+	"encoding/hex"
+	"testing"
+
+	"hongyan/engine/codec"
+	"hongyan/engine/volume"
+)
+
+// TestEncodings holds the messages against what version 1 put on the wire: nodes of mixed versions run together.
+func TestEncodings(t *testing.T) {
+	ref := volume.Ref{Volume: 7, Record: 2, Length: 300}
+	for _, c := range []struct {
+		value any
+		want  string
+	}{
+		{offerRequest{Class: volume.ClassBulk}, "a10101"},
+		{streamOpen{Block: []byte("HY")}, "a101424859"},
+		{streamAck{Durable: 4096, Received: 5000}, "a2011910000219" + "1388"},
+		{fenceRequest{Volume: 7, Epoch: 1}, "a201070201"},
+		{fenceReply{Exists: true, Durable: 4096}, "a201f502191000"},
+		{rawRequest{Volume: 7, Off: 4096, End: 5000}, "a3010702191000" + "03191388"},
+		{rawHead{Block: []byte("HY")}, "a101424859"},
+		{readRequest{Ref: volume.Ref{Volume: 7, Record: 2, Length: 300}, Off: 1, N: 2}, "a301" + encoded(t, ref) + "02010302"},
+		{putRequest{Home: "sea", Meta: []byte("m"), Length: 3, Stored: 11}, "a50163736561024" + "16d0303040b055820" + zeros(32)},
+		{putReply{Ref: ref}, "a101" + encoded(t, ref)},
+		{Entry{ID: 7, Epoch: 1, Primary: "a", Copies: []string{"a", "b"}}, "a40107020103616104" + "8261616162"},
+		{Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a"}, Class: 1, State: Sealed, Length: 4096},
+			"a7010702020361610481616105010601" + "07191000"},
+	} {
+		if got := encoded(t, c.value); got != c.want {
+			t.Errorf("%#v\n is %s\nwant %s", c.value, got, c.want)
+		}
+	}
+}
+
+func encoded(t *testing.T, v any) string {
+	t.Helper()
+	b, err := codec.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(b)
+}
+
+func zeros(n int) string { return hex.EncodeToString(make([]byte, n)) }
