@@ -79,7 +79,7 @@ type Stats struct {
 	Records uint64 // durable, damaged ones included
 	Bytes   int64  // durable, file header included
 	Fsyncs  uint64
-	Cut     int64 // bytes of torn tail that Open cut off
+	Cut     int64  // bytes of torn tail that Open cut off
 	Damaged uint64 // records that Open did not find although there are some behind
 	Sealed  bool
 	Failed  error // why nothing is written any more
