@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -16,6 +18,7 @@ const acceptPause = 50 * time.Millisecond
 func (n *Net) accept() {
 	config := n.creds.server(func(id string) bool { return n.peers[id] != nil })
 	handshakes := make(chan struct{}, maxHandshakes)
+	refused := &refusals{log: n.log}
 	for {
 		conn, err := n.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -31,22 +34,42 @@ func (n *Net) accept() {
 			continue
 		}
 		if !n.allowed(conn.RemoteAddr()) {
-			n.log.Warn("connection refused: network not allowed", "remote", conn.RemoteAddr())
-			discard(conn)
+			refused.tell(conn, "network not allowed")
 			continue
 		}
 		select {
 		case handshakes <- struct{}{}:
 		default:
-			n.log.Warn("connection refused: too many handshakes", "remote", conn.RemoteAddr())
-			discard(conn)
+			refused.tell(conn, "too many handshakes")
 			continue
 		}
-		started := n.spawn(func() { n.welcome(conn, config, func() { <-handshakes }) })
+		started := n.spawn(func() { n.welcome(conn, config, refused, func() { <-handshakes }) })
 		if !started {
 			discard(conn)
 		}
 	}
+}
+
+// refusals closes unwelcome connections and logs at most one a second, so that strangers cannot fill the log.
+type refusals struct {
+	log *slog.Logger
+
+	mu     sync.Mutex // guards the rest
+	next   time.Time
+	silent int // refused since the last line
+}
+
+func (r *refusals) tell(conn net.Conn, why string) {
+	discard(conn)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if now.Before(r.next) {
+		r.silent++
+		return
+	}
+	r.log.Warn("connection refused", "remote", conn.RemoteAddr(), "err", why, "others", r.silent)
+	r.next, r.silent = now.Add(time.Second), 0
 }
 
 // discard closes a connection to which nothing is owed.
@@ -72,17 +95,14 @@ func (n *Net) allowed(addr net.Addr) bool {
 }
 
 // welcome authenticates an inbound connection and runs its service until it ends.
-func (n *Net) welcome(raw net.Conn, config *tls.Config, handshaken func()) {
+func (n *Net) welcome(raw net.Conn, config *tls.Config, refused *refusals, handshaken func()) {
 	conn := tls.Server(raw, config)
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.timing.handshake)
 	err := conn.HandshakeContext(ctx)
 	cancel()
 	handshaken()
 	if err != nil {
-		if n.ctx.Err() == nil {
-			n.log.Warn("peer refused", "remote", raw.RemoteAddr(), "err", err)
-		}
-		discard(raw)
+		refused.tell(raw, err.Error())
 		return
 	}
 	state := conn.ConnectionState()
@@ -93,8 +113,7 @@ func (n *Net) welcome(raw net.Conn, config *tls.Config, handshaken func()) {
 	}
 	p, service := n.peers[id], state.NegotiatedProtocol
 	if !p.admit(service, raw) {
-		n.log.Warn("connection refused: too many of its kind", "peer", id, "service", service)
-		discard(raw)
+		refused.tell(raw, "too many of service "+service)
 		return
 	}
 	defer p.release(service, raw)

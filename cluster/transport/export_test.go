@@ -9,6 +9,7 @@ func Hasten(c *Config) {
 	c.timing.redialMax = 100 * time.Millisecond
 	c.timing.dial = 300 * time.Millisecond
 	c.timing.handshake = 300 * time.Millisecond
+	c.timing.progress = 400 * time.Millisecond
 }
 
 // Dial connects to a peer's service as this node would.

@@ -56,12 +56,17 @@ func (g *raftGroup) sendSnapshot(conn *tls.Conn, args *raft.InstallSnapshotReque
 	if err != nil {
 		return err
 	}
+	ctx, answered := context.WithCancel(g.ctx) // an answer before the end is a refusal
+	defer answered()
 	outcome := make(chan error, 1)
 	sent := make(chan struct{}) // closed when the follower's silence begins to count
-	go func() { outcome <- g.snapshotReply(conn, link, sent, resp) }()
-	err = link.Send(g.ctx, wire.Frame{Kind: wire.RaftInstall, Channel: g.shard, Payload: request})
+	go func() {
+		defer answered()
+		outcome <- g.snapshotReply(conn, link, sent, resp)
+	}()
+	err = link.Send(ctx, wire.Frame{Kind: wire.RaftInstall, Channel: g.shard, Payload: request})
 	if err == nil {
-		err = sendAll(g.ctx, link, data, args.Size)
+		err = sendAll(ctx, link, data, args.Size)
 	}
 	close(sent)
 	var local *localError
@@ -82,6 +87,9 @@ func (e *localError) Error() string { return e.err.Error() }
 func sendAll(ctx context.Context, link *wire.Link, data io.Reader, size int64) error {
 	buf := make([]byte, wire.MaxPiece)
 	for left := size; left > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		k, err := io.ReadFull(data, buf[:min(left, int64(len(buf)))])
 		if err != nil {
 			return &localError{fmt.Errorf("read snapshot, %d of %d bytes left: %w", left, size, err)}

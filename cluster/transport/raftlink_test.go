@@ -1,7 +1,9 @@
 package transport_test
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -249,4 +251,55 @@ func TestRaftGroupClose(t *testing.T) {
 		t.Error("a closed group came back")
 	}
 	a.RaftGroup(1).(raft.WithClose).Close()
+}
+
+func TestSnapshotOutcomes(t *testing.T) {
+	const size = 1 << 20
+	cases := []struct {
+		name   string
+		sent   int // bytes that the leader has
+		follow func(rpc raft.RPC)
+		want   string // in the error
+	}{
+		{"taken", size, func(rpc raft.RPC) {
+			n, err := io.Copy(io.Discard, rpc.Reader)
+			rpc.Respond(&raft.InstallSnapshotResponse{Term: uint64(n), Success: true}, err)
+		}, ""},
+		{"taken slowly", size, func(rpc raft.RPC) {
+			n, err := io.Copy(io.Discard, rpc.Reader)
+			time.Sleep(time.Second) // far more than may pass without progress
+			rpc.Respond(&raft.InstallSnapshotResponse{Term: uint64(n), Success: true}, err)
+		}, ""},
+		{"refused", size, func(rpc raft.RPC) { rpc.Respond(nil, errors.New("disk full")) }, "disk full"},
+		{"leader's copy is short", size - 1, func(rpc raft.RPC) {
+			_, err := io.Copy(io.Discard, rpc.Reader)
+			if err == nil {
+				err = errors.New("a short snapshot looked whole")
+			}
+			rpc.Respond(nil, err)
+		}, "65536 of 1048576 bytes left"},
+		{"no such shard", size, nil, "shard 1 is not on node b"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			nets, _ := relayed(t, transport.Hasten, "a", "b")
+			nets[0].Serve()
+			nets[1].Serve()
+			eventually(t, "b is up", func() bool { return nets[0].Up("b") })
+			from := group(t, nets[0], 1)
+			if c.follow != nil {
+				to := group(t, nets[1], 1)
+				go func() { c.follow(<-to.Consumer()) }()
+			}
+			req := &raft.InstallSnapshotRequest{RPCHeader: raft.RPCHeader{Addr: []byte("a")}, Size: size}
+			var resp raft.InstallSnapshotResponse
+			err := from.InstallSnapshot("b", "b", req, &resp, bytes.NewReader(make([]byte, c.sent)))
+			if c.want == "" && (err != nil || resp.Term != size || !resp.Success) {
+				t.Errorf("got %+v, %v", resp, err)
+			}
+			if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }

@@ -53,7 +53,8 @@ func newStream(ctx context.Context, cancel context.CancelFunc, caller bool, in *
 	return s
 }
 
-// Send queues one message, waiting while the other end is behind. p may be used again when it returns.
+// Send queues one message, waiting while the other end is behind. p may be used again when it returns. Only while the
+// connection itself is stuck it may outlast the deadline, at most until the silent peer is given up.
 func (s *Stream) Send(p []byte) error {
 	if len(p) > MaxMessage {
 		return wire.Errorf(wire.Limit, "message of %d bytes", len(p))

@@ -31,7 +31,8 @@ const (
 const minEntry = 6
 
 // EncodeRaft appends the encoding of msg, a pointer to one of hashicorp/raft's requests or replies.
-// Numbers are varints (encoding/binary), byte strings are preceded by their length, flags are one byte.
+// Numbers are varints (encoding/binary), byte strings are preceded by their length, flags are one byte. Fields that
+// only protocol versions before 2 used (leader, candidate, peers; now the header and the configuration say so) are left out.
 func EncodeRaft(b []byte, msg any) ([]byte, error) {
 	switch m := msg.(type) {
 	case *raft.AppendEntriesRequest:
@@ -43,12 +44,10 @@ func EncodeRaft(b []byte, msg any) ([]byte, error) {
 	case *raft.RequestVoteRequest:
 		b = putRaftHeader(b, RaftVote, m.RPCHeader)
 		b = putUint(b, m.Term, m.LastLogIndex, m.LastLogTerm)
-		b = putBytes(b, m.Candidate)
 		return append(b, flags(m.LeadershipTransfer)), nil
 	case *raft.RequestVoteResponse:
 		b = putRaftHeader(b, RaftVoteReply, m.RPCHeader)
-		b = putBytes(putUint(b, m.Term), m.Peers)
-		return append(b, flags(m.Granted)), nil
+		return append(putUint(b, m.Term), flags(m.Granted)), nil
 	case *raft.RequestPreVoteRequest:
 		b = putRaftHeader(b, RaftPreVote, m.RPCHeader)
 		return putUint(b, m.Term, m.LastLogIndex, m.LastLogTerm), nil
@@ -62,7 +61,7 @@ func EncodeRaft(b []byte, msg any) ([]byte, error) {
 	case *raft.InstallSnapshotRequest:
 		b = putRaftHeader(b, RaftInstall, m.RPCHeader)
 		b = putUint(b, uint64(m.SnapshotVersion), m.Term, m.LastLogIndex, m.LastLogTerm, m.ConfigurationIndex, uint64(m.Size))
-		return putBytes(putBytes(putBytes(b, m.Leader), m.Peers), m.Configuration), nil
+		return putBytes(b, m.Configuration), nil
 	case *raft.InstallSnapshotResponse:
 		b = putRaftHeader(b, RaftInstallReply, m.RPCHeader)
 		return append(putUint(b, m.Term), flags(m.Success)), nil
@@ -85,11 +84,10 @@ func DecodeRaft(b []byte, msg any) error {
 	case *raft.RequestVoteRequest:
 		m.RPCHeader = d.raftHeader(RaftVote)
 		m.Term, m.LastLogIndex, m.LastLogTerm = d.uint(), d.uint(), d.uint()
-		m.Candidate = d.bytes()
 		m.LeadershipTransfer = d.flags(1) != 0
 	case *raft.RequestVoteResponse:
 		m.RPCHeader = d.raftHeader(RaftVoteReply)
-		m.Term, m.Peers = d.uint(), d.bytes()
+		m.Term = d.uint()
 		m.Granted = d.flags(1) != 0
 	case *raft.RequestPreVoteRequest:
 		m.RPCHeader = d.raftHeader(RaftPreVote)
@@ -123,7 +121,6 @@ func DecodeRaft(b []byte, msg any) error {
 func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
 	b = putRaftHeader(b, RaftAppend, m.RPCHeader)
 	b = putUint(b, m.Term, m.PrevLogEntry, m.PrevLogTerm, m.LeaderCommitIndex)
-	b = putBytes(b, m.Leader)
 	b = putUint(b, uint64(len(m.Entries)))
 	for _, e := range m.Entries {
 		b = putUint(b, e.Index, e.Term)
@@ -141,7 +138,6 @@ func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
 func decodeAppend(d *decoder, m *raft.AppendEntriesRequest) {
 	m.RPCHeader = d.raftHeader(RaftAppend)
 	m.Term, m.PrevLogEntry, m.PrevLogTerm, m.LeaderCommitIndex = d.uint(), d.uint(), d.uint(), d.uint()
-	m.Leader = d.bytes()
 	n := d.uint()
 	if n > uint64(len(d.b)/minEntry) {
 		d.fail("%d entries in %d bytes", n, len(d.b))
@@ -170,7 +166,7 @@ func decodeInstall(d *decoder, m *raft.InstallSnapshotRequest) {
 	m.SnapshotVersion = raft.SnapshotVersion(d.small())
 	m.Term, m.LastLogIndex, m.LastLogTerm, m.ConfigurationIndex = d.uint(), d.uint(), d.uint(), d.uint()
 	m.Size = int64(d.uint())
-	m.Leader, m.Peers, m.Configuration = d.bytes(), d.bytes(), d.bytes()
+	m.Configuration = d.bytes()
 	if m.Size < 0 {
 		d.fail("negative size")
 	}

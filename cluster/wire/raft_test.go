@@ -22,23 +22,23 @@ func samples() map[string]any {
 	head := raft.RPCHeader{ProtocolVersion: 3, ID: []byte("north-china-1"), Addr: []byte("north-china-1")}
 	return map[string]any{
 		"append": &raft.AppendEntriesRequest{
-			RPCHeader: head, Term: 300, Leader: []byte("l"), PrevLogEntry: 1 << 40, PrevLogTerm: 299, LeaderCommitIndex: 77,
+			RPCHeader: head, Term: 300, PrevLogEntry: 1 << 40, PrevLogTerm: 299, LeaderCommitIndex: 77,
 			Entries: []*raft.Log{
 				{Index: 1<<40 + 1, Term: 300, Type: raft.LogCommand, Data: []byte("data"), Extensions: []byte("ext"), AppendedAt: time.Unix(1_700_000_000, 123)},
 				{Index: 1<<40 + 2, Term: 300, Type: raft.LogNoop},
 			},
 		},
 		"append-reply":   &raft.AppendEntriesResponse{RPCHeader: head, Term: 300, LastLog: 1 << 40, Success: true, NoRetryBackoff: true},
-		"vote":           &raft.RequestVoteRequest{RPCHeader: head, Term: 5, Candidate: []byte("c"), LastLogIndex: 6, LastLogTerm: 4, LeadershipTransfer: true},
-		"vote-reply":     &raft.RequestVoteResponse{RPCHeader: head, Term: 5, Peers: []byte("p"), Granted: true},
+		"vote":           &raft.RequestVoteRequest{RPCHeader: head, Term: 5, LastLogIndex: 6, LastLogTerm: 4, LeadershipTransfer: true},
+		"vote-reply":     &raft.RequestVoteResponse{RPCHeader: head, Term: 5, Granted: true},
 		"prevote":        &raft.RequestPreVoteRequest{RPCHeader: head, Term: 5, LastLogIndex: 6, LastLogTerm: 4},
 		"prevote-reply":  &raft.RequestPreVoteResponse{RPCHeader: head, Term: 5, Granted: true},
 		"timeout":        &raft.TimeoutNowRequest{RPCHeader: head},
 		"timeout-reply":  &raft.TimeoutNowResponse{RPCHeader: head},
 		"snapshot-reply": &raft.InstallSnapshotResponse{RPCHeader: head, Term: 9, Success: true},
 		"snapshot": &raft.InstallSnapshotRequest{
-			RPCHeader: head, SnapshotVersion: 1, Term: 9, Leader: []byte("l"), LastLogIndex: 8, LastLogTerm: 7,
-			Peers: []byte("p"), Configuration: []byte("conf"), ConfigurationIndex: 3, Size: 1 << 33,
+			RPCHeader: head, SnapshotVersion: 1, Term: 9, LastLogIndex: 8, LastLogTerm: 7,
+			Configuration: []byte("conf"), ConfigurationIndex: 3, Size: 1 << 33,
 		},
 	}
 }
@@ -112,7 +112,7 @@ func TestRaftDamage(t *testing.T) {
 
 func TestManyEntriesInFewBytes(t *testing.T) {
 	b := putRaftHeader(nil, RaftAppend, raft.RPCHeader{})
-	b = putBytes(putUint(b, 1, 1, 1, 1), nil)
+	b = putUint(b, 1, 1, 1, 1)
 	b = putUint(b, 1<<60)
 	if err := DecodeRaft(b, new(raft.AppendEntriesRequest)); !errors.Is(err, ErrMalformed) {
 		t.Errorf("got %v", err)
