@@ -80,8 +80,9 @@ type Group struct {
 	log  *raftboltdb.BoltStore
 	fsm  *fsm
 
-	ready   atomic.Uint64 // the term in which this leader has applied all that came before it
-	rounds  rounds        // shared read index rounds
+	ready   atomic.Uint64   // the term in which this leader has applied all that came before it
+	rounds  rounds          // shared read index rounds
+	ctx     context.Context // ends with Stop
 	stop    context.CancelFunc
 	workers sync.WaitGroup
 	closed  chan struct{} // raft has shut down
@@ -94,10 +95,9 @@ func Start(cfg Config) (*Group, error) {
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("start shard %d in %s: %w", cfg.Group.Shard, cfg.Dir, err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	g.stop = cancel
-	g.workers.Go(func() { g.followLeadership(ctx) })
-	g.workers.Go(func() { g.keepHome(ctx) })
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	g.workers.Go(func() { g.followLeadership(g.ctx) })
+	g.workers.Go(func() { g.keepHome(g.ctx) })
 	return g, nil
 }
 
