@@ -73,18 +73,28 @@ func (a *attempts) next(ctx context.Context, outcomes chan<- outcome, must bool)
 		if _, asked := a.tried[c.p]; asked || c.slow && !must {
 			continue
 		}
-		a.tried[c.p] = true
-		a.out++
-		go func() {
-			ref, err := c.p.append(ctx, a.meta, a.blob)
-			select {
-			case outcomes <- outcome{c.p, ref, err}:
-			case <-ctx.Done():
-			}
-		}()
+		a.ask(ctx, c.p, outcomes)
 		return true
 	}
 	return false
+}
+
+// ask begins an attempt. It holds on to the blob, whose owner may close it as soon as another attempt has succeeded.
+func (a *attempts) ask(ctx context.Context, p *primary, outcomes chan<- outcome) {
+	a.tried[p] = true
+	a.out++
+	hold, holdErr := a.blob.Stored()
+	go func() {
+		o := outcome{p: p, err: holdErr}
+		if holdErr == nil {
+			o.ref, o.err = p.append(ctx, a.meta, a.blob)
+			_ = hold.Close() // read by nobody: it cannot have failed
+		}
+		select {
+		case outcomes <- o:
+		case <-ctx.Done():
+		}
+	}()
 }
 
 func (a *attempts) failed(o outcome) {

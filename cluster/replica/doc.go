@@ -31,7 +31,8 @@
 //     lost does not count as length zero while another copy has the file.
 //   - I4. A record number is never used twice in a volume, for what is cut in repair is never appended to again. A reader
 //     holds the record's hash against the reference all the same.
-//   - I5. A volume is dropped only when it was sealed without records; a file is removed only if it holds no record.
+//   - I5. A volume is dropped, and its files removed, only when it was sealed at length 0: then nothing in it was acknowledged.
+//     A file that no entry accounts for is removed only if it holds no record; else it is counted and kept.
 //
 // What a crash leaves behind: open volumes of a primary that is gone. It finds them in the directory when it is back and
 // seals them, unless the other copy's node did before. Their tails may differ until repaired, only beyond what was acknowledged.

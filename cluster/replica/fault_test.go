@@ -25,7 +25,7 @@ import (
 // TestPowerCut takes what both disks would hold after a power cut, again and again under load: whatever was
 // acknowledged before must be whole on both (I1).
 func TestPowerCut(t *testing.T) {
-	a, b := crashable(t, "/a"), crashable(t, "/b")
+	a, b := vfs.NewCrashableMem(), vfs.NewCrashableMem()
 	g := newGroup(t, place{id: "a", region: "south", fs: a}, place{id: "b", region: "north", fs: b})
 	g.openWith("a", "b")
 	g.openWith("b", "a")
@@ -59,21 +59,6 @@ func TestPowerCut(t *testing.T) {
 		}
 	}
 	t.Logf("%d acknowledged, %d checks", len(w.end()), checked)
-}
-
-func crashable(t *testing.T, dir string) *vfs.MemFS {
-	fs := vfs.NewCrashableMem()
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	root, err := fs.OpenDir("/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(root.Sync(), root.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return fs
 }
 
 func holds(set *volume.Set, ref volume.Ref) error {
@@ -348,4 +333,22 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestClosedBlob: a caller that has gone away with its blob does no harm to the volumes.
+func TestClosedBlob(t *testing.T) {
+	g := newGroup(t, three()...)
+	g.openWith("a", "b", "c")
+	blob := g.at("a").blob(message(1, 1000))
+	if err := blob.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
+	defer stop()
+	if _, err := g.at("a").m.Put(ctx, "south", nil, blob); !errors.Is(err, volume.ErrClosed) {
+		t.Errorf("put of a closed blob: %v", err)
+	}
+	if s := g.at("a").m.Stats(); s.Fences != 0 || s.OpenOwn != 2 {
+		t.Errorf("%d fences, %d volumes open", s.Fences, s.OpenOwn)
+	}
 }

@@ -434,7 +434,7 @@ func (n *member) put(ctx context.Context, seed uint64, size int) (volume.Ref, er
 
 func (n *member) mustPut(seed uint64, size int) volume.Ref {
 	n.t.Helper()
-	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
 	ref, err := n.put(ctx, seed, size)
 	if err != nil {
@@ -445,7 +445,7 @@ func (n *member) mustPut(seed uint64, size int) volume.Ref {
 
 // verify reads content back through a node.
 func (n *member) verify(ref volume.Ref, seed uint64) error {
-	ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
 	defer stop()
 	r, err := n.m.Read(ctx, ref, 0, ref.Length)
 	if err != nil {

@@ -85,7 +85,7 @@ func (p *primary) append(ctx context.Context, meta []byte, b *volume.Blob) (volu
 // volumeEnded tells errors of the volume from those of one append.
 func volumeEnded(err error) bool {
 	return errors.Is(err, volume.ErrSealed) || errors.Is(err, volume.ErrFull) ||
-		errors.Is(err, volume.ErrFailed) || errors.Is(err, volume.ErrClosed)
+		errors.Is(err, volume.ErrFailed)
 }
 
 func (p *primary) begin() error {

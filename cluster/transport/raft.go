@@ -299,7 +299,7 @@ func (g *raftGroup) rpc(target raft.ServerAddress, args, resp any, timeout time.
 		if err != nil {
 			return err
 		}
-		return link.wait(ctx, call)
+		return link.wait(ctx, nil, call)
 	}()
 	if err != nil {
 		return fmt.Errorf("raft of shard %d to %s: %w", g.shard, target, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"hongyan/cluster/wire"
 )
@@ -71,15 +72,19 @@ func (l *raftLink) start(ctx context.Context, shard uint32, req, resp any, urgen
 	return call, nil
 }
 
-// wait returns when the call is done, or ctx has ended and resp will not be touched any more.
-func (l *raftLink) wait(ctx context.Context, call *raftCall) error {
+// wait returns when the call is done, or ctx has ended or time is up; after that resp is not touched any more.
+func (l *raftLink) wait(ctx context.Context, up <-chan time.Time, call *raftCall) error {
+	var err error
 	select {
 	case <-call.done:
 		return call.err
 	case <-ctx.Done():
+		err = wire.FromError(ctx.Err())
+	case <-up:
+		err = wire.Errorf(wire.Deadline, "no answer in time")
 	}
 	if l.take(call.id) != nil {
-		call.err = wire.FromError(ctx.Err())
+		call.err = err
 		close(call.done)
 	}
 	<-call.done

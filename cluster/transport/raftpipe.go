@@ -70,12 +70,11 @@ func (g *raftGroup) newPipeline(link *raftLink) *pipeline {
 	return p
 }
 
-// AppendEntries sends one more request; it waits while too many are in flight.
+// AppendEntries sends one more request; it waits while too many are in flight, and while the connection does not move
+// (which ends with the link's write timeout).
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	f := &appendFuture{start: time.Now(), args: args, resp: resp, done: make(chan struct{})}
-	ctx, cancel := context.WithTimeout(p.ctx, p.g.n.cfg.timing.raft)
-	defer cancel()
-	call, err := p.link.start(ctx, p.g.shard, args, resp, false)
+	call, err := p.link.start(p.ctx, p.g.shard, args, resp, false)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +100,8 @@ func (p *pipeline) Close() error {
 // deliver waits for each request's answer in turn.
 func (p *pipeline) deliver() {
 	var failed error
+	patience := time.NewTimer(0)
+	defer patience.Stop()
 	for {
 		var f *appendFuture
 		select {
@@ -108,9 +109,8 @@ func (p *pipeline) deliver() {
 		case <-p.ctx.Done():
 			return
 		}
-		ctx, cancel := context.WithDeadline(p.ctx, f.start.Add(p.g.n.cfg.timing.raft))
-		f.err = p.link.wait(ctx, f.call)
-		cancel()
+		patience.Reset(time.Until(f.start.Add(p.g.n.cfg.timing.raft)))
+		f.err = p.link.wait(p.ctx, patience.C, f.call)
 		if failed != nil && f.err == nil {
 			f.err, *f.resp = failed, raft.AppendEntriesResponse{}
 		}

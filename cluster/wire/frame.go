@@ -81,15 +81,15 @@ func parseHeader(b []byte, maxPayload int) (header, error) {
 	return h, nil
 }
 
-// maxPartial bounds the payloads that one peer may have begun and not finished.
-const maxPartial = 256
+// maxPartial bounds the payloads of several pieces that are begun and not finished on one link. A
+// sender keeps to it, so a receiver may insist.
+const maxPartial = 4
 
 // frameReader turns pieces back into frames.
 type frameReader struct {
 	r          *bufio.Reader
 	maxPayload int
 	partial    map[partialKey]*Frame
-	held       int // bytes set aside for unfinished payloads
 }
 
 type partialKey struct {
@@ -133,15 +133,12 @@ func (fr *frameReader) piece(h header) (Frame, bool, error) {
 	f, begun := fr.partial[key]
 	switch {
 	case h.flags == flagDrop:
-		if begun {
-			delete(fr.partial, key)
-			fr.held -= cap(f.Payload)
-		}
+		delete(fr.partial, key)
 		return Frame{}, false, nil
 	case begun:
 	case !more && h.length != h.total:
 		return Frame{}, false, fmt.Errorf("%w: last piece without the first", ErrMalformed)
-	case more && (len(fr.partial) >= maxPartial || fr.held+int(h.total) > 4*fr.maxPayload):
+	case more && len(fr.partial) >= maxPartial:
 		return Frame{}, false, fmt.Errorf("%w: too many unfinished payloads", ErrMalformed)
 	default:
 		f = &Frame{Kind: h.kind, Channel: h.channel, ID: h.id}
@@ -161,12 +158,10 @@ func (fr *frameReader) piece(h header) (Frame, bool, error) {
 		return Frame{}, false, err
 	}
 	switch {
-	case more && !begun:
+	case more:
 		fr.partial[key] = f
-		fr.held += int(h.total)
-	case !more && begun:
+	case begun:
 		delete(fr.partial, key)
-		fr.held -= int(h.total)
 	}
 	return *f, !more, nil
 }

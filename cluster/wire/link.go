@@ -35,6 +35,7 @@ type Link struct {
 	space  chan struct{} // closed when queue has been taken by the writer; nil when nobody waits
 	err    error
 
+	large   chan struct{} // a place for each payload of several pieces that is being sent
 	wake    chan struct{} // capacity one: there is something to write
 	done    chan struct{} // closed when the link has died
 	stopped chan struct{} // closed when the writer has returned
@@ -45,6 +46,7 @@ func NewLink(conn net.Conn, maxPayload int) *Link {
 	l := &Link{
 		conn:    conn,
 		reader:  newFrameReader(conn, maxPayload),
+		large:   make(chan struct{}, maxPartial),
 		wake:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -67,6 +69,16 @@ func (l *Link) Read() (Frame, error) {
 // others may slip in. Success means queued, not received.
 func (l *Link) Send(ctx context.Context, f Frame) error {
 	h := header{kind: f.Kind, channel: f.Channel, id: f.ID, total: uint32(len(f.Payload))}
+	if len(f.Payload) > MaxPiece {
+		select {
+		case l.large <- struct{}{}:
+			defer func() { <-l.large }()
+		case <-l.done:
+			return l.Err()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	for at := 0; ; {
 		piece := f.Payload[at:min(len(f.Payload), at+MaxPiece)]
 		h.length, h.flags = uint32(len(piece)), 0

@@ -18,7 +18,7 @@
 //  4. A file that was opened (not created) is never appended to by Append or Receive. So a primary that
 //     comes back after a crash, or a stale stream, cannot add to it; only repair can (Extend, Truncate).
 //  5. Record numbers start at 1 and are dense: the nth record of a file has number n.
-//  6. Nothing acknowledged is ever cut: Open cuts only a tail in which no whole record is left.
+//  6. Open cuts only a tail in which no whole record is left: after a power cut, nothing that was acknowledged.
 //
 // What a crash leaves behind: a file ends anywhere inside the records that no fsync covered. Open cuts
 // such a torn tail at the last whole record, and fsyncs the cut. Damage that is followed by a whole record

@@ -144,7 +144,7 @@ func (v *Volume) forget(length int64) error {
 	if end != length {
 		return fmt.Errorf("volume %s: %d is not the end of a record: %w", v.header.ID, length, ErrMisplaced)
 	}
-	v.index, v.damage, v.durable = index, damage, length
+	v.index, v.damage, v.lost, v.durable = index, damage, countLost(index), length
 	return nil
 }
 

@@ -52,7 +52,7 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 	s.run()
 	v := newVolume(fs, path, h, seed, f, o)
 	v.sealed = true
-	v.index, v.damage, v.durable = s.index, s.damage, s.off
+	v.index, v.damage, v.lost, v.durable = s.index, s.damage, countLost(s.index), s.off
 	v.restart()
 	v.settle(s)
 	return v, nil
@@ -152,6 +152,15 @@ func (s *scanner) lastIsWhole() bool {
 		at += int64(len(p))
 	}
 	return c.whole == s.off
+}
+
+func countLost(index []uint32) (lost uint64) {
+	for _, p := range index {
+		if p == 0 {
+			lost++
+		}
+	}
+	return lost
 }
 
 // headerAt decodes the record header there, if the record fits into the file.

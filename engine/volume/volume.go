@@ -53,6 +53,7 @@ type Volume struct {
 	index   []uint32   // index[n-1] is where record n begins, in units of 8 bytes; 0 where it is damaged
 	durable int64      // end of the last whole record that an fsync covers
 	damage  []Span
+	lost    uint64 // records of index without a place
 	role    role
 	sealed  bool
 	failed  error
@@ -78,8 +79,8 @@ type Stats struct {
 	Records uint64 // durable, damaged ones included
 	Bytes   int64  // durable, file header included
 	Fsyncs  uint64
-	Cut     int64 // bytes of torn tail that Open cut off
-	Damaged uint64
+	Cut     int64  // bytes of torn tail that Open cut off
+	Damaged uint64 // records that Open did not find although there are some behind
 	Sealed  bool
 	Failed  error // why nothing is written any more
 }
@@ -188,13 +189,8 @@ func (v *Volume) Durable() int64 {
 func (v *Volume) Stats() Stats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	s := Stats{Records: uint64(len(v.index)), Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Sealed: v.sealed, Failed: v.failed}
-	for _, p := range v.index {
-		if p == 0 {
-			s.Damaged++
-		}
-	}
-	return s
+	return Stats{Records: uint64(len(v.index)), Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Damaged: v.lost,
+		Sealed: v.sealed, Failed: v.failed}
 }
 
 // Damage lists where Open found no records although there are some behind.

@@ -171,7 +171,7 @@ func TestNothingBehindSTLS(t *testing.T) {
 func TestLoginFailures(t *testing.T) {
 	f := newFake(first)
 	var log bytes.Buffer
-	_, addr := serve(t, f, f, true, &log)
+	srv, addr := serve(t, f, f, true, &log)
 	p := connect(t, addr, true)
 	p.do("USER u@example.test", "+OK")
 	p.do("PASS hunter2", "-ERR [AUTH]")
@@ -185,6 +185,10 @@ func TestLoginFailures(t *testing.T) {
 	f.setDown(false)
 	p.do("USER u@example.test", "+OK")
 	p.do("PASS secret", "+OK")
+	p.do("QUIT", "+OK")
+	if err := srv.Shutdown(t.Context()); err != nil { // waits for the session's last line
+		t.Fatal(err)
+	}
 	if strings.Contains(log.String(), "hunter2") || strings.Contains(log.String(), "secret") {
 		t.Fatal("password in the log")
 	}
@@ -285,9 +289,9 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-// TestMillion: of a huge maildrop nothing is held but the set of UIDs.
-func TestMillion(t *testing.T) {
-	const n = 1_000_000
+// TestHuge: of a huge maildrop nothing is held but the set of UIDs.
+func TestHuge(t *testing.T) {
+	const n = 200_000
 	f := newFake()
 	f.uids = roaring.New()
 	f.uids.AddRange(1, n+1)
@@ -302,8 +306,8 @@ func TestMillion(t *testing.T) {
 	if f.largest > sizesChunk {
 		t.Fatalf("%d messages asked about at once", f.largest)
 	}
-	p.do("DELE 1000000", "+OK")
-	p.do("UIDL 999999", "+OK 999999 99.999999")
+	p.do("DELE 200000", "+OK")
+	p.do("UIDL 199999", "+OK 199999 99.199999")
 	p.do("QUIT", "+OK")
 	if got := f.uids.GetCardinality(); got != n-1 {
 		t.Fatalf("left %d", got)
