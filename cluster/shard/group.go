@@ -51,7 +51,7 @@ const (
 	maxAppendEntries  = 128
 	snapshotThreshold = 4096
 	trailingLogs      = 8192
-	snapshotInterval  = 20 * time.Second
+	snapshotInterval  = 5 * time.Second // how often raft looks whether there is enough for one
 )
 
 // Config describes this node's replica of one group.
@@ -106,7 +106,7 @@ func (g *Group) open() error {
 	if err != nil {
 		return err
 	}
-	if g.fsm, err = newFSM(g.cfg.Store, g.cfg.Machine, snaps); err != nil {
+	if g.fsm, err = newFSM(g.cfg.Store, g.cfg.Machine, snaps, g.cfg.Log.With("shard", g.Shard())); err != nil {
 		return err
 	}
 	// The free list is rebuilt at start instead of being rewritten with each commit.
