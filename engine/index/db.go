@@ -19,14 +19,14 @@ import (
 // Options size the database. Zero values take the defaults.
 type Options struct {
 	CacheBytes    int64        // block cache shared by all shards, default 256 MiB
-	MemTableBytes uint64       // one memtable, default 32 MiB; up to four may wait for a flush
+	MemTableBytes uint64       // one memtable, default 64 MiB; up to four may wait for a flush
 	MaxOpenFiles  int          // tables held open, default 1000
 	Log           *slog.Logger // default: discard
 }
 
 const (
 	defaultCacheBytes    = 256 << 20
-	defaultMemTableBytes = 32 << 20
+	defaultMemTableBytes = 64 << 20
 	defaultMaxOpenFiles  = 1000
 
 	// dedupWindow is how many log entries a remembered result outlives.
@@ -57,7 +57,8 @@ type DB struct {
 	incoming string // directory for tables that Load builds
 	p        *pebble.DB
 	opts     *pebble.Options
-	flushes  atomic.Uint64 // counts what may have moved durable state: ended flushes, loads
+	flushes  atomic.Uint64 // ended flushes: each may have moved durable state
+	failure  atomic.Pointer[error]
 
 	flushMu sync.Mutex // one flush at a time, so that waiters share it
 
@@ -133,19 +134,22 @@ func (db *DB) pebbleOptions(o Options, cache *pebble.Cache) *pebble.Options {
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: 4,
 		MaxOpenFiles:                o.MaxOpenFiles,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       1000, // the memtables' bound holds writers back before that
-		LBaseMaxBytes:               64 << 20,
+		LBaseMaxBytes:               128 << 20,
 		BytesPerSync:                1 << 20,
 		TargetByteDeletionRate:      256 << 20, // unlinking big tables at once would stall the journal's fsync
 		CompactionConcurrencyRange: func() (int, int) {
 			return 1, max(1, min(4, runtime.GOMAXPROCS(0)/2))
 		},
 		Logger: logger{o.Log},
-		// Called with pebble's mutex held: nothing but a count may happen here.
+		// Called with pebble's mutex held: they must not call it.
 		EventListener: &pebble.EventListener{
-			FlushEnd:        func(pebble.FlushInfo) { db.flushes.Add(1) },
-			BackgroundError: func(err error) { o.Log.Error("index: background work failed, will be retried", "error", err) },
+			FlushEnd: db.flushEnded,
+			BackgroundError: func(err error) {
+				db.failure.Store(&err)
+				o.Log.Error("index: background work failed, will be retried", "error", err)
+			},
 			DiskSlow:        func(i pebble.DiskSlowInfo) { o.Log.Warn("index: slow disk", "what", i.String()) },
 			WriteStallBegin: func(i pebble.WriteStallBeginInfo) { o.Log.Warn("index: writes wait", "reason", i.Reason) },
 		},
@@ -158,14 +162,28 @@ func (db *DB) pebbleOptions(o Options, cache *pebble.Cache) *pebble.Options {
 		l.IndexBlockSize = 64 << 10
 		l.FilterPolicy = bloom.FilterPolicy(10)
 		l.FilterType = pebble.TableFilter
+		// Zstandard would save a third of the space and cost 5 µs of CPU per message.
 		l.Compression = func() *sstable.CompressionProfile { return sstable.FastestCompression }
-		if i == len(lo.Levels)-1 {
-			l.Compression = func() *sstable.CompressionProfile { return sstable.BalancedCompression }
-		}
 		lo.TargetFileSizes[i] = target
 		target = min(2*target, 64<<20)
 	}
 	return lo
+}
+
+func (db *DB) flushEnded(i pebble.FlushInfo) {
+	db.flushes.Add(1)
+	if len(i.Output) > 0 {
+		db.failure.Store(nil)
+	}
+}
+
+// Ready says why the database cannot flush, for instance because its disk is full; nil once a flush succeeds again. Until then
+// commits go on in memory until the memtables are full, and wait then.
+func (db *DB) Ready() error {
+	if err := db.failure.Load(); err != nil {
+		return fmt.Errorf("index: %w", *err)
+	}
+	return nil
 }
 
 // Close flushes and closes the database. All Txns and Views must have ended.

@@ -2,7 +2,6 @@ package index
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -96,8 +95,6 @@ func describe(t testing.TB, s *Shard) string {
 	}
 	return out.String()
 }
-
-func digest(t testing.TB, s *Shard) [32]byte { return sha256.Sum256(dump(t, s)) }
 
 func testRef(n uint64) volume.Ref {
 	r := volume.Ref{Volume: volume.ID(1 + n%3), Record: n / 3, Length: 100 + n}

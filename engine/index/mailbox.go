@@ -157,11 +157,18 @@ func (a *accountState) room(n int, now int64) error {
 	if uint64(a.mailboxes)+uint64(n) > MaxMailboxes {
 		return &LimitError{What: "mailboxes in an account", Limit: MaxMailboxes}
 	}
-	last := max(uint64(a.uidValidity), uint64(max(now, 0)))
-	if last+uint64(n) > math.MaxUint32 || uint64(a.nextMailbox)+uint64(n) > math.MaxUint32 {
+	if a.validity(now)+uint64(n)-1 > math.MaxUint32 || uint64(a.nextMailbox)+uint64(n) > math.MaxUint32 {
 		return &LimitError{What: "mailboxes ever made in an account", Limit: math.MaxUint32}
 	}
 	return nil
+}
+
+// validity is the next UIDVALIDITY: the time in seconds, unless that was given or is beyond 32 bits.
+func (a *accountState) validity(now int64) uint64 {
+	if now < 0 || now > math.MaxUint32 {
+		now = 0
+	}
+	return max(uint64(a.uidValidity)+1, uint64(now))
 }
 
 func (t *Txn) addParents(account uint64, a *accountState, names []string, now int64) error {
@@ -175,7 +182,7 @@ func (t *Txn) addParents(account uint64, a *accountState, names []string, now in
 
 // addMailbox gives mb an id and a UIDVALIDITY above all earlier ones of the account and enters it. There must be room.
 func (t *Txn) addMailbox(account uint64, a *accountState, mb Mailbox, now int64) (*mailboxState, error) {
-	a.uidValidity = max(a.uidValidity+1, uint32(min(max(now, 1), math.MaxUint32)))
+	a.uidValidity = uint32(a.validity(now))
 	mb.ID, mb.UIDValidity, mb.UIDNext = a.nextMailbox, a.uidValidity, 1
 	a.nextMailbox++
 	a.mailboxes++
@@ -227,7 +234,9 @@ func (t *Txn) deleteMailbox(account uint64, name string) error {
 	if mb.meta.NoSelect {
 		return ErrHasChildren
 	}
-	if err := a.room(1, 0); err != nil {
+	after := *a
+	after.mailboxes--
+	if err := after.room(1, 0); err != nil {
 		return err
 	}
 	if err := t.dropMailbox(a, mb); err != nil {

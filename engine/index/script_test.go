@@ -88,7 +88,8 @@ func randomID(r *rand.Rand) uint32 {
 }
 
 func randomFlags(r *rand.Rand) Flags {
-	f := Flags{System: uint8(r.IntN(32)) & uint8(r.IntN(32))}
+	f := Flags{System: uint8(r.IntN(32))}
+	f.System &= uint8(r.IntN(32)) // few at once
 	words := []string{"$Junk", "$junk", "Work", "WORK", "later", "x"}
 	for range max(0, r.IntN(5)-2) {
 		f.Keywords = append(f.Keywords, words[r.IntN(len(words))])

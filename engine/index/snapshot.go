@@ -59,7 +59,7 @@ func (s *Shard) Save(w io.Writer) (applied uint64, err error) {
 		return 0, s.errorf("save: %w", err)
 	}
 	out := &saver{w: w, sum: sha256.New(), enc: enc}
-	if err := out.header(uint32(s.k), applied); err == nil {
+	if err = out.header(uint32(s.k), applied); err == nil {
 		err = out.pairs(v)
 	}
 	if err == nil {
