@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/cluster"
 	"hongyan/cluster/clustertest"
 )
 
@@ -28,8 +29,10 @@ func TestNodeFarBehind(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	clustertest.Eventually(t, 30*time.Second, func() bool { return c.Logged("snapshot written") > 0 },
-		func() string { return "no snapshot was taken" })
+	for _, n := range c.Nodes[:2] {
+		clustertest.Eventually(t, 30*time.Second, func() bool { return logFirst(t, n, a.Shard) > 1000 },
+			func() string { return "the log was not cut" })
+	}
 	c.StartNode(t, 2)
 	c.WaitReady(t)
 	clustertest.Eventually(t, 30*time.Second, func() bool { return c.Logged("caught up by a snapshot") > 0 },
@@ -39,4 +42,19 @@ func TestNodeFarBehind(t *testing.T) {
 	if got := bodies(t, c.Nodes[2].Client(), a, "INBOX"); len(got) != 2 {
 		t.Errorf("%d messages at the node that was far behind", len(got))
 	}
+}
+
+// logFirst is the first entry that a node's log of a shard still has.
+func logFirst(t *testing.T, n *cluster.Node, shard uint32) uint64 {
+	t.Helper()
+	s, err := n.Status(ctx(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range s.(*cluster.Status).Shards {
+		if g.Shard == shard {
+			return g.First
+		}
+	}
+	return 0
 }
