@@ -59,7 +59,11 @@ type VolumeStatus struct {
 
 // Status gathers what an operator asks first.
 func (n *Node) Status(ctx context.Context) (any, error) {
-	s := &Status{Node: n.cfg.ID, Region: n.cfg.Region, Ready: n.Ready(), Shards: n.router.Status(), Copies: n.volumes.Stats()}
+	shards, err := n.router.Status()
+	if err != nil {
+		return nil, err
+	}
+	s := &Status{Node: n.cfg.ID, Region: n.cfg.Region, Ready: n.Ready(), Shards: shards, Copies: n.volumes.Stats()}
 	nodes, _ := members(n.cfg)
 	for _, m := range nodes {
 		rtt, _ := n.net.RTT(m.ID)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,13 +31,15 @@ const Domain = "example.test"
 type Cluster struct {
 	Configs []*config.Node
 	Nodes   []*cluster.Node // nil while stopped
+	events  events
 	log     *slog.Logger
 }
 
 // Start runs one storage node in each region and waits until all are ready.
 func Start(t testing.TB, regions ...string) *Cluster {
 	t.Helper()
-	c := &Cluster{log: Logger(t)}
+	c := &Cluster{events: newEvents()}
+	c.log = slog.New(c.events)
 	dir := t.TempDir()
 	ca, err := pki.EnsureCA(filepath.Join(dir, "ca"))
 	if err != nil {
@@ -84,12 +87,44 @@ func Start(t testing.TB, regions ...string) *Cluster {
 	return c
 }
 
-// Logger writes to the test's log when HONGYAN_TEST_LOG is set: a cluster talks a lot.
-func Logger(t testing.TB) *slog.Logger {
-	if os.Getenv("HONGYAN_TEST_LOG") == "" {
-		return slog.New(slog.NewTextHandler(io.Discard, nil))
+// events counts log events by message, and passes them to standard error when HONGYAN_TEST_LOG is set: a
+// cluster talks a lot.
+type events struct {
+	slog.Handler
+	*counts
+}
+
+type counts struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func newEvents() events {
+	var out io.Writer = io.Discard
+	if os.Getenv("HONGYAN_TEST_LOG") != "" {
+		out = os.Stderr
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return events{slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}), &counts{n: make(map[string]int)}}
+}
+
+// Handle implements slog.Handler.
+func (e events) Handle(ctx context.Context, r slog.Record) error {
+	e.mu.Lock()
+	e.n[r.Message]++
+	e.mu.Unlock()
+	return e.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (e events) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return events{e.Handler.WithAttrs(attrs), e.counts}
+}
+
+// Logged counts the events with this message, of all nodes.
+func (c *Cluster) Logged(message string) int {
+	c.events.mu.Lock()
+	defer c.events.mu.Unlock()
+	return c.events.n[message]
 }
 
 // freeAddress finds a loopback port that nobody uses now.

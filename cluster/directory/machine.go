@@ -269,5 +269,8 @@ func dropVolume(t *index.Txn, c *DropVolume) (*Result, error) {
 	if e.State != replica.Sealed {
 		return nil, refuse("volume %d is open: seal it before it is dropped", c.ID)
 	}
+	if e.Length != 0 {
+		return nil, refuse("volume %d holds records: it cannot be dropped", c.ID)
+	}
 	return &Result{}, t.Delete(key)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 
@@ -38,6 +39,7 @@ type fsm struct {
 	store   *index.Shard
 	machine Machine
 	snaps   *snapshotStore
+	log     *slog.Logger
 
 	applied atomic.Uint64 // last entry in the store
 
@@ -48,8 +50,8 @@ type fsm struct {
 
 var _ raft.BatchingFSM = (*fsm)(nil)
 
-func newFSM(store *index.Shard, m Machine, snaps *snapshotStore) (*fsm, error) {
-	f := &fsm{store: store, machine: m, snaps: snaps, moved: make(chan struct{})}
+func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logger) (*fsm, error) {
+	f := &fsm{store: store, machine: m, snaps: snaps, log: log, moved: make(chan struct{})}
 	a, err := store.Applied()
 	if err != nil {
 		return nil, fmt.Errorf("read the applied index: %w", err)
@@ -135,6 +137,7 @@ func (f *fsm) fail(err error) error {
 	defer f.mu.Unlock()
 	if f.broken == nil {
 		f.broken = err
+		f.log.Error("stops applying entries: look at this node's disk, then restart it", "err", err)
 		close(f.moved)
 		f.moved = make(chan struct{})
 	}
@@ -172,7 +175,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if err := f.failure(); err != nil {
 		return nil, err
 	}
-	return &flushedSnapshot{store: f.store, index: f.applied.Load()}, nil
+	return &flushedSnapshot{store: f.store, index: f.applied.Load(), log: f.log}, nil
 }
 
 // Restore replaces the state by a snapshot that another replica sent.
@@ -188,6 +191,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err := f.snaps.installed(); err != nil {
 		return f.fail(err)
 	}
+	f.log.Info("caught up by a snapshot", "from", f.applied.Load(), "to", a)
 	f.advance(a)
 	f.machine.Reloaded()
 	return nil
@@ -198,6 +202,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 type flushedSnapshot struct {
 	store *index.Shard
 	index uint64
+	log   *slog.Logger
 }
 
 func (s *flushedSnapshot) Persist(sink raft.SnapshotSink) error {
@@ -209,7 +214,11 @@ func (s *flushedSnapshot) Persist(sink raft.SnapshotSink) error {
 		return errors.Join(fmt.Errorf("snapshot sink is a %T", sink), sink.Cancel())
 	}
 	local.local = true
-	return sink.Close()
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	s.log.Info("snapshot written", "index", s.index)
+	return nil
 }
 
 func (s *flushedSnapshot) Release() {}

@@ -51,7 +51,7 @@ const (
 	maxAppendEntries  = 128
 	snapshotThreshold = 4096
 	trailingLogs      = 8192
-	snapshotInterval  = 20 * time.Second
+	snapshotInterval  = 5 * time.Second // how often raft looks whether there is enough for one
 )
 
 // Config describes this node's replica of one group.
@@ -80,8 +80,9 @@ type Group struct {
 	log  *raftboltdb.BoltStore
 	fsm  *fsm
 
-	ready   atomic.Uint64 // the term in which this leader has applied all that came before it
-	rounds  rounds        // shared read index rounds
+	ready   atomic.Uint64   // the term in which this leader has applied all that came before it
+	rounds  rounds          // shared read index rounds
+	ctx     context.Context // ends with Stop
 	stop    context.CancelFunc
 	workers sync.WaitGroup
 	closed  chan struct{} // raft has shut down
@@ -94,10 +95,9 @@ func Start(cfg Config) (*Group, error) {
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("start shard %d in %s: %w", cfg.Group.Shard, cfg.Dir, err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	g.stop = cancel
-	g.workers.Go(func() { g.followLeadership(ctx) })
-	g.workers.Go(func() { g.keepHome(ctx) })
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	g.workers.Go(func() { g.followLeadership(g.ctx) })
+	g.workers.Go(func() { g.keepHome(g.ctx) })
 	return g, nil
 }
 
@@ -106,7 +106,7 @@ func (g *Group) open() error {
 	if err != nil {
 		return err
 	}
-	if g.fsm, err = newFSM(g.cfg.Store, g.cfg.Machine, snaps); err != nil {
+	if g.fsm, err = newFSM(g.cfg.Store, g.cfg.Machine, snaps, g.cfg.Log.With("shard", g.Shard())); err != nil {
 		return err
 	}
 	// The free list is rebuilt at start instead of being rewritten with each commit.

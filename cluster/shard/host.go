@@ -51,6 +51,8 @@ func NewHost(net *transport.Net) *Host {
 	transport.HandleUnary(net, MethodReadIndex, h.readIndex)
 	transport.HandleUnary(net, MethodConfirm, h.confirm)
 	transport.HandleUnary(net, MethodApplied, h.applied)
+	transport.HandleUnary(net, MethodSuspect, h.suspect)
+	net.OnChange(h.nodeChanged)
 	return h
 }
 
@@ -142,4 +144,24 @@ func (h *Host) applied(_ context.Context, _ string, req *AppliedRequest) (*Appli
 		return nil, err
 	}
 	return &AppliedResponse{Index: g.Applied()}, nil
+}
+
+func (h *Host) suspect(_ context.Context, _ string, req *SuspectRequest) (*SuspectResponse, error) {
+	g, err := h.find(req.Shard)
+	if err != nil {
+		return nil, err
+	}
+	return &SuspectResponse{Down: !g.cfg.Peers.Up(req.Node), Last: g.raft.LastIndex()}, nil
+}
+
+// nodeChanged lets the groups that a lost node led look for a new leader.
+func (h *Host) nodeChanged(node string, up bool) {
+	if up {
+		return
+	}
+	for _, g := range h.Groups() {
+		if g.Leader() == node {
+			g.takeOver(node)
+		}
+	}
 }

@@ -155,34 +155,39 @@ type Status struct {
 	Leader  string   `json:"leader"`
 	Voters  []string `json:"voters"`
 	Applied uint64   `json:"applied"`
+	First   uint64   `json:"log_first"` // a replica that is further behind gets a snapshot
 }
 
 // Status lists the shards that this node has replicas of, in order.
-func (r *Router) Status() []Status {
+func (r *Router) Status() ([]Status, error) {
 	var out []Status
 	for shard := range uint32(len(r.groups)) {
 		g, ok := r.host.Group(shard)
 		if !ok {
 			continue
 		}
+		first, err := g.log.FirstIndex()
+		if err != nil {
+			return nil, fmt.Errorf("read the log of shard %d: %w", shard, err)
+		}
 		group := r.groups[shard]
-		out = append(out, Status{Shard: shard, Home: group.Home, Leader: g.Leader(), Voters: group.Voters, Applied: g.Applied()})
+		out = append(out, Status{Shard: shard, Home: group.Home, Leader: g.Leader(), Voters: group.Voters, Applied: g.Applied(), First: first})
 	}
-	return out
+	return out, nil
 }
 
 // Ready lists the replicas here that have no leader or no longer apply entries.
 func (r *Router) Ready() []string {
 	var why []string
-	for _, s := range r.Status() {
-		g, ok := r.host.Group(s.Shard)
+	for shard := range uint32(len(r.groups)) {
+		g, ok := r.host.Group(shard)
 		if !ok {
 			continue
 		}
 		if err := g.Err(); err != nil {
-			why = append(why, fmt.Sprintf("shard %d: the state machine stopped: %v", s.Shard, err))
-		} else if s.Leader == "" {
-			why = append(why, fmt.Sprintf("shard %d: no leader", s.Shard))
+			why = append(why, fmt.Sprintf("shard %d: the state machine stopped: %v", shard, err))
+		} else if g.Leader() == "" {
+			why = append(why, fmt.Sprintf("shard %d: no leader", shard))
 		}
 	}
 	return why

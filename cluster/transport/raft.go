@@ -180,6 +180,14 @@ func (g *raftGroup) process(command any, snapshot io.Reader, beat bool) (any, er
 	}
 }
 
+// Elect has this node's raft stand for election at once, past pre-vote and leader stickiness, as a TimeoutNow from its leader
+// would. That is always safe for the log; who calls it answers for doing so only when the leader is gone.
+func (g *raftGroup) Elect() error {
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.n.cfg.ID), Addr: []byte(g.n.cfg.ID)}
+	_, err := g.process(&raft.TimeoutNowRequest{RPCHeader: header}, nil, false)
+	return err
+}
+
 func (g *raftGroup) closed() error {
 	return wire.Errorf(wire.Unavailable, "shard %d is closed on node %s", g.shard, g.n.cfg.ID)
 }
