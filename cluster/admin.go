@@ -87,21 +87,20 @@ func (n *Node) AddDomain(ctx context.Context, name, home string) error {
 	return n.directory.AddDomain(ctx, name, home)
 }
 
-// AddAccount makes an account; home may be "" for its domain's. Of one that exists nothing changes, but for the
-// password when reset says so.
-func (n *Node) AddAccount(ctx context.Context, address, password, home string, reset bool) (created bool, err error) {
-	if !reset {
-		if _, err := n.client.Resolve(ctx, address); err == nil {
+// AddAccount makes an account. Of one that exists nothing changes, but for the password when a says so.
+func (n *Node) AddAccount(ctx context.Context, a client.NewAccount) (created bool, err error) {
+	if a.Password != "" && !a.Reset { // a hash made for nothing is dear
+		if _, err := n.client.Resolve(ctx, a.Address); err == nil {
 			return false, nil
 		} else if errors.Is(err, client.ErrUnavailable) {
 			return false, err
 		}
 	}
-	hash, err := client.HashPassword(password)
+	hash, err := a.Credential()
 	if err != nil {
 		return false, err
 	}
-	_, created, err = n.directory.AddAccount(ctx, directory.AddAccount{Address: address, Home: home, Password: hash, Reset: reset})
+	_, created, err = n.directory.AddAccount(ctx, directory.AddAccount{Address: a.Address, Home: a.Home, Password: hash, Reset: a.Reset})
 	return created, err
 }
 

@@ -40,6 +40,7 @@ var (
 	ErrExists         = errors.New("mailbox exists")
 	ErrHasChildren    = errors.New("mailbox has children")
 	ErrInvalidName    = errors.New("invalid name")
+	ErrInvalidHash    = errors.New("invalid password hash")
 	ErrLimit          = errors.New("over a limit")
 	ErrNoMessage      = errors.New("message has been expunged")
 )

@@ -16,9 +16,6 @@ import (
 	"hongyan/cluster/directory"
 )
 
-// passwordCost is Argon2id's (RFC 9106) as OWASP advises for servers: 19 MiB, two passes, one lane.
-var passwordCost = argon2id.Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
-
 // A verified password is remembered, under a key that only this process has, so that clients which log in again and
 // again cost one hash in provenFor. At most maxProven are kept.
 const (
@@ -40,15 +37,6 @@ func newLogins() *logins {
 	l := &logins{slots: make(chan struct{}, runtime.NumCPU()), proven: make(map[[32]byte]time.Time)}
 	rand.Read(l.key[:])
 	return l
-}
-
-// HashPassword makes what the directory keeps of a password.
-func HashPassword(password string) (string, error) {
-	h, err := argon2id.CreateHash(password, &passwordCost)
-	if err != nil {
-		return "", fmt.Errorf("hash a password: %w", err)
-	}
-	return h, nil
 }
 
 // matches checks a password against a hash.

@@ -192,7 +192,7 @@ func (c *Cluster) Account(t testing.TB, local string) client.Account {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	address := local + "@" + Domain
-	if _, err := c.Nodes[0].AddAccount(ctx, address, Password, "", false); err != nil {
+	if _, err := c.Nodes[0].AddAccount(ctx, client.NewAccount{Address: address, Password: Password}); err != nil {
 		t.Fatal(err)
 	}
 	a, err := c.Nodes[0].Client().Resolve(ctx, address)

@@ -126,18 +126,25 @@ func (s *Server) putDomain(w http.ResponseWriter, r *http.Request) {
 func (s *Server) putAccount(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Password   string `json:"password"`
+		Hash       string `json:"password_hash"`
 		HomeRegion string `json:"home_region"`
 		Reset      bool   `json:"reset"`
 	}
 	if !readJSON(w, r, &body) {
 		return
 	}
-	if body.Password == "" || len(body.Password) > maxPassword {
+	switch {
+	case body.Password != "" && body.Hash != "":
+		fail(w, http.StatusBadRequest, "password, password_hash: expected one of them")
+		return
+	case body.Hash == "" && (body.Password == "" || len(body.Password) > maxPassword):
 		fail(w, http.StatusBadRequest, fmt.Sprintf("password: expected 1 to %d bytes", maxPassword))
 		return
 	}
 	address := r.PathValue("address")
-	created, err := s.cfg.Admin.AddAccount(r.Context(), address, body.Password, body.HomeRegion, body.Reset)
+	created, err := s.cfg.Admin.AddAccount(r.Context(), client.NewAccount{
+		Address: address, Home: body.HomeRegion, Password: body.Password, Hash: body.Hash, Reset: body.Reset,
+	})
 	if err != nil {
 		s.failed(w, r, err)
 		return
@@ -157,7 +164,7 @@ func (s *Server) putAccount(w http.ResponseWriter, r *http.Request) {
 // and anything else with its text in the log only.
 func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	for _, mistake := range []error{wire.ErrInvalid, wire.ErrLimit, wire.ErrNotFound, wire.ErrExists,
-		client.ErrInvalidName, client.ErrNotLocal, client.ErrLimit} {
+		client.ErrInvalidName, client.ErrInvalidHash, client.ErrNotLocal, client.ErrLimit} {
 		if errors.Is(err, mistake) {
 			fail(w, http.StatusBadRequest, err.Error())
 			return

@@ -6,7 +6,8 @@
 //	GET /api/v1/status              the cluster as this node sees it
 //	GET /api/v1/accounts            all addresses
 //	PUT /api/v1/domains/{name}      {"home_region": "…"}
-//	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}
+//	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}; instead of the password
+//	                                "password_hash", Argon2id's PHC string
 //
 // Everything below /api/ needs the bearer token whose SHA-256 the node was configured with, and is closed without one;
 // the rest says nothing that is secret but names shards and disks, so the listener belongs on an inner network. Answers
@@ -31,6 +32,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"hongyan/cluster/client"
 	"hongyan/frontends/listen"
 )
 
@@ -56,7 +58,7 @@ type Admin interface {
 	// Status is a value that encoding/json takes.
 	Status(ctx context.Context) (any, error)
 	AddDomain(ctx context.Context, name, home string) error
-	AddAccount(ctx context.Context, address, password, home string, reset bool) (created bool, err error)
+	AddAccount(ctx context.Context, a client.NewAccount) (created bool, err error)
 	Accounts(ctx context.Context) ([]string, error)
 }
 

@@ -60,15 +60,20 @@ func (f *fakeAdmin) AddDomain(_ context.Context, name, home string) error {
 	return f.err
 }
 
-func (f *fakeAdmin) AddAccount(_ context.Context, address, password, _ string, reset bool) (bool, error) {
+func (f *fakeAdmin) AddAccount(_ context.Context, a client.NewAccount) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return false, f.err
 	}
-	_, known := f.passwords[address]
-	if !known || reset {
-		f.passwords[address] = password
+	if a.Hash != "" {
+		if _, err := a.Credential(); err != nil {
+			return false, err
+		}
+	}
+	_, known := f.passwords[a.Address]
+	if !known || a.Reset {
+		f.passwords[a.Address] = a.Password + a.Hash
 	}
 	return !known, nil
 }
@@ -224,6 +229,7 @@ func TestTokenIsNeeded(t *testing.T) {
 
 func TestPut(t *testing.T) {
 	s := start(t, nil)
+	const hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$RdescudvJCsgt3ub+b+dWRWJTmaaJObG"
 	for _, c := range []struct {
 		path, body string
 		code       int
@@ -242,6 +248,9 @@ func TestPut(t *testing.T) {
 		{"/api/v1/accounts/a@example.test", `["x"]`, 400, "expected a JSON object"},
 		{"/api/v1/accounts/a@example.test", ``, 400, "expected a JSON object"},
 		{"/api/v1/accounts/a@example.test", `{"password":"` + strings.Repeat("x", maxBody) + `"}`, 413, "larger than 65536 bytes"},
+		{"/api/v1/accounts/h@example.test", `{"password_hash":"` + hash + `"}`, 201, `{"address":"h@example.test","created":true}`},
+		{"/api/v1/accounts/h@example.test", `{"password_hash":"x"}`, 400, "invalid password hash"},
+		{"/api/v1/accounts/h@example.test", `{"password":"x","password_hash":"` + hash + `"}`, 400, "password, password_hash: expected one of them"},
 		{"/api/v1/accounts/", `{"password":"x"}`, 404, "there is no PUT /api/v1/accounts/"},
 		{"/api/v1/accounts/a/b", `{"password":"x"}`, 404, "there is no PUT"},
 	} {
@@ -259,7 +268,7 @@ func TestPut(t *testing.T) {
 		t.Errorf("accounts: %d %s", code, body)
 	}
 	s.stop()
-	for _, secret := range []string{"one", "three"} {
+	for _, secret := range []string{"one", "three", "RdescudvJ"} {
 		if strings.Contains(s.log.String(), secret) {
 			t.Errorf("password %q in the log: %s", secret, s.log)
 		}
