@@ -38,7 +38,7 @@ func (g *raftGroup) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress, 
 		if err != nil {
 			return err
 		}
-		defer discard(connQuick{conn})
+		defer discard(conn.NetConn())
 		return g.sendSnapshot(conn, args, resp, data)
 	}()
 	if err != nil {
