@@ -92,7 +92,9 @@ func (t *Txn) Discard() {
 	if t.done {
 		return
 	}
-	t.s.forget()
+	if t.index > 0 || !t.b.Empty() { // what a Txn that did nothing has read stays true
+		t.s.forget()
+	}
 	if err := t.end(); err != nil {
 		t.s.db.opts.Logger.Errorf("discard: %v", err)
 	}
