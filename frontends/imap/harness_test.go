@@ -87,7 +87,7 @@ func serveAt(t *testing.T, c *clustertest.Cluster, node int, local string, edit 
 	if st.account, err = c.Nodes[node].Client().Resolve(t.Context(), st.user); err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{TLS: testTLS(t), Log: clustertest.Logger(t), Hostname: "test"}
+	cfg := Config{TLS: testTLS(t), Hostname: "test"}
 	if edit != nil {
 		edit(&cfg)
 	}
