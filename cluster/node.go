@@ -85,10 +85,10 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openServices(); err != nil {
 		return err
 	}
-	n.net.Serve()
 	if err := n.openGroups(); err != nil {
 		return err
 	}
+	n.net.Serve() // with every group registered: raft backs off for seconds from one that a peer does not know yet
 	if err := n.openMembers(); err != nil {
 		return err
 	}

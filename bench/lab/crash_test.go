@@ -57,7 +57,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 }
 
 type crashRun struct {
-	t       *testing.T
+	t       testing.TB
 	bin     string
 	dir     string
 	history *history.History

@@ -127,7 +127,7 @@ func labOptions(dir, base string) Options {
 }
 
 // freeBase finds a port base at which the whole test cluster finds its ports free.
-func freeBase(t *testing.T) string {
+func freeBase(t testing.TB) string {
 	t.Helper()
 	for base := 21000; base < 60000; base += 200 {
 		p, err := newPlan(t.TempDir(), labOptions("", fmt.Sprint(base)).Regions, base)
@@ -207,7 +207,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	eventuallyWithin(t, 15*time.Second, what, ok)
 }
 
-func eventuallyWithin(t *testing.T, limit time.Duration, what string, ok func() bool) {
+func eventuallyWithin(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {

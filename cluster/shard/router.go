@@ -11,9 +11,11 @@ import (
 	"hongyan/cluster/wire"
 )
 
-// How long one attempt may take before another voter is asked, and how long to wait between rounds of attempts.
+// How long an attempt may take before another voter is asked: a leader that hangs costs the first of these, one that is only slow
+// gets longer each time. And how long to wait between rounds of attempts.
 const (
-	attemptTimeout = 2 * time.Second
+	firstAttempt   = time.Second
+	longestAttempt = 4 * time.Second
 	firstPause     = 10 * time.Millisecond
 	longestPause   = 100 * time.Millisecond
 )
@@ -70,18 +72,21 @@ func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req,
 	if !ok {
 		return wire.Errorf(wire.NotFound, "there is no shard %d", shard)
 	}
-	pause := firstPause
+	pause, patience := firstPause, firstAttempt
 	last := errors.New("no attempt was made")
 	for {
 		target := r.leader(group)
 		for range len(group.Voters) + 1 { // the likely leader, then by hints or in turn
-			err := r.attempt(ctx, target, method, req, resp)
+			err := r.attempt(ctx, patience, target, method, req, resp)
 			if err == nil {
 				r.learn(shard, target)
 				return nil
 			}
 			if !retryable(err) {
 				return err
+			}
+			if errors.Is(err, context.DeadlineExceeded) {
+				patience = min(2*patience, longestAttempt)
 			}
 			last = err
 			target = r.next(group, target, err)
@@ -96,14 +101,14 @@ func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req,
 	}
 }
 
-func (r *Router) attempt(ctx context.Context, target, method string, req, resp any) error {
+func (r *Router) attempt(ctx context.Context, patience time.Duration, target, method string, req, resp any) error {
 	if err := ctx.Err(); err != nil {
 		return wire.Errorf(wire.Unavailable, "%v", err)
 	}
 	if target != r.self && !r.peers.Up(target) {
 		return wire.Errorf(wire.Unavailable, "%s is down", target)
 	}
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return r.peers.Call(ctx, target, method, req, resp)
 }

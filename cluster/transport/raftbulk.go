@@ -38,7 +38,7 @@ func (g *raftGroup) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress, 
 		if err != nil {
 			return err
 		}
-		defer discard(connQuick{conn})
+		defer discard(conn.NetConn())
 		return g.sendSnapshot(conn, args, resp, data)
 	}()
 	if err != nil {
@@ -139,6 +139,9 @@ func (n *Net) serveSnapshot(conn net.Conn, p *peer) {
 	defer link.Close()
 	out := wire.Frame{Kind: wire.RaftError}
 	response, err := n.receiveSnapshot(conn, link, p)
+	if err == errClosed {
+		return // raft may still be reading from the link
+	}
 	if err == nil {
 		out.Kind = wire.RaftInstallReply
 		out.Payload, err = wire.EncodeRaft(nil, response)
@@ -153,6 +156,8 @@ func (n *Net) serveSnapshot(conn net.Conn, p *peer) {
 	drain(link) // until the leader has the answer and closes
 }
 
+// receiveSnapshot hands a snapshot to raft. It returns errClosed when the shard was closed meanwhile; raft may then still be
+// reading, until the link is closed.
 func (n *Net) receiveSnapshot(conn net.Conn, link *wire.Link, p *peer) (any, error) {
 	body := &snapshotReader{conn: conn, link: link, progress: n.cfg.timing.progress}
 	f, err := body.frame(wire.RaftInstall)
@@ -174,7 +179,11 @@ func (n *Net) receiveSnapshot(conn net.Conn, link *wire.Link, p *peer) (any, err
 	done := make(chan struct{})
 	defer close(done)
 	n.spawn(func() { reportProgress(link, done, n.cfg.timing.progress/5) })
-	return g.process(request, body, false)
+	response, err := g.process(request, body, false)
+	if g.ctx.Err() != nil {
+		return nil, errClosed
+	}
+	return response, err
 }
 
 // reportProgress tells the leader that this end is at work, until done.

@@ -81,7 +81,9 @@ func deliver(b *testing.B, tx *Txn, account, index uint64, summary []byte) {
 		b.Fatal(known, err)
 	}
 	must(b, tx.EnsureAccount(account, 1))
-	if _, _, err := tx.AddMessages(account, 1, []NewMessage{{Date: 1700000000, Size: 10000, Ref: testRef(index), Summary: summary}}); err != nil {
+	in, err := tx.MailboxByName(account, "INBOX")
+	must(b, err)
+	if _, _, err := tx.AddMessages(account, in.ID, []NewMessage{{Date: 1700000000, Size: 10000, Ref: testRef(index), Summary: summary}}); err != nil {
 		b.Fatal(err)
 	}
 	must(b, tx.Remember(id, []byte("result of a delivery")))

@@ -8,8 +8,8 @@ type writerCache struct {
 	mailboxes generations[mailboxKey, *mailboxState]
 }
 
-// cacheHalf bounds each half. A mailbox takes about 1 KiB, so a shard's cache stays below 2 MiB.
-const cacheHalf = 768
+// cacheHalf bounds each half. A mailbox takes about 1 KiB, so a shard's cache stays below 3 MiB.
+const cacheHalf = 1536
 
 // cachedKeywords is up to how many keywords a table may hold to be carried along.
 const cachedKeywords = 32
@@ -31,7 +31,7 @@ func (g *generations[K, V]) get(key K) (V, bool) {
 
 func (g *generations[K, V]) put(key K, v V) {
 	if g.young == nil || len(g.young) >= cacheHalf {
-		g.old, g.young = g.young, make(map[K]V, cacheHalf)
+		g.old, g.young = g.young, make(map[K]V)
 	}
 	g.young[key] = v
 }

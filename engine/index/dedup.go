@@ -50,6 +50,7 @@ func (t *Txn) remember(id [16]byte, result []byte) error {
 		}
 	}
 	t.bucket.ids = append(t.bucket.ids, id[:]...)
+	t.s.filter.add(t.bucket.bucket, id)
 	return t.put(t.k.dedup(id), encodeBytes(result))
 }
 
@@ -91,6 +92,14 @@ func (t *Txn) recall(id [16]byte) (result []byte, known bool, err error) {
 	if t.err != nil {
 		return nil, false, t.err
 	}
+	filter, err := t.filter()
+	if err != nil {
+		return nil, false, err
+	}
+	if !filter.has(id) {
+		t.recalled, t.missed = id, true
+		return nil, false, nil
+	}
 	known, err = t.q.get(t.k.dedup(id), func(v []byte) error {
 		v, err := decodeBytes(v)
 		result = append([]byte{}, v...)
@@ -106,6 +115,7 @@ func (t *Txn) expire() error {
 		return nil
 	}
 	end := (t.index - t.s.db.window) >> bucketShift // the first bucket that stays
+	t.s.filter.expire(end)
 	queue := &t.s.expiry
 	for {
 		for len(queue.lists) > 0 {

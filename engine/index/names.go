@@ -9,6 +9,7 @@ import (
 
 const (
 	inbox     = "INBOX"
+	inboxID   = 1
 	separator = "/"
 )
 

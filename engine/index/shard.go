@@ -13,8 +13,9 @@ type Shard struct {
 	db *DB
 	k  keys
 
-	writer sync.Mutex // held from Begin to Commit or Discard, and by Load; guards the three below
+	writer sync.Mutex // held from Begin to Commit or Discard, and by Load; guards the four below
 	expiry expiryQueue
+	filter idFilter
 	graves graveState
 	cache  writerCache
 
@@ -37,7 +38,7 @@ func (s *Shard) errorf(format string, args ...any) error {
 
 // forget drops what was remembered about committed state, when that is in doubt. The caller holds writer.
 func (s *Shard) forget() {
-	s.expiry, s.graves, s.cache = expiryQueue{}, gravesUnknown, writerCache{}
+	s.expiry, s.filter, s.graves, s.cache = expiryQueue{}, idFilter{}, gravesUnknown, writerCache{}
 }
 
 // Applied is the index of the last log entry whose effects are in the database, durable or not.

@@ -85,8 +85,11 @@ func (q source) meta(m mailboxKey, open *block) (mb Mailbox, ok bool, err error)
 	return mb, ok, err
 }
 
-// mailboxID looks a canonical name up.
+// mailboxID looks a canonical name up. INBOX is an account's first mailbox and stays, so deliveries need no look.
 func (q source) mailboxID(account uint64, name string) (id uint32, ok bool, err error) {
+	if name == inbox {
+		return inboxID, true, nil
+	}
 	ok, err = q.get(q.k.name(account, tagName, name), func(v []byte) (err error) {
 		id, err = decodeID(v)
 		return err

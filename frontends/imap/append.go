@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"errors"
 	"io"
 	"time"
@@ -10,7 +11,10 @@ import (
 	"hongyan/cluster/client"
 )
 
-const copyBuffer = 64 << 10
+const (
+	copyBuffer = 64 << 10
+	storeRate  = 1 << 20 // bytes a second that storing a message is at least expected to reach
+)
 
 // Append takes a message in, as a stream: the cluster's draft bounds the memory, the guard the waits.
 func (s *session) Append(name string, r goimap.LiteralReader, o *goimap.AppendOptions) (*goimap.AppendData, error) {
@@ -35,7 +39,8 @@ func (s *session) Append(name string, r goimap.LiteralReader, o *goimap.AppendOp
 		// The library's literal ends without an error when the connection does.
 		return nil, no(goimap.ResponseCodeClientBug, "Message ended early")
 	}
-	ctx, cancel := s.question()
+	// A large message needs its time on the way to all copies.
+	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.CommandTimeout+time.Duration(n/storeRate)*time.Second)
 	defer cancel()
 	name = canonicalName(name)
 	validity, uid, err := s.mail.Append(ctx, s.account, name, d, flags, dateIn(o.Time))

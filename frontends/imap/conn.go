@@ -3,8 +3,8 @@ package imap
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -63,7 +63,7 @@ type literal struct {
 	released bool // the library was given an empty line in its place
 }
 
-func newConn(t *tls.Conn, base *listen.Conn, s *Server, upgraded bool) *conn {
+func newConn(t net.Conn, base *listen.Conn, s *Server, upgraded bool) *conn {
 	c := &conn{
 		Conn: t, base: base, limits: &s.cfg.Limits, stats: &s.stats, stopping: s.stopping.Load,
 		login: time.Now().Add(s.cfg.Limits.LoginTimeout), greeting: upgraded,
@@ -210,6 +210,35 @@ func (c *conn) bye(text string) {
 	c.end()
 }
 
+// refuseInput is bye to a client that may still be sending: it is listened to for a moment, because a connection that
+// is closed on unread input is reset, and the client would not see why.
+func (c *conn) refuseInput(text string) {
+	c.mu.Lock()
+	if !c.closed {
+		c.stats.byes.Add(1)
+		if c.gather([]byte("* BYE "+text+"\r\n")) == nil && c.flush() == nil {
+			linger(c.base)
+		}
+		c.end()
+	}
+	c.mu.Unlock()
+}
+
+const (
+	lingerBytes = 256 << 10
+	lingerTime  = 300 * time.Millisecond
+)
+
+// linger ends our direction of a connection and drops a little of what still comes in the other.
+func linger(c *listen.Conn) {
+	t, ok := c.Conn.(*net.TCPConn)
+	if !ok || t.CloseWrite() != nil || t.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return // the peer is gone
+	}
+	// Whatever ends this, the connection is closed next.
+	_, _ = io.CopyN(io.Discard, t, lingerBytes)
+}
+
 // abort closes without a word, because a response that was begun cannot be finished.
 func (c *conn) abort() {
 	c.mu.Lock()
@@ -274,9 +303,11 @@ func (c *conn) inspect(p []byte) []byte {
 		} else {
 			return p
 		}
-	} else if bytes.HasPrefix(p, []byte(sayContinue)) && len(p) < 1<<10 && p[len(p)-1] == '\n' &&
-		(d.command == "IDLE" || d.command == "AUTHENTICATE") {
+	} else if bytes.HasPrefix(p, []byte(sayContinue)) && (d.command == "IDLE" || d.command == "AUTHENTICATE") {
 		d.line = true
+		if string(p) == "+ =\r\n" { // how the library writes an empty challenge; "=" is for clients (RFC 4959)
+			return []byte("+ \r\n")
+		}
 	}
 	rest, ok := bytes.CutPrefix(p, []byte(d.tag))
 	if !ok || d.tag == "" {

@@ -43,6 +43,8 @@ func (s *session) answer(doing string, err error) error {
 		return no(goimap.ResponseCodeNonExistent, "No such mailbox")
 	case errors.Is(err, client.ErrExists):
 		return no(goimap.ResponseCodeAlreadyExists, "Mailbox already exists")
+	case errors.Is(err, client.ErrHasChildren):
+		return no(goimap.ResponseCodeHasChildren, "Mailbox has children and holds no messages itself")
 	case errors.Is(err, client.ErrInvalidName):
 		return no(goimap.ResponseCodeCannot, "Not possible with a mailbox of this name")
 	case errors.Is(err, client.ErrLimit):

@@ -134,7 +134,7 @@ func (c *conn) nextCommand() error {
 		in.line = nil
 	}
 	if reason := c.enough(); reason != "" {
-		c.bye(reason)
+		c.refuseInput(reason)
 		return net.ErrClosed
 	}
 	if in.br.Buffered() == 0 {
@@ -255,6 +255,14 @@ func (c *conn) answerLine() error {
 	if idle && strings.EqualFold(string(trimEnd(line)), "DONE") {
 		line = append(line[:0], "DONE\r\n"...) // the library compares bytes
 	}
+	if lit := announced(line); lit != nil { // no answer has one: the library will refuse it
+		if lit.nonSync && lit.size > maxNonSync {
+			return errTooLong
+		}
+		c.mu.Lock()
+		c.dialog.literal = lit
+		c.mu.Unlock()
+	}
 	c.input.ready = line
 	return nil
 }
@@ -327,9 +335,9 @@ func checkOctets(line []byte) error {
 func (c *conn) inputFailed(err error) error {
 	switch {
 	case errors.Is(err, errTooLong):
-		c.bye("[TOOBIG] " + "Command or literal too long")
+		c.refuseInput("[TOOBIG] Command or literal too long")
 	case errors.Is(err, errBadOctet):
-		c.bye("[CLIENTBUG] " + "Invalid octet in a command")
+		c.refuseInput("[CLIENTBUG] Invalid octet in a command")
 	case !timedOut(err):
 		return err
 	case c.stopping():

@@ -44,7 +44,11 @@ func (s *session) List(w *imapserver.ListWriter, ref string, patterns []string, 
 	if err != nil {
 		return s.answer("list subscriptions", err)
 	}
-	for _, f := range tree(boxes, subs) {
+	all := tree(boxes, subs)
+	if lsub {
+		hideMatched(all, m)
+	}
+	for _, f := range all {
 		if !m.match(f.Name) {
 			continue
 		}
@@ -64,7 +68,6 @@ func (s *session) listData(f *folder, o *goimap.ListOptions, lsub bool) *goimap.
 	data := &goimap.ListData{Delim: delimiter, Mailbox: f.Name}
 	switch {
 	case lsub:
-		// RFC 3501 section 6.3.9: "%" also shows parents of subscribed names, as \Noselect.
 		if !f.subscribed && !f.subChild {
 			return nil
 		}
@@ -158,6 +161,21 @@ func markParents(f *folder, get func(string) *folder) {
 		parent := get(name)
 		parent.children = parent.children || f.exists
 		parent.subChild = parent.subChild || f.subscribed
+	}
+}
+
+// hideMatched leaves the mark of subscribed children on those parents alone that have one which LSUB does not list
+// itself: RFC 3501 section 6.3.9 wants a parent in its children's place, as for "%", not beside them.
+func hideMatched(all []*folder, m *matcher) {
+	byName := make(map[string]*folder, len(all))
+	for _, f := range all {
+		f.subChild = false
+		byName[f.Name] = f
+	}
+	for _, f := range all {
+		if f.subscribed && !m.match(f.Name) {
+			markParents(f, func(name string) *folder { return byName[name] })
+		}
 	}
 }
 

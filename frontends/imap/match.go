@@ -52,7 +52,7 @@ func (q *query) matches(c *goimap.SearchCriteria, e *entry) (bool, error) {
 // inSets checks numbers and flags. The sets of flags are there: bySets went over the whole query before.
 func (q *query) inSets(c *goimap.SearchCriteria, e *entry) bool {
 	for _, set := range c.SeqNum {
-		if some, _ := q.sel.view.fromSeqs(set); !some.Contains(e.uid) {
+		if !q.seqs(set).Contains(e.uid) {
 			return false
 		}
 	}

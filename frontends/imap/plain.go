@@ -140,7 +140,12 @@ func (p *cleartext) say(s string) error {
 	return nil
 }
 
-func (p *cleartext) goodbye(text string) error { return p.end("* BYE " + text) }
+// goodbye ends the conversation with a client that may still be sending.
+func (p *cleartext) goodbye(text string) error {
+	err := p.end("* BYE " + text)
+	linger(p.c)
+	return err
+}
 
 func (p *cleartext) end(text string) error {
 	if err := p.say(text); err != nil {

@@ -42,7 +42,8 @@ func (s *session) Search(kind imapserver.NumKind, c *goimap.SearchCriteria, o *g
 // search finds the messages that match: first by sets alone, which needs no message, then, where that does not
 // decide, by looking at the messages that are left, in chunks.
 func (s *session) search(sel *selected, c *goimap.SearchCriteria) (*roaring.Bitmap, error) {
-	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap)}
+	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap),
+		seqSets: make(map[*goimap.SeqRange]*roaring.Bitmap), uidSets: make(map[*goimap.UIDRange]*roaring.Bitmap)}
 	if err := q.check(c, 0); err != nil {
 		return nil, err
 	}
@@ -63,17 +64,17 @@ func (s *session) search(sel *selected, c *goimap.SearchCriteria) (*roaring.Bitm
 		for _, e := range list {
 			ok, err := q.matches(c, e)
 			if err != nil {
-				if ctx.Err() != nil && s.ctx.Err() == nil {
-					return no(goimap.ResponseCodeLimit, "Search took too long; narrow it down")
-				}
 				return err
 			}
 			if ok {
 				found.Add(e.uid)
 			}
 		}
-		return nil
+		return ctx.Err()
 	})
+	if err != nil && ctx.Err() != nil && s.ctx.Err() == nil {
+		err = no(goimap.ResponseCodeLimit, "Search took too long; narrow it down")
+	}
 	return found, err
 }
 
@@ -112,8 +113,10 @@ type query struct {
 	s       *session
 	sel     *selected
 	ctx     context.Context
-	want    client.Want               // what messages must be loaded with
-	flagged map[uint8]*roaring.Bitmap // system flags that were asked for
+	want    client.Want                          // what messages must be loaded with
+	flagged map[uint8]*roaring.Bitmap            // system flags that were asked for
+	seqSets map[*goimap.SeqRange]*roaring.Bitmap // sets of the criteria, by where they are, resolved
+	uidSets map[*goimap.UIDRange]*roaring.Bitmap
 	keys    int
 	texts   int
 }
@@ -168,8 +171,7 @@ func (q *query) chunkSize() int {
 func (q *query) bySets(c *goimap.SearchCriteria, in *roaring.Bitmap) (out *roaring.Bitmap, exact bool, err error) {
 	out = in.Clone()
 	for _, set := range c.SeqNum {
-		some, _ := q.sel.view.fromSeqs(set)
-		out.And(some)
+		out.And(q.seqs(set))
 	}
 	for _, set := range c.UID {
 		out.And(q.uids(set))
@@ -218,12 +220,33 @@ func (q *query) bySets(c *goimap.SearchCriteria, in *roaring.Bitmap) (out *roari
 	return out, exact, nil
 }
 
-// uids resolves a UID set or "$".
+// seqs resolves a set of sequence numbers, once; numbers that no message has are ignored here.
+func (q *query) seqs(set goimap.SeqSet) *roaring.Bitmap {
+	if len(set) == 0 {
+		return roaring.New()
+	}
+	some := q.seqSets[&set[0]]
+	if some == nil {
+		some, _ = q.sel.view.fromSeqs(set)
+		q.seqSets[&set[0]] = some
+	}
+	return some
+}
+
+// uids resolves a UID set, once, or "$".
 func (q *query) uids(set goimap.UIDSet) *roaring.Bitmap {
 	if goimap.IsSearchRes(set) {
 		return q.sel.saved
 	}
-	return q.sel.view.fromUIDs(set)
+	if len(set) == 0 {
+		return roaring.New()
+	}
+	some := q.uidSets[&set[0]]
+	if some == nil {
+		some = q.sel.view.fromUIDs(set)
+		q.uidSets[&set[0]] = some
+	}
+	return some
 }
 
 // withFlag is the set of messages with a flag, unless that is a keyword.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -168,6 +169,13 @@ func (s *Server) Serve(l net.Listener, implicitTLS bool) error {
 // welcome brings a new connection to TLS and hands it to the library.
 func (s *Server) welcome(base *listen.Conn, implicitTLS bool) {
 	s.stats.connections.Add(1)
+	defer func() { // what a stranger sends before the library takes over must not end the process either
+		if p := recover(); p != nil {
+			s.stats.panics.Add(1)
+			s.log.Error("IMAP connection panicked", "remote", base.Addr(), "panic", p, "stack", string(debug.Stack()))
+			_ = base.Close() // nothing is left to say on it
+		}
+	}()
 	c, err := s.secure(base, implicitTLS)
 	if err == nil {
 		err = s.handoff.give(c)

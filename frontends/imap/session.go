@@ -70,16 +70,15 @@ func (s *Server) newSession(lib *imapserver.Conn) (imapserver.Session, *imapserv
 // Close ends the session with its connection.
 func (s *session) Close() error {
 	s.cancel()
-	err := s.c.Close()
+	if s.loggedIn { // set by this goroutine; counted out first, so that a client that comes back at once is let in
+		s.srv.leave(s.account.ID)
+		s.srv.stats.sessions.Add(-1)
+	}
+	err := s.c.Close() // which also frees an IDLE that is stuck in a write
 	s.idling.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deselect()
-	if s.loggedIn {
-		s.loggedIn = false
-		s.srv.leave(s.account.ID)
-		s.srv.stats.sessions.Add(-1)
-	}
 	return err
 }
 

@@ -1,0 +1,45 @@
+package imap
+
+import (
+	"testing"
+
+	"hongyan/cluster/clustertest"
+)
+
+// TestOnCluster runs every test that needs mailboxes on one real cluster, each with an account of its own.
+func TestOnCluster(t *testing.T) {
+	c := clustertest.Start(t, "south-china", "north-china", "overseas")
+	for _, tt := range []struct {
+		name string
+		run  func(*testing.T, *clustertest.Cluster)
+	}{
+		{"clear text", testClearText},
+		{"logins", testLogins},
+		{"mailboxes", testMailboxes},
+		{"list", testList},
+		{"sections", testSections},
+		{"structure", testStructure},
+		{"append", testAppend},
+		{"large messages", testLarge},
+		{"flags", testFlags},
+		{"read only", testReadOnly},
+		{"copy and move", testCopyMove},
+		{"updates", testUpdates},
+		{"vanished messages", testVanished},
+		{"silent store", testSilentStore},
+		{"idle", testIdle},
+		{"search", testSearch},
+		{"saved search", testSavedSearch},
+		{"unavailable", testUnavailable},
+		{"broken streams", testBrokenStreams},
+		{"deleted mailbox", testDeletedMailbox},
+		{"panic", testPanic},
+		{"limits", testLimits},
+		{"shutdown", testShutdown},
+		{"client library", testClientLibrary},
+		{"many messages", testMany},
+		{"stress", testStress},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, c) })
+	}
+}

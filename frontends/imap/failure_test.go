@@ -1,0 +1,103 @@
+package imap
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"hongyan/cluster/client"
+	"hongyan/cluster/clustertest"
+)
+
+func testUnavailable(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "unavailable", nil)
+	st.fill("INBOX", 2)
+	r := st.rawUser("INBOX")
+	for _, c := range []struct{ op, cmd string }{
+		{"messages", "FETCH 1 FLAGS"}, {"messages", "FETCH 1:2 (FLAGS ENVELOPE)"}, {"messages", "SEARCH SUBJECT x"},
+		{"store", "STORE 1 +FLAGS (\\Seen)"}, {"store", "FETCH 1 BODY[]"}, {"read", "FETCH 1 BODY.PEEK[]"},
+		{"read", "SEARCH BODY x"}, {"copy", "COPY 1 Trash"},
+	} {
+		st.mail.at(always(c.op, fmt.Errorf("shard 2: %w", client.ErrUnavailable)))
+		r.want(c.cmd, "NO [UNAVAILABLE]")
+	}
+	st.mail.at(always("messages", errors.New("a bug")))
+	r.want("FETCH 1 FLAGS", "NO [SERVERBUG]")
+	st.mail.at(always("changes", client.ErrUnavailable))
+	st.fill("INBOX", 1)
+	r.expect("NOOP")                                  // the command is done; what is new comes later
+	r.expect("FETCH 1 FLAGS", "* 1 FETCH (FLAGS ())") // and what is known is served
+	st.mail.at(nil)
+	r.expect("FETCH 1 FLAGS", "* 1 FETCH (FLAGS ())", "* 3 EXISTS")
+	st.mail.at(always("select", client.ErrUnavailable))
+	r.want("SELECT INBOX", "NO [UNAVAILABLE]")
+	st.mail.at(nil)
+	r.ok("SELECT INBOX")
+}
+
+func testDeletedMailbox(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "deleted", nil)
+	a, b := st.rawUser(""), st.rawUser("")
+	a.ok("CREATE x/y")
+	st.fill("x/y", 2)
+	a.ok("SELECT x/y")
+	b.ok("SELECT x/y")
+	idle := st.rawUser("x/y")
+	idle.send("i IDLE\r\n")
+	idle.line()
+	// Renamed under it, a mailbox stays open.
+	b.ok("RENAME x z")
+	a.expect("FETCH 1 UID", "* 1 FETCH (UID 1)")
+	a.ok("STORE 1 +FLAGS.SILENT (\\Seen)")
+	// Who deletes the mailbox that it has open goes on without one.
+	got := b.ok("DELETE z/y")
+	if !strings.HasPrefix(got[0], "* OK [CLOSED]") {
+		t.Errorf("%q", got)
+	}
+	b.want("FETCH 1 FLAGS", "NO [NONEXISTENT]")
+	b.ok("NOOP")
+	b.ok("SELECT INBOX")
+	// Others are told and have to start anew.
+	a.send("a NOOP\r\n")
+	for {
+		l := a.line()
+		if strings.HasPrefix(l, "* BYE [NONEXISTENT]") {
+			break
+		}
+		if strings.HasPrefix(l, "a ") {
+			t.Fatalf("%q", l)
+		}
+	}
+	if got := idle.eof(); !strings.Contains(got, "* BYE [NONEXISTENT]") {
+		t.Errorf("%q", got)
+	}
+}
+
+func testPanic(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "panic", nil)
+	st.fill("INBOX", 3)
+	a, b := st.rawUser("INBOX"), st.rawUser("INBOX")
+	st.mail.at(func(op string) error {
+		if op == "messages" || op == "read" {
+			panic("in the middle of a command")
+		}
+		return nil
+	})
+	a.send("a FETCH 1 FLAGS\r\n")
+	if got := a.eof(); strings.Contains(got, "a OK") {
+		t.Errorf("%q", got)
+	}
+	st.mail.at(func(op string) error {
+		if op == "read" {
+			panic("in a goroutine of a command")
+		}
+		return nil
+	})
+	b.want("FETCH 1:3 BODY.PEEK[]", "NO [SERVERBUG]")
+	st.mail.at(nil)
+	b.ok("FETCH 1:3 BODY.PEEK[]")
+	if n := st.srv.stats.panics.Swap(0); n < 2 {
+		t.Errorf("%d panics counted", n)
+	}
+}

@@ -1,0 +1,249 @@
+package imap
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hongyan/cluster/client"
+	"hongyan/cluster/clustertest"
+)
+
+// fill appends n small messages.
+func (st *stage) fill(mailbox string, n int) {
+	st.t.Helper()
+	for i := range n {
+		st.appendMessage(mailbox, fmt.Sprintf("Subject: message %d\r\n\r\nbody %d\r\n", i+1, i+1))
+	}
+}
+
+func (r *raw) expect(cmd string, want ...string) {
+	r.t.Helper()
+	got := r.ok(cmd)
+	if !slices.Equal(got[:len(got)-1], want) {
+		r.t.Errorf("%s\ngot  %q\nwant %q", cmd, got[:len(got)-1], want)
+	}
+}
+
+func testFlags(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "flags", nil)
+	st.fill("INBOX", 3)
+	r := st.rawUser("INBOX")
+	r.expect(`STORE 1 +FLAGS (\Seen $A)`, `* 1 FETCH (FLAGS (\Seen $A))`)
+	r.expect(`STORE 1:2 FLAGS (\Flagged)`, `* 1 FETCH (FLAGS (\Flagged))`, `* 2 FETCH (FLAGS (\Flagged))`)
+	r.expect(`STORE 1 +FLAGS \Flagged`, `* 1 FETCH (FLAGS (\Flagged))`) // as if fetched, though nothing changed
+	r.expect(`UID STORE 2 -FLAGS (\Flagged)`, `* 2 FETCH (UID 2 FLAGS ())`)
+	r.expect(`STORE 3 +FLAGS.SILENT ($b)`)
+	r.expect(`FETCH 3 FLAGS`, `* 3 FETCH (FLAGS ($b))`)
+	r.expect(`STORE 3 FLAGS ()`, `* 3 FETCH (FLAGS ())`)
+	r.expect(`UID STORE 77 +FLAGS (\Seen)`)
+	r.want(`STORE 77 +FLAGS (\Seen)`, "BAD")
+	r.want(`STORE 1 +FLAGS (\Recent)`, "BAD")
+	r.want(`STORE 1 +LABELS (x)`, "BAD")
+	got := r.ok("SELECT INBOX")
+	if !slices.Contains(got, `* OK [PERMANENTFLAGS (\Answered \Flagged \Deleted \Seen \Draft $A $b \*)] Permanent flags`) {
+		t.Errorf("%q", got)
+	}
+	r.expect(`STORE 1:3 +FLAGS.SILENT (\Deleted)`)
+	r.expect("UID EXPUNGE 2:99", "* 3 EXPUNGE", "* 2 EXPUNGE")
+	r.expect("EXPUNGE", "* 1 EXPUNGE")
+	r.expect("EXPUNGE")
+	st.fill("INBOX", 2)
+	r.expect("NOOP", "* 2 EXISTS")
+	r.ok(`STORE 1 +FLAGS (\Deleted)`)
+	r.ok("CLOSE")
+	r.want("FETCH 1 FLAGS", "BAD")
+	r.expect("STATUS INBOX (MESSAGES)", "* STATUS INBOX (MESSAGES 1)")
+	r.ok("SELECT INBOX")
+	r.ok(`STORE 1 +FLAGS (\Deleted)`)
+	r.ok("UNSELECT")
+	r.expect("STATUS INBOX (MESSAGES)", "* STATUS INBOX (MESSAGES 1)")
+}
+
+func testReadOnly(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "readonly", nil)
+	st.fill("INBOX", 2)
+	w := st.rawUser("INBOX")
+	w.ok(`STORE 1 +FLAGS (\Deleted)`)
+	r := st.rawUser("")
+	got := r.ok("EXAMINE INBOX")
+	if !slices.Contains(got, "* OK [PERMANENTFLAGS ()] Permanent flags") || !strings.HasPrefix(got[len(got)-1], "OK [READ-ONLY]") {
+		t.Errorf("%q", got)
+	}
+	r.want(`STORE 1 +FLAGS (\Seen)`, "NO [NOPERM]")
+	r.want("EXPUNGE", "NO [NOPERM]")
+	r.want("UID EXPUNGE 1", "NO [NOPERM]")
+	r.want("MOVE 1 Trash", "NO [NOPERM]")
+	r.expect("FETCH 2 BODY[TEXT]", "* 2 FETCH (BODY[TEXT] {8}", "body 2", ")")
+	r.expect("FETCH 2 FLAGS", "* 2 FETCH (FLAGS ())")
+	r.ok("COPY 2 Trash")
+	r.ok("CLOSE")
+	r.expect("STATUS INBOX (MESSAGES)", "* STATUS INBOX (MESSAGES 2)")
+}
+
+func testCopyMove(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "move", nil)
+	st.fill("INBOX", 5)
+	r := st.rawUser("INBOX")
+	got := r.ok("COPY 1,3:4 Trash")
+	if !regexp.MustCompile(`^OK \[COPYUID \d+ 1,3:4 1:3\]`).MatchString(got[0]) {
+		t.Errorf("%q", got)
+	}
+	got = r.ok("UID MOVE 2:3,77 Trash")
+	if len(got) != 4 || !regexp.MustCompile(`^\* OK \[COPYUID \d+ 2:3 4:5\]`).MatchString(got[0]) || got[1] != "* 3 EXPUNGE" || got[2] != "* 2 EXPUNGE" {
+		t.Errorf("%q", got)
+	}
+	r.expect("FETCH 1:* UID", "* 1 FETCH (UID 1)", "* 2 FETCH (UID 4)", "* 3 FETCH (UID 5)")
+	r.want("COPY 1 nowhere", "NO [TRYCREATE]")
+	r.want("MOVE 1 nowhere", "NO [TRYCREATE]")
+	r.want("UID COPY 77 nowhere", "NO [TRYCREATE]")
+	r.ok("UID COPY 77 Trash")
+	r.ok("UID MOVE 77 Trash")
+	r.want("COPY 9 Trash", "BAD")
+	r.expect("STATUS Trash (MESSAGES)", `* STATUS "Trash" (MESSAGES 5)`)
+	got = r.ok("COPY 1 INBOX") // into itself: the copy is new
+	if len(got) != 2 || got[0] != "* 4 EXISTS" {
+		t.Errorf("%q", got)
+	}
+}
+
+func testUpdates(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "updates", nil)
+	st.fill("INBOX", 4)
+	a, b := st.rawUser("INBOX"), st.rawUser("INBOX")
+	a.ok(`STORE 2 +FLAGS (\Flagged $new)`)
+	b.expect("NOOP", `* FLAGS (\Answered \Flagged \Deleted \Seen \Draft $new)`, `* 2 FETCH (UID 2 FLAGS (\Flagged $new))`)
+	a.expect("NOOP")
+	a.ok(`STORE 1,3 +FLAGS (\Deleted)`)
+	a.expect("EXPUNGE", "* 3 EXPUNGE", "* 1 EXPUNGE")
+	st.fill("INBOX", 1)
+	// Until b may be told, its numbers mean what they meant.
+	b.expect("FETCH 2 UID", "* 2 FETCH (UID 2)", "* 5 EXISTS")
+	b.expect("FETCH 4:5 (UID)", "* 4 FETCH (UID 4)", "* 5 FETCH (UID 5)")
+	b.want("FETCH 1:2 FLAGS", "NO [EXPUNGEISSUED]")
+	b.want("COPY 1 Trash", "NO [EXPUNGEISSUED]")
+	b.want("STORE 3 +FLAGS (\\Seen)", "NO [EXPUNGEISSUED]")
+	b.expect("SEARCH ALL", "* SEARCH 2 4 5")
+	b.expect("STORE 2 +FLAGS (\\Seen)", `* 2 FETCH (FLAGS (\Flagged \Seen $new))`)
+	b.expect("UID FETCH 1:2 UID", "* 2 FETCH (UID 2)", "* 3 EXPUNGE", "* 1 EXPUNGE")
+	b.expect("FETCH 1:* UID", "* 1 FETCH (UID 2)", "* 2 FETCH (UID 4)", "* 3 FETCH (UID 5)")
+	// A session in another region, through that node's own door.
+	far := serveNode(t, c, 2, st.user)
+	f := far.rawUser("INBOX")
+	b.ok("STORE 2 +FLAGS (\\Answered)")
+	clustertest.Eventually(t, 5*time.Second, func() bool {
+		return slices.Contains(f.ok("NOOP"), `* 2 FETCH (UID 4 FLAGS (\Answered))`)
+	}, func() string { return "no update in the other region" })
+}
+
+func testVanished(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "vanish", nil)
+	st.fill("INBOX", 6)
+	a, b := st.rawUser("INBOX"), st.rawUser("INBOX")
+	// Messages vanish between a command's look-up of its messages and its question for them.
+	vanish := func(op, uid string) {
+		st.mail.at(func(got string) error {
+			if got == op {
+				st.mail.at(nil)
+				a.ok("UID STORE " + uid + " +FLAGS (\\Deleted)")
+				a.ok("UID EXPUNGE " + uid)
+			}
+			return nil
+		})
+	}
+	vanish("messages", "2")
+	got := b.want("FETCH 1:3 FLAGS", "NO [EXPUNGEISSUED]")
+	if !slices.Equal(got[:2], []string{"* 1 FETCH (FLAGS ())", "* 3 FETCH (FLAGS ())"}) {
+		t.Errorf("%q", got)
+	}
+	b.expect("NOOP", "* 2 EXPUNGE")
+	vanish("messages", "3")
+	b.expect("UID FETCH 1:4 FLAGS", "* 1 FETCH (UID 1 FLAGS ())", "* 3 FETCH (UID 4 FLAGS ())", "* 2 EXPUNGE")
+	vanish("store", "4")
+	b.want("STORE 1:2 +FLAGS (\\Seen)", "NO [EXPUNGEISSUED]")
+	b.expect("NOOP", "* 2 EXPUNGE")
+	vanish("copy", "5")
+	b.ok("COPY 1:2 Trash")
+	b.expect("FETCH 1:* UID", "* 1 FETCH (UID 1)", "* 2 FETCH (UID 6)")
+}
+
+func testSilentStore(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "silent", nil)
+	st.fill("INBOX", 2)
+	a, b := st.rawUser("INBOX"), st.rawUser("INBOX")
+	st.mail.at(func(op string) error { // another session is faster, by a moment
+		if op == "store" {
+			st.mail.at(nil)
+			a.ok(`STORE 1 +FLAGS (\Flagged)`)
+		}
+		return nil
+	})
+	b.expect(`STORE 1:2 +FLAGS.SILENT (\Seen)`, `* 1 FETCH (FLAGS (\Flagged \Seen))`)
+	b.expect("NOOP")
+	b.expect(`STORE 1:2 +FLAGS.SILENT (\Answered)`)
+	b.expect(`STORE 1:2 -FLAGS.SILENT (\Answered)`)
+	b.expect("FETCH 1:2 FLAGS", `* 1 FETCH (FLAGS (\Flagged \Seen))`, `* 2 FETCH (FLAGS (\Seen))`)
+}
+
+func testIdle(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "idle", nil)
+	st.fill("INBOX", 2)
+	far := serveNode(t, c, 1, st.user)
+	r, w := far.rawUser("INBOX"), st.rawUser("INBOX")
+	st.fill("INBOX", 1) // before IDLE, perhaps without a wake-up in it
+	r.send("i IDLE\r\n")
+	if l := r.line(); !strings.HasPrefix(l, "+ ") {
+		// The command before may have been told already.
+		t.Fatalf("%q", l)
+	}
+	if l := r.line(); l != "* 3 EXISTS" {
+		t.Fatalf("%q", l)
+	}
+	for i := range 20 {
+		st.fill("INBOX", 1)
+		if l := r.line(); l != fmt.Sprintf("* %d EXISTS", 4+i) {
+			t.Fatalf("%q", l)
+		}
+	}
+	w.ok("NOOP")
+	w.ok(`STORE 1 +FLAGS (\Deleted)`)
+	if l := r.line(); l != `* 1 FETCH (UID 1 FLAGS (\Deleted))` {
+		t.Fatalf("%q", l)
+	}
+	w.ok("EXPUNGE")
+	if l := r.line(); l != "* 1 EXPUNGE" {
+		t.Fatalf("%q", l)
+	}
+	// Updates that cannot be learned come as soon as they can.
+	far.mail.at(always("changes", client.ErrUnavailable))
+	st.fill("INBOX", 1)
+	time.AfterFunc(300*time.Millisecond, func() { far.mail.at(nil) })
+	if l := r.line(); l != "* 23 EXISTS" {
+		t.Fatalf("%q", l)
+	}
+	r.send("DONE\r\n")
+	if l := r.line(); !strings.HasPrefix(l, "i OK") {
+		t.Fatalf("%q", l)
+	}
+	if n := far.srv.Stats().Idle; n != 0 {
+		t.Errorf("%d sessions in IDLE", n)
+	}
+	// Without a mailbox IDLE only waits; and a connection may end in it.
+	n := far.rawUser("")
+	n.send("i IDLE\r\n")
+	n.line()
+	n.send("done\r\n")
+	if l := n.line(); !strings.HasPrefix(l, "i OK") {
+		t.Fatalf("%q", l)
+	}
+	r.send("i IDLE\r\n")
+	r.line()
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	clustertest.Eventually(t, 5*time.Second, func() bool { return far.srv.Stats().Sessions == 1 },
+		func() string { return "a session outlives its connection" })
+}
