@@ -198,7 +198,7 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 		m.note(c.Account, c.Mailbox)
 	}
 	result := &Result{Changed: changed}
-	if len(changed) > maxChanged {
+	if len(changed) > maxChanged || flagBytes(changed) > maxChangedBytes {
 		result.Changed = nil
 		set := roaring.New()
 		for _, ch := range changed {
@@ -210,6 +210,16 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 	}
 	result.Failed, err = EncodeUIDs(failed)
 	return result, err
+}
+
+// flagBytes is what the keywords of changes weigh.
+func flagBytes(changed []index.FlagChange) (n int) {
+	for _, ch := range changed {
+		for _, k := range ch.Flags.Keywords {
+			n += len(k)
+		}
+	}
+	return n
 }
 
 func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {

@@ -120,7 +120,11 @@ func (f *fsm) one(txn *index.Txn, l *raft.Log) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return result, txn.Remember(c.ID, result)
+	remembered := result
+	if len(result) > index.MaxResultBytes {
+		remembered = nil // a retry then learns only that the command was applied; halting every replica would be worse
+	}
+	return result, txn.Remember(c.ID, remembered)
 }
 
 func (f *fsm) advance(to uint64) {
