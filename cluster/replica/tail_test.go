@@ -141,3 +141,26 @@ func (g *group) verifyHere(acked map[uint64]volume.Ref, ids ...string) {
 		}
 	}
 }
+
+// TestDamagedHeader: a copy whose header block is damaged is of no use, and is made anew.
+func TestDamagedHeader(t *testing.T) {
+	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+	g.openWith("a", "b")
+	acked := g.at("a").putMany(5)
+	g.at("b").kill()
+	path := filepath.Join(g.at("b").dir, acked[0].Volume.String()+".vol")
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damage"), 30); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	g.at("b").start(nil)
+	g.sealed(acked)
+	g.identical(10 * time.Second)
+	g.verifyHere(acked, "a", "b")
+}
