@@ -56,6 +56,10 @@ func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logge
 	if err != nil {
 		return nil, fmt.Errorf("read the applied index: %w", err)
 	}
+	// The log begins behind the snapshot. To apply it to a state that ends before would make this replica differ for good.
+	if least := snaps.least(); a < least {
+		return nil, fmt.Errorf("the index holds entries up to %d, but entry %d was flushed: this is not the index that belongs to the log", a, least)
+	}
 	f.applied.Store(a)
 	return f, nil
 }
@@ -92,6 +96,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		return out
 	}
 	if err := txn.Commit(last); err != nil {
+		txn.Discard() // else who waits for the store's next transaction waits for ever
 		return fill(out, outcome{err: f.fail(err)})
 	}
 	f.advance(last)

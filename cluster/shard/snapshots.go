@@ -100,6 +100,16 @@ func (s *snapshotStore) Create(v raft.SnapshotVersion, index, term uint64, c raf
 	return &snapshotSink{owner: s, record: rec}, nil
 }
 
+// least is the entry up to which the state must be there.
+func (s *snapshotStore) least() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil {
+		return 0
+	}
+	return s.current.Index
+}
+
 // List implements raft.SnapshotStore.
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	s.mu.Lock()
@@ -188,7 +198,11 @@ func (s *snapshotStore) installed() error {
 	if s.pending == nil {
 		return errors.New("no snapshot was being installed")
 	}
-	return s.list(s.pending)
+	if err := s.list(s.pending); err != nil {
+		return err
+	}
+	s.pending = nil
+	return nil
 }
 
 // list writes the record durably. The caller holds mu.
@@ -200,7 +214,7 @@ func (s *snapshotStore) list(rec *snapshotRecord) error {
 	if err := writeFile(s.fs, s.dir, recordName, b); err != nil {
 		return fmt.Errorf("write the snapshot record: %w", err)
 	}
-	s.current, s.pending = rec, nil
+	s.current = rec
 	return nil
 }
 
@@ -257,7 +271,9 @@ func (k *snapshotSink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the sink: a snapshot of our own is listed at once, a received one after its installation.
+// Close ends the sink: a snapshot of our own is listed at once, a received one after its installation. Raft takes its own on
+// another goroutine, so one may end while, or after, a newer one is installed: it is not listed then, for the log behind it
+// may be gone.
 func (k *snapshotSink) Close() error {
 	if k.done {
 		return nil
@@ -271,6 +287,9 @@ func (k *snapshotSink) Close() error {
 	k.owner.mu.Lock()
 	defer k.owner.mu.Unlock()
 	if k.local {
+		if now := k.owner.current; now != nil && now.Index >= k.record.Index {
+			return nil
+		}
 		return k.owner.list(k.record)
 	}
 	k.owner.pending = k.record
