@@ -98,7 +98,7 @@ type Client struct {
 	login *logins
 
 	mu     sync.Mutex        // guards tokens
-	tokens map[uint32]uint64 // per shard, the last entry that a write through this door is in
+	tokens map[uint32]uint64 // per shard, the last entry that a write or answer through this door was of
 }
 
 // New makes the door and registers what it answers for others: queries and watches of the shards that this node
@@ -169,14 +169,19 @@ func (c *Client) change(ctx context.Context, shard uint32, cmd *mailbox.Command)
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	c.mu.Lock()
-	c.tokens[shard] = max(c.tokens[shard], at)
-	c.mu.Unlock()
+	c.saw(shard, at)
 	r, err := mailbox.DecodeResult(b)
 	if err != nil {
 		return nil, err
 	}
 	return r, refusalOf(r.Code, r.Message)
+}
+
+// saw notes that something of a log entry has passed through this door: nothing older does from now on.
+func (c *Client) saw(shard uint32, at uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tokens[shard] = max(c.tokens[shard], at)
 }
 
 func (c *Client) token(shard uint32) uint64 {

@@ -83,6 +83,7 @@ func (c *Client) self() string { return c.cfg.Net.ID() }
 
 func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on func(*mailbox.Frame) error) error {
 	deliver := func(f *mailbox.Frame) error {
+		c.saw(q.Shard, f.Applied) // reads are monotonic, whichever replica answers next
 		if err := refusalOf(f.Code, f.Message); err != nil {
 			return &callerError{err}
 		}

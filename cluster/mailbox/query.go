@@ -48,6 +48,7 @@ type Frame struct {
 	ModSeq    uint64             `cbor:"9,keyasint,omitempty"`
 	UIDNext   uint32             `cbor:"10,keyasint,omitempty"`
 	More      bool               `cbor:"11,keyasint,omitempty"`
+	Applied   uint64             `cbor:"12,keyasint,omitempty"` // the log entry that the answer is as of
 }
 
 // A frame of messages holds at most so many and so many bytes of summaries; an answer about changes so many.
@@ -60,9 +61,17 @@ const (
 // Answer runs q on a view and passes the frames to emit. A refusal is a frame with a Code; an error means
 // that the store or emit failed.
 func Answer(v *index.View, q *Query, emit func(*Frame) error) error {
-	err := answer(v, q, emit)
+	applied, err := v.Applied()
+	if err != nil {
+		return err
+	}
+	stamped := func(f *Frame) error {
+		f.Applied = applied
+		return emit(f)
+	}
+	err = answer(v, q, stamped)
 	if code, refused := refusal(err); err != nil && refused {
-		return emit(&Frame{Code: code, Message: err.Error()})
+		return stamped(&Frame{Code: code, Message: err.Error()})
 	}
 	return err
 }
