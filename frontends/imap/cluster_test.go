@@ -25,6 +25,7 @@ func TestOnCluster(t *testing.T) {
 		{"read only", testReadOnly},
 		{"copy and move", testCopyMove},
 		{"updates", testUpdates},
+		{"changes in parts", testParts},
 		{"vanished messages", testVanished},
 		{"silent store", testSilentStore},
 		{"idle", testIdle},
