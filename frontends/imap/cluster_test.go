@@ -18,6 +18,7 @@ func TestOnCluster(t *testing.T) {
 		{"mailboxes", testMailboxes},
 		{"list", testList},
 		{"sections", testSections},
+		{"many sections", testManySections},
 		{"structure", testStructure},
 		{"append", testAppend},
 		{"large messages", testLarge},
