@@ -40,6 +40,7 @@ type fsm struct {
 	machine Machine
 	snaps   *snapshotStore
 	log     *slog.Logger
+	spread  func(index uint64) // told of each batch's last entry
 
 	applied atomic.Uint64 // last entry in the store
 
@@ -51,7 +52,7 @@ type fsm struct {
 var _ raft.BatchingFSM = (*fsm)(nil)
 
 func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logger) (*fsm, error) {
-	f := &fsm{store: store, machine: m, snaps: snaps, log: log, moved: make(chan struct{})}
+	f := &fsm{store: store, machine: m, snaps: snaps, log: log, spread: func(uint64) {}, moved: make(chan struct{})}
 	a, err := store.Applied()
 	if err != nil {
 		return nil, fmt.Errorf("read the applied index: %w", err)
@@ -96,6 +97,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	}
 	f.advance(last)
 	f.machine.Committed()
+	f.spread(last)
 	return out
 }
 
