@@ -40,6 +40,7 @@ type fsm struct {
 	machine Machine
 	snaps   *snapshotStore
 	log     *slog.Logger
+	spread  func(index uint64) // told of each batch's last entry
 
 	applied atomic.Uint64 // last entry in the store
 
@@ -51,10 +52,14 @@ type fsm struct {
 var _ raft.BatchingFSM = (*fsm)(nil)
 
 func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logger) (*fsm, error) {
-	f := &fsm{store: store, machine: m, snaps: snaps, log: log, moved: make(chan struct{})}
+	f := &fsm{store: store, machine: m, snaps: snaps, log: log, spread: func(uint64) {}, moved: make(chan struct{})}
 	a, err := store.Applied()
 	if err != nil {
 		return nil, fmt.Errorf("read the applied index: %w", err)
+	}
+	// The log begins behind the snapshot. To apply it to a state that ends before would make this replica differ for good.
+	if least := snaps.least(); a < least {
+		return nil, fmt.Errorf("the index holds entries up to %d, but entry %d was flushed: this is not the index that belongs to the log", a, least)
 	}
 	f.applied.Store(a)
 	return f, nil
@@ -92,10 +97,12 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		return out
 	}
 	if err := txn.Commit(last); err != nil {
+		txn.Discard() // else who waits for the store's next transaction waits for ever
 		return fill(out, outcome{err: f.fail(err)})
 	}
 	f.advance(last)
 	f.machine.Committed()
+	f.spread(last)
 	return out
 }
 
@@ -192,7 +199,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err != nil {
 		return f.fail(fmt.Errorf("read the applied index of a snapshot: %w", err))
 	}
-	if err := f.snaps.installed(); err != nil {
+	if err := f.snaps.installed(a); err != nil {
 		return f.fail(err)
 	}
 	f.log.Info("caught up by a snapshot", "from", f.applied.Load(), "to", a)
@@ -217,7 +224,7 @@ func (s *flushedSnapshot) Persist(sink raft.SnapshotSink) error {
 	if !ok {
 		return errors.Join(fmt.Errorf("snapshot sink is a %T", sink), sink.Cancel())
 	}
-	local.local = true
+	local.local, local.record.Applied = true, s.index
 	if err := sink.Close(); err != nil {
 		return err
 	}

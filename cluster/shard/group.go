@@ -41,7 +41,7 @@ import (
 const (
 	heartbeatTimeout = 500 * time.Millisecond
 	leaderLease      = 400 * time.Millisecond
-	commitTimeout    = 25 * time.Millisecond // bounds how long an idle follower lags behind a commit
+	commitTimeout    = 500 * time.Millisecond // a follower hears of a commit from our transport, and if that fails after this
 	proposeEnqueue   = 2 * time.Second
 	resignTimeout    = 500 * time.Millisecond
 )
@@ -80,6 +80,7 @@ type Group struct {
 	log  *raftboltdb.BoltStore
 	fsm  *fsm
 
+	leading atomic.Bool     // so raft said last: followers are told of commits
 	ready   atomic.Uint64   // the term in which this leader has applied all that came before it
 	rounds  rounds          // shared read index rounds
 	ctx     context.Context // ends with Stop
@@ -144,12 +145,22 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 			return fmt.Errorf("write the first membership: %w", err)
 		}
 	}
+	if t, ok := g.cfg.Transport.(spreader); ok {
+		g.fsm.spread = func(index uint64) {
+			if g.leading.Load() {
+				t.Committed(index)
+			}
+		}
+	}
 	g.raft, err = raft.NewRaft(conf, g.fsm, g.log, g.log, snaps, g.cfg.Transport)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	return nil
 }
+
+// spreader is the part of our transport that tells followers of a commit at once.
+type spreader interface{ Committed(index uint64) }
 
 func (g *Group) membership() raft.Configuration {
 	var c raft.Configuration
@@ -247,6 +258,7 @@ func (g *Group) followLeadership(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case leads := <-g.raft.LeaderCh():
+			g.leading.Store(leads)
 			if leads {
 				g.takeOffice(ctx)
 			}

@@ -43,6 +43,7 @@ type snapshotRecord struct {
 	Term          uint64 `cbor:"3,keyasint"`
 	Configuration []byte `cbor:"4,keyasint"` // raft.EncodeConfiguration
 	ConfigIndex   uint64 `cbor:"5,keyasint"`
+	Applied       uint64 `cbor:"6,keyasint,omitempty"` // in the flushed state: Index may be of a barrier, which no state holds
 	size          int64  // of a received file
 }
 
@@ -98,6 +99,16 @@ func readFile(fs vfs.FS, path string) (b []byte, err error) {
 func (s *snapshotStore) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, configIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
 	rec := &snapshotRecord{Version: int(v), Index: index, Term: term, Configuration: raft.EncodeConfiguration(c), ConfigIndex: configIndex}
 	return &snapshotSink{owner: s, record: rec}, nil
+}
+
+// least is the entry up to which the state must be there.
+func (s *snapshotStore) least() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil {
+		return 0
+	}
+	return s.current.Applied
 }
 
 // List implements raft.SnapshotStore.
@@ -181,14 +192,19 @@ func (s *spooled) Close() error {
 	return errors.Join(s.File.Close(), s.fs.Remove(s.path))
 }
 
-// installed makes the received snapshot the listed one: its state is durable in the index.
-func (s *snapshotStore) installed() error {
+// installed makes the received snapshot the listed one: its state, up to applied, is durable in the index.
+func (s *snapshotStore) installed(applied uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pending == nil {
 		return errors.New("no snapshot was being installed")
 	}
-	return s.list(s.pending)
+	s.pending.Applied = applied
+	if err := s.list(s.pending); err != nil {
+		return err
+	}
+	s.pending = nil
+	return nil
 }
 
 // list writes the record durably. The caller holds mu.
@@ -200,7 +216,7 @@ func (s *snapshotStore) list(rec *snapshotRecord) error {
 	if err := writeFile(s.fs, s.dir, recordName, b); err != nil {
 		return fmt.Errorf("write the snapshot record: %w", err)
 	}
-	s.current, s.pending = rec, nil
+	s.current = rec
 	return nil
 }
 
@@ -257,7 +273,9 @@ func (k *snapshotSink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the sink: a snapshot of our own is listed at once, a received one after its installation.
+// Close ends the sink: a snapshot of our own is listed at once, a received one after its installation. Raft takes its own on
+// another goroutine, so one may end while, or after, a newer one is installed: it is not listed then, for the log behind it
+// may be gone.
 func (k *snapshotSink) Close() error {
 	if k.done {
 		return nil
@@ -271,6 +289,9 @@ func (k *snapshotSink) Close() error {
 	k.owner.mu.Lock()
 	defer k.owner.mu.Unlock()
 	if k.local {
+		if now := k.owner.current; now != nil && now.Index >= k.record.Index {
+			return nil
+		}
 		return k.owner.list(k.record)
 	}
 	k.owner.pending = k.record

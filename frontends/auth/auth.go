@@ -66,7 +66,9 @@ func New(v Verifier, log *slog.Logger) *Authenticator {
 // client.ErrBadCredentials, client.ErrUnavailable, or ErrThrottled.
 func (a *Authenticator) Login(ctx context.Context, protocol string, remote netip.Addr, user, password string) (client.Account, error) {
 	start := time.Now()
-	id := identity{user: strings.ToLower(user), addr: network(remote)}
+	// The directory knows a name regardless of case and of blanks around it: all its spellings are one user here too, or
+	// each would have failures of its own.
+	id := identity{user: strings.ToLower(strings.TrimSpace(user)), addr: network(remote)}
 	account, delay, err := a.check(ctx, id, user, password)
 	var outcome string
 	switch {

@@ -41,6 +41,7 @@ type hooked struct {
 	mu   sync.Mutex
 	hook func(op string) error
 	cut  func() int64 // bytes after which a stream breaks; negative: it does not
+	part int          // changes that an answer has at most; 0: as the cluster has it
 }
 
 func (h *hooked) at(fn func(op string) error) {
@@ -287,7 +288,13 @@ func (h *hooked) Changes(ctx context.Context, a client.Account, box uint32, sinc
 	if err := h.before("changes"); err != nil {
 		return client.Changes{}, err
 	}
-	return h.mail.Changes(ctx, a, box, since)
+	ch, err := h.mail.Changes(ctx, a, box, since)
+	for n := h.part; n > 0 && n < len(ch.Changed); n++ { // at the end of a modseq, as the index does
+		if last := ch.Changed[n-1].ModSeq; ch.Changed[n].ModSeq != last {
+			ch.Changed, ch.HighestModSeq, ch.More = ch.Changed[:n], last, true
+		}
+	}
+	return ch, err
 }
 
 func (h *hooked) Copy(ctx context.Context, a client.Account, box uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error) {

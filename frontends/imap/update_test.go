@@ -139,6 +139,20 @@ func testUpdates(t *testing.T, c *clustertest.Cluster) {
 	}, func() string { return "no update in the other region" })
 }
 
+// testParts lets changes come in parts: those of a new message that was marked behind those of newer ones.
+func testParts(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "parts", nil)
+	st.fill("INBOX", 2)
+	st.mail.part = 2
+	a, b := st.rawUser("INBOX"), st.rawUser("INBOX")
+	st.fill("INBOX", 5)
+	a.ok("NOOP")
+	a.ok(`STORE 3 +FLAGS (\Flagged)`)
+	a.ok(`STORE 1 +FLAGS (\Seen)`)
+	b.expect("NOOP", "* 7 EXISTS", `* 1 FETCH (UID 1 FLAGS (\Seen))`)
+	b.expect("FETCH 3:4 (UID FLAGS)", `* 3 FETCH (UID 3 FLAGS (\Flagged))`, "* 4 FETCH (UID 4 FLAGS ())")
+}
+
 func testVanished(t *testing.T, c *clustertest.Cluster) {
 	st := serve(t, c, "vanish", nil)
 	st.fill("INBOX", 6)

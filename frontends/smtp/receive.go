@@ -152,9 +152,12 @@ func (s *session) writeFailed(tx *transaction, err error) *gosmtp.SMTPError {
 	return errLater
 }
 
-// cutOff is the refusal, which hardly anybody hears, when the input broke off.
+// cutOff is the refusal, which hardly anybody hears, when the input broke off. Between two chunks a client may also
+// reset and go on; its connection does not end.
 func (s *session) cutOff(tx *transaction, err error) *gosmtp.SMTPError {
-	s.leave()
+	if !errors.Is(err, gosmtp.ErrDataReset) {
+		s.leave()
+	}
 	s.srv.log.Debug("message cut off", "id", tx.id, "error", err)
 	return errCut
 }
