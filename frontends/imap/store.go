@@ -86,13 +86,19 @@ func (t *storing) chunk(uids *roaring.Bitmap) error {
 	return t.tell(uids, changed)
 }
 
-// note remembers changes of our own, which the next update need not tell.
+// note remembers the changes of one command of our own, which the next update need not tell. All of them have one modseq;
+// but flags of many messages are read after the change, and a message that others changed in between has a later one.
 func (t *storing) note(changed []client.FlagChange) {
 	t.sel.stale = true
+	if len(changed) == 0 {
+		return
+	}
+	own := changed[0].ModSeq
 	for _, c := range changed {
-		t.sel.own[c.ModSeq] = struct{}{}
+		own = min(own, c.ModSeq)
 		t.sel.learnKeywords(c.Flags.Keywords)
 	}
+	t.sel.own[own] = struct{}{}
 }
 
 // tell answers with the flags of all messages, also of those that had them already: "as if a FETCH of those flags was
