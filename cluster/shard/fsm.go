@@ -199,7 +199,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err != nil {
 		return f.fail(fmt.Errorf("read the applied index of a snapshot: %w", err))
 	}
-	if err := f.snaps.installed(); err != nil {
+	if err := f.snaps.installed(a); err != nil {
 		return f.fail(err)
 	}
 	f.log.Info("caught up by a snapshot", "from", f.applied.Load(), "to", a)
@@ -224,7 +224,7 @@ func (s *flushedSnapshot) Persist(sink raft.SnapshotSink) error {
 	if !ok {
 		return errors.Join(fmt.Errorf("snapshot sink is a %T", sink), sink.Cancel())
 	}
-	local.local = true
+	local.local, local.record.Applied = true, s.index
 	if err := sink.Close(); err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type snapshotRecord struct {
 	Term          uint64 `cbor:"3,keyasint"`
 	Configuration []byte `cbor:"4,keyasint"` // raft.EncodeConfiguration
 	ConfigIndex   uint64 `cbor:"5,keyasint"`
+	Applied       uint64 `cbor:"6,keyasint,omitempty"` // in the flushed state: Index may be of a barrier, which no state holds
 	size          int64  // of a received file
 }
 
@@ -107,7 +108,7 @@ func (s *snapshotStore) least() uint64 {
 	if s.current == nil {
 		return 0
 	}
-	return s.current.Index
+	return s.current.Applied
 }
 
 // List implements raft.SnapshotStore.
@@ -191,13 +192,14 @@ func (s *spooled) Close() error {
 	return errors.Join(s.File.Close(), s.fs.Remove(s.path))
 }
 
-// installed makes the received snapshot the listed one: its state is durable in the index.
-func (s *snapshotStore) installed() error {
+// installed makes the received snapshot the listed one: its state, up to applied, is durable in the index.
+func (s *snapshotStore) installed(applied uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pending == nil {
 		return errors.New("no snapshot was being installed")
 	}
+	s.pending.Applied = applied
 	if err := s.list(s.pending); err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func TestOwnSnapshotMeetsReceivedOne(t *testing.T) {
 	must(t, err)
 	must(t, received.Close())
 	own(600) // while the received one is being installed
-	must(t, s.installed())
+	must(t, s.installed(9000))
 	if got := listed(); got != 9000 {
 		t.Fatalf("snapshot of entry %d is listed after one of entry 9000 was installed", got)
 	}
@@ -65,7 +65,7 @@ func TestIndexOfAnotherTime(t *testing.T) {
 	txn := store.Begin()
 	txn.SetIndex(400)
 	must(t, txn.Commit(400))
-	sink, err := s.Create(1, 400, 1, raft.Configuration{}, 1, nil)
+	sink, err := s.Create(1, 401, 1, raft.Configuration{}, 1, nil) // 401 is a barrier
 	must(t, err)
 	must(t, (&flushedSnapshot{store: store, index: 400, log: logger(t)}).Persist(sink))
 	if _, err := newFSM(store, nil, s, logger(t)); err != nil {
