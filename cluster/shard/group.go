@@ -49,6 +49,7 @@ const (
 // Sizes of the log. A follower that was away for more than trailingLogs entries gets a snapshot.
 const (
 	maxAppendEntries  = 128
+	maxCommand        = 384 << 10 // encoded: maxAppendEntries of them must fit into one of the transport's Raft messages (64 MiB)
 	snapshotThreshold = 4096
 	trailingLogs      = 8192
 	snapshotInterval  = 5 * time.Second // how often raft looks whether there is enough for one
@@ -205,7 +206,11 @@ func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
 // Propose commits a command on this leader. It gives the machine's result and the entry's index. ErrNotLeader and
 // ErrUnavailable leave open whether it was or will be applied: retry, there or elsewhere, with the same id.
 func (g *Group) Propose(ctx context.Context, c Command) (result []byte, at uint64, err error) {
-	future := g.raft.Apply(c.Encode(), proposeEnqueue)
+	entry := c.Encode()
+	if len(entry) > maxCommand { // once in the log it could keep what follows from every follower, for good
+		return nil, 0, wire.Errorf(wire.Limit, "shard %d: command of %d bytes, limit %d", g.Shard(), len(entry), maxCommand)
+	}
+	future := g.raft.Apply(entry, proposeEnqueue)
 	if err := g.await(ctx, future); err != nil {
 		return nil, 0, g.refusal(err)
 	}
