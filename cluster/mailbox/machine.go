@@ -198,7 +198,7 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 		m.note(c.Account, c.Mailbox)
 	}
 	result := &Result{Changed: changed}
-	if len(changed) > maxChanged {
+	if !few(changed) {
 		result.Changed = nil
 		set := roaring.New()
 		for _, ch := range changed {
@@ -210,6 +210,17 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 	}
 	result.Failed, err = EncodeUIDs(failed)
 	return result, err
+}
+
+// few says whether changes are short enough for a result to carry their flags.
+func few(changed []index.FlagChange) bool {
+	size := 0
+	for i := range changed {
+		for _, k := range changed[i].Flags.Keywords {
+			size += len(k)
+		}
+	}
+	return len(changed) <= maxChanged && size <= maxChangedBytes
 }
 
 func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {

@@ -18,7 +18,7 @@ import (
 type Machine interface {
 	// Apply executes a command's body inside t. It must be deterministic: no clock but now, no
 	// randomness, no map order. A command that is refused gives a result that says so; an
-	// error means that the store failed.
+	// error means that the store failed. A result of more than index.MaxResultBytes is lost.
 	Apply(t *index.Txn, now int64, body []byte) (result []byte, err error)
 	// Committed is called after a batch has become visible, Reloaded after a snapshot replaced everything.
 	Committed()
@@ -31,6 +31,9 @@ type outcome struct {
 	result []byte
 	err    error
 }
+
+// errPassedOver answers a proposal whose entry the store holds already: who asks again gets the remembered result.
+var errPassedOver = errors.New("the entry was applied before")
 
 // fsm feeds committed entries to the Machine, one index batch for each Raft batch. The state is on
 // disk (in the index, without a log of its own): entries that it already holds are passed over, and a
@@ -73,7 +76,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	last := f.applied.Load()
 	for i, l := range logs {
 		if l.Index <= last {
-			out[i] = outcome{index: l.Index}
+			out[i] = outcome{index: l.Index, err: errPassedOver}
 			continue
 		}
 		o := outcome{index: l.Index}
@@ -119,6 +122,9 @@ func (f *fsm) one(txn *index.Txn, l *raft.Log) ([]byte, error) {
 	result, err := f.machine.Apply(txn, c.Now, c.Body)
 	if err != nil {
 		return nil, err
+	}
+	if len(result) > index.MaxResultBytes {
+		result = nil // an error here would stop every replica, and again at each start
 	}
 	return result, txn.Remember(c.ID, result)
 }
