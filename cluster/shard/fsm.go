@@ -46,9 +46,10 @@ type fsm struct {
 
 	applied atomic.Uint64 // last entry in the store
 
-	mu     sync.Mutex    // guards moved and broken
+	mu     sync.Mutex    // guards the rest
 	moved  chan struct{} // closed and replaced when applied moves
 	broken error         // the store failed: nothing is applied any more
+	late   error         // why the last snapshot that arrived was not installed
 }
 
 var _ raft.BatchingFSM = (*fsm)(nil)
@@ -184,23 +185,62 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return &flushedSnapshot{store: f.store, index: f.applied.Load(), log: f.log}, nil
 }
 
-// Restore replaces the state by a snapshot that another replica sent.
+// Restore replaces the state by a snapshot that another replica sent. When that fails, raft's leader sends another.
 func (f *fsm) Restore(r io.ReadCloser) error {
-	err := f.store.Load(r)
+	err := f.install(r)
 	if err := errors.Join(err, r.Close()); err != nil {
-		return f.fail(fmt.Errorf("install a snapshot: %w", err))
+		err = fmt.Errorf("install a snapshot: %w", err)
+		f.log.Warn("behind the others and not able to catch up", "err", err)
+		f.setLate(err)
+		return err
 	}
-	a, err := f.store.Applied()
-	if err != nil {
-		return f.fail(fmt.Errorf("read the applied index of a snapshot: %w", err))
-	}
-	if err := f.snaps.installed(); err != nil {
-		return f.fail(err)
-	}
-	f.log.Info("caught up by a snapshot", "from", f.applied.Load(), "to", a)
-	f.advance(a)
-	f.machine.Reloaded()
+	f.setLate(nil)
 	return nil
+}
+
+// install is step 2 of a snapshot's way, and has the snapshot store do the others. A state that is newer than what
+// arrived stays: a leader that has applied less than this replica may have sent it.
+func (f *fsm) install(r io.Reader) error {
+	if err := f.failure(); err != nil {
+		return err
+	}
+	before := f.applied.Load()
+	at, whole, err := index.SavedAt(r)
+	if err != nil {
+		return err
+	}
+	if at <= before {
+		if err := f.store.FlushTo(before); err != nil {
+			return err
+		}
+		return f.snaps.installed(before)
+	}
+	if err := f.store.Load(whole); err != nil {
+		if now, errNow := f.store.Applied(); errNow != nil || now != before {
+			return f.fail(errors.Join(err, errNow))
+		}
+		return err
+	}
+	f.advance(at)
+	f.machine.Reloaded()
+	if err := f.snaps.installed(at); err != nil {
+		return err
+	}
+	f.log.Info("caught up by a snapshot", "from", before, "to", at)
+	return nil
+}
+
+func (f *fsm) setLate(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.late = err
+}
+
+// hitch is why this replica is behind the others and cannot catch up for now, or nil.
+func (f *fsm) hitch() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.late
 }
 
 // flushedSnapshot is a promise that the state up to index is durable: all that Raft needs
@@ -219,7 +259,7 @@ func (s *flushedSnapshot) Persist(sink raft.SnapshotSink) error {
 	if !ok {
 		return errors.Join(fmt.Errorf("snapshot sink is a %T", sink), sink.Cancel())
 	}
-	local.local = true
+	local.local, local.record.Applied = true, s.index
 	if err := sink.Close(); err != nil {
 		return err
 	}

@@ -3,8 +3,6 @@ package shard
 import (
 	"context"
 	"errors"
-	"io"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -14,14 +12,8 @@ import (
 
 func newTestFSM(t *testing.T, fs vfs.FS) (*fsm, *tally) {
 	t.Helper()
-	db := openIndex(t, fs)
-	t.Cleanup(func() { must(t, db.Close()) })
-	snaps, err := openSnapshots(fs, "snapshot", db.Shard(testShard))
-	must(t, err)
-	m := &tally{}
-	f, err := newFSM(db.Shard(testShard), m, snaps, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	must(t, err)
-	return f, m
+	r := mustRoom(t, fs, raft.NewInmemStore())
+	return r.fsm, &r.tally
 }
 
 // entries makes a run of log entries that begins at first.

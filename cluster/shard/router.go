@@ -191,6 +191,8 @@ func (r *Router) Ready() []string {
 		}
 		if err := g.Err(); err != nil {
 			why = append(why, fmt.Sprintf("shard %d: the state machine stopped: %v", shard, err))
+		} else if err := g.fsm.hitch(); err != nil {
+			why = append(why, fmt.Sprintf("shard %d: %v", shard, err))
 		} else if g.Leader() == "" {
 			why = append(why, fmt.Sprintf("shard %d: no leader", shard))
 		}
