@@ -45,6 +45,7 @@ type fsm struct {
 	log     *slog.Logger
 
 	applied atomic.Uint64 // last entry in the store
+	stopped chan struct{} // closed when broken is set
 
 	mu     sync.Mutex    // guards the rest
 	moved  chan struct{} // closed and replaced when applied moves
@@ -55,7 +56,7 @@ type fsm struct {
 var _ raft.BatchingFSM = (*fsm)(nil)
 
 func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logger) (*fsm, error) {
-	f := &fsm{store: store, machine: m, snaps: snaps, log: log, moved: make(chan struct{})}
+	f := &fsm{store: store, machine: m, snaps: snaps, log: log, stopped: make(chan struct{}), moved: make(chan struct{})}
 	a, err := store.Applied()
 	if err != nil {
 		return nil, fmt.Errorf("read the applied index: %w", err)
@@ -144,6 +145,7 @@ func (f *fsm) fail(err error) error {
 	defer f.mu.Unlock()
 	if f.broken == nil {
 		f.broken = err
+		close(f.stopped)
 		f.log.Error("stops applying entries: look at this node's disk, then restart it", "err", err)
 		close(f.moved)
 		f.moved = make(chan struct{})

@@ -99,6 +99,7 @@ func Start(cfg Config) (*Group, error) {
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.workers.Go(func() { g.followLeadership(g.ctx) })
 	g.workers.Go(func() { g.keepHome(g.ctx) })
+	g.workers.Go(func() { g.abdicate(g.ctx) })
 	return g, nil
 }
 

@@ -19,7 +19,7 @@ type SuspectRequest struct {
 	Node  string `cbor:"2,keyasint"`
 }
 
-// SuspectResponse says so, and how long the voter's log is.
+// SuspectResponse says so, and how long the voter's log is, 0 when the voter could not serve as a leader.
 type SuspectResponse struct {
 	Down bool   `cbor:"1,keyasint,omitempty"`
 	Last uint64 `cbor:"2,keyasint,omitempty"`
@@ -85,7 +85,7 @@ func (g *Group) agree(ctx context.Context, node string) []survivor {
 
 // survivors are the voters, this one included, that have lost node.
 func (g *Group) survivors(ctx context.Context, node string) []survivor {
-	out := []survivor{{g.cfg.Self, g.raft.LastIndex()}}
+	out := []survivor{{g.cfg.Self, g.fitness()}}
 	answers := make(chan survivor)
 	asked := 0
 	for _, v := range g.cfg.Group.Voters {
@@ -108,6 +108,14 @@ func (g *Group) survivors(ctx context.Context, node string) []survivor {
 		}
 	}
 	return out
+}
+
+// fitness is what survivors compare.
+func (g *Group) fitness() uint64 {
+	if g.Err() != nil {
+		return 0
+	}
+	return g.raft.LastIndex()
 }
 
 // best is step 2.
