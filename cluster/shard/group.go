@@ -81,12 +81,13 @@ type Group struct {
 	log  *raftboltdb.BoltStore
 	fsm  *fsm
 
-	ready   atomic.Uint64   // the term in which this leader has applied all that came before it
-	rounds  rounds          // shared read index rounds
-	ctx     context.Context // ends with Stop
-	stop    context.CancelFunc
-	workers sync.WaitGroup
-	closed  chan struct{} // raft has shut down
+	ready     atomic.Uint64   // the term in which this leader has applied all that came before it
+	rounds    rounds          // shared read index rounds
+	proposals proposals       // that wait for their entry
+	ctx       context.Context // ends with Stop
+	stop      context.CancelFunc
+	workers   sync.WaitGroup
+	closed    chan struct{} // raft has shut down
 }
 
 // Start opens or creates the replica. A new one begins with the group's full membership, which is the
@@ -252,23 +253,6 @@ func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
 	return nil
 }
 
-// Propose commits a command on this leader. It gives the machine's result and the entry's index. ErrNotLeader and
-// ErrUnavailable leave open whether it was or will be applied: retry, there or elsewhere, with the same id.
-func (g *Group) Propose(ctx context.Context, c Command) (result []byte, at uint64, err error) {
-	future := g.raft.Apply(c.Encode(), proposeEnqueue)
-	if err := g.await(ctx, future); err != nil {
-		return nil, 0, g.refusal(err)
-	}
-	o, ok := future.Response().(outcome)
-	if !ok {
-		return nil, 0, wire.Errorf(wire.Internal, "shard %d: the state machine answered %T", g.Shard(), future.Response())
-	}
-	if o.err != nil {
-		return nil, 0, wire.Errorf(wire.Unavailable, "shard %d: apply: %v", g.Shard(), o.err)
-	}
-	return o.result, o.index, nil
-}
-
 // await waits for a future of raft's, which forgets some of them when it shuts down.
 func (g *Group) await(ctx context.Context, f raft.Future) error {
 	settled := make(chan error, 1)
@@ -281,16 +265,6 @@ func (g *Group) await(ctx context.Context, f raft.Future) error {
 	case <-g.closed:
 		return raft.ErrRaftShutdown
 	}
-}
-
-// refusal turns raft's errors into ours.
-func (g *Group) refusal(err error) error {
-	switch {
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost),
-		errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrAbortedByRestore):
-		return g.notLeader()
-	}
-	return wire.Errorf(wire.Unavailable, "shard %d: propose: %v", g.Shard(), err)
 }
 
 func (g *Group) notLeader() error {

@@ -20,6 +20,7 @@ import (
 	"hongyan/cluster/placement"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/transport/transporttest"
+	"hongyan/cluster/wire"
 	"hongyan/engine/index"
 )
 
@@ -31,11 +32,22 @@ type tally struct {
 	fails     atomic.Bool // the store fails, as a broken disk would make it
 	committed atomic.Int64
 	reloaded  atomic.Int64
+	gate      atomic.Pointer[chan struct{}] // commands wait until it is closed
+}
+
+// close has commands wait until the channel that it returns is closed.
+func (m *tally) close() chan struct{} {
+	gate := make(chan struct{})
+	m.gate.Store(&gate)
+	return gate
 }
 
 var errDisk = errors.New("the disk is broken")
 
 func (m *tally) Apply(t *index.Txn, _ int64, body []byte) ([]byte, error) {
+	if gate := m.gate.Load(); gate != nil {
+		<-*gate
+	}
 	if m.fails.Load() {
 		return nil, errDisk
 	}
@@ -112,29 +124,37 @@ type member struct {
 	group   *Group // nil while stopped
 }
 
-// hookedPeers lets a test see, answer or delay what a node asks of others.
+// hookedPeers lets a test see what a node asks of others, answer in their place, and lose their replies.
 type hookedPeers struct {
 	Peers
-	mu   sync.Mutex
-	hook func(node, method string) error // guarded by mu; an error is the answer
+	calls atomic.Int64
+
+	mu    sync.Mutex                      // guards the rest
+	hook  func(node, method string) error // an error is the answer
+	loses func(node, method string) bool  // the call is made, its reply does not arrive
 }
 
-func (p *hookedPeers) set(f func(node, method string) error) {
+func (p *hookedPeers) set(hook func(node, method string) error, loses func(node, method string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.hook = f
+	p.hook, p.loses = hook, loses
 }
 
 func (p *hookedPeers) Call(ctx context.Context, node, method string, req, resp any) error {
+	p.calls.Add(1)
 	p.mu.Lock()
-	hook := p.hook
+	hook, loses := p.hook, p.loses
 	p.mu.Unlock()
 	if hook != nil {
 		if err := hook(node, method); err != nil {
 			return err
 		}
 	}
-	return p.Peers.Call(ctx, node, method, req, resp)
+	err := p.Peers.Call(ctx, node, method, req, resp)
+	if err == nil && loses != nil && loses(node, method) {
+		return wire.Errorf(wire.Unavailable, "the reply was lost")
+	}
+	return err
 }
 
 // startGroup runs one shard on voters v1 to vN, led from anywhere unless preferred says otherwise.
@@ -225,7 +245,7 @@ func (m *member) propose(t *testing.T, name string) uint64 {
 	return count(b)
 }
 
-// commandLog gives entries with consecutive indexes.
+// commandEntry is a proposal with an id of the test's choice.
 func commandEntry(name string, id byte) Command {
 	return Command{ID: RequestID(bytes.Repeat([]byte{id}, 16)), Now: 1, Body: []byte(name)}
 }
