@@ -32,9 +32,10 @@ type fetching struct {
 	want client.Want
 	seqs walker
 
-	needBytes bool // some section may have to be read
-	setsSeen  bool // reading sets \Seen
-	lost      bool // a message vanished meanwhile
+	needBytes bool     // some section may have to be read
+	setsSeen  bool     // reading sets \Seen
+	lost      bool     // a message vanished meanwhile
+	noted     []uint64 // modseqs of \Seen that it set
 }
 
 // Fetch answers FETCH and UID FETCH.
@@ -57,6 +58,7 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set goimap.NumSet, o *goimap.
 		err = chunks(uids, f.chunkSize(), f.chunk)
 	}
 	if err != nil {
+		sel.disown(f.noted)
 		return s.answer("fetch from "+sel.name, err)
 	}
 	if lost || f.lost && s.c.command() != "UID FETCH" {
@@ -169,6 +171,9 @@ func (f *fetching) markSeen(list []*entry) error {
 	now := make(map[uint32]client.Flags, len(changed))
 	for _, c := range changed {
 		f.sel.own[c.ModSeq] = struct{}{}
+		if n := len(f.noted); n == 0 || f.noted[n-1] != c.ModSeq {
+			f.noted = append(f.noted, c.ModSeq)
+		}
 		now[c.UID] = c.Flags
 	}
 	for _, e := range list {

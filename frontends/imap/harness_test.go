@@ -40,8 +40,10 @@ type hooked struct {
 	mail
 	mu   sync.Mutex
 	hook func(op string) error
-	cut  func() int64 // bytes after which a stream breaks; negative: it does not
-	part int          // changes that an answer has at most; 0: as the cluster has it
+	// stored may change what was stored, as when others were at it before the flags of many messages were read
+	stored func([]client.FlagChange)
+	cut    func() int64 // bytes after which a stream breaks; negative: it does not
+	part   int          // changes that an answer has at most; 0: as the cluster has it
 }
 
 func (h *hooked) at(fn func(op string) error) {
@@ -281,7 +283,12 @@ func (h *hooked) StoreFlags(ctx context.Context, a client.Account, box uint32, u
 	if err := h.before("store"); err != nil {
 		return nil, nil, err
 	}
-	return h.mail.StoreFlags(ctx, a, box, uids, op, f, since)
+	changed, failed, err := h.mail.StoreFlags(ctx, a, box, uids, op, f, since)
+	if fn := h.stored; fn != nil && err == nil {
+		h.stored = nil
+		fn(changed)
+	}
+	return changed, failed, err
 }
 
 func (h *hooked) Changes(ctx context.Context, a client.Account, box uint32, since uint64) (client.Changes, error) {

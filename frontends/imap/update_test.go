@@ -10,6 +10,7 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
+	"hongyan/engine/index"
 )
 
 // fill appends n small messages.
@@ -200,6 +201,23 @@ func testSilentStore(t *testing.T, c *clustertest.Cluster) {
 	b.expect(`STORE 1:2 +FLAGS.SILENT (\Answered)`)
 	b.expect(`STORE 1:2 -FLAGS.SILENT (\Answered)`)
 	b.expect("FETCH 1:2 FLAGS", `* 1 FETCH (FLAGS (\Flagged \Seen))`, `* 2 FETCH (FLAGS (\Seen))`)
+	b.expect("NOOP")
+	a.ok("NOOP")
+	st.mail.stored = func(changed []client.FlagChange) { // another session is there before the flags are read
+		a.ok(`STORE 1 +FLAGS (\Draft)`)
+		box, err := st.mail.Status(t.Context(), st.account, "INBOX")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range changed {
+			if changed[i].UID == 1 {
+				changed[i].ModSeq = box.HighestModSeq
+				changed[i].Flags.System |= index.FlagDraft
+			}
+		}
+	}
+	b.expect(`STORE 1:2 -FLAGS.SILENT (\Seen)`, `* 1 FETCH (UID 1 FLAGS (\Flagged \Draft))`)
+	b.expect("NOOP")
 }
 
 func testIdle(t *testing.T, c *clustertest.Cluster) {
