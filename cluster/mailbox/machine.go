@@ -97,33 +97,35 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 	return m.folders(t, now, c)
 }
 
-// folders executes the commands about folders themselves.
+// folders executes the commands about folders themselves. Also these may be the first that an account sees.
 func (m *Machine) folders(t *index.Txn, now int64, c *Command) (*Result, error) {
 	var account uint64
-	var err error
 	result := &Result{}
+	var run func() error
 	switch {
 	case c.Create != nil:
 		account = c.Create.Account
-		if err = t.EnsureAccount(account, now); err != nil {
-			return nil, err
+		run = func() error {
+			box, err := t.CreateMailbox(account, c.Create.Name, c.Create.SpecialUse, now)
+			result.Mailbox = &box
+			return err
 		}
-		var box index.Mailbox
-		box, err = t.CreateMailbox(account, c.Create.Name, c.Create.SpecialUse, now)
-		result.Mailbox = &box
 	case c.Delete != nil:
 		account = c.Delete.Account
-		err = t.DeleteMailbox(account, c.Delete.Name)
+		run = func() error { return t.DeleteMailbox(account, c.Delete.Name) }
 	case c.Rename != nil:
 		account = c.Rename.Account
-		err = t.RenameMailbox(account, c.Rename.From, c.Rename.To, now)
+		run = func() error { return t.RenameMailbox(account, c.Rename.From, c.Rename.To, now) }
 	case c.Subscribe != nil:
 		account = c.Subscribe.Account
-		err = t.Subscribe(account, c.Subscribe.Name, c.Subscribe.On)
+		run = func() error { return t.Subscribe(account, c.Subscribe.Name, c.Subscribe.On) }
 	default:
 		return nil, fmt.Errorf("%w: it names no operation that this version knows", errInvalid)
 	}
-	if err != nil {
+	if err := t.EnsureAccount(account, now); err != nil {
+		return nil, err
+	}
+	if err := run(); err != nil {
 		return nil, err
 	}
 	m.note(account, 0)
