@@ -37,6 +37,9 @@ func TestNodeFarBehind(t *testing.T) {
 	c.WaitReady(t)
 	clustertest.Eventually(t, 30*time.Second, func() bool { return c.Logged("caught up by a snapshot") > 0 },
 		func() string { return "the node that was away got no snapshot" })
+	if first := logFirst(t, c.Nodes[2], a.Shard); first != 0 && first <= 1000 {
+		t.Errorf("the node that was away keeps entries from %d on, which a snapshot replaced", first)
+	}
 	deliver(t, c.Nodes[1].Client(), message(2, 100), a)
 	c.StopNode(t, 0)
 	if got := bodies(t, c.Nodes[2].Client(), a, "INBOX"); len(got) != 2 {

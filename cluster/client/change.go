@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -40,6 +41,9 @@ func (c *Client) CreateMailbox(ctx context.Context, a Account, name, specialUse 
 	r, err := c.change(ctx, a.Shard, &mailbox.Command{Create: &mailbox.Create{Account: a.ID, Name: name, SpecialUse: specialUse}})
 	if err != nil {
 		return Mailbox{}, err
+	}
+	if r.Mailbox == nil {
+		return Mailbox{}, unavailable(errors.New("the folder's state is missing in the answer"))
 	}
 	return *r.Mailbox, nil
 }

@@ -152,8 +152,12 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 // enter commits the entry for the recipients of one shard and sets their errors, which nobody else touches.
 func (c *Client) enter(ctx context.Context, shard uint32, members []int, all []Account, entry mailbox.Message, errs []error) {
 	cmd := &mailbox.Deliver{Message: entry}
+	named := make(map[uint64]bool, len(members)) // two recipients may be aliases of one account
 	for _, i := range members {
-		cmd.Accounts = append(cmd.Accounts, all[i].ID)
+		if id := all[i].ID; !named[id] {
+			named[id] = true
+			cmd.Accounts = append(cmd.Accounts, id)
+		}
 	}
 	result, err := c.change(ctx, shard, &mailbox.Command{Deliver: cmd})
 	refused := make(map[uint64]error)

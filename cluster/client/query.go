@@ -14,32 +14,36 @@ import (
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/codec"
-	"hongyan/engine/index"
 )
 
 // methodQuery asks a node with a replica a mailbox.Query; the answer is a stream of mailbox.Frames.
 const methodQuery = "mailbox.query"
 
-// replicaWait is how long a replica may take to catch up before another one is asked.
-const replicaWait = time.Second
+// How long a replica may take to catch up before another one is asked, and how long to wait after all were.
+const (
+	replicaWait     = time.Second
+	askPause        = 10 * time.Millisecond
+	longestAskPause = 200 * time.Millisecond
+)
 
-// ask answers q from the nearest replica that has applied all it must; with strong, all that anybody was told.
-// on is called for each frame; after a failure in the middle it is called again, from the start of another answer.
-func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func(*mailbox.Frame) error) error {
+// ask answers q from the nearest replica that has applied all it must: what this door has written or seen, and with strong, all
+// that anybody was told. on is called for each frame; after a failure in the middle it is called again, from the
+// first frame of another answer.
+func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func(f *mailbox.Frame, first bool) error) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	q.Min = c.token(q.Shard)
 	if strong {
 		at, err := c.cfg.Router.ReadIndex(ctx, q.Shard)
 		if err != nil {
 			return unavailable(err)
 		}
-		q.Min = max(q.Min, at)
+		c.reached(q.Shard, at)
 	}
 	last := errors.New("no replica is up")
-	for pause := 10 * time.Millisecond; ; pause *= 2 {
+	for pause := askPause; ; pause = min(2*pause, longestAskPause) {
 		for _, node := range c.replicas(q.Shard) {
 			var fatal *callerError
+			q.Min = c.token(q.Shard)
 			err := c.askNode(ctx, node, q, on)
 			if err == nil {
 				return nil
@@ -52,7 +56,7 @@ func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func
 		select {
 		case <-ctx.Done():
 			return unavailable(fmt.Errorf("query shard %d: %w", q.Shard, last))
-		case <-time.After(min(pause, 200*time.Millisecond)):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -62,12 +66,10 @@ type callerError struct{ err error }
 
 func (e *callerError) Error() string { return e.err.Error() }
 
-// replicas lists the nodes to ask: this one, then the others by distance.
+// replicas lists the nodes to ask: this one if it has a replica, then the others by distance.
 func (c *Client) replicas(shard uint32) []string {
 	group, _ := c.cfg.Router.Group(shard)
-	nodes := slices.DeleteFunc(slices.Clone(group.Voters), func(n string) bool {
-		return n != c.self() && !c.cfg.Net.Up(n)
-	})
+	nodes := slices.DeleteFunc(group.Replicas(), func(n string) bool { return n != c.self() && !c.cfg.Net.Up(n) })
 	distance := func(n string) time.Duration {
 		if n == c.self() {
 			return -1
@@ -81,15 +83,17 @@ func (c *Client) replicas(shard uint32) []string {
 
 func (c *Client) self() string { return c.cfg.Net.ID() }
 
-func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on func(*mailbox.Frame) error) error {
+func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on func(f *mailbox.Frame, first bool) error) error {
+	first := true
 	deliver := func(f *mailbox.Frame) error {
-		c.saw(q.Shard, f.Applied) // reads are monotonic, whichever replica answers next
+		c.reached(q.Shard, f.Applied)
 		if err := refusalOf(f.Code, f.Message); err != nil {
 			return &callerError{err}
 		}
-		if err := on(f); err != nil {
+		if err := on(f, first); err != nil {
 			return &callerError{err}
 		}
+		first = false
 		return nil
 	}
 	if node == c.self() {
@@ -147,48 +151,73 @@ func (c *Client) serveQuery(ctx context.Context, _ string, s *transport.Stream) 
 // one asks a query that has a single frame for an answer.
 func (c *Client) one(ctx context.Context, q *mailbox.Query, strong bool) (*mailbox.Frame, error) {
 	var got *mailbox.Frame
-	err := c.ask(ctx, q, strong, func(f *mailbox.Frame) error { got = f; return nil })
+	err := c.ask(ctx, q, strong, func(f *mailbox.Frame, _ bool) error { got = f; return nil })
 	if err == nil && got == nil {
 		err = unavailable(errors.New("a replica gave an empty answer"))
 	}
 	return got, err
 }
 
+// gather asks a query whose answer is a list in any number of frames.
+func gather[T any](ctx context.Context, c *Client, q *mailbox.Query, strong bool, part func(f *mailbox.Frame) []T) (all []T, err error) {
+	err = c.ask(ctx, q, strong, func(f *mailbox.Frame, first bool) error {
+		if first {
+			all = nil
+		}
+		all = append(all, part(f)...)
+		return nil
+	})
+	return all, err
+}
+
 // Mailboxes lists all folders. Strong.
 func (c *Client) Mailboxes(ctx context.Context, a Account) ([]Mailbox, error) {
-	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QueryMailboxes}, true)
-	if errors.Is(err, ErrNoMailbox) || err == nil && len(f.Mailboxes) == 0 {
-		if _, err := c.change(ctx, a.Shard, &mailbox.Command{Ensure: &mailbox.Ensure{Account: a.ID}}); err != nil {
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QueryMailboxes}
+	folders := func(f *mailbox.Frame) []Mailbox { return f.Mailboxes }
+	list, err := gather(ctx, c, q, true, folders)
+	if errors.Is(err, ErrNoMailbox) || err == nil && len(list) == 0 {
+		if err := c.ensure(ctx, a); err != nil {
 			return nil, err
 		}
-		f, err = c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QueryMailboxes}, false)
+		list, err = gather(ctx, c, q, false, folders)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return f.Mailboxes, nil
+	return list, err
+}
+
+// ensure gives an account that nobody has used yet its first folders.
+func (c *Client) ensure(ctx context.Context, a Account) error {
+	_, err := c.change(ctx, a.Shard, &mailbox.Command{Ensure: &mailbox.Ensure{Account: a.ID}})
+	return err
 }
 
 // Subscriptions lists the subscribed names, also of folders that are gone (RFC 3501 section 6.3.9). Strong.
 func (c *Client) Subscriptions(ctx context.Context, a Account) ([]string, error) {
-	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QuerySubscriptions}, true)
-	if err != nil {
-		return nil, err
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QuerySubscriptions}
+	names := func(f *mailbox.Frame) []string { return f.Names }
+	list, err := gather(ctx, c, q, true, names)
+	if errors.Is(err, ErrNoMailbox) {
+		if err := c.ensure(ctx, a); err != nil {
+			return nil, err
+		}
+		list, err = gather(ctx, c, q, false, names)
 	}
-	return f.Names, nil
+	return list, err
 }
 
 // named asks about a folder by name. An account that nobody has used yet gets its first folders.
 func (c *Client) named(ctx context.Context, a Account, kind mailbox.QueryKind, name string) (*mailbox.Frame, error) {
 	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: kind, Name: name}
 	f, err := c.one(ctx, q, true)
-	if !errors.Is(err, ErrNoMailbox) {
-		return f, err
+	if errors.Is(err, ErrNoMailbox) {
+		if _, err := c.Mailboxes(ctx, a); err != nil {
+			return nil, err
+		}
+		f, err = c.one(ctx, q, false)
 	}
-	if _, err := c.Mailboxes(ctx, a); err != nil {
-		return nil, err
+	if err == nil && len(f.Mailboxes) != 1 {
+		err = unavailable(fmt.Errorf("a replica answered with %d folders", len(f.Mailboxes)))
 	}
-	return c.one(ctx, q, false)
+	return f, err
 }
 
 // Status is one folder by name. Strong.
@@ -232,7 +261,7 @@ func (c *Client) Messages(ctx context.Context, a Account, folder uint32, uids *r
 	}
 	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryMessages, UIDs: set, Want: uint8(want)}
 	var passed uint64 // UIDs below this have been: a second replica's answer begins at the first again
-	return c.ask(ctx, q, false, func(f *mailbox.Frame) error {
+	return c.ask(ctx, q, false, func(f *mailbox.Frame, _ bool) error {
 		for i := range f.Messages {
 			m := &f.Messages[i]
 			if uint64(m.UID) < passed {
@@ -258,10 +287,18 @@ func (c *Client) Flagged(ctx context.Context, a Account, folder uint32, flag uin
 
 // Changes is what happened since a modseq: new and changed messages, vanished UIDs. ErrNoMailbox when the folder is gone.
 func (c *Client) Changes(ctx context.Context, a Account, folder uint32, since uint64) (Changes, error) {
-	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryChanges, Since: since}, false)
-	if err != nil {
-		return Changes{}, err
-	}
-	vanished, err := mailbox.DecodeUIDs(f.UIDs)
-	return index.Changes{HighestModSeq: f.ModSeq, UIDNext: f.UIDNext, Changed: f.Changed, Vanished: vanished, More: f.More}, err
+	var out Changes
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryChanges, Since: since}
+	err := c.ask(ctx, q, false, func(f *mailbox.Frame, first bool) error {
+		if first {
+			out = Changes{HighestModSeq: f.ModSeq, UIDNext: f.UIDNext, Vanished: roaring.New(), More: f.More}
+		}
+		out.Changed = append(out.Changed, f.Changed...)
+		vanished, err := mailbox.DecodeUIDs(f.UIDs)
+		if err == nil {
+			out.Vanished.Or(vanished)
+		}
+		return err
+	})
+	return out, err
 }

@@ -18,10 +18,13 @@ import (
 const methodWatch = "mailbox.watch"
 
 // Bounds of a remote watch: events waiting for a slow watcher, after which it is told to look at everything; the
-// pause before a lost watch is taken up again.
+// pause before a lost watch is taken up again; how often a watched replica is looked at, and how many looks in a row it may be
+// without a leader.
 const (
 	watchQueue = 1024
 	watchPause = 200 * time.Millisecond
+	watchCheck = time.Second
+	watchAlone = 5
 )
 
 // watchRequest names the shard.
@@ -31,18 +34,21 @@ type watchRequest struct {
 
 // watchFrame carries events; none means that everything may have changed.
 type watchFrame struct {
-	Events []mailbox.Event `cbor:"1,keyasint,omitempty"`
+	Events  []mailbox.Event `cbor:"1,keyasint,omitempty"`
+	Applied uint64          `cbor:"2,keyasint,omitempty"` // the sender's state, which holds what the events stand for
 }
 
 // hub wakes sessions. A wake-up carries nothing: the session then asks what changed, so wake-ups can be
-// merged and a late one costs nothing.
+// merged and a late one costs nothing. Another replica than the one that woke the session may be asked, and lag behind: what
+// woke it is therefore noted first (reached).
 type hub struct {
-	net    *transport.Net
-	router *shard.Router
-	host   *shard.Host
-	log    *slog.Logger
-	stop   context.CancelFunc
-	work   sync.WaitGroup
+	net     *transport.Net
+	router  *shard.Router
+	host    *shard.Host
+	reached func(shard uint32, at uint64)
+	log     *slog.Logger
+	stop    context.CancelFunc
+	work    sync.WaitGroup
 
 	mu       sync.Mutex                           // guards the maps
 	sessions map[uint64]map[*watcher]struct{}     // by account
@@ -64,9 +70,9 @@ type remoteWatch struct {
 	all     bool // something that pending does not hold: tell the watcher to look at everything
 }
 
-func newHub(net *transport.Net, router *shard.Router, host *shard.Host, log *slog.Logger) *hub {
+func newHub(net *transport.Net, router *shard.Router, host *shard.Host, reached func(shard uint32, at uint64), log *slog.Logger) *hub {
 	return &hub{
-		net: net, router: router, host: host, log: log, stop: func() {},
+		net: net, router: router, host: host, reached: reached, log: log, stop: func() {},
 		sessions: make(map[uint64]map[*watcher]struct{}), remotes: make(map[uint32]map[*remoteWatch]struct{}),
 	}
 }
@@ -81,7 +87,7 @@ func (h *hub) start() {
 			return
 		}
 		if !group.Holds(h.net.ID()) {
-			h.work.Go(func() { h.follow(ctx, shard, group.Voters) })
+			h.work.Go(func() { h.follow(ctx, shard, group.Replicas()) })
 		}
 	}
 }
@@ -104,14 +110,14 @@ func (c *Client) Watch(a Account, folder uint32) (wake <-chan struct{}, cancel f
 		h.sessions[a.ID] = set
 	}
 	set[w] = struct{}{}
-	return w.wake, func() {
+	return w.wake, sync.OnceFunc(func() { // a second time, the account may have another set
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		delete(set, w)
 		if len(set) == 0 {
 			delete(h.sessions, a.ID)
 		}
-	}
+	})
 }
 
 func (w *watcher) poke() {
@@ -161,13 +167,13 @@ func (r *remoteWatch) offer(events []mailbox.Event) {
 	}
 }
 
-// take empties the queue.
-func (r *remoteWatch) take() []mailbox.Event {
+// take empties the queue; ok says whether there was anything. No events mean everything.
+func (r *remoteWatch) take() (events []mailbox.Event, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	events := r.pending
+	events, ok = r.pending, r.all || len(r.pending) > 0
 	r.pending, r.all = nil, false
-	return events
+	return events, ok
 }
 
 // serve answers a remote watch. Its first frame is empty: what happened before is for the watcher to look up.
@@ -180,10 +186,11 @@ func (h *hub) serve(ctx context.Context, _ string, s *transport.Stream) error {
 	if err := codec.Unmarshal(b, &req); err != nil {
 		return wire.Errorf(wire.Invalid, "watch: %v", err)
 	}
-	if _, ok := h.host.Group(req.Shard); !ok {
+	g, ok := h.host.Group(req.Shard)
+	if !ok {
 		return wire.Errorf(wire.NotFound, "this node runs no replica of shard %d", req.Shard)
 	}
-	r := &remoteWatch{wake: make(chan struct{}, 1)}
+	r := &remoteWatch{wake: make(chan struct{}, 1), all: true}
 	h.mu.Lock()
 	if h.remotes[req.Shard] == nil {
 		h.remotes[req.Shard] = make(map[*remoteWatch]struct{})
@@ -195,22 +202,46 @@ func (h *hub) serve(ctx context.Context, _ string, s *transport.Stream) error {
 		delete(h.remotes[req.Shard], r)
 		h.mu.Unlock()
 	}()
-	for {
-		if err := s.SendValue(&watchFrame{Events: r.take()}); err != nil {
-			return err
+	return r.feed(ctx, g, func(f *watchFrame) error { return s.SendValue(f) })
+}
+
+// feed sends what a replica publishes, until ctx ends or the replica is of no use to a watcher any more: its store failed, or it has
+// lost touch with the others.
+func (r *remoteWatch) feed(ctx context.Context, g watched, send func(*watchFrame) error) error {
+	tick := time.NewTicker(watchCheck)
+	defer tick.Stop()
+	for alone := 0; ; {
+		if events, ok := r.take(); ok {
+			if err := send(&watchFrame{Events: events, Applied: g.Applied()}); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-r.wake:
+		case <-tick.C:
+			if alone++; g.Leader() != "" {
+				alone = 0
+			}
+			if err := g.Err(); err != nil || alone >= watchAlone {
+				return wire.Errorf(wire.Unavailable, "the replica does not follow the others: %v", err)
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// follow keeps one watch on a shard without a replica here, at whichever voter is up.
-func (h *hub) follow(ctx context.Context, shard uint32, voters []string) {
+// watched is what a watch needs of a shard.Group.
+type watched interface {
+	Applied() uint64
+	Leader() string
+	Err() error
+}
+
+// follow keeps one watch on a shard without a replica here, at whichever of nodes is up.
+func (h *hub) follow(ctx context.Context, shard uint32, nodes []string) {
 	for turn := 0; ctx.Err() == nil; turn++ {
-		node := voters[turn%len(voters)]
+		node := nodes[turn%len(nodes)]
 		if h.net.Up(node) {
 			err := h.watchAt(ctx, node, shard)
 			if ctx.Err() == nil {
@@ -238,6 +269,7 @@ func (h *hub) watchAt(ctx context.Context, node string, shard uint32) error {
 		if err := s.RecvValue(&f); err != nil {
 			return errors.Join(err, ctx.Err())
 		}
+		h.reached(shard, f.Applied)
 		h.publish(shard, f.Events)
 	}
 }

@@ -35,8 +35,27 @@ type Cluster struct {
 	log     *slog.Logger
 }
 
-// Start runs one storage node in each region and waits until all are ready.
+// Spec describes a node of a test's cluster.
+type Spec struct {
+	Region string
+	Roles  []config.Role
+}
+
+// Start runs one node with all roles in each region and waits until all are ready.
 func Start(t testing.TB, regions ...string) *Cluster {
+	t.Helper()
+	specs := make([]Spec, len(regions))
+	for i, r := range regions {
+		specs[i] = Spec{Region: r, Roles: []config.Role{config.Storage, config.Frontend}}
+	}
+	return StartNodes(t, specs...)
+}
+
+// Frontend is a node that keeps nothing.
+func Frontend(region string) Spec { return Spec{Region: region, Roles: []config.Role{config.Frontend}} }
+
+// StartNodes runs the nodes that are described, the first one with storage, and waits until all are ready.
+func StartNodes(t testing.TB, specs ...Spec) *Cluster {
 	t.Helper()
 	c := &Cluster{events: newEvents()}
 	c.log = slog.New(c.events)
@@ -45,8 +64,8 @@ func Start(t testing.TB, regions ...string) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, region := range regions {
-		id := fmt.Sprintf("%s-%d", region, i+1)
+	for i, spec := range specs {
+		id := fmt.Sprintf("%s-%d", spec.Region, i+1)
 		data := filepath.Join(dir, id)
 		cert, key := filepath.Join(data, "node.pem"), filepath.Join(data, "node.key")
 		if err := os.MkdirAll(data, 0o700); err != nil {
@@ -56,7 +75,7 @@ func Start(t testing.TB, regions ...string) *Cluster {
 			t.Fatal(err)
 		}
 		c.Configs = append(c.Configs, &config.Node{
-			ID: id, Region: region, Roles: []config.Role{config.Storage, config.Frontend}, Hostname: id, Data: data,
+			ID: id, Region: spec.Region, Roles: spec.Roles, Hostname: id, Data: data,
 			RPC:    config.RPC{Listen: freeAddress(t)},
 			TLS:    config.NodeTLS{CA: filepath.Join(dir, "ca", "ca.pem"), Cert: cert, Key: key},
 			Shards: 4, MaxMessageBytes: config.DefaultMaxMessage, DiskReserveBytes: 1 << 20,
@@ -81,7 +100,7 @@ func Start(t testing.TB, regions ...string) *Cluster {
 	c.WaitReady(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := c.Nodes[0].AddDomain(ctx, Domain, regions[0]); err != nil {
+	if err := c.Nodes[0].AddDomain(ctx, Domain, specs[0].Region); err != nil {
 		t.Fatal(err)
 	}
 	return c

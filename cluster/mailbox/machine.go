@@ -97,33 +97,35 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 	return m.folders(t, now, c)
 }
 
-// folders executes the commands about folders themselves.
+// folders executes the commands about folders themselves. Also these may be the first that an account sees.
 func (m *Machine) folders(t *index.Txn, now int64, c *Command) (*Result, error) {
 	var account uint64
-	var err error
 	result := &Result{}
+	var run func() error
 	switch {
 	case c.Create != nil:
 		account = c.Create.Account
-		if err = t.EnsureAccount(account, now); err != nil {
-			return nil, err
+		run = func() error {
+			box, err := t.CreateMailbox(account, c.Create.Name, c.Create.SpecialUse, now)
+			result.Mailbox = &box
+			return err
 		}
-		var box index.Mailbox
-		box, err = t.CreateMailbox(account, c.Create.Name, c.Create.SpecialUse, now)
-		result.Mailbox = &box
 	case c.Delete != nil:
 		account = c.Delete.Account
-		err = t.DeleteMailbox(account, c.Delete.Name)
+		run = func() error { return t.DeleteMailbox(account, c.Delete.Name) }
 	case c.Rename != nil:
 		account = c.Rename.Account
-		err = t.RenameMailbox(account, c.Rename.From, c.Rename.To, now)
+		run = func() error { return t.RenameMailbox(account, c.Rename.From, c.Rename.To, now) }
 	case c.Subscribe != nil:
 		account = c.Subscribe.Account
-		err = t.Subscribe(account, c.Subscribe.Name, c.Subscribe.On)
+		run = func() error { return t.Subscribe(account, c.Subscribe.Name, c.Subscribe.On) }
 	default:
 		return nil, fmt.Errorf("%w: it names no operation that this version knows", errInvalid)
 	}
-	if err != nil {
+	if err := t.EnsureAccount(account, now); err != nil {
+		return nil, err
+	}
+	if err := run(); err != nil {
 		return nil, err
 	}
 	m.note(account, 0)
@@ -198,7 +200,7 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 		m.note(c.Account, c.Mailbox)
 	}
 	result := &Result{Changed: changed}
-	if len(changed) > maxChanged || flagBytes(changed) > maxChangedBytes {
+	if !few(changed) {
 		result.Changed = nil
 		set := roaring.New()
 		for _, ch := range changed {
@@ -212,14 +214,15 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 	return result, err
 }
 
-// flagBytes is what the keywords of changes weigh.
-func flagBytes(changed []index.FlagChange) (n int) {
-	for _, ch := range changed {
-		for _, k := range ch.Flags.Keywords {
-			n += len(k)
+// few says whether changes are short enough for a result to carry their flags.
+func few(changed []index.FlagChange) bool {
+	size := 0
+	for i := range changed {
+		for _, k := range changed[i].Flags.Keywords {
+			size += len(k)
 		}
 	}
-	return n
+	return len(changed) <= maxChanged && size <= maxChangedBytes
 }
 
 func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {

@@ -35,7 +35,7 @@ type Query struct {
 	Since   uint64    `cbor:"10,keyasint,omitempty"`
 }
 
-// Frame is a part of an answer. A query for messages or changes gives any number of them, the others one.
+// Frame is a part of an answer. A query for folders, names, messages or changes gives any number of them, the others one.
 type Frame struct {
 	Code      Code               `cbor:"1,keyasint,omitempty"` // not OK: the last frame
 	Message   string             `cbor:"2,keyasint,omitempty"`
@@ -48,10 +48,10 @@ type Frame struct {
 	ModSeq    uint64             `cbor:"9,keyasint,omitempty"`
 	UIDNext   uint32             `cbor:"10,keyasint,omitempty"`
 	More      bool               `cbor:"11,keyasint,omitempty"`
-	Applied   uint64             `cbor:"12,keyasint,omitempty"` // the log entry that the answer is as of
+	Applied   uint64             `cbor:"12,keyasint,omitempty"` // entry that the answer stands at
 }
 
-// A frame of messages holds at most so many and so many bytes of summaries; an answer about changes so many.
+// A frame of messages holds at most so many, and any frame about so many bytes; an answer about changes so many messages.
 const (
 	frameMessages = 128
 	frameBytes    = 256 << 10
@@ -76,6 +76,29 @@ func Answer(v *index.View, q *Query, emit func(*Frame) error) error {
 	return err
 }
 
+// inParts passes runs of list that are about frameBytes long to emit, at least one.
+func inParts[T any](list []T, size func(*T) int, emit func(part []T) error) error {
+	start, bytes := 0, 0
+	for i := range list {
+		if bytes += size(&list[i]); bytes >= frameBytes && i+1 < len(list) {
+			if err := emit(list[start : i+1]); err != nil {
+				return err
+			}
+			start, bytes = i+1, 0
+		}
+	}
+	return emit(list[start:])
+}
+
+// textSize is what names take in a frame, with their overhead.
+func textSize(names []string) int {
+	n := 16
+	for _, s := range names {
+		n += len(s) + 3
+	}
+	return n
+}
+
 func answer(v *index.View, q *Query, emit func(*Frame) error) error {
 	switch q.Kind {
 	case QueryMailboxes:
@@ -83,13 +106,15 @@ func answer(v *index.View, q *Query, emit func(*Frame) error) error {
 		if err != nil {
 			return err
 		}
-		return emit(&Frame{Mailboxes: boxes})
+		size := func(b *index.Mailbox) int { return 64 + len(b.Name) + textSize(b.Keywords) }
+		return inParts(boxes, size, func(part []index.Mailbox) error { return emit(&Frame{Mailboxes: part}) })
 	case QuerySubscriptions:
 		names, err := v.Subscriptions(q.Account)
 		if err != nil {
 			return err
 		}
-		return emit(&Frame{Names: names})
+		size := func(s *string) int { return len(*s) + 3 }
+		return inParts(names, size, func(part []string) error { return emit(&Frame{Names: part}) })
 	case QueryStatus:
 		box, err := v.MailboxByName(q.Account, q.Name)
 		if err != nil {
@@ -169,9 +194,14 @@ func answerChanges(v *index.View, q *Query, emit func(*Frame) error) error {
 	if err != nil {
 		return err
 	}
-	f := &Frame{ModSeq: ch.HighestModSeq, UIDNext: ch.UIDNext, Changed: ch.Changed, More: ch.More}
-	if f.UIDs, err = EncodeUIDs(ch.Vanished); err != nil {
+	vanished, err := EncodeUIDs(ch.Vanished)
+	if err != nil {
 		return err
 	}
-	return emit(f)
+	size := func(c *index.FlagChange) int { return 16 + textSize(c.Flags.Keywords) }
+	return inParts(ch.Changed, size, func(part []index.FlagChange) error {
+		f := &Frame{ModSeq: ch.HighestModSeq, UIDNext: ch.UIDNext, UIDs: vanished, Changed: part, More: ch.More}
+		vanished = nil // once is enough
+		return emit(f)
+	})
 }

@@ -36,6 +36,9 @@ func (g Group) Holds(node string) bool {
 	return slices.Contains(g.Voters, node) || slices.Contains(g.Learners, node)
 }
 
+// Replicas are all nodes that have the group's state, the voters first.
+func (g Group) Replicas() []string { return slices.Concat(g.Voters, g.Learners) }
+
 // Layout computes the groups of a new cluster: the directory, led from the first node's region and
 // copied to every storage node, and one mailbox shard for each entry of homes.
 // Nodes are in the operators' order; the order of regions is that of their first nodes.

@@ -18,7 +18,7 @@ import (
 type Machine interface {
 	// Apply executes a command's body inside t. It must be deterministic: no clock but now, no
 	// randomness, no map order. A command that is refused gives a result that says so; an
-	// error means that the store failed.
+	// error means that the store failed. A result of more than index.MaxResultBytes is lost.
 	Apply(t *index.Txn, now int64, body []byte) (result []byte, err error)
 	// Committed is called after a batch has become visible, Reloaded after a snapshot replaced everything.
 	Committed()
@@ -32,6 +32,9 @@ type outcome struct {
 	err    error
 }
 
+// errPassedOver answers a proposal whose entry the store holds already: who asks again gets the remembered result.
+var errPassedOver = errors.New("the entry was applied before")
+
 // fsm feeds committed entries to the Machine, one index batch for each Raft batch. The state is on
 // disk (in the index, without a log of its own): entries that it already holds are passed over, and a
 // restart replays those that a crash took from it.
@@ -43,16 +46,21 @@ type fsm struct {
 	spread  func(index uint64) // told of each batch's last entry
 
 	applied atomic.Uint64 // last entry in the store
+	stopped chan struct{} // closed when broken is set
 
-	mu     sync.Mutex    // guards moved and broken
+	mu     sync.Mutex    // guards the rest
 	moved  chan struct{} // closed and replaced when applied moves
 	broken error         // the store failed: nothing is applied any more
+	late   error         // why the last snapshot that arrived was not installed
 }
 
 var _ raft.BatchingFSM = (*fsm)(nil)
 
 func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logger) (*fsm, error) {
-	f := &fsm{store: store, machine: m, snaps: snaps, log: log, spread: func(uint64) {}, moved: make(chan struct{})}
+	f := &fsm{
+		store: store, machine: m, snaps: snaps, log: log, spread: func(uint64) {},
+		stopped: make(chan struct{}), moved: make(chan struct{}),
+	}
 	a, err := store.Applied()
 	if err != nil {
 		return nil, fmt.Errorf("read the applied index: %w", err)
@@ -78,7 +86,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	last := f.applied.Load()
 	for i, l := range logs {
 		if l.Index <= last {
-			out[i] = outcome{index: l.Index}
+			out[i] = outcome{index: l.Index, err: errPassedOver}
 			continue
 		}
 		o := outcome{index: l.Index}
@@ -148,6 +156,7 @@ func (f *fsm) fail(err error) error {
 	defer f.mu.Unlock()
 	if f.broken == nil {
 		f.broken = err
+		close(f.stopped)
 		f.log.Error("stops applying entries: look at this node's disk, then restart it", "err", err)
 		close(f.moved)
 		f.moved = make(chan struct{})
@@ -189,23 +198,62 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return &flushedSnapshot{store: f.store, index: f.applied.Load(), log: f.log}, nil
 }
 
-// Restore replaces the state by a snapshot that another replica sent.
+// Restore replaces the state by a snapshot that another replica sent. When that fails, raft's leader sends another.
 func (f *fsm) Restore(r io.ReadCloser) error {
-	err := f.store.Load(r)
+	err := f.install(r)
 	if err := errors.Join(err, r.Close()); err != nil {
-		return f.fail(fmt.Errorf("install a snapshot: %w", err))
+		err = fmt.Errorf("install a snapshot: %w", err)
+		f.log.Warn("behind the others and not able to catch up", "err", err)
+		f.setLate(err)
+		return err
 	}
-	a, err := f.store.Applied()
-	if err != nil {
-		return f.fail(fmt.Errorf("read the applied index of a snapshot: %w", err))
-	}
-	if err := f.snaps.installed(a); err != nil {
-		return f.fail(err)
-	}
-	f.log.Info("caught up by a snapshot", "from", f.applied.Load(), "to", a)
-	f.advance(a)
-	f.machine.Reloaded()
+	f.setLate(nil)
 	return nil
+}
+
+// install is step 2 of a snapshot's way, and has the snapshot store do the others. A state that is newer than what
+// arrived stays: a leader that has applied less than this replica may have sent it.
+func (f *fsm) install(r io.Reader) error {
+	if err := f.failure(); err != nil {
+		return err
+	}
+	before := f.applied.Load()
+	at, whole, err := index.SavedAt(r)
+	if err != nil {
+		return err
+	}
+	if at <= before {
+		if err := f.store.FlushTo(before); err != nil {
+			return err
+		}
+		return f.snaps.installed(before)
+	}
+	if err := f.store.Load(whole); err != nil {
+		if now, errNow := f.store.Applied(); errNow != nil || now != before {
+			return f.fail(errors.Join(err, errNow))
+		}
+		return err
+	}
+	f.advance(at)
+	f.machine.Reloaded()
+	if err := f.snaps.installed(at); err != nil {
+		return err
+	}
+	f.log.Info("caught up by a snapshot", "from", before, "to", at)
+	return nil
+}
+
+func (f *fsm) setLate(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.late = err
+}
+
+// hitch is why this replica is behind the others and cannot catch up for now, or nil.
+func (f *fsm) hitch() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.late
 }
 
 // flushedSnapshot is a promise that the state up to index is durable: all that Raft needs

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -49,7 +50,6 @@ const (
 // Sizes of the log. A follower that was away for more than trailingLogs entries gets a snapshot.
 const (
 	maxAppendEntries  = 128
-	maxCommand        = 384 << 10 // encoded: maxAppendEntries of them must fit into one of the transport's Raft messages (64 MiB)
 	snapshotThreshold = 4096
 	trailingLogs      = 8192
 	snapshotInterval  = 5 * time.Second // how often raft looks whether there is enough for one
@@ -81,13 +81,14 @@ type Group struct {
 	log  *raftboltdb.BoltStore
 	fsm  *fsm
 
-	leading atomic.Bool     // so raft said last: followers are told of commits
-	ready   atomic.Uint64   // the term in which this leader has applied all that came before it
-	rounds  rounds          // shared read index rounds
-	ctx     context.Context // ends with Stop
-	stop    context.CancelFunc
-	workers sync.WaitGroup
-	closed  chan struct{} // raft has shut down
+	leading   atomic.Bool     // so raft said last: followers are told of commits
+	ready     atomic.Uint64   // the term in which this leader has applied all that came before it
+	rounds    rounds          // shared read index rounds
+	proposals proposals       // that wait for their entry
+	ctx       context.Context // ends with Stop
+	stop      context.CancelFunc
+	workers   sync.WaitGroup
+	closed    chan struct{} // raft has shut down
 }
 
 // Start opens or creates the replica. A new one begins with the group's full membership, which is the
@@ -100,15 +101,13 @@ func Start(cfg Config) (*Group, error) {
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.workers.Go(func() { g.followLeadership(g.ctx) })
 	g.workers.Go(func() { g.keepHome(g.ctx) })
+	g.workers.Go(func() { g.abdicate(g.ctx) })
 	return g, nil
 }
 
-func (g *Group) open() error {
-	snaps, err := openSnapshots(vfs.Default, filepath.Join(g.cfg.Dir, "snapshot"), g.cfg.Store)
-	if err != nil {
-		return err
-	}
-	if g.fsm, err = newFSM(g.cfg.Store, g.cfg.Machine, snaps, g.cfg.Log.With("shard", g.Shard())); err != nil {
+func (g *Group) open() (err error) {
+	fs := vfs.Default
+	if err := fs.MkdirAll(g.cfg.Dir, 0o700); err != nil {
 		return err
 	}
 	// The free list is rebuilt at start instead of being rewritten with each commit.
@@ -117,8 +116,36 @@ func (g *Group) open() error {
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
-	if err := g.openRaft(snaps); err != nil {
-		return errors.Join(err, g.log.Close())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.log.Close())
+		}
+	}()
+	snaps, err := openSnapshots(fs, filepath.Join(g.cfg.Dir, "snapshot"), g.cfg.Store, g.log)
+	if err != nil {
+		return err
+	}
+	if err := syncNames(fs, g.cfg.Dir); err != nil {
+		return err
+	}
+	if g.fsm, err = newFSM(g.cfg.Store, g.cfg.Machine, snaps, g.cfg.Log.With("shard", g.Shard())); err != nil {
+		return err
+	}
+	return g.openRaft(snaps)
+}
+
+// syncNames makes sure that a power cut leaves the group's files where they are: bolt syncs only what is in its file. The
+// group's folder lies in one for all groups, and that in the node's.
+func syncNames(fs vfs.FS, dir string) error {
+	for range 3 {
+		d, err := fs.OpenDir(dir)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(d.Sync(), d.Close()); err != nil {
+			return fmt.Errorf("sync %s: %w", dir, err)
+		}
+		dir = fs.PathDir(dir)
 	}
 	return nil
 }
@@ -137,14 +164,8 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 	conf.NoSnapshotRestoreOnStart = true
 	conf.NoLegacyTelemetry = true
 	conf.Logger = newRaftLogger(g.cfg.Log)
-	known, err := raft.HasExistingState(g.log, g.log, snaps)
-	if err != nil {
-		return fmt.Errorf("look for an earlier log: %w", err)
-	}
-	if !known {
-		if err := raft.BootstrapCluster(conf, g.log, g.log, snaps, g.cfg.Transport, g.membership()); err != nil {
-			return fmt.Errorf("write the first membership: %w", err)
-		}
+	if err := g.found(snaps); err != nil {
+		return fmt.Errorf("write the first membership: %w", err)
 	}
 	if t, ok := g.cfg.Transport.(spreader); ok {
 		g.fsm.spread = func(index uint64) {
@@ -153,9 +174,49 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 			}
 		}
 	}
+	var err error
 	g.raft, err = raft.NewRaft(conf, g.fsm, g.log, g.log, snaps, g.cfg.Transport)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
+	}
+	if err := g.checkMembership(); err != nil {
+		return errors.Join(err, g.raft.Shutdown().Error())
+	}
+	return nil
+}
+
+// found begins a new group's log with its membership. raft.BootstrapCluster does the same in two steps, and refuses to take the second
+// after a crash between them; here the entry, the same on every node, is written whenever there is neither log nor snapshot.
+func (g *Group) found(snaps *snapshotStore) error {
+	last, err := g.log.LastIndex()
+	if err != nil || last > 0 || snaps.current != nil {
+		return err
+	}
+	term := []byte("CurrentTerm") // raft's name for it
+	if _, err := g.log.Get(term); errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		err = g.log.SetUint64(term, 1)
+		if err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	entry := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(g.membership())}
+	return g.log.StoreLog(entry)
+}
+
+// checkMembership holds the node table against the log, which decides. They differ when nodes were added to the table or taken from it:
+// read indexes, hand-overs and clients would then ask nodes that have no say.
+func (g *Group) checkMembership() error {
+	table, now := make(map[raft.ServerID]raft.ServerSuffrage), make(map[raft.ServerID]raft.ServerSuffrage)
+	for _, s := range g.membership().Servers {
+		table[s.ID] = s.Suffrage
+	}
+	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
+		now[s.ID] = s.Suffrage
+	}
+	if !maps.Equal(table, now) {
+		return fmt.Errorf("the node table places this shard on %v, its log says %v: this version cannot move replicas, put the table back", table, now)
 	}
 	return nil
 }
@@ -203,27 +264,6 @@ func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
 	return nil
 }
 
-// Propose commits a command on this leader. It gives the machine's result and the entry's index. ErrNotLeader and
-// ErrUnavailable leave open whether it was or will be applied: retry, there or elsewhere, with the same id.
-func (g *Group) Propose(ctx context.Context, c Command) (result []byte, at uint64, err error) {
-	entry := c.Encode()
-	if len(entry) > maxCommand { // once in the log it could keep what follows from every follower, for good
-		return nil, 0, wire.Errorf(wire.Limit, "shard %d: command of %d bytes, limit %d", g.Shard(), len(entry), maxCommand)
-	}
-	future := g.raft.Apply(entry, proposeEnqueue)
-	if err := g.await(ctx, future); err != nil {
-		return nil, 0, g.refusal(err)
-	}
-	o, ok := future.Response().(outcome)
-	if !ok {
-		return nil, 0, wire.Errorf(wire.Internal, "shard %d: the state machine answered %T", g.Shard(), future.Response())
-	}
-	if o.err != nil {
-		return nil, 0, wire.Errorf(wire.Unavailable, "shard %d: apply: %v", g.Shard(), o.err)
-	}
-	return o.result, o.index, nil
-}
-
 // await waits for a future of raft's, which forgets some of them when it shuts down.
 func (g *Group) await(ctx context.Context, f raft.Future) error {
 	settled := make(chan error, 1)
@@ -236,16 +276,6 @@ func (g *Group) await(ctx context.Context, f raft.Future) error {
 	case <-g.closed:
 		return raft.ErrRaftShutdown
 	}
-}
-
-// refusal turns raft's errors into ours.
-func (g *Group) refusal(err error) error {
-	switch {
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost),
-		errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrAbortedByRestore):
-		return g.notLeader()
-	}
-	return wire.Errorf(wire.Unavailable, "shard %d: propose: %v", g.Shard(), err)
 }
 
 func (g *Group) notLeader() error {

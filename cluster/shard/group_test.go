@@ -1,17 +1,69 @@
 package shard
 
 import (
-	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
-	"hongyan/cluster/wire"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"hongyan/cluster/placement"
 )
 
-// TestHugeCommand: a run of entries that no Raft message can carry would never reach a follower.
-func TestHugeCommand(t *testing.T) {
-	g := &Group{}
-	_, _, err := g.Propose(t.Context(), Command{ID: NewRequestID(), Body: make([]byte, maxCommand)})
-	if !errors.Is(err, wire.ErrLimit) {
-		t.Fatalf("propose: %v", err)
+// A crash between the two writes that begin a group leaves a term and no membership: the next start ends the work, or the
+// group would wait for ever.
+func TestStartAfterHalfABeginning(t *testing.T) {
+	members := startGroup(t, 1)
+	m := members[0]
+	m.stop(t)
+	must(t, os.RemoveAll(m.cfg.Dir))
+	must(t, os.MkdirAll(m.cfg.Dir, 0o700))
+	log, err := raftboltdb.NewBoltStore(filepath.Join(m.cfg.Dir, "raft.db"))
+	must(t, err)
+	must(t, log.SetUint64([]byte("CurrentTerm"), 1))
+	must(t, log.Close())
+	m.start(t)
+	if n := leaderOf(t, members).propose(t, "x"); n != 1 {
+		t.Errorf("counted %d", n)
+	}
+}
+
+// A node table that places a replica elsewhere than the log says is refused at start: nobody would tell the new voters.
+func TestChangedTableIsRefused(t *testing.T) {
+	members := startGroup(t, 1)
+	m := members[0]
+	m.stop(t)
+	changed := m.cfg
+	changed.Transport = m.net.RaftGroup(testShard)
+	changed.Group = placement.Group{Shard: testShard, Home: "home", Voters: []string{"v1", "v2", "v3"}}
+	if g, err := Start(changed); err == nil {
+		must(t, g.Stop())
+		t.Fatal("started with other voters than the log has")
+	} else if !strings.Contains(err.Error(), "node table") {
+		t.Errorf("refused for another reason: %v", err)
+	}
+	m.start(t)
+	leaderOf(t, members).propose(t, "x")
+}
+
+// A restart keeps what was applied, and applies what the index had lost.
+func TestRestart(t *testing.T) {
+	members := startGroup(t, 3)
+	for range 5 {
+		leaderOf(t, members).propose(t, "x")
+	}
+	for _, m := range members {
+		m.stop(t)
+	}
+	for _, m := range members {
+		must(t, m.db.Close())
+		m.db = openIndex(t, vfs.NewMem()) // a crash took all that was not flushed
+		m.cfg.Store = m.db.Shard(testShard)
+		m.start(t)
+	}
+	if n := leaderOf(t, members).propose(t, "x"); n != 6 {
+		t.Errorf("counted %d", n)
 	}
 }

@@ -17,6 +17,9 @@ const (
 	homeLag     = 64
 )
 
+// abdicateTick is how often a replica whose store has failed looks whether it was elected all the same.
+const abdicateTick = 200 * time.Millisecond
+
 // AppliedRequest asks a replica how far it is.
 type AppliedRequest struct {
 	Shard uint32 `cbor:"1,keyasint"`
@@ -69,6 +72,29 @@ func (g *Group) caughtUp(ctx context.Context, node string) bool {
 	var resp AppliedResponse
 	err := g.cfg.Peers.Call(ctx, node, MethodApplied, &AppliedRequest{Shard: g.Shard()}, &resp)
 	return err == nil && resp.Index+homeLag >= g.Applied()
+}
+
+// abdicate keeps a replica whose store has failed from leading: it would commit entries and answer none of them.
+func (g *Group) abdicate(ctx context.Context) {
+	select {
+	case <-g.fsm.stopped:
+	case <-ctx.Done():
+		return
+	}
+	tick := time.NewTicker(abdicateTick)
+	defer tick.Stop()
+	for {
+		if g.raft.State() == raft.Leader {
+			if err := g.await(ctx, g.raft.LeadershipTransfer()); err != nil {
+				g.cfg.Log.Warn("could not hand leadership to a replica whose store works", "shard", g.Shard(), "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // handOver gives leadership to node; raft brings it up to date first.

@@ -150,6 +150,9 @@ func (h *Host) applied(_ context.Context, _ string, req *AppliedRequest) (*Appli
 	if err != nil {
 		return nil, err
 	}
+	if err := g.Err(); err != nil {
+		return nil, wire.Errorf(wire.Unavailable, "shard %d: %v", req.Shard, err)
+	}
 	return &AppliedResponse{Index: g.Applied()}, nil
 }
 
@@ -158,7 +161,7 @@ func (h *Host) suspect(_ context.Context, _ string, req *SuspectRequest) (*Suspe
 	if err != nil {
 		return nil, err
 	}
-	return &SuspectResponse{Down: !g.cfg.Peers.Up(req.Node), Last: g.raft.LastIndex()}, nil
+	return &SuspectResponse{Down: !g.cfg.Peers.Up(req.Node), Last: g.fitness()}, nil
 }
 
 // nodeChanged lets the groups that a lost node led look for a new leader.

@@ -12,12 +12,10 @@ import (
 )
 
 // How long an attempt may take before another voter is asked: a leader that hangs costs the first of these, one that is only slow
-// gets longer each time. And how long to wait between rounds of attempts.
+// gets longer each time.
 const (
 	firstAttempt   = time.Second
 	longestAttempt = 4 * time.Second
-	firstPause     = 10 * time.Millisecond
-	longestPause   = 100 * time.Millisecond
 )
 
 // Router finds the leaders of all shards and follows them. Safe for concurrent use.
@@ -27,13 +25,14 @@ type Router struct {
 	host   *Host
 	groups map[uint32]placement.Group
 
-	mu      sync.Mutex        // guards leaders
-	leaders map[uint32]string // who answered last
+	mu       sync.Mutex         // guards the maps
+	leaders  map[uint32]string  // who answered last
+	searches map[uint32]*search // of shards whose leader somebody looks for
 }
 
 // NewRouter makes a router over a layout. host holds this node's own replicas, if any.
 func NewRouter(self string, peers Peers, host *Host, groups []placement.Group) *Router {
-	r := &Router{self: self, peers: peers, host: host, groups: make(map[uint32]placement.Group), leaders: make(map[uint32]string)}
+	r := &Router{self: self, peers: peers, host: host, groups: make(map[uint32]placement.Group), leaders: make(map[uint32]string), searches: make(map[uint32]*search)}
 	for _, g := range groups {
 		r.groups[g.Shard] = g
 	}
@@ -72,14 +71,16 @@ func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req,
 	if !ok {
 		return wire.Errorf(wire.NotFound, "there is no shard %d", shard)
 	}
-	pause, patience := firstPause, firstAttempt
+	turn := r.takeTurns(shard)
+	defer turn.end()
+	patience := firstAttempt
 	last := errors.New("no attempt was made")
 	for {
 		target := r.leader(group)
 		for range len(group.Voters) + 1 { // the likely leader, then by hints or in turn
 			err := r.attempt(ctx, patience, target, method, req, resp)
 			if err == nil {
-				r.learn(shard, target)
+				r.found(shard, target)
 				return nil
 			}
 			if !retryable(err) {
@@ -91,12 +92,8 @@ func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req,
 			last = err
 			target = r.next(group, target, err)
 		}
-		r.learn(shard, "")
-		select {
-		case <-ctx.Done():
+		if !turn.wait(ctx) {
 			return wire.Errorf(wire.Unavailable, "shard %d: no leader answered in time: %v", shard, last)
-		case <-time.After(pause):
-			pause = min(2*pause, longestPause)
 		}
 	}
 }
@@ -131,12 +128,6 @@ func (r *Router) leader(group placement.Group) string {
 		return id
 	}
 	return group.Voters[0]
-}
-
-func (r *Router) learn(shard uint32, leader string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.leaders[shard] = leader
 }
 
 // next is where to go after err: to the leader that was named, else to the next voter in turn.
@@ -191,6 +182,8 @@ func (r *Router) Ready() []string {
 		}
 		if err := g.Err(); err != nil {
 			why = append(why, fmt.Sprintf("shard %d: the state machine stopped: %v", shard, err))
+		} else if err := g.fsm.hitch(); err != nil {
+			why = append(why, fmt.Sprintf("shard %d: %v", shard, err))
 		} else if g.Leader() == "" {
 			why = append(why, fmt.Sprintf("shard %d: no leader", shard))
 		}

@@ -18,9 +18,18 @@ import (
 //
 // A snapshot that this replica takes is only a few bytes: the index up to which its state is
 // flushed. What is sent to a follower is read from the index at that moment and may be newer than these
-// bytes say; the follower's state machine passes over the entries that it then already holds. A
-// snapshot that is received goes to a file first, then into the index, and only then does the
-// store list it: a crash in between leaves the older state with the log that belongs to it.
+// bytes say; the follower's state machine passes over the entries that it then already holds. What is listed
+// never goes back: raft takes snapshots in one goroutine and installs those of others in another.
+//
+// A snapshot arrives in steps, and a crash after each leaves a replica that can go on:
+//
+//  1. It goes to a file. A crash leaves the old state; the file is removed.
+//  2. It replaces the state in the index. A crash leaves a state that is ahead of the log.
+//  3. It is listed.
+//  4. The log is dropped, unless it continues the snapshot: it may hold entries of a leader that lost. What a
+//     crash kept is dropped at start.
+//
+// The files:
 //
 //	DIR/snapshot       what is listed (codec, temporary name and rename)
 //	DIR/received.tmp   arriving, or waiting to be installed; removed at start
@@ -29,6 +38,7 @@ type snapshotStore struct {
 	fs    vfs.FS
 	dir   string
 	store *index.Shard
+	logs  raft.LogStore
 
 	mu      sync.Mutex // guards the fields below
 	current *snapshotRecord
@@ -55,9 +65,9 @@ const (
 	currentID = "current"
 )
 
-// openSnapshots opens or creates dir and drops what a crash left half done.
-func openSnapshots(fs vfs.FS, dir string, store *index.Shard) (*snapshotStore, error) {
-	s := &snapshotStore{fs: fs, dir: dir, store: store}
+// openSnapshots opens or creates dir and ends what a crash left half done.
+func openSnapshots(fs vfs.FS, dir string, store *index.Shard, logs raft.LogStore) (*snapshotStore, error) {
+	s := &snapshotStore{fs: fs, dir: dir, store: store, logs: logs}
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create %s: %w", dir, err)
 	}
@@ -83,7 +93,38 @@ func openSnapshots(fs vfs.FS, dir string, store *index.Shard) (*snapshotStore, e
 	if err := codec.Unmarshal(b, s.current); err != nil {
 		return nil, fmt.Errorf("read the snapshot record in %s: %w", dir, err)
 	}
-	return s, nil
+	applied, err := store.Applied()
+	if err != nil {
+		return nil, err
+	}
+	if applied < s.current.Applied {
+		return nil, fmt.Errorf("the index stands at entry %d, but had been flushed up to %d when the log was cut: it is an older one, or another's", applied, s.current.Applied)
+	}
+	return s, s.dropLog(s.current)
+}
+
+// dropLog is step 4.
+func (s *snapshotStore) dropLog(rec *snapshotRecord) error {
+	first, errFirst := s.logs.FirstIndex()
+	last, errLast := s.logs.LastIndex()
+	if err := errors.Join(errFirst, errLast); err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	if last == 0 || first > rec.Index {
+		return nil
+	}
+	var at raft.Log
+	err := s.logs.GetLog(rec.Index, &at)
+	if err == nil && at.Term == rec.Term {
+		return nil // so that all before it is the same, too
+	}
+	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+		return fmt.Errorf("read log entry %d: %w", rec.Index, err)
+	}
+	if err := s.logs.DeleteRange(first, last); err != nil {
+		return fmt.Errorf("drop the log that a snapshot replaced: %w", err)
+	}
+	return nil
 }
 
 func readFile(fs vfs.FS, path string) (b []byte, err error) {
@@ -154,7 +195,7 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	}
 	f, err := s.fs.Open(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open snapshot %s: %w", path, err)
+		return nil, nil, errors.Join(fmt.Errorf("open snapshot %s: %w", path, err), s.fs.Remove(path))
 	}
 	return meta, &spooled{File: f, fs: s.fs, path: path}, nil
 }
@@ -192,19 +233,35 @@ func (s *spooled) Close() error {
 	return errors.Join(s.File.Close(), s.fs.Remove(s.path))
 }
 
-// installed makes the received snapshot the listed one: its state, up to applied, is durable in the index.
+// installed is steps 3 and 4 for the received snapshot: the state up to applied is durable in the index.
 func (s *snapshotStore) installed(applied uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pending == nil {
+	rec := s.pending
+	if rec == nil {
 		return errors.New("no snapshot was being installed")
 	}
-	s.pending.Applied = applied
-	if err := s.list(s.pending); err != nil {
-		return err
-	}
 	s.pending = nil
-	return nil
+	rec.Applied = applied
+	if s.current == nil || s.current.Index < rec.Index {
+		if err := s.list(rec); err != nil {
+			return err
+		}
+	}
+	return s.dropLog(rec)
+}
+
+// taken lists a snapshot of this replica's own. A newer one may have arrived meanwhile.
+func (s *snapshotStore) taken(rec *snapshotRecord) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.current == nil || s.current.Index < rec.Index:
+		return s.list(rec)
+	case s.current.Index == rec.Index:
+		return nil
+	}
+	return fmt.Errorf("snapshot of entry %d is not needed: that of %d was installed", rec.Index, s.current.Index)
 }
 
 // list writes the record durably. The caller holds mu.
@@ -286,14 +343,11 @@ func (k *snapshotSink) Close() error {
 			return fmt.Errorf("close a received snapshot: %w", err)
 		}
 	}
+	if k.local {
+		return k.owner.taken(k.record)
+	}
 	k.owner.mu.Lock()
 	defer k.owner.mu.Unlock()
-	if k.local {
-		if now := k.owner.current; now != nil && now.Index >= k.record.Index {
-			return nil
-		}
-		return k.owner.list(k.record)
-	}
 	k.owner.pending = k.record
 	return nil
 }

@@ -19,7 +19,7 @@ type SuspectRequest struct {
 	Node  string `cbor:"2,keyasint"`
 }
 
-// SuspectResponse says so, and how long the voter's log is.
+// SuspectResponse says so, and how long the voter's log is, 0 when the voter could not serve as a leader.
 type SuspectResponse struct {
 	Down bool   `cbor:"1,keyasint,omitempty"`
 	Last uint64 `cbor:"2,keyasint,omitempty"`
@@ -35,7 +35,9 @@ type survivor struct {
 }
 
 // elector is the part of our transport that starts an election.
-type elector interface{ Elect() error }
+type elector interface {
+	Elect(ctx context.Context) error
+}
 
 // takeOver is run by every voter that loses the connection to the node of its leader, so that a dead process costs a few
 // round trips and not Raft's timeouts.
@@ -43,8 +45,8 @@ type elector interface{ Elect() error }
 //  1. Ask the other voters that are up whether they have lost it too. Go on only with a majority of all voters.
 //  2. Among those, find the best: the longest log, then a voter in the home region, then the order of the membership.
 //     All survivors come to the same one, or to none if they see different things; then Raft's timers decide.
-//  3. If that is this node, stand for election. A false alarm costs a change of leader and nothing else: votes
-//     and terms are Raft's, and read indexes are given by terms, not by leases.
+//  3. If that is this node, and nobody else has taken over meanwhile, stand for election. A false alarm costs a change of leader and
+//     nothing else: votes and terms are Raft's, and read indexes are given by terms, not by leases.
 func (g *Group) takeOver(node string) {
 	if !slices.Contains(g.cfg.Group.Voters, g.cfg.Self) {
 		return
@@ -56,11 +58,14 @@ func (g *Group) takeOver(node string) {
 		if survivors == nil || g.best(survivors) != g.cfg.Self || g.cfg.Peers.Up(node) {
 			return
 		}
+		if now := g.Leader(); now != "" && now != node {
+			return
+		}
 		e, ok := g.cfg.Transport.(elector)
 		if !ok {
 			return
 		}
-		if err := e.Elect(); err != nil { // step 3
+		if err := e.Elect(ctx); err != nil { // step 3
 			g.cfg.Log.Warn("could not stand for election", "shard", g.Shard(), "err", err)
 			return
 		}
@@ -85,7 +90,7 @@ func (g *Group) agree(ctx context.Context, node string) []survivor {
 
 // survivors are the voters, this one included, that have lost node.
 func (g *Group) survivors(ctx context.Context, node string) []survivor {
-	out := []survivor{{g.cfg.Self, g.raft.LastIndex()}}
+	out := []survivor{{g.cfg.Self, g.fitness()}}
 	answers := make(chan survivor)
 	asked := 0
 	for _, v := range g.cfg.Group.Voters {
@@ -108,6 +113,14 @@ func (g *Group) survivors(ctx context.Context, node string) []survivor {
 		}
 	}
 	return out
+}
+
+// fitness is what survivors compare.
+func (g *Group) fitness() uint64 {
+	if g.Err() != nil {
+		return 0
+	}
+	return g.raft.LastIndex()
 }
 
 // best is step 2.

@@ -184,11 +184,19 @@ func (g *raftGroup) process(command any, snapshot io.Reader, beat bool) (any, er
 }
 
 // Elect has this node's raft stand for election at once, past pre-vote and leader stickiness, as a TimeoutNow from its leader
-// would. That is always safe for the log; who calls it answers for doing so only when the leader is gone.
-func (g *raftGroup) Elect() error {
+// would. That is always safe for the log; who calls it answers for doing so only when the leader is gone. A raft that
+// is busy until ctx ends is not asked any more: by then there may be another leader.
+func (g *raftGroup) Elect(ctx context.Context) error {
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.n.cfg.ID), Addr: []byte(g.n.cfg.ID)}
-	_, err := g.process(&raft.TimeoutNowRequest{RPCHeader: header}, nil, false)
-	return err
+	rpc := raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header}, RespChan: make(chan raft.RPCResponse, 1)}
+	select {
+	case g.requests <- rpc:
+		return nil
+	case <-ctx.Done():
+		return wire.FromError(ctx.Err())
+	case <-g.ctx.Done():
+		return g.closed()
+	}
 }
 
 func (g *raftGroup) closed() error {

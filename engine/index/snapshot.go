@@ -71,6 +71,16 @@ func (s *Shard) Save(w io.Writer) (applied uint64, err error) {
 	return applied, nil
 }
 
+// SavedAt reads which applied index a saved shard is of, from its beginning; whole gives all of the stream.
+func SavedAt(r io.Reader) (applied uint64, whole io.Reader, err error) {
+	var head bytes.Buffer
+	l := &loader{r: io.TeeReader(r, &head), sum: sha256.New()}
+	if err := l.header(); err != nil {
+		return 0, nil, err
+	}
+	return l.applied, io.MultiReader(&head, r), nil
+}
+
 type saver struct {
 	w     io.Writer
 	sum   hash.Hash

@@ -1,0 +1,226 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/placement"
+	"hongyan/cluster/shard"
+	"hongyan/cluster/transport"
+	"hongyan/cluster/transport/transporttest"
+	"hongyan/cluster/wire"
+	"hongyan/engine/codec"
+	"hongyan/engine/index"
+)
+
+// replicas stand for the nodes that have a shard's state: each query that reaches one of them gets the next of answers.
+type replicas struct {
+	mu      sync.Mutex
+	queries []mailbox.Query
+	answers []func(*mailbox.Query, *transport.Stream) error // the last one stays
+}
+
+func (r *replicas) serve(_ context.Context, _ string, s *transport.Stream) error {
+	b, err := s.Recv()
+	if err != nil {
+		return err
+	}
+	var q mailbox.Query
+	if err := codec.Unmarshal(b, &q); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.queries = append(r.queries, q)
+	answer := r.answers[0]
+	if len(r.answers) > 1 {
+		r.answers = r.answers[1:]
+	}
+	r.mu.Unlock()
+	return answer(&q, s)
+}
+
+// frames answers with frames, and then with an error if there is one.
+func frames(err error, list ...mailbox.Frame) func(*mailbox.Query, *transport.Stream) error {
+	return func(_ *mailbox.Query, s *transport.Stream) error {
+		for i := range list {
+			if err := s.SendValue(&list[i]); err != nil {
+				return err
+			}
+		}
+		return err
+	}
+}
+
+const testShard = 1
+
+// doorTo is the door of a node without storage, before two voters and a learner.
+func doorTo(t *testing.T, answers ...func(*mailbox.Query, *transport.Stream) error) (*Client, *replicas) {
+	t.Helper()
+	r := &replicas{answers: answers}
+	nets := transporttest.Nodes(t, "door", "v1", "v2", "l1")
+	for _, n := range nets[1:] {
+		n.Handle(methodQuery, r.serve)
+	}
+	groups := []placement.Group{{}, {Shard: testShard, Voters: []string{"v1", "v2"}, Learners: []string{"l1"}}}
+	host := shard.NewHost(nets[0])
+	c := New(Config{
+		Net: nets[0], Host: host, Router: shard.NewRouter("door", nets[0], host, groups), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	for _, n := range nets {
+		n.Serve()
+	}
+	for _, n := range nets[1:] {
+		for !nets[0].Up(n.ID()) {
+			if t.Context().Err() != nil {
+				t.Fatal("no connection")
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return c, r
+}
+
+var account = Account{ID: 7, Address: "u@example.test", Shard: testShard}
+
+func list(uids ...uint32) (out []index.Message) {
+	for _, uid := range uids {
+		out = append(out, index.Message{UID: uid})
+	}
+	return out
+}
+
+// A replica fails in the middle of a message list; the next one begins at the first again, and the caller sees each once.
+func TestMessagesAcrossAFailure(t *testing.T) {
+	failure := wire.Errorf(wire.Unavailable, "the node goes down")
+	c, r := doorTo(t,
+		frames(failure, mailbox.Frame{Messages: list(1, 2), Applied: 5}, mailbox.Frame{Messages: list(3)}),
+		frames(failure),
+		frames(nil, mailbox.Frame{Messages: list(1, 2, 3, 4)}, mailbox.Frame{Messages: list(9)}),
+	)
+	var got []uint32
+	err := c.Messages(t.Context(), account, 1, roaring.BitmapOf(1, 2, 3, 4, 9), index.WantFlags, func(m *Message) error {
+		got = append(got, m.UID)
+		return nil
+	})
+	if err != nil || !slices.Equal(got, []uint32{1, 2, 3, 4, 9}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if r.queries[0].Min != 0 || r.queries[1].Min != 5 || r.queries[2].Min != 5 {
+		t.Errorf("replicas were asked for entries %d, %d, %d", r.queries[0].Min, r.queries[1].Min, r.queries[2].Min)
+	}
+}
+
+// An answer in many frames that breaks off is not mixed with the next replica's.
+func TestListsAcrossAFailure(t *testing.T) {
+	failure := wire.Errorf(wire.Unavailable, "the node goes down")
+	change := func(uid uint32) index.FlagChange { return index.FlagChange{UID: uid} }
+	gone, err := mailbox.EncodeUIDs(roaring.BitmapOf(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := doorTo(t,
+		frames(failure, mailbox.Frame{Changed: []index.FlagChange{change(1)}, ModSeq: 8, UIDs: gone}),
+		frames(nil, mailbox.Frame{Changed: []index.FlagChange{change(1)}, ModSeq: 9, UIDNext: 4, UIDs: gone}, mailbox.Frame{Changed: []index.FlagChange{change(2)}, ModSeq: 9, UIDNext: 4}),
+		frames(nil, mailbox.Frame{}),
+	)
+	got, err := c.Changes(t.Context(), account, 1, 0)
+	if err != nil || len(got.Changed) != 2 || got.HighestModSeq != 9 || got.UIDNext != 4 || !got.Vanished.Equals(roaring.BitmapOf(3)) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := c.Changes(t.Context(), account, 1, 9); err != nil || got.Vanished == nil {
+		t.Errorf("nothing happened: %+v, %v", got, err)
+	}
+}
+
+// What a caller has seen is not taken back by a replica that lags: the door asks for no less, whoever answers.
+func TestReadsAreMonotonic(t *testing.T) {
+	c, r := doorTo(t, frames(nil, mailbox.Frame{Applied: 100}), frames(nil, mailbox.Frame{Applied: 120}))
+	for range 3 {
+		if _, err := c.Flagged(t.Context(), account, 1, index.FlagSeen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range []uint64{0, 100, 120} {
+		if r.queries[i].Min != want {
+			t.Errorf("query %d asked for entry %d, want %d", i+1, r.queries[i].Min, want)
+		}
+	}
+}
+
+// A refusal is an answer: nobody else is asked. A caller's own error is given back as it is.
+func TestFinalAnswers(t *testing.T) {
+	c, r := doorTo(t, frames(nil, mailbox.Frame{Code: mailbox.NoMailbox, Message: "gone", Applied: 3}), frames(nil, mailbox.Frame{Messages: list(1)}))
+	if _, err := c.Changes(t.Context(), account, 1, 0); !errors.Is(err, ErrNoMailbox) {
+		t.Errorf("got %v", err)
+	}
+	mine := errors.New("the client went away")
+	err := c.Messages(t.Context(), account, 1, roaring.BitmapOf(1), index.WantFlags, func(*Message) error { return mine })
+	if !errors.Is(err, mine) || len(r.queries) != 2 {
+		t.Errorf("%v after %d queries", err, len(r.queries))
+	}
+}
+
+// Answers that lack what they should have are failures of the replica, not of this node.
+func TestPartialAnswers(t *testing.T) {
+	c, _ := doorTo(t, frames(nil))
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := c.Flagged(ctx, account, 1, index.FlagSeen); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("no frame at all: %v", err)
+	}
+}
+
+// Every replica serves reads, learners too.
+func TestReplicasToAsk(t *testing.T) {
+	c, _ := doorTo(t, frames(nil))
+	got := c.replicas(testShard)
+	slices.Sort(got)
+	if fmt.Sprint(got) != "[l1 v1 v2]" {
+		t.Errorf("%v", got)
+	}
+	if got := c.replicas(99); len(got) != 0 {
+		t.Errorf("of a shard that is not there: %v", got)
+	}
+}
+
+// A large set goes in runs, each UID once; an error ends it.
+func TestBatches(t *testing.T) {
+	set := roaring.New()
+	set.AddRange(1, 251)
+	set.AddRange(1<<20, 1<<20+50)
+	for _, n := range []int{1, 7, 100, 300, 1000} {
+		all, runs := roaring.New(), 0
+		err := batches(set, n, func(b []byte) error {
+			part, err := mailbox.DecodeUIDs(b)
+			if err != nil {
+				return err
+			}
+			if int(part.GetCardinality()) > n || part.Intersects(all) {
+				t.Errorf("a run of %d, or a UID twice", part.GetCardinality())
+			}
+			all.Or(part)
+			runs++
+			return nil
+		})
+		if err != nil || !all.Equals(set) || runs != (300+n-1)/n {
+			t.Errorf("runs of %d: %d, %d UIDs, %v", n, runs, all.GetCardinality(), err)
+		}
+	}
+	calls := 0
+	if err := batches(set, 100, func([]byte) error { calls++; return io.ErrUnexpectedEOF }); !errors.Is(err, io.ErrUnexpectedEOF) || calls != 1 {
+		t.Errorf("%v after %d calls", err, calls)
+	}
+	if err := batches(roaring.New(), 10, func([]byte) error { return errors.New("called for nothing") }); err != nil {
+		t.Error(err)
+	}
+}

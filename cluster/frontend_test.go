@@ -1,0 +1,103 @@
+package cluster_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/cluster/client"
+	"hongyan/cluster/clustertest"
+	"hongyan/cluster/config"
+	"hongyan/engine/index"
+)
+
+// allRoles are those of a node that keeps mail and serves clients.
+func allRoles(region string) clustertest.Spec {
+	return clustertest.Spec{Region: region, Roles: []config.Role{config.Storage, config.Frontend}}
+}
+
+// A node without storage does everything through the others.
+func TestFrontendOnly(t *testing.T) {
+	c := clustertest.StartNodes(t, allRoles("south"), allRoles("north"), allRoles("overseas"), clustertest.Frontend("south"))
+	a := c.Account(t, "u1")
+	door, other := c.Nodes[3].Client(), c.Nodes[1].Client()
+	if _, err := door.Authenticate(ctx(t), a.Address, clustertest.Password); err != nil {
+		t.Errorf("the right password: %v", err)
+	}
+	if _, err := door.Authenticate(ctx(t), a.Address, "wrong"); !errors.Is(err, client.ErrBadCredentials) {
+		t.Errorf("a wrong password: %v", err)
+	}
+	for address, want := range map[string]error{"nobody@example.test": client.ErrNoUser, "x@elsewhere.test": client.ErrNotLocal} {
+		if _, err := door.Resolve(ctx(t), address); !errors.Is(err, want) {
+			t.Errorf("resolve %s: %v", address, err)
+		}
+	}
+	small, large := message(1, 100), message(2, 3<<20)
+	deliver(t, door, small, a)
+	deliver(t, other, large, a)
+	for _, d := range []*client.Client{door, other} {
+		if got := bodies(t, d, a, "INBOX"); len(got) != 2 || got[0] != string(small) || got[1] != string(large) {
+			t.Fatalf("%d messages, or other bytes", len(got))
+		}
+	}
+	if _, err := door.CreateMailbox(ctx(t), a, "Work", ""); err != nil {
+		t.Fatal(err)
+	}
+	boxes, err := door.Mailboxes(ctx(t), a)
+	if err != nil || !slices.ContainsFunc(boxes, func(b client.Mailbox) bool { return b.Name == "Work" }) {
+		t.Fatalf("%d folders, %v", len(boxes), err)
+	}
+	inbox, err := door.Select(ctx(t), a, "INBOX")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, _, err := door.StoreFlags(ctx(t), a, inbox.Mailbox.ID, roaring.BitmapOf(1, 2), index.OpAdd, client.Flags{System: index.FlagDeleted}, 0)
+	if err != nil || len(changed) != 2 {
+		t.Fatalf("%d changed, %v", len(changed), err)
+	}
+	if moved, err := door.Move(ctx(t), a, inbox.Mailbox.ID, roaring.BitmapOf(2), "Work"); err != nil || len(moved.Dest) != 1 {
+		t.Fatalf("moved %v, %v", moved, err)
+	}
+	if gone, err := door.Expunge(ctx(t), a, inbox.Mailbox.ID, nil, true); err != nil || !gone.Equals(roaring.BitmapOf(1)) {
+		t.Fatalf("expunged %v, %v", gone, err)
+	}
+	since, err := door.Changes(ctx(t), a, inbox.Mailbox.ID, inbox.Mailbox.HighestModSeq)
+	if err != nil || !since.Vanished.Equals(roaring.BitmapOf(1, 2)) {
+		t.Fatalf("vanished %v, %v", since.Vanished, err)
+	}
+	if _, err := c.Nodes[3].Status(ctx(t)); err != nil {
+		t.Errorf("status: %v", err)
+	}
+}
+
+// Whoever is woken on a node without a replica finds what woke it, whichever replica it asks.
+func TestWatchWithoutReplica(t *testing.T) {
+	c := clustertest.StartNodes(t, allRoles("south"), allRoles("north"), allRoles("overseas"), clustertest.Frontend("south"))
+	a := c.Account(t, "u1")
+	door := c.Nodes[3].Client()
+	inbox, err := door.Select(ctx(t), a, "INBOX")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wake, cancel := door.Watch(a, inbox.Mailbox.ID)
+	defer cancel()
+	seen, next := inbox.Mailbox.HighestModSeq, uint32(1)
+	for i := range 40 {
+		deliver(t, c.Nodes[i%3].Client(), message(i, 100), a)
+		for next <= uint32(i)+1 {
+			select {
+			case <-wake:
+			case <-ctx(t).Done():
+				t.Fatalf("not woken by message %d, or it was not to be seen then", i+1)
+			}
+			since, err := door.Changes(ctx(t), a, inbox.Mailbox.ID, seen)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen = since.HighestModSeq
+			next = max(next, since.UIDNext)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+)
+
+func newTestFSM(t *testing.T, fs vfs.FS) (*fsm, *tally) {
+	t.Helper()
+	r := mustRoom(t, fs, raft.NewInmemStore())
+	return r.fsm, &r.tally
+}
+
+// entries makes a run of log entries that begins at first.
+func entries(first uint64, commands ...Command) []*raft.Log {
+	var out []*raft.Log
+	for i, c := range commands {
+		out = append(out, &raft.Log{Index: first + uint64(i), Term: 1, Type: raft.LogCommand, Data: c.Encode()})
+	}
+	return out
+}
+
+func outcomes(t *testing.T, f *fsm, logs []*raft.Log) []outcome {
+	t.Helper()
+	var out []outcome
+	for _, o := range f.ApplyBatch(logs) {
+		out = append(out, o.(outcome))
+	}
+	return out
+}
+
+// A request that is in the log twice, in one batch or in two, is applied once, and both proposals get its result.
+func TestRequestIsAppliedOnce(t *testing.T) {
+	f, _ := newTestFSM(t, vfs.NewMem())
+	a, b := commandEntry("x", 1), commandEntry("x", 2)
+	got := outcomes(t, f, entries(1, a, b, a))
+	got = append(got, outcomes(t, f, entries(4, b, a))...)
+	for i, want := range []uint64{1, 2, 1, 2, 1} {
+		if got[i].err != nil || count(got[i].result) != want || got[i].index != uint64(1+i) {
+			t.Errorf("entry %d: %d at %d, %v", i+1, count(got[i].result), got[i].index, got[i].err)
+		}
+	}
+	if n := stored(t, f.store, "x"); n != 2 {
+		t.Errorf("applied %d times", n)
+	}
+}
+
+// A refusal is a result like any other: the same when the request is repeated, although it might be granted by now.
+func TestRefusalIsRemembered(t *testing.T) {
+	f, _ := newTestFSM(t, vfs.NewMem())
+	c := commandEntry("refused", 1)
+	got := outcomes(t, f, entries(1, c, c))
+	if string(got[0].result) != "no" || string(got[1].result) != "no" {
+		t.Errorf("%q, then %q", got[0].result, got[1].result)
+	}
+}
+
+// Entries that the store holds already are passed over: after a restart, which begins at the latest snapshot, and within a batch.
+func TestHeldEntriesArePassedOver(t *testing.T) {
+	f, m := newTestFSM(t, vfs.NewMem())
+	run := entries(1, commandEntry("x", 1), commandEntry("x", 2), commandEntry("x", 3))
+	outcomes(t, f, run)
+	commits := m.committed.Load()
+	outcomes(t, f, run[1:])
+	if m.committed.Load() != commits || f.applied.Load() != 3 {
+		t.Errorf("committed again, at %d", f.applied.Load())
+	}
+	again := append(run[2:], entries(4, commandEntry("x", 4))...)
+	got := outcomes(t, f, again)
+	if got[0].err == nil {
+		t.Error("a proposal whose entry was passed over has no result, and no error either")
+	}
+	if count(got[1].result) != 4 || stored(t, f.store, "x") != 4 || f.applied.Load() != 4 {
+		t.Errorf("%d at %d", stored(t, f.store, "x"), f.applied.Load())
+	}
+}
+
+// Entries of other kinds move the applied index and nothing else.
+func TestConfigurationEntry(t *testing.T) {
+	f, _ := newTestFSM(t, vfs.NewMem())
+	got := outcomes(t, f, []*raft.Log{{Index: 1, Type: raft.LogConfiguration, Data: []byte("not a command")}})
+	if got[0].err != nil || f.applied.Load() != 1 {
+		t.Errorf("%v, applied %d", got[0].err, f.applied.Load())
+	}
+}
+
+// A result that is too large to be remembered must not stop the replicas: they would all stop, and again at each start.
+func TestLargeResultStopsNobody(t *testing.T) {
+	f, _ := newTestFSM(t, vfs.NewMem())
+	got := outcomes(t, f, entries(1, commandEntry("large", 1), commandEntry("x", 2), commandEntry("large", 1)))
+	for i, o := range got {
+		if o.err != nil {
+			t.Errorf("entry %d: %v", i+1, o.err)
+		}
+	}
+	if f.failure() != nil || stored(t, f.store, "large") != 1 || stored(t, f.store, "x") != 1 {
+		t.Errorf("%v, applied %d and %d times", f.failure(), stored(t, f.store, "large"), stored(t, f.store, "x"))
+	}
+}
+
+// A store that fails stops the machine for good: nothing of the batch is visible, waiters hear of it, nothing more is applied.
+func TestFailedStoreStops(t *testing.T) {
+	f, m := newTestFSM(t, vfs.NewMem())
+	outcomes(t, f, entries(1, commandEntry("x", 1)))
+	waited := make(chan error, 1)
+	go func() { waited <- f.wait(context.Background(), 2) }()
+	m.fails.Store(true)
+	for _, o := range outcomes(t, f, entries(2, commandEntry("x", 2), commandEntry("x", 3))) {
+		if !errors.Is(o.err, errDisk) {
+			t.Errorf("outcome %v", o.err)
+		}
+	}
+	if err := <-waited; !errors.Is(err, errDisk) {
+		t.Errorf("waiter got %v", err)
+	}
+	m.fails.Store(false)
+	if o := outcomes(t, f, entries(2, commandEntry("x", 2))); !errors.Is(o[0].err, errDisk) || stored(t, f.store, "x") != 1 {
+		t.Errorf("goes on after a failure: %v", o[0].err)
+	}
+	if _, err := f.Snapshot(); err == nil {
+		t.Error("promises a snapshot")
+	}
+}
+
+func TestWaitEnds(t *testing.T) {
+	f, _ := newTestFSM(t, vfs.NewMem())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if err := f.wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("waited for nothing: %v", err)
+	}
+	outcomes(t, f, entries(1, commandEntry("x", 1)))
+	must(t, f.wait(context.Background(), 1))
+}

@@ -1,0 +1,251 @@
+package shard
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/cluster/placement"
+	"hongyan/cluster/transport"
+	"hongyan/cluster/transport/transporttest"
+	"hongyan/cluster/wire"
+	"hongyan/engine/index"
+)
+
+const testShard = 1
+
+// tally is a Machine that counts: a body is a name, its result how often that name was applied. Names that begin with
+// "large" have a result that nobody can keep, "refused" one that says no.
+type tally struct {
+	fails     atomic.Bool // the store fails, as a broken disk would make it
+	committed atomic.Int64
+	reloaded  atomic.Int64
+	gate      atomic.Pointer[chan struct{}] // commands wait until it is closed
+}
+
+// close has commands wait until the channel that it returns is closed.
+func (m *tally) close() chan struct{} {
+	gate := make(chan struct{})
+	m.gate.Store(&gate)
+	return gate
+}
+
+var errDisk = errors.New("the disk is broken")
+
+func (m *tally) Apply(t *index.Txn, _ int64, body []byte) ([]byte, error) {
+	if gate := m.gate.Load(); gate != nil {
+		<-*gate
+	}
+	if m.fails.Load() {
+		return nil, errDisk
+	}
+	old, _, err := t.Get(body)
+	if err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.AppendUint64(nil, count(old)+1)
+	switch name := string(body); {
+	case strings.HasPrefix(name, "refused"):
+		return []byte("no"), nil
+	case strings.HasPrefix(name, "large"):
+		return make([]byte, index.MaxResultBytes+1), t.Put(body, n)
+	}
+	return n, t.Put(body, n)
+}
+
+func (m *tally) Committed() { m.committed.Add(1) }
+func (m *tally) Reloaded()  { m.reloaded.Add(1) }
+
+func count(b []byte) uint64 {
+	if len(b) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b)
+}
+
+func openIndex(t testing.TB, fs vfs.FS) *index.DB {
+	t.Helper()
+	db, err := index.Open(fs, "index", index.Options{CacheBytes: 1 << 20, MemTableBytes: 256 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+// stored is how often a name was applied to a store.
+func stored(t testing.TB, s *index.Shard, name string) uint64 {
+	t.Helper()
+	v := s.View()
+	b, _, err := v.Get([]byte(name))
+	if err := errors.Join(err, v.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return count(b)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// member is one node with its replica of the test's shard, on real sockets and real files but for the index, which is in memory.
+type member struct {
+	id      string
+	net     *transport.Net
+	host    *Host
+	router  *Router
+	db      *index.DB
+	machine *tally
+	peers   *hookedPeers
+	cfg     Config
+	group   *Group // nil while stopped
+}
+
+// hookedPeers lets a test see what a node asks of others, answer in their place, and lose their replies.
+type hookedPeers struct {
+	Peers
+	calls atomic.Int64
+
+	mu    sync.Mutex                      // guards the rest
+	hook  func(node, method string) error // an error is the answer
+	loses func(node, method string) bool  // the call is made, its reply does not arrive
+}
+
+func (p *hookedPeers) set(hook func(node, method string) error, loses func(node, method string) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hook, p.loses = hook, loses
+}
+
+func (p *hookedPeers) Call(ctx context.Context, node, method string, req, resp any) error {
+	p.calls.Add(1)
+	p.mu.Lock()
+	hook, loses := p.hook, p.loses
+	p.mu.Unlock()
+	if hook != nil {
+		if err := hook(node, method); err != nil {
+			return err
+		}
+	}
+	err := p.Peers.Call(ctx, node, method, req, resp)
+	if err == nil && loses != nil && loses(node, method) {
+		return wire.Errorf(wire.Unavailable, "the reply was lost")
+	}
+	return err
+}
+
+// startGroup runs one shard on voters v1 to vN, led from anywhere unless preferred says otherwise.
+func startGroup(t *testing.T, voters int, preferred ...string) []*member {
+	t.Helper()
+	g := placement.Group{Shard: testShard, Home: "home"}
+	for i := range voters {
+		g.Voters = append(g.Voters, fmt.Sprintf("v%d", i+1))
+	}
+	dir := t.TempDir()
+	var out []*member
+	for _, net := range transporttest.Nodes(t, g.Voters...) {
+		m := &member{id: net.ID(), net: net, machine: &tally{}, peers: &hookedPeers{Peers: net}, db: openIndex(t, vfs.NewMem())}
+		m.host = NewHost(net)
+		m.router = NewRouter(m.id, m.peers, m.host, []placement.Group{{Shard: 0}, g})
+		m.cfg = Config{
+			Group: g, Self: m.id, Preferred: preferred, Dir: filepath.Join(dir, m.id), Peers: m.peers,
+			Store: m.db.Shard(testShard), Machine: m.machine, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		}
+		out = append(out, m)
+	}
+	for _, m := range out {
+		m.net.Serve()
+		m.start(t)
+	}
+	t.Cleanup(func() {
+		for _, m := range out {
+			m.stop(t)
+			must(t, m.db.Close())
+		}
+	})
+	return out
+}
+
+func (m *member) start(t *testing.T) {
+	t.Helper()
+	m.cfg.Transport = m.net.RaftGroup(testShard)
+	g, err := Start(m.cfg)
+	must(t, err)
+	m.group = g
+	m.host.Add(g)
+}
+
+func (m *member) stop(t *testing.T) {
+	t.Helper()
+	if m.group != nil {
+		must(t, m.group.Stop())
+		m.group = nil
+	}
+}
+
+// leaderOf waits for one of members that leads and is ready to.
+func leaderOf(t *testing.T, members []*member) *member {
+	t.Helper()
+	var found *member
+	eventually(t, "a leader", func() bool {
+		for _, m := range members {
+			if m.group != nil && m.group.IsLeader() {
+				found = m
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+func others(members []*member, not *member) []*member {
+	var out []*member
+	for _, m := range members {
+		if m != not {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// propose commits a name through a member's router and gives its count.
+func (m *member) propose(t *testing.T, name string) uint64 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	b, at, err := m.router.Propose(ctx, testShard, []byte(name))
+	must(t, err)
+	if at == 0 || len(b) != 8 {
+		t.Fatalf("proposal of %q: %q at %d", name, b, at)
+	}
+	return count(b)
+}
+
+// commandEntry is a proposal with an id of the test's choice.
+func commandEntry(name string, id byte) Command {
+	return Command{ID: RequestID(bytes.Repeat([]byte{id}, 16)), Now: 1, Body: []byte(name)}
+}

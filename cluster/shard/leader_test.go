@@ -1,0 +1,236 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hongyan/cluster/placement"
+	"hongyan/cluster/wire"
+)
+
+// A leader whose store fails gives its office to a replica that can answer, and is not given it back for being at home.
+func TestBrokenLeaderAbdicates(t *testing.T) {
+	members := startGroup(t, 3, "v1")
+	eventually(t, "leadership at home", func() bool { return members[0].group.IsLeader() })
+	members[1].propose(t, "x")
+	members[0].machine.fails.Store(true)
+	if n := members[1].propose(t, "x"); n != 2 {
+		t.Fatalf("counted %d", n)
+	}
+	if n := members[2].propose(t, "x"); n != 3 {
+		t.Fatalf("counted %d", n)
+	}
+	next := leaderOf(t, members[1:])
+	if next.group.caughtUp(t.Context(), "v1") {
+		t.Error("a replica that applies nothing counts as caught up")
+	}
+	if why := members[0].router.Ready(); len(why) != 1 {
+		t.Errorf("not ready for %v", why)
+	}
+}
+
+// confirmations makes a group that believes to lead term 5 of three or five voters, and answers its questions about terms.
+func confirmations(voters []string, answer func(voter string) (uint64, error)) *Group {
+	g := &Group{cfg: Config{Self: "v1", Group: placement.Group{Shard: testShard, Voters: voters}}}
+	g.cfg.Peers = termPeers(answer)
+	return g
+}
+
+type termPeers func(voter string) (uint64, error)
+
+func (termPeers) Up(string) bool { return true }
+
+func (p termPeers) Call(ctx context.Context, node, _ string, _, resp any) error {
+	term, err := p(node)
+	if errors.Is(err, context.DeadlineExceeded) { // silence
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	resp.(*ConfirmResponse).Term = term
+	return err
+}
+
+// A read index needs a majority that is in no later term. Silence, failures and later terms are not that.
+func TestConfirm(t *testing.T) {
+	const term = 5
+	three, five := []string{"v1", "v2", "v3"}, []string{"v1", "v2", "v3", "v4", "v5"}
+	silent, down := context.DeadlineExceeded, wire.ErrUnavailable
+	for _, c := range []struct {
+		name    string
+		voters  []string
+		answers map[string]any // a term or an error
+		ok      bool
+	}{
+		{"alone", []string{"v1"}, nil, true},
+		{"all", three, map[string]any{"v2": 5, "v3": 5}, true},
+		{"one is silent", three, map[string]any{"v2": silent, "v3": 5}, true},
+		{"one is down", three, map[string]any{"v2": down, "v3": 5}, true},
+		{"one lags behind", three, map[string]any{"v2": 3, "v3": down}, true},
+		{"one has a later leader", three, map[string]any{"v2": 6, "v3": 5}, true}, // which no majority elected yet
+		{"deposed, one is silent", three, map[string]any{"v2": 6, "v3": silent}, false},
+		{"deposed", three, map[string]any{"v2": 6, "v3": 6}, false},
+		{"cut off", three, map[string]any{"v2": down, "v3": silent}, false},
+		{"two of four others", five, map[string]any{"v2": 5, "v3": down, "v4": 5, "v5": 7}, true},
+		{"one of four others", five, map[string]any{"v2": 5, "v3": down, "v4": 6, "v5": 7}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := confirmations(c.voters, func(voter string) (uint64, error) {
+				if n, ok := c.answers[voter].(int); ok {
+					return uint64(n), nil
+				}
+				return 0, c.answers[voter].(error)
+			})
+			if err := g.confirm(t.Context(), term); (err == nil) != c.ok {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// A leader that was cut off gives no read index, although it does not know yet that others have elected another.
+func TestDeposedLeaderGivesNoReadIndex(t *testing.T) {
+	members := startGroup(t, 3)
+	old := leaderOf(t, members)
+	others(members, old)[0].propose(t, "x")
+	_, err := old.group.ReadIndex(t.Context())
+	must(t, err)
+	must(t, old.net.Close())
+	if at, err := old.group.ReadIndex(t.Context()); err == nil {
+		t.Fatalf("cut off, it still gave %d", at)
+	}
+	next := leaderOf(t, others(members, old))
+	if n := next.propose(t, "x"); n != 2 {
+		t.Errorf("counted %d", n)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	at, err := next.router.ReadIndex(ctx, testShard)
+	if err != nil || at < next.group.Applied() {
+		t.Errorf("the new leader gave %d, %v", at, err)
+	}
+	if at, err := old.group.ReadIndex(t.Context()); err == nil {
+		t.Errorf("deposed, it gave %d", at)
+	}
+}
+
+// A voter that has moved to a later term makes the leader refuse, also while it still believes to lead.
+func TestReadIndexOfAnEarlierTerm(t *testing.T) {
+	members := startGroup(t, 3)
+	leader := leaderOf(t, members)
+	ready := leader.group.ready.Swap(leader.group.ready.Load() - 1)
+	if _, err := leader.group.ReadIndex(t.Context()); !errors.Is(err, wire.ErrNotLeader) {
+		t.Errorf("before the barrier of its term: %v", err)
+	}
+	leader.group.ready.Store(ready)
+	follower := others(members, leader)[0]
+	if _, err := follower.group.ReadIndex(t.Context()); !errors.Is(err, wire.ErrNotLeader) {
+		t.Errorf("from a follower: %v", err)
+	}
+}
+
+// Callers that come while a round is under way get one that begins later, together.
+func TestRoundsAreShared(t *testing.T) {
+	var r rounds
+	var ran atomic.Int64
+	gate := make(chan struct{})
+	run := func(context.Context) (uint64, error) {
+		n := ran.Add(1)
+		<-gate
+		return uint64(n), nil
+	}
+	results := make(chan uint64, 11)
+	ask := func() {
+		at, err := r.join(context.Background(), run)
+		if err != nil {
+			t.Error(err)
+		}
+		results <- at
+	}
+	go ask()
+	eventually(t, "the first round", func() bool { return ran.Load() == 1 })
+	var waiting sync.WaitGroup
+	for range 10 {
+		waiting.Go(ask)
+	}
+	eventually(t, "the second round's callers", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.next != nil
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := r.join(ctx, run); err == nil {
+		t.Error("a caller whose time is up got an index")
+	}
+	close(gate)
+	waiting.Wait()
+	early := 0
+	for range 11 {
+		if <-results == 1 {
+			early++
+		}
+	}
+	if early != 1 {
+		t.Errorf("%d callers share the first round, which had begun before ten of them came", early)
+	}
+}
+
+// The node of a leader is gone: the survivors elect at once, well before Raft's own timers would begin.
+func TestTakeOver(t *testing.T) {
+	members := startGroup(t, 3)
+	old := leaderOf(t, members)
+	others(members, old)[0].propose(t, "x")
+	rest := others(members, old)
+	term := rest[0].group.raft.CurrentTerm()
+	must(t, old.net.Close())
+	next := leaderOf(t, rest)
+	if n := next.propose(t, "x"); n != 2 {
+		t.Errorf("counted %d", n)
+	}
+	if now := next.group.raft.CurrentTerm(); now > term+2 {
+		t.Errorf("%d elections", now-term)
+	}
+}
+
+// One voter alone that loses the leader's node elects nobody, and neither does one whose leader has been replaced meanwhile.
+func TestFalseAlarm(t *testing.T) {
+	members := startGroup(t, 3)
+	leader := leaderOf(t, members)
+	term := leader.group.raft.CurrentTerm()
+	for _, m := range others(members, leader) {
+		eventually(t, "a follower that knows its leader", func() bool { return m.group.Leader() == leader.id })
+	}
+	alone := others(members, leader)[0]
+	ctx, cancel := context.WithTimeout(t.Context(), suspectTimeout)
+	defer cancel()
+	if s := alone.group.agree(ctx, leader.id); s != nil {
+		t.Errorf("agreed with %v that a node is lost which is up", s)
+	}
+	alone.group.takeOver(leader.id)
+	alone.group.takeOver("somebody else")
+	leader.propose(t, "x")
+	if leader.group.raft.CurrentTerm() != term || !leader.group.IsLeader() {
+		t.Error("a false alarm changed the leader")
+	}
+}
+
+func TestBestSurvivor(t *testing.T) {
+	g := &Group{cfg: Config{Preferred: []string{"v3"}, Group: placement.Group{Voters: []string{"v1", "v2", "v3"}}}}
+	for _, c := range []struct {
+		survivors []survivor
+		want      string
+	}{
+		{[]survivor{{"v1", 7}, {"v2", 9}}, "v2"},
+		{[]survivor{{"v2", 9}, {"v3", 9}}, "v3"},
+		{[]survivor{{"v2", 9}, {"v1", 9}}, "v1"},
+		{[]survivor{{"v3", 0}, {"v1", 9}}, "v1"},
+	} {
+		if got := g.best(c.survivors); got != c.want {
+			t.Errorf("%v: %s, want %s", c.survivors, got, c.want)
+		}
+	}
+}
