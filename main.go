@@ -290,7 +290,7 @@ type door struct {
 // openDoors listens where cfg says and serves. A server that ends by itself tells failed. The doors
 // that are open are returned also with an error.
 func openDoors(cfg *config.Node, n *cluster.Node, log *slog.Logger, failed chan<- error) ([]door, error) {
-	all, err := doors(cfg, n, log)
+	all, err := doors(cfg, n, log, metrics(n))
 	if err != nil {
 		return nil, err
 	}
@@ -310,8 +310,8 @@ func openDoors(cfg *config.Node, n *cluster.Node, log *slog.Logger, failed chan<
 	return open, nil
 }
 
-// doors makes a server of its own for each listener that cfg has.
-func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger) (all []door, err error) {
+// doors makes a server of its own for each listener that cfg has, and enters its metrics under the listener's name.
+func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger, metrics *prometheus.Registry) (all []door, err error) {
 	var secure *tls.Config
 	if cfg.ServerTLS.Cert != "" {
 		cert, err := tls.LoadX509KeyPair(cfg.ServerTLS.Cert, cfg.ServerTLS.Key)
@@ -321,9 +321,14 @@ func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger) (all []door, err
 		secure = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
 	c, logins := n.Client(), auth.New(n.Client(), log)
+	metrics.MustRegister(logins.Metrics())
+	measure := func(name string, c prometheus.Collector) {
+		prometheus.WrapRegistererWith(prometheus.Labels{"listener": name}, metrics).MustRegister(c)
+	}
 	mx := func(name string, at *config.Listener, lmtp bool) {
 		if at != nil {
 			s := smtp.New(smtp.Config{Client: c, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes(), AllowLMTP: at.Prefixes()})
+			measure(name, s.Metrics())
 			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, lmtp) }, s.Shutdown})
 		}
 	}
@@ -339,6 +344,7 @@ func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger) (all []door, err
 	maildrop := func(name string, at *config.Listener, implicitTLS bool) {
 		if at != nil {
 			s := pop3.New(pop3.Config{Client: c, Auth: logins, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes()})
+			measure(name, s.Metrics())
 			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, implicitTLS) }, s.Shutdown})
 		}
 	}
@@ -350,7 +356,7 @@ func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger) (all []door, err
 	maildrop("pop3", at.POP3, false)
 	maildrop("pop3s", at.POP3S, true)
 	if at.HTTP != nil {
-		s, err := web.New(web.Config{Admin: n, Metrics: metrics(), TokenSHA256: cfg.AdminTokenSHA256, Allow: at.HTTP.Prefixes(), Log: log})
+		s, err := web.New(web.Config{Admin: n, Metrics: metrics, TokenSHA256: cfg.AdminTokenSHA256, Allow: at.HTTP.Prefixes(), Log: log})
 		if err != nil {
 			return nil, err
 		}
@@ -359,10 +365,12 @@ func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger) (all []door, err
 	return all, nil
 }
 
-// metrics are those of the process; what the layers count joins them as it is built.
-func metrics() prometheus.Gatherer {
+// metrics are those of the process and the node. The doors add theirs.
+func metrics(n *cluster.Node) *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), n.Metrics(),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_build_info", Help: "Always 1; the label says which version runs.",
+			ConstLabels: prometheus.Labels{"version": version}}, func() float64 { return 1 }))
 	return r
 }
 

@@ -19,6 +19,9 @@ func (n *Node) Ready() []string {
 		why = append(why, err.Error())
 	}
 	if n.store != nil {
+		if err := n.store.Index.Ready(); err != nil {
+			why = append(why, err.Error())
+		}
 		if known, err := n.directory.Shards(); err != nil {
 			why = append(why, fmt.Sprintf("directory: %v", err))
 		} else if len(known) < len(n.groups)-1 {

@@ -363,6 +363,32 @@ func TestKillOfADeadNodeThatWouldComeBackKeepsItDown(t *testing.T) {
 	}
 }
 
+// TestStartOfANodeThatEnds: a node that was told to stop still serves for a while, and is not there to stay.
+func TestStartOfANodeThatEnds(t *testing.T) {
+	r := runLab(t, t.TempDir(), nil)
+	if err := os.WriteFile(filepath.Join(r.dir, "south-1", "stubborn"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- Act(r.dir, "stop", "south-1") }()
+	time.Sleep(time.Second) // it takes stopOne
+	if err := Act(r.dir, "start", "south-1"); err == nil || !strings.Contains(err.Error(), "about to end") {
+		t.Errorf("start: %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if st := nodeState(t, r.dir, "south-1"); st.State != stateDown || st.Restarts != 0 {
+		t.Errorf("stopped: %+v", st)
+	}
+	if err := os.Remove(filepath.Join(r.dir, "south-1", "stubborn")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Act(r.dir, "start", "south-1"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestStartFailsWhenANodeCannot(t *testing.T) {
 	for _, policy := range []Restart{Never, OnFailure} {
 		dir := t.TempDir()

@@ -180,6 +180,9 @@ func (p *process) start() error {
 	if p.child != nil && p.status().State == statePaused {
 		return errors.New("is paused (see `hongyan dev resume`)")
 	}
+	if p.child != nil && !p.wanted {
+		return errors.New("is about to end (see `hongyan dev status`)")
+	}
 	p.wanted, p.again = true, nil
 	if p.child != nil {
 		return nil

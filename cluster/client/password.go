@@ -2,10 +2,10 @@ package client
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 
 	"github.com/alexedwards/argon2id"
-	"golang.org/x/crypto/argon2"
 )
 
 // passwordCost is Argon2id's (RFC 9106) as OWASP advises for servers: 19 MiB, two passes, one lane.
@@ -63,10 +63,10 @@ func CheckPasswordHash(hash string) error {
 	}
 	// The decoder passes over signs, spaces and whatever follows a number; only the one way to write it is taken.
 	encode := base64.RawStdEncoding.EncodeToString
-	plain := fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, p.Memory, p.Iterations, p.Parallelism, encode(salt), encode(key))
+	plain := fmt.Sprintf("$argon2id$v=19$m=%d,t=%d,p=%d$%s$%s", p.Memory, p.Iterations, p.Parallelism, encode(salt), encode(key))
 	switch {
 	case plain != hash:
-		err = fmt.Errorf("expected the form $argon2id$v=%d$m=…,t=…,p=…$SALT$KEY", argon2.Version)
+		err = errors.New("expected the form $argon2id$v=19$m=…,t=…,p=…$SALT$KEY")
 	case p.Memory < minHashMemory || p.Memory > maxHashMemory:
 		err = fmt.Errorf("m=%d: expected %d to %d KiB", p.Memory, minHashMemory, maxHashMemory)
 	case p.Iterations < 1 || p.Iterations > maxHashPasses:

@@ -140,16 +140,16 @@ type Result struct {
 	FirstUID    uint32             `cbor:"4,keyasint,omitempty"` // of the new messages, numbered without gaps
 	UIDs        []byte             `cbor:"5,keyasint,omitempty"` // Copy: sources; Expunge: gone; Store: changed
 	Failed      []byte             `cbor:"6,keyasint,omitempty"` // Store: changed since, so left alone
-	Changed     []index.FlagChange `cbor:"7,keyasint,omitempty"` // Store: when they are few
+	Changed     []index.FlagChange `cbor:"7,keyasint,omitempty"` // Store: when they are few and short, else UIDs
 	Mailbox     *index.Mailbox     `cbor:"8,keyasint,omitempty"` // Create
 	Refused     []Refusal          `cbor:"9,keyasint,omitempty"` // Deliver: the others have it
 }
 
-// What a result carries of changed flags: so many messages and so many bytes of keywords. Results are remembered for a while, and
-// one of more than index.MaxResultBytes would be lost.
+// What a result carries of changed flags at most: results are remembered for a while, and one over index.MaxResultBytes
+// could not be.
 const (
 	maxChanged      = 256
-	maxChangedBytes = 64 << 10
+	maxChangedBytes = 64 << 10 // of keywords
 )
 
 // Encode lays a command out for the log.

@@ -200,7 +200,7 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 		m.note(c.Account, c.Mailbox)
 	}
 	result := &Result{Changed: changed}
-	if !few(changed) {
+	if len(changed) > maxChanged || flagBytes(changed) > maxChangedBytes {
 		result.Changed = nil
 		set := roaring.New()
 		for _, ch := range changed {
@@ -214,15 +214,14 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 	return result, err
 }
 
-// few says whether changes are short enough for a result to carry their flags.
-func few(changed []index.FlagChange) bool {
-	size := 0
-	for i := range changed {
-		for _, k := range changed[i].Flags.Keywords {
-			size += len(k)
+// flagBytes is what the keywords of changes weigh.
+func flagBytes(changed []index.FlagChange) (n int) {
+	for _, ch := range changed {
+		for _, k := range ch.Flags.Keywords {
+			n += len(k)
 		}
 	}
-	return len(changed) <= maxChanged && size <= maxChangedBytes
+	return n
 }
 
 func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {

@@ -225,3 +225,41 @@ func FuzzResult(f *testing.F) {
 		}
 	})
 }
+
+// A result is remembered, so it must stay small whatever keywords the messages have.
+func TestResultsStaySmall(t *testing.T) {
+	r := newReplica(t)
+	run := func(c Command) *Result {
+		b, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := r.apply(t, b)[0]
+		if len(out) > index.MaxResultBytes {
+			t.Fatalf("a result of %d bytes", len(out))
+		}
+		result, err := DecodeResult(out)
+		if err != nil || result.Code != OK {
+			t.Fatalf("%+v, %v", result, err)
+		}
+		return result
+	}
+	var keywords []string
+	for i := range index.MaxKeywords {
+		keywords = append(keywords, fmt.Sprintf("%0*d", index.MaxKeywordBytes, i))
+	}
+	for range maxChanged {
+		run(Command{Deliver: &Deliver{Accounts: []uint64{1}, Message: Message{Summary: []byte{1}}}})
+	}
+	all := roaring.New()
+	all.AddRange(1, maxChanged+1)
+	set, err := EncodeUIDs(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := run(Command{Store: &Store{Account: 1, Mailbox: 1, UIDs: set, Op: uint8(index.OpSet), Keywords: keywords}})
+	changed, err := DecodeUIDs(result.UIDs)
+	if err != nil || changed.GetCardinality() != maxChanged || result.Changed != nil {
+		t.Fatalf("%d UIDs, %d changes, %v", changed.GetCardinality(), len(result.Changed), err)
+	}
+}

@@ -15,9 +15,10 @@
 //     run at the same time. An append is answered when every copy is durable past its end.
 //  3. Fence. A broken stream, a copy without progress, a full disk, any error or a restart ends the volume's
 //     appends for good. Those that wait are refused with ErrSealed and go to another volume.
-//  4. Seal. The sealer asks the reachable copies how far they are durable, which fences them too, and proposes the
-//     least of it as the volume's length. The directory takes the first proposal for a volume and tells later
-//     ones what it took. The primary seals after a fence; another copy's node when the primary has been down a while.
+//  4. Seal. The sealer asks the reachable copies how far they are durable, which fences them too, and proposes as the
+//     volume's length the least that a running copy says, or else the most that restarted ones found on their disks. The
+//     directory takes the first proposal for a volume and tells later ones what it took. The primary seals after a
+//     fence; another copy's node when the primary has been down a while.
 //  5. Repair. Every copy is cut or filled up to the sealed length, from another copy, and is then equal to it byte for byte.
 //
 // Invariants:
@@ -27,8 +28,9 @@
 //     stream before it looks how far the copy is; not in a later one, since a file that exists is never streamed
 //     to again. A copy without a file proposes no seal, for it would fence nothing.
 //   - I3. A sealed length is never below an acknowledged record's end: the proposer has fenced itself or the primary's
-//     appends (I2), and every copy's durable length then is at least what was acknowledged (I1). A copy whose file is
-//     lost does not count as length zero while another copy has the file.
+//     appends (I2), and every copy's durable length then is at least what was acknowledged (I1), unless its disk lost
+//     something. So a copy whose file is lost does not count as length zero while another copy has the file, nor one whose
+//     disk lost the file's end as shorter than another; and a copy whose disk does not read its end seals nothing alone.
 //   - I4. A record number is never used twice in a volume, for what is cut in repair is never appended to again. A reader
 //     holds the record's hash against the reference all the same.
 //   - I5. A volume is dropped, and its files removed, only when it was sealed at length 0: then nothing in it was acknowledged.

@@ -228,8 +228,9 @@ func TestRotation(t *testing.T) {
 		return nil
 	})
 	acked := w.end()
-	if s := g.at("a").m.Stats(); s.AppendRetries > 0 || s.Fences > 0 {
-		t.Errorf("rotation disturbed appends: %d retries, %d fences", s.AppendRetries, s.Fences)
+	// An append may meet a volume that ends before its replacement is open, and is made again elsewhere; none may fail.
+	if s := g.at("a").m.Stats(); s.AppendFailures > 0 || s.Fences > 0 {
+		t.Errorf("rotation disturbed appends: %d failures, %d fences", s.AppendFailures, s.Fences)
 	}
 	g.identical(20 * time.Second)
 	g.verifyAll(acked, "b")

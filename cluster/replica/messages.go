@@ -74,6 +74,11 @@ type fenceReply struct {
 	Exists  bool  `cbor:"1,keyasint,omitempty"` // the node has the file
 	Durable int64 `cbor:"2,keyasint,omitempty"`
 	Empty   bool  `cbor:"3,keyasint,omitempty"` // no whole durable record
+	// Of a copy that was closed since it took its last bytes: up to where its disk gives every record. The disk may have lost
+	// bytes that it had acknowledged. 0: this process made the file, and Durable is not below anything it acknowledged.
+	Found int64 `cbor:"4,keyasint,omitempty"`
+	// The disk does not give what lies behind Durable.
+	Unreadable bool `cbor:"5,keyasint,omitempty"`
 }
 
 // rawRequest asks for a sealed volume's file from Off to End.

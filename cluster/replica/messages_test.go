@@ -20,6 +20,7 @@ func TestEncodings(t *testing.T) {
 		{streamAck{Durable: 4096, Received: 5000}, "a2011910000219" + "1388"},
 		{fenceRequest{Volume: 7, Epoch: 1}, "a201070201"},
 		{fenceReply{Exists: true, Durable: 4096}, "a201f502191000"},
+		{fenceReply{Exists: true, Durable: 5000, Found: 4096, Unreadable: true}, "a401f502191388" + "0419100005f5"},
 		{rawRequest{Volume: 7, Off: 4096, End: 5000}, "a3010702191000" + "03191388"},
 		{rawHead{Block: []byte("HY")}, "a101424859"},
 		{readRequest{Ref: volume.Ref{Volume: 7, Record: 2, Length: 300}, Off: 1, N: 2}, "a301" + encoded(t, ref) + "02010302"},

@@ -158,7 +158,8 @@ func (m *Manager) mendCopy(ctx context.Context, e Entry) error {
 }
 
 // sealedCopy gives this node's copy in a state that repair may write: its stream cut, what was not committed given
-// up, read again if a write failed. A copy that is missing begins with another one's header block.
+// up, read again if a write failed. A copy that is missing, or whose header block is damaged so that nothing behind it can be
+// told, begins with another one's header block.
 func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, error) {
 	m.mu.Lock()
 	f := m.followers[e.ID]
@@ -167,11 +168,9 @@ func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, erro
 		f.fence()
 	}
 	vol, err := m.cfg.Volumes.Get(e.ID)
-	if errors.Is(err, volume.ErrNotFound) {
-		var block []byte
-		if block, err = m.fetch(ctx, e, rawRequest{Volume: e.ID}, nil); err == nil {
-			vol, err = m.cfg.Volumes.CreateCopy(block)
-		}
+	var corrupt *volume.CorruptError
+	if damaged := errors.As(err, &corrupt); damaged || errors.Is(err, volume.ErrNotFound) {
+		vol, err = m.begin(ctx, e, damaged)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open copy to mend: %w", err)
@@ -186,6 +185,21 @@ func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, erro
 		}
 	}
 	return vol, nil
+}
+
+// begin makes this node's copy anew. One with a damaged header goes only when another copy is there to take its place.
+func (m *Manager) begin(ctx context.Context, e Entry, damaged bool) (*volume.Volume, error) {
+	block, err := m.fetch(ctx, e, rawRequest{Volume: e.ID}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if damaged {
+		m.log.Warn("copy with a damaged header is made anew", "volume", e.ID)
+		if err := m.cfg.Volumes.Remove(e.ID); err != nil {
+			return nil, err
+		}
+	}
+	return m.cfg.Volumes.CreateCopy(block)
 }
 
 // complete fetches what a copy lacks. Volume.Extend checks each byte's place in a record.

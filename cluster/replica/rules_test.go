@@ -10,6 +10,12 @@ func TestSealLength(t *testing.T) {
 	has := func(durable int64) *fenceReply { return &fenceReply{Exists: true, Durable: durable} }
 	empty := &fenceReply{Exists: true, Durable: 4096, Empty: true}
 	missing := &fenceReply{}
+	found := func(durable int64) *fenceReply { return &fenceReply{Exists: true, Durable: durable, Found: durable} }
+	damaged := func(durable, whole int64) *fenceReply {
+		return &fenceReply{Exists: true, Durable: durable, Found: whole}
+	}
+	none := &fenceReply{Exists: true, Durable: 4096, Found: 4096, Empty: true}
+	unreadable := &fenceReply{Exists: true, Durable: 7000, Found: 7000, Unreadable: true}
 	var silent *fenceReply
 	for _, c := range []struct {
 		name     string
@@ -33,6 +39,21 @@ func TestSealLength(t *testing.T) {
 		{"second copy has no file, the primary has", []*fenceReply{missing, has(9000)}, false, false, 0, false},
 		{"never took an append", []*fenceReply{missing, silent}, true, true, 0, true},
 		{"three copies, one silent", []*fenceReply{has(9000), silent, has(7000)}, false, false, 7000, true},
+		{"a disk lost its end, the primary went on", []*fenceReply{has(9000), found(8000)}, true, false, 9000, true},
+		{"the primary's disk lost its end", []*fenceReply{found(8000), has(9000)}, true, false, 9000, true},
+		{"or all that was on it", []*fenceReply{none, has(9000)}, true, false, 9000, true},
+		{"longer on the disk than at the copy that went on", []*fenceReply{found(9000), has(8000)}, true, false, 8000, true},
+		{"both were restarted", []*fenceReply{found(8000), found(9000)}, true, false, 9000, true},
+		{"and one has nothing", []*fenceReply{found(9000), none}, true, false, 9000, true},
+		{"or both", []*fenceReply{none, none}, true, false, 0, true},
+		{"a hole in a torn tail", []*fenceReply{damaged(9000, 8000), found(8000)}, true, false, 8000, true},
+		{"old damage costs nothing", []*fenceReply{damaged(9000, 5000), found(9000)}, true, false, 9000, true},
+		{"also on both", []*fenceReply{damaged(9000, 5000), damaged(9000, 6000)}, true, false, 9000, true},
+		{"primary alone after a restart", []*fenceReply{found(9000), silent}, true, false, 9000, true},
+		{"an unreadable end is not the end", []*fenceReply{unreadable, has(9000)}, true, false, 9000, true},
+		{"unreadable, and nobody else to ask", []*fenceReply{unreadable, silent}, true, false, 0, false},
+		{"nor anybody else that has it", []*fenceReply{unreadable, missing}, true, false, 0, false},
+		{"unreadable at the second copy", []*fenceReply{unreadable, silent}, false, false, 0, false},
 	} {
 		length, ok := sealLength(c.replies, c.primary, c.pristine)
 		if length != c.length || ok != c.ok {

@@ -48,18 +48,39 @@ func (m *Manager) fenceHere(id volume.ID, epoch uint64) (fenceReply, error) {
 	if err := vol.Seal(); err != nil {
 		m.log.Warn("volume did not end cleanly", "volume", id, "err", err) // Durable tells what can be trusted
 	}
-	return fenceReply{Exists: true, Durable: vol.Durable(), Empty: vol.Stats().Records == 0}, nil
+	s := vol.Stats()
+	reply := fenceReply{Exists: true, Durable: s.Bytes, Empty: s.Records == 0, Unreadable: s.Unreadable}
+	if s.Opened {
+		reply.Found = s.Whole
+	}
+	return reply, nil
 }
 
 // sealLength is step 4's rule (I3). replies has this node's copy first; nil stands for one that did not answer. pristine
 // says that the volume never took an append. It gives false while too little is known to seal.
+//
+// What a copy says that its process made is certain. Of a copy that was read back from its disk it is not: had the disk lost
+// its end, the least would cut what was acknowledged from the other copy too. So such a copy counts only while no certain one
+// answers, and among such ones the longest without damage does, if that is more than all have.
 func sealLength(replies []*fenceReply, primary, pristine bool) (int64, bool) {
-	var least *fenceReply
-	silent := false
+	var certain, found, longest *fenceReply
+	unknown := false
 	for _, r := range replies {
-		silent = silent || r == nil
-		if r != nil && r.Exists && (least == nil || r.Durable < least.Durable) {
-			least = r
+		switch {
+		case r == nil || r.Unreadable:
+			unknown = true
+		case !r.Exists:
+		case r.Found == 0:
+			if certain == nil || r.Durable < certain.Durable {
+				certain = r
+			}
+		default:
+			if found == nil || r.Durable < found.Durable {
+				found = r
+			}
+			if longest == nil || r.Found > longest.Found {
+				longest = r
+			}
 		}
 	}
 	own := replies[0] != nil && replies[0].Exists
@@ -68,12 +89,21 @@ func sealLength(replies []*fenceReply, primary, pristine bool) (int64, bool) {
 		return 0, true
 	case !own && !primary:
 		return 0, false // without a file nothing is fenced here: the primary may go on
-	case least == nil:
-		return 0, !silent
-	case least.Empty:
+	case certain != nil:
+		return sealAt(certain.Durable, certain.Empty)
+	case found == nil:
+		return 0, !unknown
+	case longest.Found > found.Durable:
+		return sealAt(longest.Found, longest.Empty)
+	}
+	return sealAt(found.Durable, found.Empty)
+}
+
+func sealAt(length int64, empty bool) (int64, bool) {
+	if empty {
 		return 0, true
 	}
-	return least.Durable, true
+	return length, true
 }
 
 // startSeal lets a volume be sealed in the background, once.

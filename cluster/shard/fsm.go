@@ -43,6 +43,7 @@ type fsm struct {
 	machine Machine
 	snaps   *snapshotStore
 	log     *slog.Logger
+	spread  func(index uint64) // told of each batch's last entry
 
 	applied atomic.Uint64 // last entry in the store
 	stopped chan struct{} // closed when broken is set
@@ -56,10 +57,17 @@ type fsm struct {
 var _ raft.BatchingFSM = (*fsm)(nil)
 
 func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logger) (*fsm, error) {
-	f := &fsm{store: store, machine: m, snaps: snaps, log: log, stopped: make(chan struct{}), moved: make(chan struct{})}
+	f := &fsm{
+		store: store, machine: m, snaps: snaps, log: log, spread: func(uint64) {},
+		stopped: make(chan struct{}), moved: make(chan struct{}),
+	}
 	a, err := store.Applied()
 	if err != nil {
 		return nil, fmt.Errorf("read the applied index: %w", err)
+	}
+	// The log begins behind the snapshot. To apply it to a state that ends before would make this replica differ for good.
+	if least := snaps.least(); a < least {
+		return nil, fmt.Errorf("the index holds entries up to %d, but entry %d was flushed: this is not the index that belongs to the log", a, least)
 	}
 	f.applied.Store(a)
 	return f, nil
@@ -97,10 +105,12 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		return out
 	}
 	if err := txn.Commit(last); err != nil {
+		txn.Discard() // else who waits for the store's next transaction waits for ever
 		return fill(out, outcome{err: f.fail(err)})
 	}
 	f.advance(last)
 	f.machine.Committed()
+	f.spread(last)
 	return out
 }
 
@@ -125,10 +135,11 @@ func (f *fsm) one(txn *index.Txn, l *raft.Log) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	remembered := result
 	if len(result) > index.MaxResultBytes {
-		result = nil // an error here would stop every replica, and again at each start
+		remembered = nil // a retry then learns only that the command was applied; halting every replica would be worse
 	}
-	return result, txn.Remember(c.ID, result)
+	return result, txn.Remember(c.ID, remembered)
 }
 
 func (f *fsm) advance(to uint64) {

@@ -42,7 +42,7 @@ import (
 const (
 	heartbeatTimeout = 500 * time.Millisecond
 	leaderLease      = 400 * time.Millisecond
-	commitTimeout    = 25 * time.Millisecond // bounds how long an idle follower lags behind a commit
+	commitTimeout    = 500 * time.Millisecond // a follower hears of a commit from our transport, and if that fails after this
 	proposeEnqueue   = 2 * time.Second
 	resignTimeout    = 500 * time.Millisecond
 )
@@ -50,6 +50,7 @@ const (
 // Sizes of the log. A follower that was away for more than trailingLogs entries gets a snapshot.
 const (
 	maxAppendEntries  = 128
+	maxCommand        = 384 << 10 // encoded: maxAppendEntries of them must fit into one of the transport's Raft messages (64 MiB)
 	snapshotThreshold = 4096
 	trailingLogs      = 8192
 	snapshotInterval  = 5 * time.Second // how often raft looks whether there is enough for one
@@ -81,6 +82,7 @@ type Group struct {
 	log  *raftboltdb.BoltStore
 	fsm  *fsm
 
+	leading   atomic.Bool     // so raft said last: followers are told of commits
 	ready     atomic.Uint64   // the term in which this leader has applied all that came before it
 	rounds    rounds          // shared read index rounds
 	proposals proposals       // that wait for their entry
@@ -166,6 +168,13 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 	if err := g.found(snaps); err != nil {
 		return fmt.Errorf("write the first membership: %w", err)
 	}
+	if t, ok := g.cfg.Transport.(spreader); ok {
+		g.fsm.spread = func(index uint64) {
+			if g.leading.Load() {
+				t.Committed(index)
+			}
+		}
+	}
 	var err error
 	g.raft, err = raft.NewRaft(conf, g.fsm, g.log, g.log, snaps, g.cfg.Transport)
 	if err != nil {
@@ -212,6 +221,9 @@ func (g *Group) checkMembership() error {
 	}
 	return nil
 }
+
+// spreader is the part of our transport that tells followers of a commit at once.
+type spreader interface{ Committed(index uint64) }
 
 func (g *Group) membership() raft.Configuration {
 	var c raft.Configuration
@@ -282,6 +294,7 @@ func (g *Group) followLeadership(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case leads := <-g.raft.LeaderCh():
+			g.leading.Store(leads)
 			if leads {
 				g.takeOffice(ctx)
 			}

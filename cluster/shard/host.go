@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
@@ -39,6 +40,8 @@ type ReadIndexResponse struct {
 
 // Host holds this node's groups and answers for them on the wire.
 type Host struct {
+	metrics *metrics
+
 	mu     sync.RWMutex // guards groups
 	groups map[uint32]*Group
 }
@@ -47,6 +50,7 @@ type Host struct {
 // try another replica.
 func NewHost(net *transport.Net) *Host {
 	h := &Host{groups: make(map[uint32]*Group)}
+	h.metrics = newMetrics(h)
 	transport.HandleUnary(net, MethodPropose, h.propose)
 	transport.HandleUnary(net, MethodReadIndex, h.readIndex)
 	transport.HandleUnary(net, MethodConfirm, h.confirm)
@@ -111,7 +115,9 @@ func (h *Host) propose(ctx context.Context, _ string, req *ProposeRequest) (*Pro
 	if err != nil {
 		return nil, wire.Errorf(wire.Invalid, "shard %d: %v", req.Shard, err)
 	}
+	began := time.Now()
 	result, at, err := g.Propose(ctx, c)
+	h.metrics.proposed(began, err)
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +130,7 @@ func (h *Host) readIndex(ctx context.Context, _ string, req *ReadIndexRequest) (
 		return nil, err
 	}
 	at, err := g.ReadIndex(ctx)
+	h.metrics.reads.WithLabelValues(result(err)).Inc()
 	if err != nil {
 		return nil, err
 	}

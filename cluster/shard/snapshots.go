@@ -53,7 +53,7 @@ type snapshotRecord struct {
 	Term          uint64 `cbor:"3,keyasint"`
 	Configuration []byte `cbor:"4,keyasint"` // raft.EncodeConfiguration
 	ConfigIndex   uint64 `cbor:"5,keyasint"`
-	Applied       uint64 `cbor:"6,keyasint,omitempty"` // entry that the flushed state stood at
+	Applied       uint64 `cbor:"6,keyasint,omitempty"` // in the flushed state: Index may be of a barrier, which no state holds
 	size          int64  // of a received file
 }
 
@@ -92,13 +92,6 @@ func openSnapshots(fs vfs.FS, dir string, store *index.Shard, logs raft.LogStore
 	s.current = new(snapshotRecord)
 	if err := codec.Unmarshal(b, s.current); err != nil {
 		return nil, fmt.Errorf("read the snapshot record in %s: %w", dir, err)
-	}
-	applied, err := store.Applied()
-	if err != nil {
-		return nil, err
-	}
-	if applied < s.current.Applied {
-		return nil, fmt.Errorf("the index stands at entry %d, but had been flushed up to %d when the log was cut: it is an older one, or another's", applied, s.current.Applied)
 	}
 	return s, s.dropLog(s.current)
 }
@@ -140,6 +133,16 @@ func readFile(fs vfs.FS, path string) (b []byte, err error) {
 func (s *snapshotStore) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, configIndex uint64, _ raft.Transport) (raft.SnapshotSink, error) {
 	rec := &snapshotRecord{Version: int(v), Index: index, Term: term, Configuration: raft.EncodeConfiguration(c), ConfigIndex: configIndex}
 	return &snapshotSink{owner: s, record: rec}, nil
+}
+
+// least is the entry up to which the state must be there.
+func (s *snapshotStore) least() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil {
+		return 0
+	}
+	return s.current.Applied
 }
 
 // List implements raft.SnapshotStore.
@@ -320,7 +323,9 @@ func (k *snapshotSink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the sink: a snapshot of our own is listed at once, a received one after its installation.
+// Close ends the sink: a snapshot of our own is listed at once, a received one after its installation. Raft takes its own on
+// another goroutine, so one may end while, or after, a newer one is installed: it is not listed then, for the log behind it
+// may be gone.
 func (k *snapshotSink) Close() error {
 	if k.done {
 		return nil

@@ -42,6 +42,8 @@ type raftGroup struct {
 
 	mu        sync.Mutex // guards heartbeat
 	heartbeat func(raft.RPC)
+
+	teller teller
 }
 
 var (
@@ -75,6 +77,7 @@ func (n *Net) RaftGroup(shard uint32) raft.Transport {
 		requests: make(chan raft.RPC),
 		queue:    make(chan inbound, maxQueued),
 		beats:    make(chan inbound, maxBeats),
+		teller:   teller{followers: make(map[raft.ServerAddress]*follower)},
 	}
 	g.ctx, g.cancel = context.WithCancel(n.ctx)
 	if n.closed {
@@ -271,7 +274,12 @@ func (g *raftGroup) AppendEntries(_ raft.ServerID, target raft.ServerAddress, ar
 	if wire.IsHeartbeat(args) {
 		return g.rpc(target, args, resp, g.n.cfg.timing.vote, true)
 	}
-	return g.rpc(target, args, resp, g.n.cfg.timing.raft, false)
+	g.teller.sent(target, args)
+	err := g.rpc(target, args, resp, g.n.cfg.timing.raft, false)
+	if err == nil && g.teller.accepted(target, args, resp) {
+		g.tellSoon()
+	}
+	return err
 }
 
 func (g *raftGroup) RequestVote(_ raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {

@@ -22,6 +22,7 @@ const maxPipelined = 128
 //  3. After the first failure later requests may have arrived without it; all of them fail too.
 type pipeline struct {
 	g      *raftGroup
+	target raft.ServerAddress
 	link   *raftLink
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -53,15 +54,15 @@ func (g *raftGroup) AppendEntriesPipeline(_ raft.ServerID, target raft.ServerAdd
 	if err == nil {
 		var link *raftLink
 		if link, err = p.raft.get(ctx); err == nil {
-			return g.newPipeline(link), nil
+			return g.newPipeline(target, link), nil
 		}
 	}
 	return nil, fmt.Errorf("raft pipeline of shard %d to %s: %w", g.shard, target, err)
 }
 
-func (g *raftGroup) newPipeline(link *raftLink) *pipeline {
+func (g *raftGroup) newPipeline(target raft.ServerAddress, link *raftLink) *pipeline {
 	p := &pipeline{
-		g: g, link: link,
+		g: g, target: target, link: link,
 		sent:  make(chan *appendFuture, maxPipelined),
 		ready: make(chan raft.AppendFuture, maxPipelined),
 	}
@@ -79,6 +80,7 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 		return nil, err
 	}
 	f.call = call
+	p.g.teller.sent(p.target, args)
 	select {
 	case p.sent <- f:
 		return f, nil
@@ -115,6 +117,9 @@ func (p *pipeline) deliver() {
 			f.err, *f.resp = failed, raft.AppendEntriesResponse{}
 		}
 		failed = f.err
+		if f.err == nil && p.g.teller.accepted(p.target, f.args, f.resp) {
+			p.g.tellSoon()
+		}
 		close(f.done)
 		select {
 		case p.ready <- f:

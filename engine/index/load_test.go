@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -128,6 +129,49 @@ type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
+// powerCut keeps what a disk would hold if power failed at a given step. Pebble's own goroutines take steps too.
+type powerCut struct {
+	fs *vfs.MemFS
+	at int // which write, counted from arm
+
+	mu    sync.Mutex // guards the fields below
+	armed bool
+	count int
+	after *vfs.MemFS
+}
+
+func (c *powerCut) arm() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.armed = true
+}
+
+// MaybeError implements errorfs.Injector.
+func (c *powerCut) MaybeError(op errorfs.Op) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.armed && c.after == nil && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+		if c.count++; c.count == c.at {
+			c.after = c.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(uint64(c.at), 0))})
+		}
+	}
+	return nil
+}
+
+// String implements errorfs.Injector.
+func (c *powerCut) String() string { return "power cut" }
+
+// take gives what the disk holds, and whether power never failed.
+func (c *powerCut) take() (after *vfs.MemFS, done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.armed = false
+	if c.after == nil {
+		return c.fs.CrashClone(vfs.CrashCloneCfg{}), true
+	}
+	return c.after, false
+}
+
 // Power is cut around a Load at every step it takes on disk: afterwards the shard is wholly old or wholly new, new for certain once
 // Load has returned, and its neighbour is what was flushed.
 func TestCrashDuringLoad(t *testing.T) {
@@ -145,23 +189,12 @@ func TestCrashDuringLoad(t *testing.T) {
 		old, neighbour := dump(t, db.Shard(1)), dump(t, db.Shard(2))
 		must(t, db.Close())
 
-		var after *vfs.MemFS
-		count := -1 << 30 // pebble's own Open is not under test: it counts on the order of directory entries, which CrashClone shuffles
-		watched := errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && after == nil {
-				if count++; count == step {
-					after = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(uint64(step), 0))})
-				}
-			}
-			return nil
-		}))
-		db = openTest(t, watched)
-		count = 0
+		// pebble's own Open is not under test: it counts on the order of directory entries, which CrashClone shuffles.
+		cut := powerCut{fs: fs, at: step}
+		db = openTest(t, errorfs.Wrap(fs, &cut))
+		cut.arm()
 		must(t, db.Shard(1).Load(bytes.NewReader(stream)))
-		done := after == nil
-		if done {
-			after = fs.CrashClone(vfs.CrashCloneCfg{})
-		}
+		after, done := cut.take()
 		must(t, db.Close())
 
 		db = openTest(t, after)

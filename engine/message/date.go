@@ -14,6 +14,9 @@ type dateParser struct {
 	pm, am            bool
 }
 
+// SentDate is the Date field in unix seconds, 0 when it is unknown: for the message itself, Summary.SentDate has it.
+func (e *Envelope) SentDate() int64 { return parseDate(e.Date) }
+
 // parseDate reads a Date field (RFC 5322 sections 3.3 and 4.3) in unix seconds, and what else is found there: dates as
 // of asctime, of RFC 850 and of ISO 8601, in any order of words. It is 0 when there is no day, month and year.
 func parseDate(v string) int64 {

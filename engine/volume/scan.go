@@ -51,7 +51,7 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 	s := &scanner{file: f, seed: seed, size: info.Size(), off: fileHeaderSize}
 	s.run()
 	v := newVolume(fs, path, h, seed, f, o)
-	v.sealed = true
+	v.sealed, v.opened = true, true
 	v.index, v.damage, v.lost, v.durable = s.index, s.damage, countLost(s.index), s.off
 	v.restart()
 	v.settle(s)
@@ -64,6 +64,7 @@ func (v *Volume) settle(s *scanner) {
 	switch {
 	case s.unreadable >= v.durable:
 		// Who knows what is there: the volume is served as it is, and not written to.
+		v.unread = true
 		_ = v.fail("read", s.readErr)
 	case s.size > v.durable:
 		v.cut = s.size - v.durable

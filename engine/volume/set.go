@@ -231,22 +231,29 @@ func (s *Set) open(id ID) (*Volume, error) {
 }
 
 // Reopen closes a volume and opens it anew. This is the way back for one that failed: its file is
-// read again, and what is not whole is cut. It is sealed then, whatever it was.
+// read again, and what is not whole is cut, or was not durable before the failure: after an fsync that failed, the system may
+// give bytes from its memory that are on no disk, and a second fsync does not write them. It is sealed then, whatever it was.
 func (s *Set) Reopen(id ID) (*Volume, error) {
 	e, err := s.find(id)
 	if err != nil {
 		return nil, err
 	}
 	defer e.mu.Unlock()
-	if e.volume != nil {
-		old := e.volume
+	old := e.volume
+	if old != nil {
 		e.volume = nil
 		if err := old.Close(); err != nil {
 			return nil, err
 		}
 	}
-	e.volume, err = s.open(id)
-	return e.volume, err
+	if e.volume, err = s.open(id); err != nil || old == nil {
+		return e.volume, err
+	}
+	durable := old.Durable()
+	if st := old.Stats(); st.Failed == nil || st.Unreadable || e.volume.Durable() <= durable {
+		return e.volume, nil
+	}
+	return e.volume, e.volume.Truncate(durable)
 }
 
 // List gives the ids of all volumes here, in order.

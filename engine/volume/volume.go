@@ -63,6 +63,9 @@ type Volume struct {
 	closed  bool
 	fsyncs  uint64
 	cut     int64
+
+	opened bool // by Open; fixed
+	unread bool // the disk did not give what lies behind durable; fixed by Open
 }
 
 // role says who may write a created volume: its first writer decides.
@@ -83,6 +86,10 @@ type Stats struct {
 	Damaged uint64 // records that Open did not find although there are some behind
 	Sealed  bool
 	Failed  error // why nothing is written any more
+
+	Opened     bool  // Open found it: Bytes is what its disk gives, and may be less than what it once held durably
+	Unreadable bool  // the disk did not give what lies behind Bytes: there may be whole records
+	Whole      int64 // up to where no record is damaged
 }
 
 // Span is a part of a volume in which Open found no records.
@@ -189,8 +196,12 @@ func (v *Volume) Durable() int64 {
 func (v *Volume) Stats() Stats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	whole := v.durable
+	if len(v.damage) > 0 {
+		whole = v.damage[0].Start
+	}
 	return Stats{Records: uint64(len(v.index)), Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Damaged: v.lost,
-		Sealed: v.sealed, Failed: v.failed}
+		Sealed: v.sealed, Failed: v.failed, Opened: v.opened, Unreadable: v.unread, Whole: whole}
 }
 
 // Damage lists where Open found no records although there are some behind.

@@ -34,6 +34,14 @@ const (
 	queueTime = 5 * time.Second // longest wait for one
 )
 
+// What an attempt may come to, in the log and the metrics.
+const (
+	resultOK          = "ok"
+	resultThrottled   = "throttled"
+	resultBad         = "bad credentials"
+	resultUnavailable = "unavailable"
+)
+
 // Verifier checks a password, like *client.Client.
 type Verifier interface {
 	Authenticate(ctx context.Context, address, password string) (client.Account, error)
@@ -45,11 +53,12 @@ type Authenticator struct {
 	log      *slog.Logger
 	guard    *guard
 	slots    chan struct{}
+	metrics  *metrics
 }
 
 // New returns an Authenticator that asks v.
 func New(v Verifier, log *slog.Logger) *Authenticator {
-	return &Authenticator{verifier: v, log: log, guard: newGuard(), slots: make(chan struct{}, checks)}
+	return &Authenticator{verifier: v, log: log, guard: newGuard(), slots: make(chan struct{}, checks), metrics: newMetrics()}
 }
 
 // Login checks user's password for a client of protocol at remote, which is invalid when the client has no
@@ -57,18 +66,20 @@ func New(v Verifier, log *slog.Logger) *Authenticator {
 // client.ErrBadCredentials, client.ErrUnavailable, or ErrThrottled.
 func (a *Authenticator) Login(ctx context.Context, protocol string, remote netip.Addr, user, password string) (client.Account, error) {
 	start := time.Now()
-	id := identity{user: strings.ToLower(user), addr: network(remote)}
+	// The directory knows a name regardless of case and of blanks around it: all its spellings are one user here too, or
+	// each would have failures of its own.
+	id := identity{user: strings.ToLower(strings.TrimSpace(user)), addr: network(remote)}
 	account, delay, err := a.check(ctx, id, user, password)
 	var outcome string
 	switch {
 	case err == nil:
-		outcome = "ok"
+		outcome = resultOK
 	case errors.Is(err, ErrThrottled):
-		outcome = "throttled"
+		outcome = resultThrottled
 	case errors.Is(err, client.ErrBadCredentials):
-		outcome = "bad credentials"
+		outcome = resultBad
 	default:
-		outcome = "unavailable"
+		outcome = resultUnavailable
 		err = fmt.Errorf("check credentials: %w", err)
 	}
 	a.audit(protocol, remote, user, account, outcome, start, err)
@@ -113,17 +124,19 @@ func (a *Authenticator) check(ctx context.Context, id identity, user, password s
 	}
 }
 
-// audit writes the attempt's line. A user's name may hold anything; slog quotes it, we cut it.
+// audit counts the attempt and writes its line. A user's name may hold anything; slog quotes it, we cut it.
 func (a *Authenticator) audit(protocol string, remote netip.Addr, user string, account client.Account, outcome string, start time.Time, err error) {
+	took := time.Since(start)
+	a.metrics.attempt(protocol, outcome, took)
 	attrs := []slog.Attr{
 		slog.String("protocol", protocol), slog.Any("remote", remote), slog.String("user", user[:min(len(user), maxUser)]),
-		slog.String("outcome", outcome), slog.Duration("took", time.Since(start)),
+		slog.String("outcome", outcome), slog.Duration("took", took),
 	}
 	level := slog.LevelInfo
 	switch outcome {
-	case "ok":
+	case resultOK:
 		attrs = append(attrs, slog.Uint64("account", account.ID))
-	case "unavailable":
+	case resultUnavailable:
 		level = slog.LevelWarn
 		attrs = append(attrs, slog.Any("error", err))
 	}

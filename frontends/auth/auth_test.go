@@ -229,3 +229,21 @@ func FuzzParsePlain(f *testing.F) {
 		}
 	})
 }
+
+// TestSpellingsOfAUserAreOne: the directory finds the same account under all of them.
+func TestSpellingsOfAUserAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		a := New(f, quiet())
+		for i := range 3 * userFailures {
+			user := strings.Repeat(" ", i) + "U@example.test" + strings.Repeat("\t", i%3)
+			remote := netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})
+			if _, err := a.Login(t.Context(), "imap", remote, user, "guess"); err == nil {
+				t.Fatal("a guess was right")
+			}
+		}
+		if n := f.asked.Load(); n != userFailures {
+			t.Errorf("%d guesses of one user's password were checked, want %d", n, userFailures)
+		}
+	})
+}

@@ -21,7 +21,8 @@ type entry struct {
 	zone  int16
 	size  uint64
 	ref   client.Ref
-	sum   *client.Summary // nil where it was not asked for
+	raw   []byte          // the stored summary; nil where it was not asked for
+	sum   *client.Summary // made of raw by summarise, and only kept while the message is answered for
 	seen  bool            // \Seen was set by this very command
 }
 
@@ -30,32 +31,39 @@ func (s *session) load(sel *selected, uids *roaring.Bitmap, want client.Want) ([
 	ctx, cancel := s.question()
 	defer cancel()
 	out := make([]*entry, 0, uids.GetCardinality())
-	var unread []*entry // whose summary does not do: it cannot be read, or was cut to size
 	if want&index.WantSummary != 0 {
-		want |= index.WantImmutable // to scan the bytes instead
+		want |= index.WantImmutable // the bytes may have to be scanned instead
 	}
 	err := s.mail.Messages(ctx, s.account, sel.id, uids, want, func(m *client.Message) error {
 		e := &entry{uid: m.UID, flags: keepFlags(m.Flags), date: m.Date, zone: m.Zone, size: m.Size, ref: m.Ref}
 		if want&index.WantSummary != 0 {
-			sum, err := message.Decode(m.Summary)
-			if err != nil || sum.Degraded {
-				unread = append(unread, e)
-			}
-			e.sum = sum
+			e.raw = append([]byte{}, m.Summary...)
 		}
 		out = append(out, e)
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	return out, err
+}
+
+// summarise makes the summary of an entry that was loaded with one, by scanning the message where the stored one cannot be
+// read or was cut to size. Summaries are many times larger in memory than as they are stored, those of hostile messages
+// above all: so it is done for one message at a time, and forget undoes it.
+func (s *session) summarise(e *entry) error {
+	if e.raw == nil || e.sum != nil {
+		return nil
 	}
-	for _, e := range unread {
-		if e.sum, err = s.scan(e); err != nil {
-			return nil, err
+	sum, err := message.Decode(e.raw)
+	if err != nil || sum.Degraded {
+		if sum, err = s.scan(e); err != nil {
+			return err
 		}
 	}
-	return out, nil
+	e.sum = sum
+	return nil
 }
+
+// forget drops what an entry that was answered for keeps.
+func (e *entry) forget() { e.raw, e.sum = nil, nil }
 
 // scan makes a message's summary from its bytes, where the stored one does not do.
 func (s *session) scan(e *entry) (*client.Summary, error) {

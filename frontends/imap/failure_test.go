@@ -22,6 +22,17 @@ func testUnavailable(t *testing.T, c *clustertest.Cluster) {
 		st.mail.at(always(c.op, fmt.Errorf("shard 2: %w", client.ErrUnavailable)))
 		r.want(c.cmd, "NO [UNAVAILABLE]")
 	}
+	st.mail.at(nil)
+	r.ok("NOOP")
+	r.ok("STORE 2 +FLAGS (\\Flagged)")
+	st.mail.at(always("messages", client.ErrUnavailable))
+	r.want("STORE 1:2 +FLAGS (\\Flagged)", "NO [UNAVAILABLE]")
+	r.expect("NOOP", `* 1 FETCH (UID 1 FLAGS (\Flagged))`) // it was stored, which the client does not know yet
+	st.mail.at(always("read", client.ErrUnavailable))
+	r.want("FETCH 2 BODY[]", "NO [UNAVAILABLE]")
+	r.expect("NOOP", `* 2 FETCH (UID 2 FLAGS (\Flagged \Seen))`)
+	st.mail.at(nil)
+	r.ok("STORE 1:2 FLAGS.SILENT ()")
 	st.mail.at(always("messages", errors.New("a bug")))
 	r.want("FETCH 1 FLAGS", "NO [SERVERBUG]")
 	st.mail.at(always("changes", client.ErrUnavailable))

@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
@@ -18,6 +19,7 @@ const (
 
 	prefetchDepth = 4         // messages whose bytes are read ahead
 	prefetchBytes = 128 << 10 // of a message that is
+	readyBytes    = 1 << 20   // of one message's sections that are made ready before its response is begun
 )
 
 // fetching is a FETCH under way. Messages go through it in chunks: metadata of a chunk is asked for, \Seen is set
@@ -30,9 +32,10 @@ type fetching struct {
 	want client.Want
 	seqs walker
 
-	needBytes bool // some section may have to be read
-	setsSeen  bool // reading sets \Seen
-	lost      bool // a message vanished meanwhile
+	needBytes bool     // some section may have to be read
+	setsSeen  bool     // reading sets \Seen
+	lost      bool     // a message vanished meanwhile
+	noted     []uint64 // modseqs of \Seen that it set
 }
 
 // Fetch answers FETCH and UID FETCH.
@@ -55,6 +58,7 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set goimap.NumSet, o *goimap.
 		err = chunks(uids, f.chunkSize(), f.chunk)
 	}
 	if err != nil {
+		sel.disown(f.noted)
 		return s.answer("fetch from "+sel.name, err)
 	}
 	if lost || f.lost && s.c.command() != "UID FETCH" {
@@ -133,9 +137,13 @@ func (f *fetching) chunk(uids *roaring.Bitmap) error {
 	}
 	if !f.needBytes {
 		for _, e := range list {
-			if err := f.write(e, &sections{}); err != nil {
+			if err := f.s.summarise(e); err != nil {
 				return err
 			}
+			if err := f.write(f.s.ctx, e, &sections{}); err != nil {
+				return err
+			}
+			e.forget()
 		}
 		return nil
 	}
@@ -163,6 +171,9 @@ func (f *fetching) markSeen(list []*entry) error {
 	now := make(map[uint32]client.Flags, len(changed))
 	for _, c := range changed {
 		f.sel.own[c.ModSeq] = struct{}{}
+		if n := len(f.noted); n == 0 || f.noted[n-1] != c.ModSeq {
+			f.noted = append(f.noted, c.ModSeq)
+		}
 		now[c.UID] = c.Flags
 	}
 	for _, e := range list {
@@ -173,11 +184,22 @@ func (f *fetching) markSeen(list []*entry) error {
 	return nil
 }
 
-// sections are the values of a message's sections, in the order of the command.
+// sections are the values of a message's sections, in the order of the command: the first ones. A command may name
+// thousands, so those that do not fit in readyBytes are made one by one, as they are written.
 type sections struct {
 	body, binary []*piece
 	sizes        []uint32
 	err          error
+	held         int64
+}
+
+// full counts what a piece holds, and says whether that is enough for now.
+func (v *sections) full(p *piece) bool {
+	v.held += int64(len(p.data))
+	if p.r != nil {
+		v.held += smallPiece // a stream has buffers
+	}
+	return v.held >= readyBytes
 }
 
 func (v *sections) close() {
@@ -219,9 +241,10 @@ func (f *fetching) pipeline(list []*entry) error {
 		}
 		err := v.err
 		if err == nil {
-			err = f.write(e, v)
+			err = f.write(ctx, e, v)
 		}
 		v.close()
+		e.forget()
 		if err != nil {
 			return err
 		}
@@ -238,13 +261,18 @@ func (f *fetching) prepare(ctx context.Context, e *entry) (v *sections) {
 			v.err = fmt.Errorf("panic while preparing message %d: %v", e.uid, p)
 		}
 	}()
+	if v.err = f.s.summarise(e); v.err != nil {
+		return v
+	}
 	for _, item := range f.o.BodySection {
 		p, err := f.s.bodySection(ctx, e, item)
 		if err != nil {
 			v.err = err
 			return v
 		}
-		v.body = append(v.body, p)
+		if v.body = append(v.body, p); v.full(p) {
+			return v
+		}
 	}
 	for _, item := range f.o.BinarySection {
 		p, err := f.s.binarySection(ctx, e, item.Part, item.Partial)
@@ -252,7 +280,9 @@ func (f *fetching) prepare(ctx context.Context, e *entry) (v *sections) {
 			v.err = err
 			return v
 		}
-		v.binary = append(v.binary, p)
+		if v.binary = append(v.binary, p); v.full(p) {
+			return v
+		}
 	}
 	for _, item := range f.o.BinarySectionSize {
 		n, err := f.s.binarySize(ctx, e, item.Part)
@@ -267,7 +297,7 @@ func (f *fetching) prepare(ctx context.Context, e *entry) (v *sections) {
 
 // write answers for one message. Once it has begun a section that then cannot be read to its end, there is no answer
 // left but to hang up.
-func (f *fetching) write(e *entry, v *sections) error {
+func (f *fetching) write(ctx context.Context, e *entry, v *sections) error {
 	o := f.o
 	r := f.w.CreateMessage(f.seqs.seqOf(e.uid))
 	if o.UID {
@@ -288,7 +318,7 @@ func (f *fetching) write(e *entry, v *sections) error {
 	if o.BodyStructure != nil {
 		r.WriteBodyStructure(structureOut(e.sum.Structure))
 	}
-	err := f.writeSections(r, v)
+	err := f.writeSections(ctx, r, e, v)
 	if err != nil {
 		f.s.c.abort()
 	}
@@ -299,32 +329,53 @@ func (f *fetching) write(e *entry, v *sections) error {
 	return err
 }
 
-func (f *fetching) writeSections(r *imapserver.FetchResponseWriter, v *sections) error {
-	send := func(w interface {
-		Write([]byte) (int, error)
-		Close() error
-	}, p *piece) error {
-		if err := p.writeTo(w); err != nil {
-			if !f.s.c.isClosed() {
-				f.s.log.Error("IMAP literal broken off", "mailbox", f.sel.name, "error", err)
-			}
-			return err
+func (f *fetching) writeSections(ctx context.Context, r *imapserver.FetchResponseWriter, e *entry, v *sections) error {
+	for i, item := range f.o.BodySection {
+		p, err := at(v.body, i, func() (*piece, error) { return f.s.bodySection(ctx, e, item) })
+		if err == nil {
+			err = f.send(r.WriteBodySection(item, p.n), p)
 		}
-		f.s.srv.stats.fetchedBytes.Add(uint64(p.n))
-		return w.Close()
-	}
-	for i, p := range v.body {
-		if err := send(r.WriteBodySection(f.o.BodySection[i], p.n), p); err != nil {
+		if err != nil {
 			return err
 		}
 	}
-	for i, p := range v.binary {
-		if err := send(r.WriteBinarySection(f.o.BinarySection[i], p.n), p); err != nil {
+	for i, item := range f.o.BinarySection {
+		p, err := at(v.binary, i, func() (*piece, error) { return f.s.binarySection(ctx, e, item.Part, item.Partial) })
+		if err == nil {
+			err = f.send(r.WriteBinarySection(item, p.n), p)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	for i, n := range v.sizes {
-		r.WriteBinarySectionSize(f.o.BinarySectionSize[i], n)
+	for i, item := range f.o.BinarySectionSize {
+		n, err := at(v.sizes, i, func() (uint32, error) { return f.s.binarySize(ctx, e, item.Part) })
+		if err != nil {
+			return err
+		}
+		r.WriteBinarySectionSize(item, n)
 	}
 	return nil
+}
+
+// at is the i-th value if it is ready, else what make gives.
+func at[T any](ready []T, i int, make func() (T, error)) (T, error) {
+	if i < len(ready) {
+		return ready[i], nil
+	}
+	return make()
+}
+
+// send writes a section's value and closes it.
+func (f *fetching) send(w io.WriteCloser, p *piece) error {
+	defer p.close()
+	if err := p.writeTo(w); err != nil {
+		if !f.s.c.isClosed() {
+			f.s.log.Error("IMAP literal broken off", "mailbox", f.sel.name, "error", err)
+		}
+		return err
+	}
+	f.s.srv.stats.fetchedBytes.Add(uint64(p.n))
+	p.data = nil
+	return w.Close()
 }

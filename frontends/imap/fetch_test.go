@@ -9,7 +9,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
@@ -378,4 +380,33 @@ func TestWholeHeader(t *testing.T) {
 			t.Errorf("%q: %q, want %q", raw, got, raw[start:end])
 		}
 	}
+}
+
+// testManySections asks for the same 60 KiB thousands of times in one command, and does not read the answer: the server must not
+// have all of it in memory meanwhile.
+func testManySections(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "many-sections", nil)
+	body := strings.Repeat("0123456789abcde\n", 60<<6)
+	st.appendMessage("INBOX", "Subject: x\r\n\r\n"+body)
+	r := st.rawUser("INBOX")
+	items := strings.Repeat("BODY.PEEK[TEXT] ", 40)
+	lines := r.ok("FETCH 1 (" + items + "BODY.PEEK[1]<3.5> BINARY.SIZE[1])")
+	all := strings.Join(lines, "\n")
+	if n := strings.Count(all, "BODY[TEXT] {"); n != 40 || !strings.Contains(all, "BODY[1]<3> {5}\n34567 BINARY.SIZE[1] 61440)") {
+		t.Fatalf("%d sections, and at the end %q", n, all[len(all)-200:])
+	}
+	var reads atomic.Int64
+	st.mail.at(func(op string) error {
+		if op == "read" {
+			reads.Add(1)
+		}
+		return nil
+	})
+	r.send("a FETCH 1 (" + strings.Repeat("BODY.PEEK[TEXT] ", 2900) + "UID)\r\n")
+	clustertest.Eventually(t, 5*time.Second, func() bool { return reads.Load() > 10 }, func() string { return "nothing is read" })
+	time.Sleep(500 * time.Millisecond)
+	if n := reads.Load(); n > 1000 {
+		t.Errorf("%d sections of 60 KiB were read for a client that takes none", n)
+	}
+	_ = r.Close()
 }

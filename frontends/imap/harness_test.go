@@ -40,7 +40,10 @@ type hooked struct {
 	mail
 	mu   sync.Mutex
 	hook func(op string) error
-	cut  func() int64 // bytes after which a stream breaks; negative: it does not
+	// stored may change what was stored, as when others were at it before the flags of many messages were read
+	stored func([]client.FlagChange)
+	cut    func() int64 // bytes after which a stream breaks; negative: it does not
+	part   int          // changes that an answer has at most; 0: as the cluster has it
 }
 
 func (h *hooked) at(fn func(op string) error) {
@@ -280,14 +283,25 @@ func (h *hooked) StoreFlags(ctx context.Context, a client.Account, box uint32, u
 	if err := h.before("store"); err != nil {
 		return nil, nil, err
 	}
-	return h.mail.StoreFlags(ctx, a, box, uids, op, f, since)
+	changed, failed, err := h.mail.StoreFlags(ctx, a, box, uids, op, f, since)
+	if fn := h.stored; fn != nil && err == nil {
+		h.stored = nil
+		fn(changed)
+	}
+	return changed, failed, err
 }
 
 func (h *hooked) Changes(ctx context.Context, a client.Account, box uint32, since uint64) (client.Changes, error) {
 	if err := h.before("changes"); err != nil {
 		return client.Changes{}, err
 	}
-	return h.mail.Changes(ctx, a, box, since)
+	ch, err := h.mail.Changes(ctx, a, box, since)
+	for n := h.part; n > 0 && n < len(ch.Changed); n++ { // at the end of a modseq, as the index does
+		if last := ch.Changed[n-1].ModSeq; ch.Changed[n].ModSeq != last {
+			ch.Changed, ch.HighestModSeq, ch.More = ch.Changed[:n], last, true
+		}
+	}
+	return ch, err
 }
 
 func (h *hooked) Copy(ctx context.Context, a client.Account, box uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error) {

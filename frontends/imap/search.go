@@ -62,6 +62,9 @@ func (s *session) search(sel *selected, c *goimap.SearchCriteria) (*roaring.Bitm
 			return err
 		}
 		for _, e := range list {
+			if err := s.summarise(e); err != nil {
+				return err
+			}
 			ok, err := q.matches(c, e)
 			if err != nil {
 				return err
@@ -69,6 +72,7 @@ func (s *session) search(sel *selected, c *goimap.SearchCriteria) (*roaring.Bitm
 			if ok {
 				found.Add(e.uid)
 			}
+			e.forget()
 		}
 		return ctx.Err()
 	})

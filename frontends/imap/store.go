@@ -32,6 +32,7 @@ func (s *session) Store(w *imapserver.FetchWriter, set goimap.NumSet, change *go
 	_, t.byUID = set.(goimap.UIDSet)
 	t.byUID = t.byUID && s.c.command() == "UID STORE"
 	if err := chunks(uids, changeChunk, t.chunk); err != nil {
+		sel.disown(t.noted)
 		return s.answer("store flags in "+sel.name, err)
 	}
 	if lost || t.lost && !t.byUID {
@@ -59,7 +60,15 @@ type storing struct {
 	flags  client.Flags
 	silent bool
 	byUID  bool
-	lost   bool // a message vanished meanwhile
+	lost   bool     // a message vanished meanwhile
+	noted  []uint64 // modseqs of what was stored
+}
+
+// disown has changes of a command told after all: it failed, so the client does not count on any of them.
+func (sel *selected) disown(modseqs []uint64) {
+	for _, m := range modseqs {
+		delete(sel.own, m)
+	}
 }
 
 // chunk stores in one set of messages. A silent STORE must not hide what others changed meanwhile: first it only
@@ -86,13 +95,20 @@ func (t *storing) chunk(uids *roaring.Bitmap) error {
 	return t.tell(uids, changed)
 }
 
-// note remembers changes of our own, which the next update need not tell.
+// note remembers the changes of one command of our own, which the next update need not tell. All of them have one modseq;
+// but flags of many messages are read after the change, and a message that others changed in between has a later one.
 func (t *storing) note(changed []client.FlagChange) {
 	t.sel.stale = true
+	if len(changed) == 0 {
+		return
+	}
+	own := changed[0].ModSeq
 	for _, c := range changed {
-		t.sel.own[c.ModSeq] = struct{}{}
+		own = min(own, c.ModSeq)
 		t.sel.learnKeywords(c.Flags.Keywords)
 	}
+	t.sel.own[own] = struct{}{}
+	t.noted = append(t.noted, own)
 }
 
 // tell answers with the flags of all messages, also of those that had them already: "as if a FETCH of those flags was

@@ -19,7 +19,7 @@ func envelopeOut(e *message.Envelope, sent int64) *goimap.Envelope {
 		From:    addressesOut(e.From), Sender: addressesOut(e.Sender), ReplyTo: addressesOut(e.ReplyTo),
 		To: addressesOut(e.To), Cc: addressesOut(e.Cc), Bcc: addressesOut(e.Bcc),
 		InReplyTo: idsOut(e.InReplyTo),
-		MessageID: strings.TrimSuffix(strings.TrimPrefix(e.MessageID, "<"), ">"),
+		MessageID: firstID(e.MessageID),
 	}
 }
 
@@ -44,13 +44,30 @@ func addressesOut(list []message.Address) []goimap.Address {
 	return out
 }
 
-// idsOut undoes what the library will do: it puts "> <" between the entries and brackets around.
+// idsOut are the ids of a field as the library wants them, which puts "> <" between them and brackets around: what
+// stands in brackets, or all of it when nothing does. Words and comments beside the ids are left out.
 func idsOut(v string) []string {
-	v = strings.TrimSuffix(strings.TrimPrefix(v, "<"), ">")
-	if v == "" {
-		return nil
+	var out []string
+	for rest := v; ; {
+		_, after, ok := strings.Cut(rest, "<")
+		id, more, closed := strings.Cut(after, ">")
+		if !ok || !closed {
+			break
+		}
+		out, rest = append(out, id), more
 	}
-	return []string{v}
+	if v = strings.Trim(v, "<>"); out == nil && v != "" {
+		out = []string{v}
+	}
+	return out
+}
+
+// firstID is the id of a field that has one.
+func firstID(v string) string {
+	if ids := idsOut(v); len(ids) > 0 {
+		return ids[0]
+	}
+	return ""
 }
 
 // dateOf is a Date field's value with its own zone if it can be read, else the moment that the scanner made of it.
@@ -60,13 +77,17 @@ func dateOf(raw string, unix int64) time.Time {
 	}
 	raw = strings.Join(strings.Fields(raw), " ")
 	for _, layout := range []string{"Mon, 2 Jan 2006 15:04:05 -0700", "2 Jan 2006 15:04:05 -0700",
-		"Mon, 2 Jan 2006 15:04 -0700", "2 Jan 2006 15:04 -0700", "Mon, 2 Jan 2006 15:04:05 MST"} {
+		"Mon, 2 Jan 2006 15:04 -0700", "2 Jan 2006 15:04 -0700"} {
 		if t, err := time.Parse(layout, raw); err == nil {
 			return t
 		}
 	}
 	if unix == 0 {
 		return time.Time{}
+	}
+	// Package time knows no zones by name but its own; the scanner does (RFC 5322 section 4.3). The clock tells which it was.
+	if clock, err := time.ParseInLocation("Mon, 2 Jan 2006 15:04:05 MST", raw, time.UTC); err == nil {
+		return time.Unix(unix, 0).In(time.FixedZone("", int(clock.Unix()-unix)))
 	}
 	return time.Unix(unix, 0).UTC()
 }
@@ -93,7 +114,7 @@ func structureOut(p *message.Part) goimap.BodyStructure {
 	switch {
 	case p.Message() && len(p.Children) == 1 && p.Envelope != nil:
 		s.MessageRFC822 = &goimap.BodyStructureMessageRFC822{
-			Envelope: envelopeOut(p.Envelope, 0), BodyStructure: structureOut(p.Children[0]), NumLines: int64(p.Lines),
+			Envelope: envelopeOut(p.Envelope, p.Envelope.SentDate()), BodyStructure: structureOut(p.Children[0]), NumLines: int64(p.Lines),
 		}
 	case p.Type == "text":
 		s.Text = &goimap.BodyStructureText{NumLines: int64(p.Lines)}

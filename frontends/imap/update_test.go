@@ -10,6 +10,7 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
+	"hongyan/engine/index"
 )
 
 // fill appends n small messages.
@@ -139,6 +140,20 @@ func testUpdates(t *testing.T, c *clustertest.Cluster) {
 	}, func() string { return "no update in the other region" })
 }
 
+// testParts lets changes come in parts: those of a new message that was marked behind those of newer ones.
+func testParts(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "parts", nil)
+	st.fill("INBOX", 2)
+	st.mail.part = 2
+	a, b := st.rawUser("INBOX"), st.rawUser("INBOX")
+	st.fill("INBOX", 5)
+	a.ok("NOOP")
+	a.ok(`STORE 3 +FLAGS (\Flagged)`)
+	a.ok(`STORE 1 +FLAGS (\Seen)`)
+	b.expect("NOOP", "* 7 EXISTS", `* 1 FETCH (UID 1 FLAGS (\Seen))`)
+	b.expect("FETCH 3:4 (UID FLAGS)", `* 3 FETCH (UID 3 FLAGS (\Flagged))`, "* 4 FETCH (UID 4 FLAGS ())")
+}
+
 func testVanished(t *testing.T, c *clustertest.Cluster) {
 	st := serve(t, c, "vanish", nil)
 	st.fill("INBOX", 6)
@@ -186,6 +201,23 @@ func testSilentStore(t *testing.T, c *clustertest.Cluster) {
 	b.expect(`STORE 1:2 +FLAGS.SILENT (\Answered)`)
 	b.expect(`STORE 1:2 -FLAGS.SILENT (\Answered)`)
 	b.expect("FETCH 1:2 FLAGS", `* 1 FETCH (FLAGS (\Flagged \Seen))`, `* 2 FETCH (FLAGS (\Seen))`)
+	b.expect("NOOP")
+	a.ok("NOOP")
+	st.mail.stored = func(changed []client.FlagChange) { // another session is there before the flags are read
+		a.ok(`STORE 1 +FLAGS (\Draft)`)
+		box, err := st.mail.Status(t.Context(), st.account, "INBOX")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range changed {
+			if changed[i].UID == 1 {
+				changed[i].ModSeq = box.HighestModSeq
+				changed[i].Flags.System |= index.FlagDraft
+			}
+		}
+	}
+	b.expect(`STORE 1:2 -FLAGS.SILENT (\Seen)`, `* 1 FETCH (UID 1 FLAGS (\Flagged \Draft))`)
+	b.expect("NOOP")
 }
 
 func testIdle(t *testing.T, c *clustertest.Cluster) {

@@ -130,6 +130,8 @@ func (s *session) learn(sel *selected, w *imapserver.UpdateWriter, allowExpunge 
 		s.log.Warn("IMAP session could not learn of changes", "mailbox", sel.name, "error", err)
 		s.srv.stats.unavailable.Add(1)
 		return false, client.ErrUnavailable
+	case ch.HighestModSeq <= sel.view.modseq && !sel.view.coming.IsEmpty():
+		return false, client.ErrUnavailable // the replica that began to tell knew more than this one
 	case ch.HighestModSeq <= sel.view.modseq:
 		return false, nil
 	}
@@ -165,13 +167,15 @@ func (s *session) tell(sel *selected, ch client.Changes, w *imapserver.UpdateWri
 			fresh.Add(c.UID)
 		}
 	}
-	if err := v.arrive(fresh); err != nil {
-		return err
-	}
+	v.coming.Or(fresh)
 	if err := s.tellKeywords(sel, ch.Changed, w); err != nil {
 		return err
 	}
-	if !fresh.IsEmpty() {
+	if !ch.More && !v.coming.IsEmpty() {
+		if err := v.arrive(v.coming); err != nil {
+			return err
+		}
+		v.coming.Clear()
 		if err := w.WriteNumMessages(v.count()); err != nil {
 			return err
 		}

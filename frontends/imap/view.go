@@ -13,10 +13,14 @@ var errViewOrder = errors.New("a new message has a lower UID than a known one")
 // view is what a client believes of its mailbox: the message with sequence number n has the n-th lowest UID.
 //
 // Invariants: uids changes only when the client is told, in expunge (EXPUNGE) and arrive (EXISTS); gone is a subset
-// of uids; what the client learned is complete up to modseq, but for gone.
+// of uids, coming has none of them; what the client learned is complete up to modseq, but for gone and coming.
+//
+// Changes come in the order of modseqs, many of them in several parts. A new message whose flags were changed comes after
+// newer ones, perhaps in a later part; so no new message gets its number before the last part is there.
 type view struct {
 	uids   *roaring.Bitmap
 	gone   *roaring.Bitmap // vanished, and the client not told yet
+	coming *roaring.Bitmap // new, and without a number yet
 	modseq uint64
 }
 
@@ -27,7 +31,7 @@ func newView(uids *roaring.Bitmap, modseq uint64) view {
 		uids = uids.Clone()
 	}
 	uids.RunOptimize()
-	return view{uids: uids, gone: roaring.New(), modseq: modseq}
+	return view{uids: uids, gone: roaring.New(), coming: roaring.New(), modseq: modseq}
 }
 
 // count is the number of messages as the client knows it.
@@ -61,11 +65,12 @@ func (v *view) uid(seq uint32) uint32 {
 	return uid
 }
 
-// vanish notes messages that are gone; the client keeps their numbers until expunge.
+// vanish notes messages that are gone; the client keeps their numbers until expunge, and never hears of new ones.
 func (v *view) vanish(uids *roaring.Bitmap) {
 	if uids == nil || uids.IsEmpty() {
 		return
 	}
+	v.coming.AndNot(uids)
 	v.gone.Or(roaring.And(uids, v.uids))
 }
 

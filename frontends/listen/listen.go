@@ -58,13 +58,15 @@ type Listener struct {
 	closed chan struct{}
 	once   sync.Once
 
-	mu       sync.Mutex // guards what follows
-	conns    map[*Conn]struct{}
-	byAddr   map[netip.Prefix]int
-	draining bool
-	empty    chan struct{} // closed when draining and the last connection is gone
-	refused  int           // since lastLog
-	lastLog  time.Time     // of a refusal
+	mu         sync.Mutex // guards what follows
+	conns      map[*Conn]struct{}
+	byAddr     map[netip.Prefix]int
+	draining   bool
+	empty      chan struct{} // closed when draining and the last connection is gone
+	refused    int           // since lastLog
+	lastLog    time.Time     // of a refusal
+	accepted   uint64
+	allRefused uint64
 }
 
 // Wrap guards l as cfg says.
@@ -152,6 +154,7 @@ func (l *Listener) admit(raw net.Conn) *Conn {
 	default:
 		l.conns[c] = struct{}{}
 		l.byAddr[key]++
+		l.accepted++
 	}
 	l.mu.Unlock()
 	if reason != "" {
@@ -182,15 +185,9 @@ func (l *Listener) allowed(a netip.Addr) bool {
 
 // refuse closes a connection that was never admitted. A flood of refusals makes one log line a second.
 func (l *Listener) refuse(raw net.Conn, addr netip.Addr, reason string, say []byte) {
-	if len(say) > 0 {
-		// The peer may be gone already; its refusal is then of no interest.
-		if raw.SetWriteDeadline(time.Now().Add(busyTimeout)) == nil {
-			_, _ = raw.Write(say)
-		}
-	}
-	_ = raw.Close() // never used
 	now := time.Now()
 	l.mu.Lock()
+	l.allRefused++
 	l.refused++
 	n := l.refused
 	quiet := now.Sub(l.lastLog) < refusalLogGap
@@ -198,6 +195,13 @@ func (l *Listener) refuse(raw net.Conn, addr netip.Addr, reason string, say []by
 		l.lastLog, l.refused = now, 0
 	}
 	l.mu.Unlock()
+	if len(say) > 0 {
+		// The peer may be gone already; its refusal is then of no interest.
+		if raw.SetWriteDeadline(time.Now().Add(busyTimeout)) == nil {
+			_, _ = raw.Write(say)
+		}
+	}
+	_ = raw.Close() // never used
 	if !quiet {
 		l.cfg.Log.Warn("connection refused", "protocol", l.cfg.Name, "remote", addr, "reason", reason, "refusals", n)
 	}

@@ -112,6 +112,7 @@ func (s *session) login(user, password string) error {
 	}
 	switch {
 	case err == nil:
+		s.srv.metrics.sessions.Inc()
 		s.guard.SetIdle(sessionIdle)
 		s.guard.Limit(-1)
 		s.ok("%d messages", s.drop.count())

@@ -70,6 +70,8 @@ type Server struct {
 	store store
 	log   *slog.Logger
 
+	metrics *metrics
+
 	life context.Context // ends after a Shutdown
 	end  context.CancelFunc
 
@@ -90,6 +92,7 @@ func newServer(cfg Config, st store) *Server {
 		cfg.Limits.MaxPerAddr = defaultMaxPerAddr
 	}
 	s := &Server{cfg: cfg, store: st, log: cfg.Log}
+	s.metrics = newMetrics(s)
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -132,15 +135,22 @@ func (s *Server) serve(guard *listen.Conn, secure bool) {
 	start := time.Now()
 	defer func() {
 		if r := recover(); r != nil {
+			s.metrics.panics.Inc()
 			s.log.Error("session panicked", "protocol", "pop3", "remote", guard.Addr(), "panic", r)
+		}
+		if se.drop != nil {
+			s.metrics.sessions.Dec()
 		}
 		// What could still be said was flushed; errors of closing tell nothing new.
 		_ = se.conn.Close()
 	}()
+	var err error
 	if secure {
-		se.secured(tls.Server(guard, s.cfg.TLS))
+		err = se.handshake()
 	}
-	err := se.run()
+	if err == nil {
+		err = se.run()
+	}
 	if se.drop != nil {
 		s.log.Info("session", "protocol", "pop3", "remote", guard.Addr(), "account", se.drop.account.ID, "messages", se.drop.count(),
 			"retrieved", se.retrieved, "removed", se.removed, "took", time.Since(start), "end", err)

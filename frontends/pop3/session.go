@@ -84,10 +84,12 @@ func (s *session) run() error {
 			return err // an idle client is left without a word (RFC 1939 section 3)
 		}
 		s.guard.SetBusy(true)
+		s.srv.metrics.commands.Inc()
 		if err == nil {
 			err = s.command(line)
 		}
 		if errors.Is(err, errSyntax) || errors.Is(err, errTooLong) {
+			s.srv.metrics.bad.Inc()
 			s.fail("%v", err)
 			err = nil
 			if s.bad++; s.bad >= maxBad {
@@ -184,6 +186,7 @@ func (s *session) trouble(err error) {
 		s.fail("[AUTH] wrong user or password")
 	default:
 		s.fail("[SYS/TEMP] temporarily unavailable, try later")
+		s.srv.metrics.failures.Inc()
 		s.srv.log.Warn("command failed", "protocol", "pop3", "remote", s.guard.Addr(), "error", err)
 	}
 }
@@ -210,8 +213,14 @@ func (s *session) startTLS() error {
 	if err := s.out.Flush(); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
+	return s.handshake()
+}
+
+// handshake begins TLS.
+func (s *session) handshake() error {
 	c := tls.Server(s.guard, s.srv.cfg.TLS)
 	if err := c.HandshakeContext(s.context()); err != nil {
+		s.srv.metrics.tlsFailures.Inc()
 		return fmt.Errorf("%w: %w", errNoTLS, err)
 	}
 	s.secured(c)

@@ -145,6 +145,7 @@ func (s *session) retrieve(arg string) error {
 	err := s.send(uid, func(w io.Writer) io.Writer { return w })
 	if err == nil {
 		s.retrieved++
+		s.srv.metrics.retrieved.Inc()
 	}
 	return err
 }
@@ -215,6 +216,7 @@ func (s *session) remove(arg string) error {
 func (s *session) quit() error {
 	removed, err := s.drop.commit(s.context())
 	s.removed = removed
+	s.srv.metrics.removed.Add(float64(removed))
 	if err != nil {
 		s.fail("[SYS/TEMP] some deleted messages not removed")
 		return err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
@@ -26,7 +27,7 @@ const (
 func (s *session) Data(r io.Reader) error {
 	tx := s.open()
 	if tx == nil {
-		return errNoTransaction
+		return s.srv.metrics.refused(stageData, errNoTransaction)
 	}
 	results, ended := s.take(tx, r)
 	one := merge(results)
@@ -40,7 +41,7 @@ func (s *session) Data(r io.Reader) error {
 func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
 	tx := s.open()
 	if tx == nil {
-		return errNoTransaction
+		return s.srv.metrics.refused(stageData, errNoTransaction)
 	}
 	results, ended := s.take(tx, r)
 	if ended {
@@ -67,6 +68,7 @@ func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPErro
 		}
 	}()
 	size, ended, refusal := s.receive(tx, r, d)
+	defer func() { s.count(results, size) }()
 	if refusal != nil {
 		s.srv.log.Info("message refused", "id", tx.id, "remote", s.remote(), "from", tx.from,
 			"size", size, "code", refusal.Code, "reason", refusal.Message)
@@ -77,6 +79,14 @@ func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPErro
 		return results, ended
 	}
 	return s.deliver(tx, d, size, start), ended
+}
+
+// count enters the replies in the metrics, as the client hears them.
+func (s *session) count(results []*gosmtp.SMTPError, size int64) {
+	if !s.lmtp {
+		results = slices.Repeat([]*gosmtp.SMTPError{merge(results)}, len(results))
+	}
+	s.srv.metrics.answered(results, size)
 }
 
 // receive streams trace header and message into d.
@@ -142,9 +152,12 @@ func (s *session) writeFailed(tx *transaction, err error) *gosmtp.SMTPError {
 	return errLater
 }
 
-// cutOff is the refusal, which hardly anybody hears, when the input broke off.
+// cutOff is the refusal, which hardly anybody hears, when the input broke off. Between two chunks a client may also
+// reset and go on; its connection does not end.
 func (s *session) cutOff(tx *transaction, err error) *gosmtp.SMTPError {
-	s.leave()
+	if !errors.Is(err, gosmtp.ErrDataReset) {
+		s.leave()
+	}
 	s.srv.log.Debug("message cut off", "id", tx.id, "error", err)
 	return errCut
 }
@@ -165,6 +178,8 @@ func (s *session) deliver(tx *transaction, d draft, size int64, start time.Time)
 	s.arrived()
 	received := time.Since(start)
 	errs := s.srv.store.Deliver(ctx, d, client.Delivery{From: tx.from, Recipients: tx.accounts})
+	s.srv.metrics.receive.Observe(received.Seconds())
+	s.srv.metrics.delivery.Observe((time.Since(start) - received).Seconds())
 	if len(errs) != len(tx.accounts) {
 		s.srv.log.Error("deliver answered for other recipients", "id", tx.id, "want", len(tx.accounts), "got", len(errs))
 		errs = make([]error, len(tx.accounts))

@@ -77,6 +77,7 @@ type Server struct {
 	buffers sync.Pool     // of *[]byte, copyBuffer long
 	ids     string        // prefix of this process's transaction ids
 	counter atomic.Uint64
+	metrics *metrics
 
 	life context.Context // ends after a Shutdown
 	end  context.CancelFunc
@@ -111,6 +112,7 @@ func newServer(cfg Config, st store) *Server {
 		b := make([]byte, copyBuffer)
 		return &b
 	}
+	s.metrics = newMetrics(s)
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }

@@ -65,8 +65,13 @@ func (s *Server) newSession(c *gosmtp.Conn, lmtp bool) (*session, error) {
 	return se, nil
 }
 
-// Mail opens a transaction. go-smtp would let a second MAIL keep the recipients of the first.
+// Mail opens a transaction.
 func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
+	return s.srv.metrics.refused(stageMail, s.begin(from, opts))
+}
+
+// begin opens a transaction. go-smtp would let a second MAIL keep the recipients of the first.
+func (s *session) begin(from string, opts *gosmtp.MailOptions) error {
 	s.renew()
 	if s.open() != nil {
 		return s.strike(errNestedMail)
@@ -97,11 +102,16 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	s.mu.Lock()
 	s.tx = tx
 	s.mu.Unlock()
+	s.srv.metrics.transactions.Inc()
 	return nil
 }
 
 // Rcpt adds a recipient.
 func (s *session) Rcpt(to string, _ *gosmtp.RcptOptions) error {
+	return s.srv.metrics.refused(stageRcpt, s.recipient(to))
+}
+
+func (s *session) recipient(to string) error {
 	s.renew()
 	tx := s.open()
 	if tx == nil {

@@ -468,6 +468,8 @@ func TestStrikes(t *testing.T) {
 	for name, lines := range map[string]string{
 		"harvesting": strings.Repeat("RCPT TO:<nobody@example.test>\r\n", maxStrikes+10),
 		"resetting":  strings.Repeat("RSET\r\nMAIL FROM:<>\r\n", maxStrikes+10),
+		"chunk, then resetting": "RCPT TO:<u1@example.test>\r\nBDAT 4\r\nhalfRSET\r\n" +
+			strings.Repeat("MAIL FROM:<>\r\nRSET\r\n", maxStrikes+10),
 		"noise":      strings.Repeat("XYZZY\r\n", 10),
 		"no message": strings.Repeat("NOOP\r\n", commandBudget),
 		"endless":    strings.Repeat("x", 4*commandBudget),

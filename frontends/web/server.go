@@ -5,6 +5,7 @@
 //	GET /metrics                    Prometheus
 //	GET /api/v1/status              the cluster as this node sees it
 //	GET /api/v1/accounts            all addresses
+//	GET /api/v1/debug/pprof/{name}  profiles of the process: heap, allocs, goroutine, profile?seconds=10, trace?seconds=10
 //	PUT /api/v1/domains/{name}      {"home_region": "…"}
 //	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}; instead of the password
 //	                                "password_hash", Argon2id's PHC string
@@ -144,6 +145,8 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("GET /api/v1/accounts", s.accounts)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
+	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)
+	api.HandleFunc("GET /api/v1/debug/pprof/{name}", s.profile)
 	api.HandleFunc("/", nothingHere)
 	mux.Handle("/api/", s.guard(api))
 	mux.HandleFunc("/", nothingHere)

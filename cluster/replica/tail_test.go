@@ -1,0 +1,166 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"hongyan/engine/volume"
+)
+
+// shorten takes the end of the last record from every volume file of a dead node, as a disk does that says too early
+// that it has synced.
+func (n *member) shorten() {
+	n.t.Helper()
+	paths, err := filepath.Glob(filepath.Join(n.dir, "*.vol"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if info.Size() > 5000 {
+			if err := os.Truncate(path, info.Size()-100); err != nil {
+				n.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func (n *member) putMany(count uint64) map[uint64]volume.Ref {
+	n.t.Helper()
+	acked := make(map[uint64]volume.Ref)
+	for i := range count {
+		acked[i] = n.mustPut(i, 3000)
+	}
+	return acked
+}
+
+// TestLostTail: a copy's disk has lost the end of what it had acknowledged. The other copy has it, and must not be cut to
+// what is left, whoever was restarted.
+func TestLostTail(t *testing.T) {
+	for _, restarted := range []string{"a", "b", "ab"} {
+		t.Run(restarted, func(t *testing.T) {
+			for _, lost := range restarted {
+				g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+				g.openWith("a", "b")
+				acked := g.at("a").putMany(10)
+				g.dir.setDown(true) // nobody seals while one of them is away
+				for _, id := range restarted {
+					g.at(string(id)).kill()
+				}
+				g.at(string(lost)).shorten()
+				for _, id := range restarted {
+					g.at(string(id)).start(nil)
+				}
+				up := []string{"a", "b"}
+				for i, id := range up {
+					eventually(t, "nodes see each other", 10*time.Second, func() error {
+						if !g.at(id).net.Up(up[1-i]) {
+							return errors.New("not yet")
+						}
+						return nil
+					})
+				}
+				g.dir.setDown(false)
+				g.ready("a", "b")
+				g.sealed(acked)
+				g.identical(20 * time.Second)
+				g.verifyAll(acked, "a", "b")
+				g.verifyHere(acked, "a", "b")
+			}
+		})
+	}
+}
+
+// TestUnreadableTail: after a restart a copy's disk does not read the end of what it had acknowledged, and the primary is away.
+func TestUnreadableTail(t *testing.T) {
+	bad := new(atomic.Bool)
+	disk := errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if bad.Load() && op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".vol") && op.Offset >= 8192 {
+			return errorfs.ErrInjected
+		}
+		return nil
+	}))
+	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north", fs: disk})
+	g.at("b").kill()
+	g.at("b").dir = filepath.Join(g.home, "b2")
+	g.at("b").start(nil)
+	g.openWith("a", "b")
+	acked := g.at("a").putMany(10)
+	g.dir.setDown(true)
+	g.at("a").kill()
+	g.at("b").kill()
+	bad.Store(true)
+	g.at("b").start(nil)
+	g.dir.setDown(false)
+	time.Sleep(2500 * time.Millisecond) // more than PeerDown: b would seal now
+	g.at("a").start(nil)
+	g.sealed(acked)
+	time.Sleep(500 * time.Millisecond) // a's copy is cut, if it is to be
+	g.verifyAll(acked, "a")
+	g.verifyHere(acked, "a")
+	bad.Store(false)
+}
+
+// sealed waits until the directory has seals of all volumes that references name.
+func (g *group) sealed(refs map[uint64]volume.Ref) {
+	g.t.Helper()
+	eventually(g.t, "volumes are sealed", 20*time.Second, func() error {
+		for _, ref := range refs {
+			if e, ok := g.dir.entry(ref.Volume); ok && e.State != Sealed {
+				return fmt.Errorf("volume %s is open", ref.Volume)
+			}
+		}
+		return nil
+	})
+}
+
+// verifyHere looks for the records in the nodes' own copies.
+func (g *group) verifyHere(acked map[uint64]volume.Ref, ids ...string) {
+	g.t.Helper()
+	for _, id := range ids {
+		for seed, ref := range acked {
+			e, _ := g.dir.entry(ref.Volume)
+			if !e.Holds(id) {
+				continue
+			}
+			if err := holds(g.at(id).set, ref); err != nil {
+				g.t.Errorf("message %d on %s: %v", seed, id, err)
+			}
+		}
+	}
+}
+
+// TestDamagedHeader: a copy whose header block is damaged is of no use, and is made anew.
+func TestDamagedHeader(t *testing.T) {
+	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+	g.openWith("a", "b")
+	acked := g.at("a").putMany(5)
+	g.at("b").kill()
+	path := filepath.Join(g.at("b").dir, acked[0].Volume.String()+".vol")
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("damage"), 30); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	g.at("b").start(nil)
+	g.sealed(acked)
+	g.identical(10 * time.Second)
+	g.verifyHere(acked, "a", "b")
+}
