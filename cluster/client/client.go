@@ -98,14 +98,14 @@ type Client struct {
 	login *logins
 
 	mu     sync.Mutex        // guards tokens
-	tokens map[uint32]uint64 // per shard, the last entry that a write or answer through this door was of
+	tokens map[uint32]uint64 // per shard, the latest entry that was written or seen through this door
 }
 
 // New makes the door and registers what it answers for others: queries and watches of the shards that this node
 // has replicas of.
 func New(cfg Config) *Client {
 	c := &Client{cfg: cfg, login: newLogins(), tokens: make(map[uint32]uint64)}
-	c.hub = newHub(cfg.Net, cfg.Router, cfg.Host, c.saw, cfg.Log)
+	c.hub = newHub(cfg.Net, cfg.Router, cfg.Host, c.reached, cfg.Log)
 	cfg.Net.Handle(methodQuery, c.serveQuery)
 	cfg.Net.Handle(methodWatch, c.hub.serve)
 	return c
@@ -169,7 +169,7 @@ func (c *Client) change(ctx context.Context, shard uint32, cmd *mailbox.Command)
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	c.saw(shard, at)
+	c.reached(shard, at)
 	r, err := mailbox.DecodeResult(b)
 	if err != nil {
 		return nil, err
@@ -177,8 +177,9 @@ func (c *Client) change(ctx context.Context, shard uint32, cmd *mailbox.Command)
 	return r, refusalOf(r.Code, r.Message)
 }
 
-// saw notes that something of a log entry has passed through this door: nothing older does from now on.
-func (c *Client) saw(shard uint32, at uint64) {
+// reached notes that a caller has seen a shard's state at an entry: later answers must not be older, whichever replica gives
+// them.
+func (c *Client) reached(shard uint32, at uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tokens[shard] = max(c.tokens[shard], at)

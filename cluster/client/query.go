@@ -37,7 +37,7 @@ func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func
 		if err != nil {
 			return unavailable(err)
 		}
-		c.saw(q.Shard, at)
+		c.reached(q.Shard, at)
 	}
 	last := errors.New("no replica is up")
 	for pause := askPause; ; pause = min(2*pause, longestAskPause) {
@@ -86,7 +86,7 @@ func (c *Client) self() string { return c.cfg.Net.ID() }
 func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on func(f *mailbox.Frame, first bool) error) error {
 	first := true
 	deliver := func(f *mailbox.Frame) error {
-		c.saw(q.Shard, f.Applied) // reads are monotonic, whichever replica answers next
+		c.reached(q.Shard, f.Applied)
 		if err := refusalOf(f.Code, f.Message); err != nil {
 			return &callerError{err}
 		}

@@ -40,15 +40,15 @@ type watchFrame struct {
 
 // hub wakes sessions. A wake-up carries nothing: the session then asks what changed, so wake-ups can be
 // merged and a late one costs nothing. Another replica than the one that woke the session may be asked, and lag behind: what
-// woke it is therefore noted first (saw).
+// woke it is therefore noted first (reached).
 type hub struct {
-	net    *transport.Net
-	router *shard.Router
-	host   *shard.Host
-	saw    func(shard uint32, at uint64)
-	log    *slog.Logger
-	stop   context.CancelFunc
-	work   sync.WaitGroup
+	net     *transport.Net
+	router  *shard.Router
+	host    *shard.Host
+	reached func(shard uint32, at uint64)
+	log     *slog.Logger
+	stop    context.CancelFunc
+	work    sync.WaitGroup
 
 	mu       sync.Mutex                           // guards the maps
 	sessions map[uint64]map[*watcher]struct{}     // by account
@@ -70,9 +70,9 @@ type remoteWatch struct {
 	all     bool // something that pending does not hold: tell the watcher to look at everything
 }
 
-func newHub(net *transport.Net, router *shard.Router, host *shard.Host, saw func(shard uint32, at uint64), log *slog.Logger) *hub {
+func newHub(net *transport.Net, router *shard.Router, host *shard.Host, reached func(shard uint32, at uint64), log *slog.Logger) *hub {
 	return &hub{
-		net: net, router: router, host: host, saw: saw, log: log, stop: func() {},
+		net: net, router: router, host: host, reached: reached, log: log, stop: func() {},
 		sessions: make(map[uint64]map[*watcher]struct{}), remotes: make(map[uint32]map[*remoteWatch]struct{}),
 	}
 }
@@ -269,7 +269,7 @@ func (h *hub) watchAt(ctx context.Context, node string, shard uint32) error {
 		if err := s.RecvValue(&f); err != nil {
 			return errors.Join(err, ctx.Err())
 		}
-		h.saw(shard, f.Applied)
+		h.reached(shard, f.Applied)
 		h.publish(shard, f.Events)
 	}
 }

@@ -200,7 +200,7 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 		m.note(c.Account, c.Mailbox)
 	}
 	result := &Result{Changed: changed}
-	if len(changed) > maxChanged || flagBytes(changed) > maxChangedBytes {
+	if !few(changed) {
 		result.Changed = nil
 		set := roaring.New()
 		for _, ch := range changed {
@@ -214,14 +214,15 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 	return result, err
 }
 
-// flagBytes is what the keywords of changes weigh.
-func flagBytes(changed []index.FlagChange) (n int) {
-	for _, ch := range changed {
-		for _, k := range ch.Flags.Keywords {
-			n += len(k)
+// few says whether changes are short enough for a result to carry their flags.
+func few(changed []index.FlagChange) bool {
+	size := 0
+	for i := range changed {
+		for _, k := range changed[i].Flags.Keywords {
+			size += len(k)
 		}
 	}
-	return n
+	return len(changed) <= maxChanged && size <= maxChangedBytes
 }
 
 func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {

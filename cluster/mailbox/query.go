@@ -48,7 +48,7 @@ type Frame struct {
 	ModSeq    uint64             `cbor:"9,keyasint,omitempty"`
 	UIDNext   uint32             `cbor:"10,keyasint,omitempty"`
 	More      bool               `cbor:"11,keyasint,omitempty"`
-	Applied   uint64             `cbor:"12,keyasint,omitempty"` // the log entry that the answer is as of
+	Applied   uint64             `cbor:"12,keyasint,omitempty"` // entry that the answer stands at
 }
 
 // A frame of messages holds at most so many, and any frame about so many bytes; an answer about changes so many messages.

@@ -50,7 +50,6 @@ const (
 // Sizes of the log. A follower that was away for more than trailingLogs entries gets a snapshot.
 const (
 	maxAppendEntries  = 128
-	maxCommand        = 384 << 10 // encoded: maxAppendEntries of them must fit into one of the transport's Raft messages (64 MiB)
 	snapshotThreshold = 4096
 	trailingLogs      = 8192
 	snapshotInterval  = 5 * time.Second // how often raft looks whether there is enough for one

@@ -11,6 +11,10 @@ import (
 	"hongyan/cluster/wire"
 )
 
+// maxCommand bounds a command in the log, so that the entries of one AppendEntries always fit in a message between nodes: a
+// follower could never be sent more.
+const maxCommand = 256 << 10
+
 // proposals are the requests that wait for their entry at this replica, by id. A request that is asked for again, by
 // a caller whose patience was too short, waits for the same entry: in an overload retries would else fill the log.
 type proposals struct {
@@ -49,14 +53,13 @@ func (p *proposals) end(id RequestID, w *proposal) {
 // Propose commits a command on this leader. It gives the machine's result and the entry's index. ErrNotLeader and
 // ErrUnavailable leave open whether it was or will be applied: retry, there or elsewhere, with the same id.
 func (g *Group) Propose(ctx context.Context, c Command) (result []byte, at uint64, err error) {
-	entry := c.Encode()
-	if len(entry) > maxCommand { // once in the log it could keep what follows from every follower, for good
-		return nil, 0, wire.Errorf(wire.Limit, "shard %d: command of %d bytes, limit %d", g.Shard(), len(entry), maxCommand)
+	if len(c.Body) > maxCommand {
+		return nil, 0, wire.Errorf(wire.Limit, "shard %d: a command of %d bytes", g.Shard(), len(c.Body))
 	}
 	w, first := g.proposals.join(c.ID)
 	if first {
 		go func() { // raft answers, or shuts down and forgets
-			future := g.raft.Apply(entry, proposeEnqueue)
+			future := g.raft.Apply(c.Encode(), proposeEnqueue)
 			if w.err = future.Error(); w.err == nil {
 				var ok bool
 				if w.out, ok = future.Response().(outcome); !ok {

@@ -93,6 +93,13 @@ func openSnapshots(fs vfs.FS, dir string, store *index.Shard, logs raft.LogStore
 	if err := codec.Unmarshal(b, s.current); err != nil {
 		return nil, fmt.Errorf("read the snapshot record in %s: %w", dir, err)
 	}
+	applied, err := store.Applied()
+	if err != nil {
+		return nil, err
+	}
+	if applied < s.current.Applied {
+		return nil, fmt.Errorf("the index stands at entry %d, but had been flushed up to %d when the log was cut: it is an older one, or another's", applied, s.current.Applied)
+	}
 	return s, s.dropLog(s.current)
 }
 
