@@ -338,6 +338,7 @@ func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger, metrics *prometh
 				return logins.Login(ctx, "imap", remote, user, password)
 			}
 			s := imap.New(imap.Config{Client: c, Auth: login, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes()})
+			measure(name, s.Metrics())
 			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, implicitTLS) }, s.Shutdown})
 		}
 	}

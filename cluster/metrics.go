@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are those of the node itself, its shards, volumes and peers.
+// Metrics are those of the node itself, its index, shards, volumes and peers.
 func (n *Node) Metrics() prometheus.Collector {
 	r := prometheus.NewRegistry()
 	r.MustRegister(n.host.Metrics(), n.volumes.Metrics(), newPeers(n),
@@ -18,7 +18,7 @@ func (n *Node) Metrics() prometheus.Collector {
 				return 1
 			}))
 	if n.store != nil {
-		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_disk_free_bytes",
+		r.MustRegister(n.store.Index.Metrics(), prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_disk_free_bytes",
 			Help: "Free for volumes, beyond the reserve that is kept for logs and index; NaN if unknown."}, n.freeBytes))
 	}
 	return r

@@ -55,6 +55,12 @@ func TestMetrics(t *testing.T) {
 				t.Errorf("node %s: no line %q", n.ID, line)
 			}
 		}
+		for _, family := range []string{"smtp_messages_total", "imap_commands_total", "pop3_sessions", "login_seconds", "shard_leader", "volume_append_seconds",
+			"index_disk_bytes", "peer_rtt_seconds", "connections", "disk_free_bytes", "build_info"} {
+			if !strings.Contains(text, "\n# TYPE hongyan_"+family+" ") {
+				t.Errorf("node %s: no metric hongyan_%s", n.ID, family)
+			}
+		}
 		if !strings.Contains(text, `hongyan_shard_proposals_total{result="ok"} 0`) {
 			proposals++
 		}

@@ -11,6 +11,6 @@ import (
 func TestFormats(t *testing.T) {
 	codectest.Golden(t, "testdata/formats-v1.txt", []codectest.Sample{
 		{Name: "watch", Value: &watchRequest{Shard: 1}},
-		{Name: "watch-frame", Value: &watchFrame{Events: []mailbox.Event{{Account: 1, Mailbox: 2}}}},
+		{Name: "watch-frame", Value: &watchFrame{Events: []mailbox.Event{{Account: 1, Mailbox: 2}}, Applied: 3}},
 	})
 }
