@@ -293,6 +293,36 @@ func TestReadFailsOver(t *testing.T) {
 	}
 }
 
+// TestReadLeavesSilentCopy: the nearest copy's node hangs, so that it neither answers nor breaks a connection. The other copy
+// serves long before the silence counts as death.
+func TestReadLeavesSilentCopy(t *testing.T) {
+	g := newGroup(t, three()...)
+	g.openWith("a", "b", "c")
+	ref := g.at("a").mustPut(1, 100_000)
+	e, _ := g.dir.entry(ref.Volume)
+	reader := "b"
+	if e.Copies[1] == "b" {
+		reader = "c"
+	}
+	n := g.at(reader)
+	if err := n.verify(ref, 1); err != nil { // connections are open
+		t.Fatal(err)
+	}
+	first := n.m.sources(context.Background(), ref.Volume)[0]
+	g.cut(reader, first, true)
+	defer g.cut(reader, first, false)
+	start := time.Now()
+	if err := n.verify(ref, 1); err != nil {
+		t.Errorf("read while %s is silent: %v", first, err)
+	}
+	if took := time.Since(start); took < readSilence || took > 3*readSilence {
+		t.Errorf("read took %v, expected about %v", took, readSilence)
+	}
+	if err := n.verify(ref, 1); err != nil || time.Since(start) > 4*readSilence {
+		t.Errorf("the next read asked the silent copy first: %v after %v", err, time.Since(start))
+	}
+}
+
 func TestReadUnknown(t *testing.T) {
 	g := newGroup(t, three()...)
 	g.openWith("a", "b", "c")
