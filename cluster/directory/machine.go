@@ -142,6 +142,9 @@ func addDomain(t *index.Txn, d *Domain) (*Result, error) {
 	if name == "" || len(name) > maxDomain || strings.ContainsAny(name, "@ \t\r\n/<>") {
 		return nil, refuse("%q is not a domain name", d.Name)
 	}
+	if len(d.Home) > maxRegion {
+		return nil, refuse("the home region's name has more than %d bytes", maxRegion)
+	}
 	key := []byte(domainTable + name)
 	_, err := load[Domain](t, key)
 	if err == nil {
@@ -157,6 +160,9 @@ func addAccount(t *index.Txn, c *AddAccount) (*Result, error) {
 	address, err := Canonical(c.Address)
 	if err != nil {
 		return nil, refuse("%v", err)
+	}
+	if len(c.Home) > maxRegion || len(c.Password) > maxPassword {
+		return nil, refuse("the home region's name or the password's hash have more than %d and %d bytes", maxRegion, maxPassword)
 	}
 	domain, err := load[Domain](t, []byte(domainTable+DomainOf(address)))
 	if errors.Is(err, errNoRecord) {

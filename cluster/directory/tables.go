@@ -23,10 +23,12 @@ import (
 	"hongyan/engine/codec"
 )
 
-// Limits of names.
+// Limits of what is entered.
 const (
-	maxAddress = 320 // RFC 3696 erratum 1690: 64 + 1 + 255
-	maxDomain  = 255
+	maxAddress  = 320 // RFC 3696 erratum 1690: 64 + 1 + 255
+	maxDomain   = 255
+	maxRegion   = 255
+	maxPassword = 1024
 )
 
 // ErrInvalidAddress is wrapped by Canonical.

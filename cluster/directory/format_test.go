@@ -1,0 +1,48 @@
+package directory
+
+import (
+	"bytes"
+	"encoding/hex"
+	"testing"
+
+	"hongyan/cluster/replica"
+	"hongyan/engine/codec/codectest"
+	"hongyan/engine/volume"
+)
+
+func samples() []codectest.Sample {
+	account := Account{ID: 1, Address: "u1@example.test", Shard: 3, Home: "south", Password: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$a2V5"}
+	shard := Shard{Number: 3, Home: "south", Accounts: 70_000}
+	domain := Domain{Name: "example.test", Home: "south"}
+	entry := replica.Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, State: replica.Sealed, Length: 4096}
+	return []codectest.Sample{
+		{Name: "add-shards", Value: &Command{AddShards: &AddShards{Shards: []Shard{shard}}}},
+		{Name: "add-domain", Value: &Command{AddDomain: &domain}},
+		{Name: "add-account", Value: &Command{AddAccount: &AddAccount{Address: account.Address, Home: "south", Password: account.Password, Reset: true}}},
+		{Name: "open-volume", Value: &Command{OpenVolume: &OpenVolume{Primary: "a", Copies: []string{"a", "b"}, Class: volume.ClassBulk}}},
+		{Name: "seal-volume", Value: &Command{SealVolume: &SealVolume{ID: 7, Length: 4096}}},
+		{Name: "drop-volume", Value: &Command{DropVolume: &DropVolume{ID: 7}}},
+		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}},
+		{Name: "lookup", Value: &LookupRequest{Address: account.Address, Fresh: true}},
+		{Name: "found", Value: &LookupResponse{Account: &account, Local: true}},
+		{Name: "domain", Value: &domain},
+		{Name: "account", Value: &account},
+		{Name: "shard", Value: &shard},
+		{Name: "volume", Value: &entry},
+		{Name: "counters", Value: &counters{Account: 1, Volume: 2}},
+	}
+}
+
+// TestFormats holds encodings against those of version 1: they are in logs and on disks, and between nodes. A field may be added, with a
+// new number and as docs/formats.md says; what is there must stay as it is.
+func TestFormats(t *testing.T) { codectest.Golden(t, "testdata/formats-v1.txt", samples()) }
+
+// Keys sort by what they name, and are as docs/formats/commands.md draws them.
+func TestKeys(t *testing.T) {
+	if got := hex.EncodeToString(numberKey(volumeTable, 0x0102)); got != "762f"+"0000000000000102" {
+		t.Errorf("key of a volume: %s", got)
+	}
+	if bytes.Compare(numberKey(shardTable, 255), numberKey(shardTable, 256)) >= 0 {
+		t.Error("shards do not sort by number")
+	}
+}

@@ -1,0 +1,53 @@
+package mailbox
+
+import (
+	"testing"
+
+	"hongyan/engine/codec/codectest"
+	"hongyan/engine/index"
+	"hongyan/engine/volume"
+)
+
+func samples() []codectest.Sample {
+	m := Message{
+		Ref: volume.Ref{Volume: 7, Record: 2, Length: 300, Hash: [32]byte{1, 2, 3}}, Summary: []byte("summary"), Date: 1_700_000_000, Zone: 480,
+		System: index.FlagSeen, Keywords: []string{"$Work", "工作"},
+	}
+	uids := []byte{0x3b, 0x30, 0, 0, 1, 0, 0, 1, 0, 1, 0, 2, 0} // a roaring set
+	box := index.Mailbox{
+		ID: 9, Name: "项目/2026", UIDValidity: 1_700_000_000, UIDNext: 5, HighestModSeq: 1000, Messages: 4, Unseen: 3, Deleted: 1, Size: 1200,
+		SpecialUse: `\Archive`, Subscribed: true, Keywords: []string{"$Work"}, NoSelect: true,
+	}
+	flags := index.Flags{System: index.FlagFlagged, Keywords: []string{"$Work"}}
+	return []codectest.Sample{
+		{Name: "ensure", Value: &Command{Ensure: &Ensure{Account: 1}}},
+		{Name: "deliver", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1, 1 << 40}, Message: m}}},
+		{Name: "append", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m}}},
+		{Name: "store", Value: &Command{Store: &Store{Account: 1, Mailbox: 9, UIDs: uids, Op: uint8(index.OpAdd), System: index.FlagSeen, Keywords: []string{"a"}, UnchangedSince: 77}}},
+		{Name: "copy", Value: &Command{Copy: &Copy{Account: 1, Mailbox: 9, UIDs: uids, To: "Archive", Move: true}}},
+		{Name: "expunge", Value: &Command{Expunge: &Expunge{Account: 1, Mailbox: 9, UIDs: uids, OnlyDeleted: true}}},
+		{Name: "create", Value: &Command{Create: &Create{Account: 1, Name: "a/b", SpecialUse: `\Sent`}}},
+		{Name: "delete", Value: &Command{Delete: &Delete{Account: 1, Name: "a/b"}}},
+		{Name: "rename", Value: &Command{Rename: &Rename{Account: 1, From: "a", To: "b"}}},
+		{Name: "subscribe", Value: &Command{Subscribe: &Subscribe{Account: 1, Name: "a", On: true}}},
+		{Name: "result", Value: &Result{
+			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},
+			Mailbox: &box, Refused: []Refusal{{Account: 1, Code: NoMailbox, Message: "why"}},
+		}},
+		{Name: "query", Value: &Query{Shard: 1, Min: 2, Kind: QueryMessages, Account: 4, Mailbox: 5, Name: "n", UIDs: uids, Want: 3, Flag: 1, Since: 9}},
+		{Name: "frame", Value: &Frame{
+			Code: Invalid, Message: "why", Mailboxes: []index.Mailbox{box}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
+			Messages: []index.Message{{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8}},
+			Changed:  []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}}, ModSeq: 9, UIDNext: 10, More: true, Applied: 12,
+		}},
+		{Name: "event", Value: &Event{Account: 1, Mailbox: 2}},
+		{Name: "origin", Value: &Origin{
+			Delivery: [16]byte{15: 1}, From: "a@remote.test", Date: 1_700_000_000, Zone: 480, System: 1, Keywords: []string{"a"},
+			Targets: []Target{{Account: 1, Mailbox: "INBOX"}},
+		}},
+	}
+}
+
+// TestFormats holds encodings against those of version 1: they are in logs and on disks, and between nodes. A field may be added, with a
+// new number and as docs/formats.md says; what is there must stay as it is.
+func TestFormats(t *testing.T) { codectest.Golden(t, "testdata/formats-v1.txt", samples()) }
