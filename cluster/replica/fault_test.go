@@ -150,6 +150,26 @@ func TestDiskFull(t *testing.T) {
 	g.verifyAll(acked, "b")
 }
 
+// TestNoteFree: between too little and enough, a full disk stays full and says how far it is.
+func TestNoteFree(t *testing.T) {
+	g := newGroup(t, three()...)
+	m := g.at("a").m
+	for _, step := range []struct {
+		free uint64
+		says string // part of the reason, "" when there is none
+	}{
+		{diskLow, ""},
+		{diskLow - 1, "8388607 bytes free beyond the reserve"},
+		{diskEnough - 1, "67108863 bytes free beyond the reserve, taken up again at 67108864"},
+		{diskEnough, ""},
+	} {
+		m.noteFree(step.free)
+		if err := m.full.reason(); (err == nil) != (step.says == "") || err != nil && !strings.Contains(err.Error(), step.says) {
+			t.Errorf("with %d bytes free: %v, expected %q", step.free, err, step.says)
+		}
+	}
+}
+
 // TestPartitionedPrimary: the second copy seals since it thinks the primary dead, which only cannot reach it.
 func TestPartitionedPrimary(t *testing.T) {
 	g := newGroup(t, three()...)
