@@ -17,7 +17,7 @@ import (
 const (
 	mendEvery   = 5 * time.Second
 	mendRetry   = time.Second // after a failure, doubled up to mendAtMost
-	mendAtMost  = time.Minute
+	mendAtMost  = 15 * time.Second
 	mendTimeout = 10 * time.Minute // for one volume; what was committed by then stays
 )
 
