@@ -23,6 +23,7 @@ type Region struct {
 }
 
 const (
+	minNodes      = 2
 	maxNodes      = 64
 	portsPerNode  = 100
 	highestOffset = 95
@@ -43,6 +44,9 @@ func ParseRegions(s string) ([]Region, error) {
 		}
 		out = append(out, Region{region, n})
 		total += n
+	}
+	if total < minNodes {
+		return nil, fmt.Errorf("one node: expected at least %d, since every message is kept on two", minNodes)
 	}
 	if total > maxNodes {
 		return nil, fmt.Errorf("%d nodes: expected at most %d on one machine", total, maxNodes)

@@ -17,7 +17,9 @@ func TestParseRegions(t *testing.T) {
 		err  string
 	}{
 		{"south-china=1,north-china=2", []Region{{"south-china", 1}, {"north-china", 2}}, ""},
-		{"a=1", []Region{{"a", 1}}, ""},
+		{"a=2", []Region{{"a", 2}}, ""},
+		{"a=1,b=1", []Region{{"a", 1}, {"b", 1}}, ""},
+		{"a=1", nil, "expected at least 2"},
 		{"", nil, "expected NAME=COUNT"},
 		{"a", nil, "expected NAME=COUNT"},
 		{"a=0", nil, "expected NAME=COUNT"},

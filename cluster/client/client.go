@@ -75,7 +75,8 @@ type Account struct {
 	Home    string // home region
 }
 
-// operationTimeout bounds a call whose context has no deadline of its own.
+// operationTimeout bounds a call whose context has no deadline of its own, and how long any call looks for a shard's leader:
+// a shard that has found none in several times the longest election has no majority, and the caller is better told than kept.
 const operationTimeout = 10 * time.Second
 
 // Config is what a Client is made of.
@@ -159,7 +160,7 @@ func refusalOf(code mailbox.Code, text string) error {
 
 // change commits a command at an account's shard and remembers how far this door's later reads must be.
 func (c *Client) change(ctx context.Context, shard uint32, cmd *mailbox.Command) (*mailbox.Result, error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	body, err := cmd.Encode()
 	if err != nil {

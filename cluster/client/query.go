@@ -33,7 +33,7 @@ func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	if strong {
-		at, err := c.cfg.Router.ReadIndex(ctx, q.Shard)
+		at, err := c.readIndex(ctx, q.Shard)
 		if err != nil {
 			return unavailable(err)
 		}
@@ -59,6 +59,13 @@ func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func
 		case <-time.After(pause):
 		}
 	}
+}
+
+// readIndex is the entry that a strong read must wait for.
+func (c *Client) readIndex(ctx context.Context, shard uint32) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	return c.cfg.Router.ReadIndex(ctx, shard)
 }
 
 // callerError is an answer: it is passed on, and no other replica is asked.

@@ -51,7 +51,7 @@ const (
 	directoryWait  = 5 * time.Second
 	fenceTimeout   = time.Second
 	bulkWait       = 500 * time.Millisecond
-	idleTimeout    = 5 * time.Second // a peer that owes the next piece of a read or a put
+	idleTimeout    = 5 * time.Second // a peer that owes the next piece of a repair or a put
 	slowAfter      = 4               // AckTimeout/slowAfter without progress: others are asked as well
 	avoidFor       = 2 * time.Second // after a failure a peer is asked last
 	refuseFor      = 2 * time.Second // after a failure no volume is opened with a peer

@@ -63,7 +63,9 @@ func (m *Manager) noteFree(free uint64) {
 		for _, p := range own {
 			p.retire()
 		}
-	case was && free >= diskEnough:
+	case was && free < diskEnough:
+		m.full.set(fmt.Errorf("%w: %d bytes free beyond the reserve, taken up again at %d", volume.ErrFull, free, uint64(diskEnough)))
+	case was:
 		m.full.set(nil)
 		m.log.Info("disk has room again", "free", free)
 		m.kick()

@@ -150,6 +150,26 @@ func TestDiskFull(t *testing.T) {
 	g.verifyAll(acked, "b")
 }
 
+// TestNoteFree: between too little and enough, a full disk stays full and says how far it is.
+func TestNoteFree(t *testing.T) {
+	g := newGroup(t, three()...)
+	m := g.at("a").m
+	for _, step := range []struct {
+		free uint64
+		says string // part of the reason, "" when there is none
+	}{
+		{diskLow, ""},
+		{diskLow - 1, "8388607 bytes free beyond the reserve"},
+		{diskEnough - 1, "67108863 bytes free beyond the reserve, taken up again at 67108864"},
+		{diskEnough, ""},
+	} {
+		m.noteFree(step.free)
+		if err := m.full.reason(); (err == nil) != (step.says == "") || err != nil && !strings.Contains(err.Error(), step.says) {
+			t.Errorf("with %d bytes free: %v, expected %q", step.free, err, step.says)
+		}
+	}
+}
+
 // TestPartitionedPrimary: the second copy seals since it thinks the primary dead, which only cannot reach it.
 func TestPartitionedPrimary(t *testing.T) {
 	g := newGroup(t, three()...)
@@ -290,6 +310,36 @@ func TestReadFailsOver(t *testing.T) {
 	}
 	if string(got) != string(message(1, size)[100:]) {
 		t.Error("content differs")
+	}
+}
+
+// TestReadLeavesSilentCopy: the nearest copy's node hangs, so that it neither answers nor breaks a connection. The other copy
+// serves long before the silence counts as death.
+func TestReadLeavesSilentCopy(t *testing.T) {
+	g := newGroup(t, three()...)
+	g.openWith("a", "b", "c")
+	ref := g.at("a").mustPut(1, 100_000)
+	e, _ := g.dir.entry(ref.Volume)
+	reader := "b"
+	if e.Copies[1] == "b" {
+		reader = "c"
+	}
+	n := g.at(reader)
+	if err := n.verify(ref, 1); err != nil { // connections are open
+		t.Fatal(err)
+	}
+	first := n.m.sources(context.Background(), ref.Volume)[0]
+	g.cut(reader, first, true)
+	defer g.cut(reader, first, false)
+	start := time.Now()
+	if err := n.verify(ref, 1); err != nil {
+		t.Errorf("read while %s is silent: %v", first, err)
+	}
+	if took := time.Since(start); took < readSilence || took > 3*readSilence {
+		t.Errorf("read took %v, expected about %v", took, readSilence)
+	}
+	if err := n.verify(ref, 1); err != nil || time.Since(start) > 4*readSilence {
+		t.Errorf("the next read asked the silent copy first: %v after %v", err, time.Since(start))
 	}
 }
 

@@ -18,11 +18,14 @@ const (
 	putPause   = 20 * time.Millisecond  // before the second round through the nodes, doubled up to
 	putPauses  = 500 * time.Millisecond // before later ones
 	putPerByte = time.Second / (1 << 20)
+	// putPatience is how long nobody may be able to take a blob before the caller is told: new volumes are open well before.
+	putPatience = 10 * time.Second
 )
 
 // Put stores a blob wherever that can be done now: on this node's volumes if it has usable ones, else on a peer's, in
-// the home region and near ones first. It goes from node to node until ctx ends; a blob can be read again, so nothing but
-// bytes without a reference is left of an attempt that failed. In the end wire.ErrUnavailable, with the last round's reasons.
+// the home region and near ones first. It goes from node to node until ctx or its patience ends; a blob can be read again, so
+// nothing but bytes without a reference is left of an attempt that failed. In the end wire.ErrUnavailable, with the last
+// round's reasons.
 func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	if len(meta) > maxMeta {
 		return volume.Ref{}, wire.Errorf(wire.Limit, "put: metadata of %d bytes, limit %d", len(meta), maxMeta)
@@ -30,7 +33,7 @@ func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.B
 	if b.Length() > m.cfg.MaxBlob {
 		return volume.Ref{}, wire.Errorf(wire.Limit, "put: blob of %d bytes, limit %d", b.Length(), m.cfg.MaxBlob)
 	}
-	pause := putPause
+	pause, start := putPause, time.Now()
 	if m.usable(home) { // the short way, nearly always
 		if ref, err := m.putOn(ctx, m.cfg.ID, home, meta, b); err == nil {
 			return ref, nil
@@ -51,7 +54,7 @@ func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.B
 				return volume.Ref{}, fmt.Errorf("put: %w", reasons)
 			}
 		}
-		if !m.pause(ctx, pause) {
+		if time.Since(start) > putPatience || !m.pause(ctx, pause) {
 			return volume.Ref{}, wire.Errorf(wire.Unavailable, "put: %v", errors.Join(ctx.Err(), m.ctx.Err(), reasons))
 		}
 		pause = min(2*pause, putPauses)

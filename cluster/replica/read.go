@@ -16,9 +16,13 @@ import (
 
 // Bounds on reading. A segment is what one request to a peer gives: it is held in memory, so that a slow
 // client ties up a megabyte here and nothing at the peer.
+//
+// A copy whose node hangs must not use up the time that another one needs: it is left when it is silent for a while.
+// That while grows with each round, so that copies which are only slow are heard in the end.
 const (
 	segment      = 1 << 20
-	readPatience = 3 * time.Second        // for copies that do not answer, if the caller's deadline is later
+	readPatience = 5 * time.Second        // for copies that do not answer, if the caller's deadline is later
+	readSilence  = 500 * time.Millisecond // of one copy in the first round, doubled in each later one
 	readPause    = 100 * time.Millisecond // between rounds through the copies
 )
 
@@ -113,11 +117,11 @@ func (r *reader) Close() error {
 func (r *reader) fetch() error {
 	ctx, stop := context.WithTimeout(r.ctx, readPatience)
 	defer stop()
-	for {
+	for silence := readSilence; ; silence *= 2 {
 		missing := true
 		var reasons error
 		for _, node := range r.m.sources(ctx, r.ref.Volume) {
-			buf, err := r.m.readThere(ctx, node, readRequest{Ref: r.ref, Off: r.off, N: min(segment, r.end-r.off)})
+			buf, err := r.m.readThere(ctx, node, readRequest{Ref: r.ref, Off: r.off, N: min(segment, r.end-r.off)}, silence)
 			if err == nil {
 				r.buf = buf
 				r.m.stats.remoteReads.Add(1)
@@ -222,10 +226,20 @@ func (m *Manager) noteReadError(ref volume.Ref, err error) {
 	m.log.Error("copy of record not readable here", "volume", ref.Volume, "record", ref.Record, "err", err)
 }
 
-// readThere reads one segment from a peer, all of it or an error.
-func (m *Manager) readThere(ctx context.Context, node string, req readRequest) ([]byte, error) {
-	ctx, stop := context.WithTimeout(ctx, idleTimeout)
-	defer stop()
+// readThere reads one segment from a peer, all of it or an error. A peer that owes the next piece for as long as silence is left.
+func (m *Manager) readThere(ctx context.Context, node string, req readRequest, silence time.Duration) ([]byte, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	silent := time.AfterFunc(silence, func() { stop(wire.Errorf(wire.Deadline, "silent for %v", silence)) })
+	defer silent.Stop()
+	buf, err := m.readPieces(ctx, node, req, func() { silent.Reset(silence) })
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // says more than that it was canceled
+	}
+	return buf, err
+}
+
+func (m *Manager) readPieces(ctx context.Context, node string, req readRequest, heard func()) ([]byte, error) {
 	s, err := m.cfg.Net.Open(ctx, node, methodRead)
 	if err != nil {
 		return nil, err
@@ -237,6 +251,7 @@ func (m *Manager) readThere(ctx context.Context, node string, req readRequest) (
 	buf := make([]byte, 0, req.N)
 	for {
 		piece, err := s.Recv()
+		heard()
 		if errors.Is(err, io.EOF) && uint64(len(buf)) == req.N {
 			return buf, nil
 		}

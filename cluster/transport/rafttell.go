@@ -68,7 +68,7 @@ func (t *teller) accepted(target raft.ServerAddress, args *raft.AppendEntriesReq
 	if args.Term < f.request.Term {
 		return false
 	}
-	f.request = raft.AppendEntriesRequest{RPCHeader: args.RPCHeader, Term: args.Term, Leader: args.Leader}
+	f.request = raft.AppendEntriesRequest{RPCHeader: args.RPCHeader, Term: args.Term}
 	f.matched, f.term = matched, term
 	f.told = max(f.told, args.LeaderCommitIndex)
 	return min(t.committed, f.matched) > f.told

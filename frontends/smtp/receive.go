@@ -18,7 +18,8 @@ import (
 const (
 	maxHops     = 50               // Received fields; RFC 5321 section 6.3 asks for 100 at least to be seen, loops end sooner
 	maxReceive  = 2 * time.Hour    // for a whole message
-	deliverTime = 15 * time.Second // from the message's last byte to the reply
+	deliverTime = 15 * time.Second // from the message's last byte to the reply, and more for a large one:
+	storeRate   = 1 << 20          // bytes a second that storing it on all copies is at least expected to reach
 	pollTime    = 2 * time.Second  // see receive
 	dataSlack   = 1 << 20          // input beyond twice the largest message before the connection is cut
 )
@@ -173,7 +174,7 @@ func (s *session) trace(tx *transaction) *trace {
 // deliver hands the draft to the cluster. It is not tied to the connection: a client that leaves now may have
 // its message delivered all the same, as RFC 5321 section 4.1.1.4 has it.
 func (s *session) deliver(tx *transaction, d draft, size int64, start time.Time) []*gosmtp.SMTPError {
-	ctx, cancel := context.WithTimeout(s.srv.life, deliverTime)
+	ctx, cancel := context.WithTimeout(s.srv.life, deliverTime+time.Duration(size/storeRate)*time.Second)
 	defer cancel()
 	s.arrived()
 	received := time.Since(start)
