@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hongyan/cluster/client"
@@ -27,6 +28,8 @@ func (n *Node) Ready() []string {
 		} else if len(known) < len(n.groups)-1 {
 			why = append(why, "directory: the mailbox shards are not entered yet")
 		}
+	} else if !slices.ContainsFunc(n.storagePeers(), func(p replica.Peer) bool { return n.net.Up(p.ID) }) {
+		why = append(why, "no node that keeps mail is up")
 	}
 	return why
 }

@@ -1,9 +1,11 @@
 package cluster_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -69,6 +71,36 @@ func TestFrontendOnly(t *testing.T) {
 	}
 	if _, err := c.Nodes[3].Status(ctx(t)); err != nil {
 		t.Errorf("status: %v", err)
+	}
+}
+
+// A node without storage says when it is of no use, and its clients hear "later" in bounded time.
+func TestFrontendAlone(t *testing.T) {
+	c := clustertest.StartNodes(t, allRoles("south"), allRoles("north"), clustertest.Frontend("south"))
+	a := c.Account(t, "u1")
+	c.StopNode(t, 0)
+	c.StopNode(t, 1)
+	clustertest.Eventually(t, 10*time.Second, func() bool { return len(c.Nodes[2].Ready()) > 0 },
+		func() string { return "the node still takes itself for useful" })
+	short, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	door := c.Nodes[2].Client()
+	for name, try := range map[string]func() error{
+		"resolve":      func() error { _, err := door.Resolve(short, "x@example.test"); return err },
+		"authenticate": func() error { _, err := door.Authenticate(short, a.Address, clustertest.Password); return err },
+		"select":       func() error { _, err := door.Select(short, a, "INBOX"); return err },
+		"changes":      func() error { _, err := door.Changes(short, a, 1, 0); return err },
+		"subscribe":    func() error { return door.Subscribe(short, a, "x", true) },
+	} {
+		if err := try(); !errors.Is(err, client.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c.StartNode(t, 0)
+	c.StartNode(t, 1)
+	c.WaitReady(t)
+	if _, err := door.Select(ctx(t), a, "INBOX"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -262,7 +262,7 @@ func (n *Node) found(ctx context.Context) {
 	defer close(n.done)
 	for n.store != nil && ctx.Err() == nil {
 		known, err := n.directory.Shards()
-		if err == nil && len(known) == len(n.groups)-1 {
+		if err == nil && len(known) >= len(n.groups)-1 {
 			return
 		}
 		if err == nil {

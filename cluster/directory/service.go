@@ -22,6 +22,9 @@ var (
 	ErrNotLocal  = errors.New("domain is not local")
 )
 
+// errNoResult is a result without what the command is for: a newer node's, or one that was too long to be remembered.
+var errNoResult = wire.Errorf(wire.Unavailable, "the directory's answer lacks the result")
+
 // MethodLookup asks a node with a replica for an account.
 const MethodLookup = "directory.lookup"
 
@@ -101,23 +104,29 @@ func (s *Service) AddAccount(ctx context.Context, a AddAccount) (account Account
 	if err != nil {
 		return Account{}, false, err
 	}
+	if r.Account == nil {
+		return Account{}, false, errNoResult
+	}
 	return *r.Account, r.Created, nil
 }
 
 // OpenVolume implements replica.Directory.
 func (s *Service) OpenVolume(ctx context.Context, primary string, copies []string, class uint8) (replica.Entry, error) {
-	r, err := s.propose(ctx, &Command{OpenVolume: &OpenVolume{Primary: primary, Copies: copies, Class: class}})
-	if err != nil {
-		return replica.Entry{}, err
-	}
-	return *r.Volume, nil
+	return s.volume(ctx, &Command{OpenVolume: &OpenVolume{Primary: primary, Copies: copies, Class: class}})
 }
 
 // SealVolume implements replica.Directory.
 func (s *Service) SealVolume(ctx context.Context, id volume.ID, length int64) (replica.Entry, error) {
-	r, err := s.propose(ctx, &Command{SealVolume: &SealVolume{ID: id, Length: length}})
+	return s.volume(ctx, &Command{SealVolume: &SealVolume{ID: id, Length: length}})
+}
+
+func (s *Service) volume(ctx context.Context, c *Command) (replica.Entry, error) {
+	r, err := s.propose(ctx, c)
 	if err != nil {
 		return replica.Entry{}, err
+	}
+	if r.Volume == nil {
+		return replica.Entry{}, errNoResult
 	}
 	return *r.Volume, nil
 }

@@ -55,6 +55,7 @@ func Layout(nodes []Node, homes []string) ([]Group, error) {
 		}
 	}
 	groups := []Group{directory}
+	turns := make(map[string]int) // by home: regions take turns too, and one count for all would meet the same nodes again and again
 	for i, home := range homes {
 		if len(members[home]) == 0 {
 			return nil, fmt.Errorf("place shard %d: its home region %q has no storage node", i+1, home)
@@ -62,8 +63,9 @@ func Layout(nodes []Node, homes []string) ([]Group, error) {
 		groups = append(groups, Group{
 			Shard:  uint32(i + 1),
 			Home:   home,
-			Voters: voters(regions, members, home, i),
+			Voters: voters(regions, members, home, turns[home]),
 		})
+		turns[home]++
 	}
 	return groups, nil
 }

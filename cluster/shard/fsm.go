@@ -35,7 +35,7 @@ type outcome struct {
 // errPassedOver answers a proposal whose entry the store holds already: who asks again gets the remembered result.
 var errPassedOver = errors.New("the entry was applied before")
 
-// fsm feeds committed entries to the Machine, one index batch for each Raft batch. The state is on
+// fsm feeds committed entries to the Machine, one index batch for each Raft batch, or a few. The state is on
 // disk (in the index, without a log of its own): entries that it already holds are passed over, and a
 // restart replays those that a crash took from it.
 type fsm struct {
@@ -76,17 +76,30 @@ func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logge
 // Apply is required by raft.FSM; with ApplyBatch present raft uses it for nothing else.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch applies a run of committed entries as one atomic batch.
+// maxBatch is the size of a batch at which it is committed, also in the middle of what raft gives at once. A single COPY may
+// write 64 MiB, and raft gives 128 entries at once to a replica that catches up.
+const maxBatch = 32 << 20
+
+// ApplyBatch applies a run of committed entries, in one atomic batch unless that would get large.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
-	out := make([]any, len(logs))
+	out := make([]any, 0, len(logs))
+	for len(out) < len(logs) {
+		out = f.applySome(logs[len(out):], out)
+	}
+	return out
+}
+
+// applySome applies the first of logs in one batch and appends their outcomes to out.
+func (f *fsm) applySome(logs []*raft.Log, out []any) []any {
 	if err := f.failure(); err != nil {
-		return fill(out, outcome{err: err})
+		return fill(out, len(logs), err)
 	}
 	txn := f.store.Begin()
-	last := f.applied.Load()
-	for i, l := range logs {
+	before, begun := f.applied.Load(), len(out)
+	last := before
+	for _, l := range logs {
 		if l.Index <= last {
-			out[i] = outcome{index: l.Index, err: errPassedOver}
+			out = append(out, outcome{index: l.Index, err: errPassedOver})
 			continue
 		}
 		o := outcome{index: l.Index}
@@ -95,18 +108,20 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		}
 		if o.err != nil {
 			txn.Discard()
-			return fill(out, outcome{err: f.fail(o.err)})
+			return fill(out[:begun], len(logs), f.fail(o.err))
 		}
-		out[i] = o
-		last = l.Index
+		out = append(out, o)
+		if last = l.Index; txn.Size() >= maxBatch {
+			break
+		}
 	}
-	if last == f.applied.Load() {
+	if last == before {
 		txn.Discard()
 		return out
 	}
 	if err := txn.Commit(last); err != nil {
 		txn.Discard() // else who waits for the store's next transaction waits for ever
-		return fill(out, outcome{err: f.fail(err)})
+		return fill(out[:begun], len(logs), f.fail(err))
 	}
 	f.advance(last)
 	f.machine.Committed()
@@ -114,9 +129,10 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	return out
 }
 
-func fill(out []any, o outcome) []any {
-	for i := range out {
-		out[i] = o
+// fill appends n failures.
+func fill(out []any, n int, err error) []any {
+	for range n {
+		out = append(out, outcome{err: err})
 	}
 	return out
 }

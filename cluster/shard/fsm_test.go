@@ -137,3 +137,20 @@ func TestWaitEnds(t *testing.T) {
 	outcomes(t, f, entries(1, commandEntry("x", 1)))
 	must(t, f.wait(context.Background(), 1))
 }
+
+// Entries that write much are committed in several batches, though raft gives them at once: a replica that catches up gets 128.
+func TestLargeBatchesAreCut(t *testing.T) {
+	f, m := newTestFSM(t, vfs.NewMem())
+	var commands []Command
+	for i := range 100 {
+		commands = append(commands, commandEntry("heavy"+string(rune('0'+i)), byte(i)))
+	}
+	for i, o := range outcomes(t, f, entries(1, commands...)) {
+		if o.err != nil || o.index != uint64(1+i) {
+			t.Fatalf("entry %d: %d, %v", i+1, o.index, o.err)
+		}
+	}
+	if n := m.committed.Load(); n < 100*2<<20/maxBatch || n > 20 || f.applied.Load() != 100 {
+		t.Errorf("%d batches, applied %d", n, f.applied.Load())
+	}
+}

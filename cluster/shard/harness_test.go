@@ -27,7 +27,7 @@ import (
 const testShard = 1
 
 // tally is a Machine that counts: a body is a name, its result how often that name was applied. Names that begin with
-// "large" have a result that nobody can keep, "refused" one that says no.
+// "large" have a result that nobody can keep, "refused" one that says no; "heavy" ones write two megabytes.
 type tally struct {
 	fails     atomic.Bool // the store fails, as a broken disk would make it
 	committed atomic.Int64
@@ -59,6 +59,8 @@ func (m *tally) Apply(t *index.Txn, _ int64, body []byte) ([]byte, error) {
 	switch name := string(body); {
 	case strings.HasPrefix(name, "refused"):
 		return []byte("no"), nil
+	case strings.HasPrefix(name, "heavy"):
+		return n, t.Put(body, make([]byte, 2<<20))
 	case strings.HasPrefix(name, "large"):
 		return make([]byte, index.MaxResultBytes+1), t.Put(body, n)
 	}

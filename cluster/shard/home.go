@@ -9,12 +9,14 @@ import (
 )
 
 // How leadership returns to the home region: looked at each homeTick; a preferred voter must have been up for
-// homeSettled looks in a row and lag by at most homeLag entries; after a failed hand-over wait longer.
+// homeSettled looks in a row and lag by at most homeLag entries. A hand-over that failed or did not last is followed by a pause, at first
+// homeRetry: a node at home that comes and goes must not cost its shards an election each time.
 const (
-	homeTick    = time.Second
-	homeSettled = 3
-	homeRetry   = 10 * time.Second
-	homeLag     = 64
+	homeTick      = time.Second
+	homeSettled   = 3
+	homeLag       = 64
+	homeRetry     = 10 * time.Second
+	homeRetryMost = 5 * time.Minute
 )
 
 // abdicateTick is how often a replica whose store has failed looks whether it was elected all the same.
@@ -41,7 +43,7 @@ func (g *Group) keepHome(ctx context.Context) {
 	tick := time.NewTicker(homeTick)
 	defer tick.Stop()
 	settled := make(map[string]int)
-	wait := time.Time{}
+	var way homeward
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,16 +56,35 @@ func (g *Group) keepHome(ctx context.Context) {
 			} else {
 				settled[p] = 0
 			}
-			if settled[p] < homeSettled || time.Now().Before(wait) || !g.IsLeader() || !g.caughtUp(ctx, p) {
+			if settled[p] < homeSettled || !way.clear(time.Now()) || !g.IsLeader() || !g.caughtUp(ctx, p) {
 				continue
 			}
+			way.taken(time.Now())
 			if err := g.handOver(ctx, p); err != nil {
-				wait = time.Now().Add(homeRetry)
 				g.cfg.Log.Warn("could not hand leadership home", "shard", g.Shard(), "to", p, "err", err)
 			}
 			break
 		}
 	}
+}
+
+// homeward spaces hand-overs.
+type homeward struct {
+	last  time.Time
+	pause time.Duration // after last
+}
+
+// clear says whether the next one may be tried.
+func (h *homeward) clear(now time.Time) bool { return h.last.IsZero() || now.Sub(h.last) >= h.pause }
+
+// taken notes one. The pause grows while hand-overs follow each other as soon as they may.
+func (h *homeward) taken(now time.Time) {
+	if h.last.IsZero() || now.Sub(h.last) >= 2*h.pause {
+		h.pause = homeRetry
+	} else {
+		h.pause = min(2*h.pause, homeRetryMost)
+	}
+	h.last = now
 }
 
 func (g *Group) caughtUp(ctx context.Context, node string) bool {

@@ -234,3 +234,43 @@ func TestBestSurvivor(t *testing.T) {
 		}
 	}
 }
+
+// A node at home that comes and goes gets leadership back ever more seldom; one that stayed well for long, soon.
+func TestHandOversAreSpaced(t *testing.T) {
+	var h homeward
+	now := time.Unix(0, 0)
+	var waits []time.Duration
+	for range 8 {
+		began := now
+		for !h.clear(now) {
+			now = now.Add(time.Second)
+		}
+		waits = append(waits, now.Sub(began))
+		h.taken(now)
+	}
+	want := []time.Duration{0, 10, 20, 40, 80, 160, 300, 300}
+	for i := range want {
+		if waits[i] != want[i]*time.Second {
+			t.Fatalf("waits %v", waits)
+		}
+	}
+	now = now.Add(time.Hour)
+	h.taken(now)
+	if h.clear(now.Add(homeRetry-1)) || !h.clear(now.Add(homeRetry)) {
+		t.Errorf("after an hour the pause is %v", h.pause)
+	}
+}
+
+// Leadership comes home once the voter there is up and has caught up.
+func TestLeadershipComesHome(t *testing.T) {
+	members := startGroup(t, 3, "v2")
+	eventually(t, "leadership at home", func() bool { return members[1].group.IsLeader() })
+	members[1].stop(t)
+	away := leaderOf(t, others(members, members[1]))
+	away.propose(t, "x")
+	members[1].start(t)
+	eventually(t, "leadership at home again", func() bool { return members[1].group.IsLeader() })
+	if n := members[0].propose(t, "x"); n != 2 {
+		t.Errorf("counted %d", n)
+	}
+}

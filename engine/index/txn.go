@@ -61,6 +61,9 @@ func (t *Txn) SetIndex(index uint64) {
 	}
 }
 
+// Size is about how many bytes the Txn would commit. Batches of four gigabytes are more than pebble takes.
+func (t *Txn) Size() int { return t.b.Len() }
+
 // Commit makes the Txn visible together with the applied index. It is durable once Flushed reaches applied.
 func (t *Txn) Commit(applied uint64) error {
 	if t.done {
