@@ -29,8 +29,11 @@ import (
 	"hongyan/engine"
 )
 
-// retireTimeout bounds the sealing of volumes at a stop.
-const retireTimeout = time.Second
+// retireTimeout bounds the sealing of volumes at a stop; stopGrace is how long closing may outlast the caller's deadline.
+const (
+	retireTimeout = time.Second
+	stopGrace     = time.Second
+)
 
 // Node is a running member of a cluster.
 type Node struct {
@@ -280,8 +283,28 @@ func (n *Node) found(ctx context.Context) {
 	}
 }
 
-// Stop ends the node within ctx. It returns every failure, and closes the rest all the same.
+// Stop ends the node. It returns every failure, and closes the rest all the same. What has not ended with ctx, for a disk that
+// hangs, is left behind: the process should end then, and the next start does what a crash needs.
 func (n *Node) Stop(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- n.closeAll(ctx) }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		select {
+		case err = <-ended:
+		case <-time.After(stopGrace):
+			err = fmt.Errorf("not all has ended: %w", ctx.Err())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("stop node %s: %w", n.cfg.ID, err)
+	}
+	return nil
+}
+
+func (n *Node) closeAll(ctx context.Context) error {
 	n.stop()
 	<-n.done
 	var errs []error
@@ -289,10 +312,7 @@ func (n *Node) Stop(ctx context.Context) error {
 		errs = append(errs, f(ctx))
 	}
 	n.closers = nil
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("stop node %s: %w", n.cfg.ID, err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // retireVolumes seals this node's volumes as far as that is quick: the last nodes of a cluster that stops find no

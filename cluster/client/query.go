@@ -21,7 +21,7 @@ const methodQuery = "mailbox.query"
 
 // How long a replica may take to catch up before another one is asked, and how long to wait after all were.
 const (
-	replicaWait     = time.Second
+	replicaWait     = 300 * time.Millisecond
 	askPause        = 10 * time.Millisecond
 	longestAskPause = 200 * time.Millisecond
 )

@@ -12,10 +12,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"hongyan/cluster/placement"
 	"hongyan/cluster/transport"
@@ -124,6 +126,15 @@ type member struct {
 	peers   *hookedPeers
 	cfg     Config
 	group   *Group // nil while stopped
+	full    atomic.Bool
+}
+
+// disk fails the index's writes while the disk is full.
+func (m *member) disk(op errorfs.Op) error {
+	if m.full.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+		return syscall.ENOSPC
+	}
+	return nil
 }
 
 // hookedPeers lets a test see what a node asks of others, answer in their place, and lose their replies.
@@ -169,7 +180,8 @@ func startGroup(t *testing.T, voters int, preferred ...string) []*member {
 	dir := t.TempDir()
 	var out []*member
 	for _, net := range transporttest.Nodes(t, g.Voters...) {
-		m := &member{id: net.ID(), net: net, machine: &tally{}, peers: &hookedPeers{Peers: net}, db: openIndex(t, vfs.NewMem())}
+		m := &member{id: net.ID(), net: net, machine: &tally{}, peers: &hookedPeers{Peers: net}}
+		m.db = openIndex(t, errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(m.disk)))
 		m.host = NewHost(net)
 		m.router = NewRouter(m.id, m.peers, m.host, []placement.Group{{Shard: 0}, g})
 		m.cfg = Config{

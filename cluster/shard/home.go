@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -19,8 +20,8 @@ const (
 	homeRetryMost = 5 * time.Minute
 )
 
-// abdicateTick is how often a replica whose store has failed looks whether it was elected all the same.
-const abdicateTick = 200 * time.Millisecond
+// abdicateTick is how often a leader looks whether its store works.
+const abdicateTick = 500 * time.Millisecond
 
 // AppliedRequest asks a replica how far it is.
 type AppliedRequest struct {
@@ -95,25 +96,38 @@ func (g *Group) caughtUp(ctx context.Context, node string) bool {
 	return err == nil && resp.Index+homeLag >= g.Applied()
 }
 
-// abdicate keeps a replica whose store has failed from leading: it would commit entries and answer none of them.
+// unfit is why this replica should not lead: it would commit entries and answer none of them, or none in time.
+func (g *Group) unfit() error { return errors.Join(g.Err(), g.cfg.Store.Ready()) }
+
+// abdicate hands leadership over when this replica's store has failed or cannot flush, to a voter that is better off.
 func (g *Group) abdicate(ctx context.Context) {
-	select {
-	case <-g.fsm.stopped:
-	case <-ctx.Done():
-		return
-	}
 	tick := time.NewTicker(abdicateTick)
 	defer tick.Stop()
-	for {
-		if g.raft.State() == raft.Leader {
-			if err := g.await(ctx, g.raft.LeadershipTransfer()); err != nil {
-				g.cfg.Log.Warn("could not hand leadership to a replica whose store works", "shard", g.Shard(), "err", err)
-			}
-		}
+	for stopped := g.fsm.stopped; ; {
 		select {
 		case <-ctx.Done():
 			return
+		case <-stopped:
+			stopped = nil
 		case <-tick.C:
+		}
+		if g.raft.State() != raft.Leader {
+			continue
+		}
+		if why := g.unfit(); why != nil {
+			g.leaveTo(ctx, why)
+		}
+	}
+}
+
+func (g *Group) leaveTo(ctx context.Context, why error) {
+	for _, v := range g.cfg.Group.Voters {
+		if v == g.cfg.Self || !g.cfg.Peers.Up(v) || !g.caughtUp(ctx, v) {
+			continue
+		}
+		g.cfg.Log.Warn("hands leadership over", "shard", g.Shard(), "to", v, "err", why)
+		if err := g.handOver(ctx, v); err == nil {
+			return
 		}
 	}
 }

@@ -150,7 +150,7 @@ func (h *Host) applied(_ context.Context, _ string, req *AppliedRequest) (*Appli
 	if err != nil {
 		return nil, err
 	}
-	if err := g.Err(); err != nil {
+	if err := g.unfit(); err != nil {
 		return nil, wire.Errorf(wire.Unavailable, "shard %d: %v", req.Shard, err)
 	}
 	return &AppliedResponse{Index: g.Applied()}, nil

@@ -33,6 +33,32 @@ func TestBrokenLeaderAbdicates(t *testing.T) {
 	}
 }
 
+// A leader whose disk is full stops flushing, and soon applying. It hands over before its callers notice much, and leads again
+// when there is room and it is at home.
+func TestFullDiskAbdicates(t *testing.T) {
+	members := startGroup(t, 3, "v1")
+	eventually(t, "leadership at home", func() bool { return members[0].group.IsLeader() })
+	members[0].full.Store(true)
+	for i := uint64(1); members[0].group.IsLeader(); i++ {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		_, _, err := members[1].router.Propose(ctx, testShard, []byte("heavy"))
+		cancel()
+		must(t, err)
+		if i > 100 {
+			t.Fatal("it leads on")
+		}
+	}
+	next := leaderOf(t, members[1:])
+	if next.group.caughtUp(t.Context(), "v1") {
+		t.Error("a replica whose disk is full counts as caught up")
+	}
+	if n := members[2].propose(t, "x"); n != 1 {
+		t.Errorf("counted %d", n)
+	}
+	members[0].full.Store(false)
+	eventually(t, "leadership at home again", func() bool { return members[0].group.IsLeader() })
+}
+
 // confirmations makes a group that believes to lead term 5 of three or five voters, and answers its questions about terms.
 func confirmations(voters []string, answer func(voter string) (uint64, error)) *Group {
 	g := &Group{cfg: Config{Self: "v1", Group: placement.Group{Shard: testShard, Voters: voters}}}

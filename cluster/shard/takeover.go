@@ -117,7 +117,7 @@ func (g *Group) survivors(ctx context.Context, node string) []survivor {
 
 // fitness is what survivors compare.
 func (g *Group) fitness() uint64 {
-	if g.Err() != nil {
+	if g.unfit() != nil {
 		return 0
 	}
 	return g.raft.LastIndex()

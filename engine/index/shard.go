@@ -41,6 +41,9 @@ func (s *Shard) forget() {
 	s.expiry, s.filter, s.graves, s.cache = expiryQueue{}, idFilter{}, gravesUnknown, writerCache{}
 }
 
+// Ready says why the shard's database cannot flush, or nil: soon commits will wait.
+func (s *Shard) Ready() error { return s.db.Ready() }
+
 // Applied is the index of the last log entry whose effects are in the database, durable or not.
 func (s *Shard) Applied() (uint64, error) {
 	if s.known.Load() {
