@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -140,16 +141,25 @@ func (q *query) matchHeader(h goimap.SearchCriteriaHeaderField, e *entry) (bool,
 // fieldValues are the unfolded values of the fields in a header.
 func fieldValues(header []byte) []string {
 	var out []string
-	for line := range strings.Lines(string(header)) {
-		text := strings.TrimRight(line, "\r\n")
-		if n := len(out); n > 0 && text != "" && (text[0] == ' ' || text[0] == '\t') {
-			out[n-1] += text
-			continue
-		}
-		if _, value, ok := strings.Cut(text, ":"); ok {
-			out = append(out, strings.TrimSpace(value))
+	var value []byte // of the field under way: joined at its end, for it may have very many lines
+	inside := false
+	end := func() {
+		if inside {
+			out = append(out, string(value))
 		}
 	}
+	for line := range bytes.Lines(header) {
+		text := bytes.TrimRight(line, "\r\n")
+		if inside && len(text) > 0 && (text[0] == ' ' || text[0] == '\t') {
+			value = append(value, text...)
+			continue
+		}
+		if _, first, ok := bytes.Cut(text, []byte(":")); ok {
+			end()
+			value, inside = append(value[:0], bytes.TrimSpace(first)...), true
+		}
+	}
+	end()
 	return out
 }
 

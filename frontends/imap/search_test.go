@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"hongyan/cluster/clustertest"
 )
@@ -125,6 +126,19 @@ func TestFieldValues(t *testing.T) {
 	got := fieldValues([]byte("A: one\r\n two\r\nB:three\r\njunk\r\n\r\n"))
 	if strings.Join(got, "|") != "one two|three" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A field of very many lines, which anybody may send, costs no more for each byte than another.
+func TestFieldValuesOfManyLines(t *testing.T) {
+	header := []byte("Subject: " + strings.Repeat("x\r\n ", maxHeaderRead/4) + "\r\n")
+	start := time.Now()
+	got := fieldValues(header)
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("took %v for %d bytes", took, len(header))
+	}
+	if len(got) != 1 || len(got[0]) != maxHeaderRead/2 {
+		t.Errorf("%d values, the first of %d bytes", len(got), len(got[0]))
 	}
 }
 
