@@ -91,12 +91,17 @@ func openIndex(t testing.TB, fs vfs.FS) *index.DB {
 // stored is how often a name was applied to a store.
 func stored(t testing.TB, s *index.Shard, name string) uint64 {
 	t.Helper()
-	v := s.View()
-	b, _, err := v.Get([]byte(name))
-	if err := errors.Join(err, v.Close()); err != nil {
+	n, err := lookUp(s, name)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return count(b)
+	return n
+}
+
+func lookUp(s *index.Shard, name string) (uint64, error) {
+	v := s.View()
+	b, _, err := v.Get([]byte(name))
+	return count(b), errors.Join(err, v.Close())
 }
 
 func must(t testing.TB, err error) {
