@@ -272,15 +272,16 @@ func (s *supervisor) bringUp(ctx context.Context) error {
 func (s *supervisor) awaitReady(ctx context.Context, p *process, first bool) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	said := time.Now()
+	said, heard := time.Now(), "nothing"
 	for {
 		why := s.api.ready(ctx, p.node.http())
 		if why == "" {
 			return nil
 		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("wait for node %s: %w; last heard: %s", p.node.ID, ctx.Err(), why)
+		if ctx.Err() != nil { // and why says no more than that
+			return fmt.Errorf("wait for node %s: %w; last heard: %s", p.node.ID, ctx.Err(), heard)
 		}
+		heard = why
 		st := p.status()
 		if st.State == stateDown || first && st.Restarts >= 5 {
 			return fmt.Errorf("node %s ended before it was ready: %s; see %s", p.node.ID, st.LastExit, p.node.logFile())

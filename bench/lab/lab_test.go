@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -460,11 +462,31 @@ func TestSignalBeforeReadyStops(t *testing.T) {
 	}
 }
 
+// A start that takes too long says what the node said of itself, not that the last question was cut short.
+func TestWaitingForANodeSaysWhy(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "disk is full", http.StatusServiceUnavailable)
+	}))
+	defer web.Close()
+	api, err := newAPI("token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &supervisor{api: api, o: Options{Log: slog.New(slog.DiscardHandler)}}
+	port := web.Listener.Addr().(*net.TCPAddr).Port
+	p := &process{node: node{ID: "south-1", base: port - 80}, pub: ProcessStatus{State: stateRunning}}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := s.awaitReady(ctx, p, false); err == nil || !strings.HasSuffix(err.Error(), "last heard: readyz says 503: disk is full") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestOneSupervisorAFolderAndNoNewNodes(t *testing.T) {
 	dir := t.TempDir()
 	r := runLab(t, dir, nil)
 	err := Run(labOptions(dir, freeBase(t)), nil)
-	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("another `hongyan dev` runs in %s (pid %d)", dir, os.Getpid())) {
+	if err == nil || err.Error() != fmt.Sprintf("another `hongyan dev` runs in %s (pid %d)", dir, os.Getpid()) {
 		t.Errorf("second supervisor: %v", err)
 	}
 	if _, err := Read(dir); err != nil {

@@ -18,7 +18,11 @@ func takeLock(dir string) (*os.File, error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		owner := make([]byte, 16)
 		n, _ := f.ReadAt(owner, 0) // only for the message: an empty one will do
-		err = fmt.Errorf("another `hongyan dev` runs in %s (pid %s): %w", dir, strings.TrimSpace(string(owner[:n])), err)
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = fmt.Errorf("another `hongyan dev` runs in %s (pid %s)", dir, strings.TrimSpace(string(owner[:n])))
+		} else {
+			err = fmt.Errorf("lock folder %s: %w", dir, err)
+		}
 		return nil, errors.Join(err, f.Close())
 	}
 	err = f.Truncate(0)

@@ -33,7 +33,7 @@ func (s *session) Data(r io.Reader) error {
 	results, ended := s.take(tx, r)
 	one := merge(results)
 	if ended {
-		s.say([]*gosmtp.SMTPError{one})
+		s.say([]*gosmtp.SMTPError{one, errReconnect})
 	}
 	return one
 }
@@ -50,7 +50,7 @@ func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
 		for i, one := range results {
 			named[i] = reply(one.Code, one.EnhancedCode, "<"+tx.given[i]+"> "+one.Message)
 		}
-		s.say(named)
+		s.say(append(named, errReconnect))
 	}
 	for i, one := range results {
 		status.SetStatus(tx.given[i], one)

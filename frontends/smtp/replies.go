@@ -29,6 +29,7 @@ var (
 	errLoop          = reply(554, gosmtp.EnhancedCode{5, 4, 6}, "message has passed too many hops")
 	errSlow          = reply(451, gosmtp.EnhancedCode{4, 4, 2}, "message took too long to arrive")
 	errCut           = reply(451, gosmtp.EnhancedCode{4, 4, 2}, "message was cut off")
+	errReconnect     = reply(421, gosmtp.EnhancedCode{4, 3, 0}, "that message ended behind a line with CR CR LF; connect again for more")
 )
 
 // replyFor says what an error of the cluster means to a sender. What we do not understand is for later:

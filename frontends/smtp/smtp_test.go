@@ -293,6 +293,7 @@ func TestConnectionEndsAfterAnEndThatTheEngineMissed(t *testing.T) {
 				if lmtp {
 					p.expect("250 2.0.0 <u2@example.test>")
 				}
+				p.expect("421") // RFC 5321 section 3.8: no connection ends without it
 				if line, err := p.in.ReadString('\n'); err == nil {
 					t.Fatalf("then %q", line)
 				}
