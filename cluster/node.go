@@ -162,9 +162,13 @@ func (n *Node) openServices() error {
 	if err := emptySpool(spool); err != nil {
 		return err
 	}
+	keep := uint64(0) // of the disk: mail on its way may use half of the reserve that volumes leave, logs and index have the rest
+	if n.store != nil {
+		keep = uint64(n.cfg.DiskReserveBytes) / 2
+	}
 	manager := replica.Config{
 		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Peers: n.storagePeers,
-		FS: vfs.Default, SpoolDir: spool, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
+		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
 	}
 	n.directory = directory.NewService(n.router, n.host, n.net, nil)
 	if n.store != nil {
@@ -178,7 +182,7 @@ func (n *Node) openServices() error {
 	}
 	n.client = client.New(client.Config{
 		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
-		FS: vfs.Default, SpoolDir: spool, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,
+		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,
 	})
 	return nil
 }

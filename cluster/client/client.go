@@ -88,6 +88,7 @@ type Config struct {
 	Volumes    *replica.Manager
 	FS         vfs.FS
 	SpoolDir   string // for drafts too large for memory
+	SpoolKeep  uint64 // bytes of disk that drafts leave free
 	MaxMessage int64  // bytes
 	Log        *slog.Logger
 }

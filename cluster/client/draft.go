@@ -12,8 +12,11 @@ import (
 	"hongyan/engine/volume"
 )
 
-// draftMemory is how much of a draft stays in memory before it spools to a file.
-const draftMemory = 512 << 10
+// How much of a draft stays in memory before it spools to a file, and how much it spools between two looks at the disk.
+const (
+	draftMemory = 512 << 10
+	draftCredit = 1 << 20
+)
 
 // Draft is a message on its way in: write its raw bytes, then Deliver or Append it. Memory is bounded: a large body
 // spools to a temporary file. Not safe for concurrent use.
@@ -22,6 +25,8 @@ type Draft struct {
 	scanner *message.Scanner
 	limit   int64
 	size    int64
+	room    func() error // whether the disk takes more
+	looked  int64        // size when room was asked last
 
 	blob    *volume.Blob // once finished
 	summary []byte
@@ -33,6 +38,7 @@ func (c *Client) NewDraft() *Draft {
 		spool:   volume.NewSpool(c.cfg.FS, c.cfg.SpoolDir, draftMemory),
 		scanner: message.NewScanner(),
 		limit:   c.cfg.MaxMessage,
+		room:    func() error { return volume.SpoolRoom(c.cfg.FS, c.cfg.SpoolDir, c.cfg.SpoolKeep) },
 	}
 }
 
@@ -42,6 +48,12 @@ func (d *Draft) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("%w: a message of more than %d bytes", ErrLimit, d.limit)
 	}
 	d.size += int64(len(p))
+	if d.size > draftMemory && d.size-d.looked >= draftCredit {
+		if err := d.room(); err != nil {
+			return 0, unavailable(fmt.Errorf("spool a message: %w", err))
+		}
+		d.looked = d.size
+	}
 	if _, err := d.scanner.Write(p); err != nil {
 		return 0, err
 	}

@@ -22,6 +22,7 @@ type Config struct {
 	Peers     func() []Peer // the cluster's storage nodes; this node may be among them
 	FS        vfs.FS        // for the spools of blobs that peers send
 	SpoolDir  string
+	SpoolKeep uint64 // bytes of disk that blobs of peers leave free there
 	Log       *slog.Logger
 
 	MaxVolume  int64         // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway

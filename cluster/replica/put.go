@@ -190,6 +190,11 @@ func (m *Manager) servePut(ctx context.Context, from string, s *transport.Stream
 	if err := m.Ready(); err != nil {
 		return wire.Errorf(wire.Unavailable, "%s: %v", m.cfg.ID, err)
 	}
+	if req.Stored > blobMemory {
+		if err := volume.SpoolRoom(m.cfg.FS, m.cfg.SpoolDir, m.cfg.SpoolKeep+req.Stored); err != nil {
+			return wire.Errorf(wire.Unavailable, "put by %s: %v", from, err)
+		}
+	}
 	b, err := volume.ReceiveBlob(&streamReader{s: s}, req.Length, req.Stored, req.Hash, m.cfg.FS, m.cfg.SpoolDir, blobMemory)
 	if err != nil {
 		return fmt.Errorf("put by %s: %w", from, err)

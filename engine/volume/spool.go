@@ -2,6 +2,7 @@ package volume
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 
@@ -22,6 +23,23 @@ type Spool struct {
 // NewSpool starts a message. Temporary files go to tmpDir.
 func NewSpool(fs vfs.FS, tmpDir string, memLimit int) *Spool {
 	return &Spool{store: newStore(fs, tmpDir, memLimit), hash: sha256.New()}
+}
+
+// SpoolRoom says ErrFull when fewer than keep bytes are free where spools keep their files. Whoever spools what strangers
+// send asks now and then: volumes leave a reserve for the logs and the index, and spools must not use it up. A file
+// system that cannot tell how full it is has room.
+func SpoolRoom(fs vfs.FS, tmpDir string, keep uint64) error {
+	usage, err := fs.GetDiskUsage(tmpDir)
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("ask for free space of %s: %w", tmpDir, err)
+	}
+	if usage.AvailBytes < keep {
+		return fmt.Errorf("%d bytes free at %s, %d kept: %w", usage.AvailBytes, tmpDir, keep, ErrFull)
+	}
+	return nil
 }
 
 // Write takes the next bytes of the message. After an error the spool is good for Abort only.
