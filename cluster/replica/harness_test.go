@@ -461,14 +461,21 @@ func (n *member) verify(ref volume.Ref, seed uint64) error {
 	return nil
 }
 
-// raw is the file of a node's copy.
-func (n *member) raw(id volume.ID) ([]byte, error) {
+// raw is the file of a node's copy up to the sealed length. Behind that only zeros may lie: a fault-injecting file
+// system hides truncation, and cutting a copy then overwrites its end.
+func (n *member) raw(id volume.ID, length int64) ([]byte, error) {
 	f, err := n.fs.Open(n.fs.PathJoin(n.dir, id.String()+".vol"))
 	if err != nil {
 		return nil, err
 	}
 	b, err := io.ReadAll(f)
-	return b, errors.Join(err, f.Close())
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	if tail := b[min(int64(len(b)), length):]; len(bytes.Trim(tail, "\x00")) > 0 {
+		return nil, fmt.Errorf("volume %s on %s goes on behind %d, where it was sealed", id, n.id, length)
+	}
+	return b[:min(int64(len(b)), length)], nil
 }
 
 // identical waits until every sealed volume's copies are the same bytes, of the sealed length.
@@ -483,7 +490,7 @@ func (g *group) identical(within time.Duration) {
 			if e.Length == 0 {
 				return fmt.Errorf("volume %s is empty and not dropped", e.ID)
 			}
-			first, err := g.at(e.Copies[0]).raw(e.ID)
+			first, err := g.at(e.Copies[0]).raw(e.ID, e.Length)
 			if err != nil {
 				return err
 			}
@@ -491,7 +498,7 @@ func (g *group) identical(within time.Duration) {
 				return fmt.Errorf("volume %s has %d bytes on %s, sealed at %d", e.ID, len(first), e.Copies[0], e.Length)
 			}
 			for _, id := range e.Copies[1:] {
-				other, err := g.at(id).raw(e.ID)
+				other, err := g.at(id).raw(e.ID, e.Length)
 				if err != nil {
 					return err
 				}
