@@ -23,7 +23,11 @@ func Open(fs vfs.FS, path string, o Options) (*Volume, error) {
 	if _, err := fs.Stat(path); err != nil {
 		return nil, fmt.Errorf("open volume: %w", err)
 	}
-	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	open := func() (vfs.File, error) { return fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified) }
+	if o.ReadOnly {
+		open = func() (vfs.File, error) { return fs.Open(path) }
+	}
+	f, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("open volume: %w", err)
 	}
@@ -63,6 +67,9 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 // its fsync. A failure is kept in Stats; it ends writing to this copy, not reading.
 func (v *Volume) settle(s *scanner) {
 	switch {
+	case v.o.ReadOnly:
+		v.cut = max(s.size-v.durable, 0) // what Open would cut
+		v.failed = fmt.Errorf("volume %s: %w", v.header.ID, ErrReadOnly)
 	case s.unreadable >= v.durable:
 		// Who knows what is there: the volume is served as it is, and not written to.
 		v.unread = true

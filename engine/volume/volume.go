@@ -28,6 +28,9 @@ type Options struct {
 	Tap     Tap    // may be nil
 	MaxSize int64  // the volume seals itself when it is that long; 0 is DefaultMaxSize
 	Reserve uint64 // bytes of free disk space that Append and Receive leave alone
+
+	// ReadOnly is for looking at a file that may not be changed: Open cuts no torn tail and syncs nothing, and nothing writes.
+	ReadOnly bool
 }
 
 // Volume is one copy of a volume on this node's disk. Its methods may be called by several goroutines at once.
