@@ -28,7 +28,10 @@ import (
 	"hongyan/bench/lab"
 	"hongyan/cluster"
 	"hongyan/cluster/client"
+	"hongyan/cluster/command"
 	"hongyan/cluster/config"
+	"hongyan/cluster/offline"
+	"hongyan/frontends/admin"
 	"hongyan/frontends/auth"
 	"hongyan/frontends/imap"
 	"hongyan/frontends/pop3"
@@ -52,6 +55,8 @@ const usage = `Hongyan, a mail cluster that spans regions.
   hongyan dev kill|stop|start NODE      end a node at once or gently, start it again
   hongyan dev pause|resume NODE         freeze a node, and let it go on
   hongyan node --config FILE [--check]  run one member of a cluster, or only check its file
+  hongyan admin COMMAND                 look at a running cluster and change it (hongyan admin help)
+  hongyan volume COMMAND                look into the volumes of stopped nodes (hongyan volume help)
   hongyan version                       print the version
   hongyan help                          print this
 
@@ -64,18 +69,13 @@ Flags of dev:
   --wan none           delay between regions: comes with the lab, and is not built yet
 `
 
-// usageError is a mistake in how a command was called: exit status 2.
-type usageError struct{ error }
-
-func (u usageError) Unwrap() error { return u.error }
-
 func main() {
 	err := run(os.Args[1:])
 	if err == nil {
 		return
 	}
 	fmt.Fprintf(os.Stderr, "hongyan: %v\n", err)
-	if u := (usageError{}); errors.As(err, &u) {
+	if u := (command.UsageError{}); errors.As(err, &u) {
 		os.Exit(2)
 	}
 	os.Exit(1)
@@ -96,25 +96,15 @@ func run(args []string) error {
 	case "help", "-h", "--help":
 		_, err := fmt.Print(usage)
 		return err
-	case "admin", "bench", "volume":
-		return usageError{fmt.Errorf("`%s` is not built yet", cmd)}
+	case "admin":
+		return admin.Run(context.Background(), rest, os.Getenv, os.Stdout)
+	case "volume":
+		return offline.Run(context.Background(), rest, os.Stdout)
+	case "bench":
+		return command.Usagef("`%s` is not built yet", cmd)
 	default:
-		return usageError{fmt.Errorf("unknown command %q; see `hongyan help`", cmd)}
+		return command.Usagef("unknown command %q; see `hongyan help`", cmd)
 	}
-}
-
-// parse takes flags before, between and after the words of a command.
-func parse(fs *flag.FlagSet, args []string) (words []string, err error) {
-	fs.SetOutput(io.Discard)
-	for len(args) > 0 {
-		if err := fs.Parse(args); err != nil {
-			return nil, usageError{fmt.Errorf("%s: %w; see `hongyan help`", fs.Name(), err)}
-		}
-		if args = fs.Args(); len(args) > 0 {
-			words, args = append(words, args[0]), args[1:]
-		}
-	}
-	return words, nil
 }
 
 // dev runs a cluster, or acts on the one that runs.
@@ -129,7 +119,7 @@ func dev(args []string) error {
 		wan      = fs.String("wan", "none", "")
 		asJSON   = fs.Bool("json", false, "")
 	)
-	words, err := parse(fs, args)
+	words, err := command.Parse(fs, args)
 	if errors.Is(err, flag.ErrHelp) {
 		_, err = fmt.Print(usage)
 		return err
@@ -144,14 +134,14 @@ func dev(args []string) error {
 		return act(words, *dir, *asJSON)
 	}
 	if *restart != string(lab.OnFailure) && *restart != string(lab.Never) {
-		return usageError{fmt.Errorf("--restart %q: expected %s or %s", *restart, lab.OnFailure, lab.Never)}
+		return command.Usagef("--restart %q: expected %s or %s", *restart, lab.OnFailure, lab.Never)
 	}
 	if *accounts < 0 || *accounts > lab.MaxAccounts {
-		return usageError{fmt.Errorf("--accounts %d: expected 0 to %d", *accounts, lab.MaxAccounts)}
+		return command.Usagef("--accounts %d: expected 0 to %d", *accounts, lab.MaxAccounts)
 	}
 	list, err := lab.ParseRegions(*regions)
 	if err != nil {
-		return usageError{fmt.Errorf("--regions: %w", err)}
+		return command.Usagef("--regions: %w", err)
 	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -166,12 +156,12 @@ func act(words []string, dir string, asJSON bool) error {
 	switch verb, rest := words[0], words[1:]; verb {
 	case "kill", "stop", "start", "pause", "resume":
 		if len(rest) != 1 {
-			return usageError{fmt.Errorf("dev %s: expected one node", verb)}
+			return command.Usagef("dev %s: expected one node", verb)
 		}
 		return lab.Act(dir, verb, rest[0])
 	case "status":
 		if len(rest) > 0 {
-			return usageError{errors.New("dev status: expected no further words")}
+			return command.Usagef("dev status: expected no further words")
 		}
 		st, err := lab.GetStatus(dir)
 		if err != nil {
@@ -184,7 +174,7 @@ func act(words []string, dir string, asJSON bool) error {
 	case "cut", "heal":
 		return fmt.Errorf("dev %s comes with the lab and is not built yet", verb)
 	default:
-		return usageError{fmt.Errorf("dev: unknown word %q; see `hongyan help`", verb)}
+		return command.Usagef("dev: unknown word %q; see `hongyan help`", verb)
 	}
 }
 
@@ -210,7 +200,7 @@ func node(args []string) error {
 		check      = fs.Bool("check", false, "")
 		supervised = fs.Bool("supervised", false, "") // stop when standard input ends
 	)
-	words, err := parse(fs, args)
+	words, err := command.Parse(fs, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		_, err = fmt.Print(usage)
@@ -218,9 +208,9 @@ func node(args []string) error {
 	case err != nil:
 		return err
 	case len(words) > 0:
-		return usageError{fmt.Errorf("node: unexpected word %q", words[0])}
+		return command.Usagef("node: unexpected word %q", words[0])
 	case *file == "":
-		return usageError{errors.New("node: expected --config FILE")}
+		return command.Usagef("node: expected --config FILE")
 	}
 	cfg, err := config.Load(*file)
 	if err != nil {

@@ -24,6 +24,8 @@ var (
 	ErrVersion = errors.New("unknown format version")
 	// ErrTooLarge: a message or its metadata is over the format's limits.
 	ErrTooLarge = errors.New("too large")
+	// ErrReadOnly: the volume was opened for looking only.
+	ErrReadOnly = errors.New("volume is open for reading only")
 	// ErrClosed: the volume, blob or spool was closed.
 	ErrClosed = errors.New("closed")
 	// ErrMisplaced: bytes or a length that do not belong at this place of the file.

@@ -1,0 +1,154 @@
+// Package offline is `hongyan volume`: an operator's look into the files of stopped nodes, at three in the morning, and the
+// way back when the indexes are gone.
+//
+// A data directory is what a node's configuration calls `data`, or the directory of volumes itself. Its lock is held as long as
+// a command looks at it, so a node that runs is left alone. Only rebuild writes; the others open volumes without cutting
+// a torn tail or removing anything. A command that is killed leaves the locks free and the files as they are.
+package offline
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/cluster/command"
+	"hongyan/engine/volume"
+)
+
+// session is one run of the tool.
+type session struct {
+	fs     vfs.FS
+	asJSON bool
+}
+
+const commonFlags = `  --json           print JSON
+`
+
+// Run executes `hongyan volume ARGS`.
+func Run(ctx context.Context, args []string, out io.Writer) error {
+	s := &session{fs: vfs.Default}
+	t := &command.Tool{
+		Name: "volume", Summary: "hongyan volume: look into the volumes of stopped nodes. DATA is a node's data directory; several may be given.",
+		Flags: commonFlags, Define: s.define,
+		Commands: []command.Command{s.list()},
+	}
+	return t.Run(ctx, args, out)
+}
+
+// define adds the flags that every command has. It is called twice, before and behind the command's name.
+func (s *session) define(fs *flag.FlagSet) { fs.BoolVar(&s.asJSON, "json", s.asJSON, "") }
+
+// shelf is an opened data directory: the volumes in it and the lock that keeps a node away.
+type shelf struct {
+	dir  string // of the volumes
+	ids  []volume.ID
+	lock io.Closer
+}
+
+// open locks data directories and lists their volumes.
+func (s *session) open(dirs []string) (shelves []*shelf, err error) {
+	if len(dirs) == 0 {
+		return nil, command.Usagef("expected data directories of stopped nodes")
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeAll(shelves))
+		}
+	}()
+	for _, dir := range dirs {
+		sh, err := s.shelf(dir)
+		if err != nil {
+			return shelves, err
+		}
+		shelves = append(shelves, sh)
+	}
+	return shelves, nil
+}
+
+func (s *session) shelf(dir string) (*shelf, error) {
+	at := filepath.Join(dir, "volumes")
+	if _, err := s.fs.Stat(at); errors.Is(err, os.ErrNotExist) {
+		at = dir
+	}
+	names, err := s.fs.List(at)
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	sh := &shelf{dir: at}
+	for _, name := range names {
+		if id, ok := parseID(strings.TrimSuffix(name, ".vol")); ok && strings.HasSuffix(name, ".vol") {
+			sh.ids = append(sh.ids, id)
+		}
+	}
+	slices.Sort(sh.ids)
+	if len(sh.ids) == 0 && !slices.Contains(names, "LOCK") {
+		return nil, fmt.Errorf("%s holds no volumes", at)
+	}
+	if sh.lock, err = s.fs.Lock(filepath.Join(at, "LOCK")); err != nil {
+		return nil, fmt.Errorf("%s is in use by a node that runs; stop it first: %w", at, err)
+	}
+	return sh, nil
+}
+
+// parseID reads a volume's id as file names have it: up to 16 hexadecimal digits.
+func parseID(digits string) (volume.ID, bool) {
+	n, err := strconv.ParseUint(digits, 16, 64)
+	return volume.ID(n), err == nil && n > 0
+}
+
+func closeAll(shelves []*shelf) error {
+	var errs []error
+	for _, sh := range shelves {
+		errs = append(errs, sh.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// each calls fn with every volume of every directory, opened for reading; v is nil when err says that it cannot be.
+func (s *session) each(dirs []string, fn func(sh *shelf, id volume.ID, v *volume.Volume, err error) error) (err error) {
+	shelves, err := s.open(dirs)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll(shelves)) }()
+	for _, sh := range shelves {
+		for _, id := range sh.ids {
+			v, openErr := s.volume(sh, id)
+			if err := fn(sh, id, v, openErr); err != nil {
+				return errors.Join(err, closeVolume(v))
+			}
+			if err := closeVolume(v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func closeVolume(v *volume.Volume) error {
+	if v == nil {
+		return nil
+	}
+	return v.Close()
+}
+
+// volume opens one for reading.
+func (s *session) volume(sh *shelf, id volume.ID) (*volume.Volume, error) {
+	v, err := volume.Open(s.fs, filepath.Join(sh.dir, id.String()+".vol"), volume.Options{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	if v.Header().ID != id {
+		return nil, errors.Join(fmt.Errorf("%s in %s holds volume %s", id, sh.dir, v.Header().ID), v.Close())
+	}
+	return v, nil
+}

@@ -1,0 +1,55 @@
+// Package admin is `hongyan admin`, the operator's tool: it asks any node's HTTP API and prints what it says.
+//
+// It keeps nothing. A command is a file of its own with a function that gives a command.Command; Run lists them. Every
+// command has --json and an example in its help, and ends without an error only when what it was asked for is done.
+package admin
+
+import (
+	"context"
+	"flag"
+	"io"
+
+	"hongyan/cluster/command"
+)
+
+// session is one run of the tool: where the API is, and how to print.
+type session struct {
+	server string // base URL
+	token  string
+	dir    string // of a development cluster
+	asJSON bool
+	getenv func(string) string
+}
+
+const commonFlags = `  --server URL     HTTP address of any node; HONGYAN_SERVER if absent
+  --token TOKEN    admin token; HONGYAN_TOKEN if absent
+  --dir DIR        take both from the development cluster that runs in DIR
+  --json           print JSON
+`
+
+// Run executes `hongyan admin ARGS`.
+func Run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
+	s := &session{getenv: getenv}
+	t := &command.Tool{
+		Name: "admin", Summary: "hongyan admin: look at a running cluster and change it, through any node's HTTP API.",
+		Flags: commonFlags, Define: s.define,
+		Commands: []command.Command{s.status(), s.volumes()},
+	}
+	return t.Run(ctx, args, out)
+}
+
+// define adds the flags that every command has. It is called twice, before and behind the command's name.
+func (s *session) define(fs *flag.FlagSet) {
+	fs.StringVar(&s.server, "server", s.server, "")
+	fs.StringVar(&s.token, "token", s.token, "")
+	fs.StringVar(&s.dir, "dir", s.dir, "")
+	fs.BoolVar(&s.asJSON, "json", s.asJSON, "")
+}
+
+// print writes v as JSON, or as text for people.
+func (s *session) print(out io.Writer, v any, text func() error) error {
+	if s.asJSON {
+		return command.PrintJSON(out, v)
+	}
+	return text()
+}
