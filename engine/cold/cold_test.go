@@ -3,6 +3,7 @@ package cold
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -27,10 +28,7 @@ func noise(seed uint64, n int64) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
 	b := make([]byte, n+8)
 	for i := int64(0); i < n; i += 8 {
-		v := r.Uint64()
-		for j := range int64(8) {
-			b[i+j] = byte(v >> (8 * j))
-		}
+		binary.LittleEndian.PutUint64(b[i:], r.Uint64())
 	}
 	return b[:n]
 }
@@ -288,7 +286,7 @@ func TestLostFragmentIsRebuilt(t *testing.T) {
 	ctx := context.Background()
 	l := layout(3, 2, 3*BlockRoom*(2*batch)+777)
 	file := noise(1, l.Length)
-	for _, index := range []int{0, 2, 4} {
+	for _, index := range []int{0, 4} {
 		fs := vfs.NewMem()
 		s := filled(t, fs, l, file)
 		n := Name{l.Volume, l.Generation, index}
@@ -338,9 +336,11 @@ func readFile(t testing.TB, fs vfs.FS, path string) []byte {
 	t.Helper()
 	f, err := fs.Open(path)
 	must(t, err)
-	b, err := io.ReadAll(f)
+	info, err := f.Stat()
 	must(t, err)
-	must(t, f.Close())
+	b := make([]byte, info.Size())
+	_, err = io.ReadFull(f, b)
+	must(t, errors.Join(err, f.Close()))
 	return b
 }
 
@@ -365,7 +365,7 @@ func TestDamagedBlocksAreFoundAndMended(t *testing.T) {
 	file := noise(1, l.Length)
 	s := filled(t, fs, l, file)
 	defer s.Close()
-	for index := range 6 {
+	for _, index := range []int{0, 5} {
 		n := Name{l.Volume, l.Generation, index}
 		before := readFile(t, fs, s.path(n))
 		flip(t, fs, s.path(n), position(1)+2)

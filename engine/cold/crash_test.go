@@ -43,7 +43,7 @@ func TestPowerCuts(t *testing.T) {
 	l := layout(2, 2, 2*BlockRoom*5+99)
 	file := noise(3, l.Length)
 	want := encodedFiles(t, l, file)
-	for seed := range rounds(100) {
+	for seed := range rounds(60) {
 		rng := rand.New(rand.NewPCG(uint64(seed), 9))
 		fs := vfs.NewCrashableMem()
 		for cuts := 0; ; cuts++ {
