@@ -19,6 +19,8 @@ type Command struct {
 	OpenVolume *OpenVolume `cbor:"4,keyasint,omitempty"`
 	SealVolume *SealVolume `cbor:"5,keyasint,omitempty"`
 	DropVolume *DropVolume `cbor:"6,keyasint,omitempty"`
+
+	AddCheckpoint *AddCheckpoint `cbor:"7,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -109,6 +111,8 @@ func execute(t *index.Txn, c *Command) (*Result, error) {
 		return sealVolume(t, c.SealVolume)
 	case c.DropVolume != nil:
 		return dropVolume(t, c.DropVolume)
+	case c.AddCheckpoint != nil:
+		return addCheckpoint(t, c.AddCheckpoint)
 	}
 	return nil, refuse("the command names no operation that this version knows")
 }
