@@ -120,7 +120,7 @@ func (k *Keeper) save(ctx context.Context, g *shard.Group) (err error) {
 	if g.Shard() != placement.DirectoryShard {
 		home = g.Home()
 	}
-	w := &writer{ctx: ctx, store: k.cfg.Store, fs: k.cfg.FS, dir: k.cfg.SpoolDir, home: home,
+	w := &writer{ctx: ctx, store: k.cfg.Store, fs: k.cfg.FS, dir: k.cfg.SpoolDir, home: home, size: partSize,
 		meta: Meta{Shard: g.Shard(), Applied: g.Applied(), Taken: began.Unix()}}
 	rand.Read(w.meta.ID[:]) // never fails (crypto/rand since Go 1.24)
 	w.out.ID, w.out.Taken = w.meta.ID, w.meta.Taken

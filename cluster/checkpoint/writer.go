@@ -34,6 +34,7 @@ type writer struct {
 	fs    vfs.FS
 	dir   string // of spools
 	home  string
+	size  int  // of a part
 	meta  Meta // of the next part
 
 	spool *volume.Spool // the part under construction; nil between parts
@@ -48,7 +49,7 @@ func (w *writer) Write(p []byte) (n int, err error) {
 			if err := w.put(false); err != nil {
 				return n, err
 			}
-			w.spool, w.room = volume.NewSpool(w.fs, w.dir, partMemory), partSize
+			w.spool, w.room = volume.NewSpool(w.fs, w.dir, partMemory), w.size
 		}
 		k, err := w.spool.Write(p[:min(w.room, len(p))])
 		n, p, w.room = n+k, p[k:], w.room-k
@@ -73,7 +74,7 @@ func (w *writer) put(last bool) (err error) {
 		return nil
 	}
 	if len(w.out.Parts) == directory.MaxParts {
-		return fmt.Errorf("a checkpoint of more than %d parts of %d bytes", directory.MaxParts, partSize)
+		return fmt.Errorf("a checkpoint of more than %d parts of %d bytes", directory.MaxParts, w.size)
 	}
 	began := time.Now()
 	w.meta.Last = last

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/shard"
 	"hongyan/engine/codec"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
@@ -104,13 +105,14 @@ type Date struct {
 	Zone int16
 }
 
-// put stores the draft's bytes on all copies of some volume, once for everybody.
-func (c *Client) put(ctx context.Context, d *Draft, home string, o mailbox.Origin) (mailbox.Message, error) {
+// put stores the draft's bytes on all copies of some volume, once for everybody. It names the delivery in o.
+func (c *Client) put(ctx context.Context, d *Draft, home string, o *mailbox.Origin) (mailbox.Message, error) {
 	if err := d.finish(); err != nil {
 		return mailbox.Message{}, err
 	}
 	rand.Read(o.Delivery[:])
-	meta, err := codec.Marshal(&o)
+	o.Arrived = time.Now().Unix()
+	meta, err := codec.Marshal(o)
 	if err != nil {
 		return mailbox.Message{}, err
 	}
@@ -141,7 +143,7 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: "INBOX"})
 		shards[a.Shard] = append(shards[a.Shard], i)
 	}
-	entry, err := c.put(ctx, d, to.Recipients[0].Home, origin) // step 1
+	entry, err := c.put(ctx, d, to.Recipients[0].Home, &origin) // step 1
 	if err != nil {
 		for i := range errs {
 			errs[i] = err
@@ -151,7 +153,7 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	done := make(chan struct{})
 	for shard, members := range shards { // step 2
 		go func() {
-			c.enter(ctx, shard, members, to.Recipients, entry, errs)
+			c.enter(ctx, shard, mailbox.Request(origin.Delivery, shard), members, to.Recipients, entry, errs)
 			done <- struct{}{}
 		}()
 	}
@@ -162,7 +164,7 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 }
 
 // enter commits the entry for the recipients of one shard and sets their errors, which nobody else touches.
-func (c *Client) enter(ctx context.Context, shard uint32, members []int, all []Account, entry mailbox.Message, errs []error) {
+func (c *Client) enter(ctx context.Context, number uint32, id shard.RequestID, members []int, all []Account, entry mailbox.Message, errs []error) {
 	cmd := &mailbox.Deliver{Message: entry}
 	named := make(map[uint64]bool, len(members)) // two recipients may be aliases of one account
 	for _, i := range members {
@@ -171,7 +173,7 @@ func (c *Client) enter(ctx context.Context, shard uint32, members []int, all []A
 			cmd.Accounts = append(cmd.Accounts, id)
 		}
 	}
-	result, err := c.change(ctx, shard, &mailbox.Command{Deliver: cmd})
+	result, err := c.changeAs(ctx, number, id, &mailbox.Command{Deliver: cmd})
 	refused := make(map[uint64]error)
 	if result != nil {
 		for _, r := range result.Refused {
@@ -190,14 +192,15 @@ func (c *Client) enter(ctx context.Context, shard uint32, members []int, all []A
 func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f Flags, date Date) (uidValidity, uid uint32, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	entry, err := c.put(ctx, d, a.Home, mailbox.Origin{
+	origin := mailbox.Origin{
 		Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords,
 		Targets: []mailbox.Target{{Account: a.ID, Mailbox: name}},
-	})
+	}
+	entry, err := c.put(ctx, d, a.Home, &origin)
 	if err != nil {
 		return 0, 0, err
 	}
-	r, err := c.change(ctx, a.Shard, &mailbox.Command{Append: &mailbox.Append{Account: a.ID, Mailbox: name, Message: entry}})
+	r, err := c.changeAs(ctx, a.Shard, mailbox.Request(origin.Delivery, a.Shard), &mailbox.Command{Append: &mailbox.Append{Account: a.ID, Mailbox: name, Message: entry}})
 	if err != nil {
 		return 0, 0, err
 	}
