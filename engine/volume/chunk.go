@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"encoding/binary"
 	"hash/crc32"
 
 	"github.com/klauspost/compress/zstd"
@@ -48,14 +47,14 @@ func sharedDecoder() *zstd.Decoder {
 func encodeChunk(raw []byte) *buffer {
 	out := newBuffer(chunkHeaderSize + len(raw) + 64)
 	body := encoder.EncodeAll(raw, out.b[chunkHeaderSize:chunkHeaderSize])
-	word := uint32(len(body))
+	h := chunkHeader{}
 	if len(body) >= len(raw) {
-		word = uint32(len(raw)) | chunkStoredRaw
+		h.plain = true
 		body = append(out.b[chunkHeaderSize:chunkHeaderSize], raw...)
 	}
+	h.size = uint32(len(body))
 	out.b = out.b[:chunkHeaderSize+len(body)]
-	binary.LittleEndian.PutUint32(out.b, word)
-	binary.LittleEndian.PutUint32(out.b[4:], chunkChecksum(out.b[:4], out.b[chunkHeaderSize:]))
+	h.encode(out.b, body)
 	return out
 }
 
