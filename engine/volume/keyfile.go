@@ -161,6 +161,26 @@ func (s *Set) Secret(id ID) (secret *keys.Secret, err error) {
 	return secret, err
 }
 
+// KeysLost says that the key file of an encrypted volume is not there, or cannot be opened by this node's master key: another
+// copy's keys have to take its place. Damaged sectors are not looked for.
+func (s *Set) KeysLost(id ID) (bool, error) {
+	v, err := s.Get(id)
+	if err != nil || !v.header.Encrypted || s.o.Master == nil {
+		return false, err
+	}
+	e, err := s.find(id)
+	if err != nil {
+		return false, err
+	}
+	defer e.mu.Unlock()
+	var corrupt *keys.CorruptError
+	err = e.keys.open()
+	if errors.Is(err, ErrNoKeys) || errors.Is(err, keys.ErrUnknownKey) || errors.Is(err, keys.ErrWrongKey) || errors.As(err, &corrupt) {
+		return true, nil
+	}
+	return false, err
+}
+
 // ReplaceKeys makes the key file of a volume anew, with what another copy gave: its own is missing or damaged beyond mending.
 func (s *Set) ReplaceKeys(id ID, secret *keys.Secret) error {
 	e, err := s.find(id)
