@@ -38,8 +38,9 @@ type Set struct {
 	o    SetOptions
 	lock io.Closer
 
-	mu      sync.Mutex // guards entries and closed; never held during input or output
+	mu      sync.Mutex // guards entries, nexts and closed; never held during input or output
 	entries map[ID]*entry
+	nexts   map[ID]struct{} // volumes with a next file, see compact.go
 	closed  bool
 }
 
@@ -53,7 +54,7 @@ type entry struct {
 
 // OpenSet opens the directory, making it if need be, and removes what a crash left unfinished in it.
 func OpenSet(fs vfs.FS, dir string, o SetOptions) (*Set, error) {
-	s := &Set{fs: fs, dir: dir, o: o, entries: map[ID]*entry{}}
+	s := &Set{fs: fs, dir: dir, o: o, entries: map[ID]*entry{}, nexts: map[ID]struct{}{}}
 	if err := makeDir(fs, dir); err != nil {
 		return nil, fmt.Errorf("open volumes in %s: %w", dir, err)
 	}
@@ -116,6 +117,9 @@ func (s *Set) prepare() error {
 		if err := s.removeLeftover(name); err != nil {
 			return fmt.Errorf("remove left-over %s: %w", name, err)
 		}
+		if id, ok := parseName(strings.TrimSuffix(name, nextSuffix)); ok && strings.HasSuffix(name, nextSuffix) {
+			s.nexts[id] = struct{}{}
+		}
 	}
 	return syncDir(s.fs, s.dir)
 }
@@ -126,7 +130,7 @@ func (s *Set) removeLeftover(name string) error {
 	unfinished, ok := strings.CutSuffix(name, temporarySuffix)
 	id, isVolume := parseName(unfinished)
 	switch {
-	case !ok || !isVolume && !keys.Leftover(name):
+	case !ok || !isVolume && !keys.Leftover(name) && !strings.HasSuffix(unfinished, nextSuffix):
 		return nil
 	case isVolume && s.entries[id] == nil:
 		if err := s.keyFile(id).remove(); err != nil {
@@ -151,8 +155,13 @@ func (s *Set) path(id ID) string { return s.fs.PathJoin(s.dir, id.String()+volum
 // TmpDir is where spools may put their temporary files; what a crash leaves there is removed by OpenSet.
 func (s *Set) TmpDir() string { return s.fs.PathJoin(s.dir, tmpName) }
 
+// options are those of a volume; without its keys it is not appended to or read.
 func (s *Set) options(tap Tap, k *keyFile) Options {
-	return Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve, Keys: k}
+	o := Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve}
+	if k != nil {
+		o.Keys = k
+	}
+	return o
 }
 
 // Create makes a new volume, for Append with a Tap, or for Receive without one. It is encrypted with the keys of that seed, if
@@ -333,6 +342,9 @@ func (s *Set) Remove(id ID) error {
 			return fmt.Errorf("remove volume: %w", err)
 		}
 		e.volume = nil
+	}
+	if err := s.DropNext(id); err != nil {
+		return fmt.Errorf("remove volume %s: %w", id, err)
 	}
 	// The keys go first: prepare would not know a key file that was left alone.
 	if err := e.keys.remove(); err != nil {
