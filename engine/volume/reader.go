@@ -13,6 +13,8 @@ type chunkSpan struct {
 	length uint64
 	chunk  uint32        // raw bytes in every chunk but the last
 	seal   *recordCipher // nil: the chunks are not encrypted
+	// dictionary gives what frames name; nil where none may
+	dictionary func(id uint32) (*Dictionary, error)
 	// where the span is, for errors
 	volume ID
 	record uint64
