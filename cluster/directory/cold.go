@@ -58,7 +58,7 @@ func freezeVolume(t *index.Txn, c *FreezeVolume) (*Result, error) {
 		return nil, refuse("volume %d has changed since its fragments were made", c.ID)
 	}
 	cold := c.Cold
-	e.Copies, e.Cold = nil, &cold
+	e.Copies, e.Cold, e.Epoch = nil, &cold, e.Epoch+1
 	e.Attempt++ // a compaction that was begun finds no copies any more
 	return &Result{Volume: e}, save(t, key, e)
 }
@@ -73,7 +73,7 @@ func thawVolume(t *index.Txn, c *ThawVolume) (*Result, error) {
 	case e.Cold == nil || e.Generation != c.Generation:
 		return nil, refuse("volume %d is not cold in generation %d", c.ID, c.Generation)
 	}
-	e.Primary, e.Copies, e.Cold = c.Copies[0], c.Copies, nil
+	e.Primary, e.Copies, e.Cold, e.Epoch = c.Copies[0], c.Copies, nil, e.Epoch+1
 	return &Result{Volume: e}, save(t, key, e)
 }
 
@@ -85,7 +85,7 @@ func moveFragment(t *index.Txn, c *MoveFragment) (*Result, error) {
 	case e.Cold == nil || int(c.Index) >= len(e.Cold.Nodes) || e.Cold.Nodes[c.Index] != c.From || c.To == "":
 		return nil, refuse("volume %d: fragment %d is not on %q", c.ID, c.Index, c.From)
 	}
-	e.Cold.Nodes[c.Index] = c.To
+	e.Cold.Nodes[c.Index], e.Epoch = c.To, e.Epoch+1
 	return &Result{Volume: e}, save(t, key, e)
 }
 

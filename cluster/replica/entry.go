@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"cmp"
 	"context"
+	"io"
 	"slices"
 
 	"hongyan/engine/volume"
@@ -50,6 +52,12 @@ type Cold struct {
 	Seed   uint32   `cbor:"4,keyasint"` // checksum of the volume file's header block
 }
 
+// after says that e is a later state of the same volume's entry: what changes in one only grows.
+func (e Entry) after(other Entry) bool {
+	return cmp.Or(cmp.Compare(e.State, other.State), cmp.Compare(e.Epoch, other.Epoch), cmp.Compare(e.Attempt, other.Attempt),
+		cmp.Compare(e.Generation, other.Generation)) > 0
+}
+
 // Holds says whether the node has a copy of the volume.
 func (e Entry) Holds(node string) bool { return slices.Contains(e.Copies, node) }
 
@@ -65,6 +73,12 @@ func (e Entry) Sources() []string {
 		}
 	}
 	return nodes
+}
+
+// ColdReader reads records of volumes that are kept as fragments.
+type ColdReader interface {
+	// Open gives n raw bytes of a record from off on. volume.ErrNotFound if this node has no fragment of the volume.
+	Open(ctx context.Context, e Entry, ref volume.Ref, off, n uint64) (io.ReadCloser, error)
 }
 
 // Directory is what this package needs of the cluster's directory. Its decisions are ordered: of several
