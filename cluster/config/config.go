@@ -37,6 +37,7 @@ const (
 	DefaultCheckpointSeconds = 900
 	DefaultCheckpointChanges = 100_000
 	DefaultCheckpointRate    = 64 << 10
+	DefaultDictionarySeconds = 600
 
 	maxFile    = 1 << 20
 	maxShards  = 1024
@@ -64,6 +65,13 @@ type Node struct {
 	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
 
 	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
+	Dictionary Dictionary `yaml:"dictionary,omitempty"`
+}
+
+// Dictionary says how often the node that leads the directory looks whether small messages would become smaller with a dictionary of
+// what mail has in common at present.
+type Dictionary struct {
+	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`
 }
 
 // Checkpoint says how often the state of shards is saved into volumes, from where lost indexes are rebuilt.
@@ -167,6 +175,9 @@ func (n *Node) setDefaults() {
 		n.RPC.Allow = Inside()
 	}
 	n.Checkpoint.setDefaults()
+	if n.Dictionary.IntervalSeconds == 0 {
+		n.Dictionary.IntervalSeconds = DefaultDictionarySeconds
+	}
 	for _, l := range n.Listeners.named() {
 		switch {
 		case l.Listener == nil || len(l.Allow) > 0:

@@ -40,6 +40,7 @@ func (c *checker) values(n *Node) {
 	c.between("checkpoint.interval_seconds", n.Checkpoint.IntervalSeconds, 1, 30*24*3600)
 	c.between("checkpoint.changes", n.Checkpoint.Changes, 1, 1<<40)
 	c.between("checkpoint.bytes_per_second", n.Checkpoint.BytesPerSecond, 1<<10, 1<<40)
+	c.between("dictionary.interval_seconds", n.Dictionary.IntervalSeconds, 1, 30*24*3600)
 	if s := n.AdminTokenSHA256; s != "" {
 		if b, err := hex.DecodeString(s); err != nil || len(b) != 32 {
 			c.fail("admin_token_sha256", "expected 64 hexadecimal digits")

@@ -152,7 +152,11 @@ func (b *Blob) receiveChunk(r io.Reader, raw uint32, limit uint64) (*buffer, err
 		return nil, malformed("checksum of a chunk")
 	}
 	if !h.plain {
-		if _, err := decoderFor(body, b.named); err != nil {
+		id, err := frameDictionary(body)
+		if err == nil && id != 0 {
+			_, err = b.named(id)
+		}
+		if err != nil {
 			chunk.release()
 			return nil, err
 		}

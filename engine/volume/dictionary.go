@@ -56,6 +56,11 @@ func (d *Dictionary) ID() uint32 { return d.id }
 // Bytes is the dictionary itself, not to be changed.
 func (d *Dictionary) Bytes() []byte { return d.bytes }
 
+// stored reads the chunks that a record of the dictionary has. They are in memory as long as the dictionary is.
+func (d *Dictionary) stored() io.ReadCloser {
+	return io.NopCloser(io.NewSectionReader(d.blob.store, 0, d.blob.store.size))
+}
+
 // dictionaries are those that the volumes of a set have come upon.
 type dictionaries struct {
 	mu   sync.Mutex // guards list

@@ -1,0 +1,16 @@
+// Package dictionary keeps a node's compression dictionaries: it learns those that the directory has, gives the newest to whoever
+// compresses mail, and trains new ones.
+//
+// The node that leads the directory trains, on a sample of the mail in its own copies of volumes. What may be in a dictionary is
+// package engine/dictionary's business: nothing that is not in many accounts' mail. A dictionary is entered in the directory
+// only if it makes mail that it was not trained on so much smaller than the present one that it is worth the room. From there
+// every node learns it within seconds; a frontend's node without a replica asks one that has it.
+//
+// Invariants:
+//
+//   - A volume that needs a dictionary has it (engine/volume), so nothing stored depends on the directory or on this package. What is
+//     lost here costs compression, not mail.
+//   - A number names the same bytes for ever: the directory gives numbers once.
+//
+// What a crash leaves behind: at most a training that has to be made again.
+package dictionary
