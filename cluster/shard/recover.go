@@ -41,6 +41,7 @@ const MethodState = "shard.state"
 const (
 	stateChunk   = 128 << 10
 	statePause   = time.Second      // between two rounds through the replicas
+	sayEvery     = 60               // rounds between two log lines; the first after a few, for connections are only being made
 	stateSilence = 20 * time.Second // of a replica that sends
 )
 
@@ -59,7 +60,7 @@ type Network interface {
 // Recover is step 2: it returns when a state is in place, or ctx ends.
 func Recover(ctx context.Context, cfg Config, net Network, lost *LostError) error {
 	others := slices.DeleteFunc(append(slices.Clone(cfg.Group.Voters), cfg.Group.Learners...), func(node string) bool { return node == cfg.Self })
-	for said := error(nil); ; {
+	for round := 1; ; round++ {
 		var failed error
 		for _, node := range others {
 			if !net.Up(node) {
@@ -73,9 +74,8 @@ func Recover(ctx context.Context, cfg Config, net Network, lost *LostError) erro
 			}
 			failed = errors.Join(failed, fmt.Errorf("from %s: %w", node, err))
 		}
-		if said == nil || said.Error() != fmt.Sprint(failed) {
+		if round%sayEvery == sayEvery/10 {
 			cfg.Log.Warn("index of a shard is lost, and no other node gives it now", "shard", lost.Shard, "err", failed)
-			said = failed
 		}
 		select {
 		case <-ctx.Done():
