@@ -20,6 +20,7 @@ import (
 	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/client"
 	"hongyan/cluster/config"
+	"hongyan/cluster/dictionary"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/member"
@@ -50,11 +51,12 @@ type Node struct {
 	client    *client.Client
 	members   *member.List
 
-	checkpoints *checkpoint.Keeper
-	lost        lostGroups
-	stop        context.CancelFunc
-	done        chan struct{} // the founding work has ended
-	closers     []func(context.Context) error
+	checkpoints  *checkpoint.Keeper
+	dictionaries *dictionary.Keeper
+	lost         lostGroups
+	stop         context.CancelFunc
+	done         chan struct{} // the founding work has ended
+	closers      []func(context.Context) error
 }
 
 // Start opens the node that cfg describes.
@@ -103,6 +105,8 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.volumes.Start()
 	n.closing(n.retireVolumes)
+	n.dictionaries.Start()
+	n.closing(func(context.Context) error { n.dictionaries.Close(); return nil })
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
 	if n.store != nil {
@@ -185,7 +189,11 @@ func (n *Node) openServices() error {
 		n.directory = directory.NewService(n.router, n.host, n.net, n.store.Index.Shard(placement.DirectoryShard))
 		manager.Volumes = n.store.Volumes
 	}
-	manager.Directory = n.directory
+	n.dictionaries = dictionary.New(dictionary.Config{
+		Directory: n.directory, Leads: n.leadsDirectory, Volumes: manager.Volumes,
+		Interval: time.Duration(n.cfg.Dictionary.IntervalSeconds) * time.Second, Log: n.log,
+	})
+	manager.Directory, manager.Dictionary = n.directory, n.dictionaries.Get
 	var err error
 	if n.volumes, err = replica.New(manager); err != nil {
 		return err
@@ -197,9 +205,16 @@ func (n *Node) openServices() error {
 	})
 	n.client = client.New(client.Config{
 		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
-		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,
+		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes,
+		Dictionary: n.dictionaries.Newest, Log: n.log,
 	})
 	return nil
+}
+
+// leadsDirectory says whether this node leads the directory.
+func (n *Node) leadsDirectory() bool {
+	g, ok := n.host.Group(placement.DirectoryShard)
+	return ok && g.IsLeader()
 }
 
 // emptySpool makes dir and removes what a crash left there: spools are never needed again.

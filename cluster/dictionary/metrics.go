@@ -17,9 +17,11 @@ func newMetrics() *metrics {
 	}
 }
 
-// Metrics are those of the Keeper.
-func (k *Keeper) Metrics() prometheus.Collector {
-	r := prometheus.NewRegistry()
-	r.MustRegister(k.metrics.newest, k.metrics.results)
-	return r
+// Describe implements prometheus.Collector.
+func (k *Keeper) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(k, out) }
+
+// Collect implements prometheus.Collector.
+func (k *Keeper) Collect(out chan<- prometheus.Metric) {
+	k.metrics.newest.Collect(out)
+	k.metrics.results.Collect(out)
 }
