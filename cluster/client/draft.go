@@ -114,7 +114,7 @@ func (c *Client) put(ctx context.Context, d *Draft, home string, o mailbox.Origi
 	if err != nil {
 		return mailbox.Message{}, err
 	}
-	ref, err := c.cfg.Volumes.Put(ctx, home, meta, d.blob)
+	ref, err := c.cfg.Volumes.Put(ctx, home, volume.KindMessage, meta, d.blob)
 	if err != nil {
 		return mailbox.Message{}, unavailable(err)
 	}

@@ -14,6 +14,7 @@ type attempts struct {
 	m     *Manager
 	home  string
 	class uint8
+	kind  volume.Kind
 	meta  []byte
 	blob  *volume.Blob
 
@@ -87,7 +88,7 @@ func (a *attempts) ask(ctx context.Context, p *primary, outcomes chan<- outcome)
 	go func() {
 		o := outcome{p: p, err: holdErr}
 		if holdErr == nil {
-			o.ref, o.err = p.append(ctx, a.meta, a.blob)
+			o.ref, o.err = p.append(ctx, a.kind, a.meta, a.blob)
 			_ = hold.Close() // read by nobody: it cannot have failed
 		}
 		select {

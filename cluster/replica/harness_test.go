@@ -429,7 +429,7 @@ func (n *member) put(ctx context.Context, seed uint64, size int) (volume.Ref, er
 	}
 	b := n.blob(message(seed, size))
 	defer b.Close()
-	return m.Put(ctx, n.region, []byte("meta"), b)
+	return m.Put(ctx, n.region, volume.KindMessage, []byte("meta"), b)
 }
 
 func (n *member) mustPut(seed uint64, size int) volume.Ref {

@@ -107,6 +107,8 @@ type putRequest struct {
 	Length uint64   `cbor:"3,keyasint"`
 	Stored uint64   `cbor:"4,keyasint"`
 	Hash   [32]byte `cbor:"5,keyasint"`
+
+	Kind volume.Kind `cbor:"6,keyasint"`
 }
 
 type putReply struct {

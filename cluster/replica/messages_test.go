@@ -24,7 +24,7 @@ func TestEncodings(t *testing.T) {
 		{rawRequest{Volume: 7, Off: 4096, End: 5000}, "a3010702191000" + "03191388"},
 		{rawHead{Block: []byte("HY")}, "a101424859"},
 		{readRequest{Ref: volume.Ref{Volume: 7, Record: 2, Length: 300}, Off: 1, N: 2}, "a301" + encoded(t, ref) + "02010302"},
-		{putRequest{Home: "sea", Meta: []byte("m"), Length: 3, Stored: 11}, "a50163736561024" + "16d0303040b055820" + zeros(32)},
+		{putRequest{Home: "sea", Meta: []byte("m"), Length: 3, Stored: 11, Kind: volume.KindMessage}, "a60163736561024" + "16d0303040b055820" + zeros(32) + "0601"},
 		{putReply{Ref: ref}, "a101" + encoded(t, ref)},
 		{Entry{ID: 7, Epoch: 1, Primary: "a", Copies: []string{"a", "b"}}, "a40107020103616104" + "8261616162"},
 		{Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a"}, Class: 1, State: Sealed, Length: 4096},

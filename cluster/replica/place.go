@@ -106,7 +106,7 @@ func classOf(b *volume.Blob) uint8 {
 //
 // If one volume fails the next is tried, and already while one makes no progress: what is stored twice then costs space,
 // waiting would cost a sender's time. wire.ErrUnavailable when no volume is left or none gets on, wire.ErrFull when the disk is why.
-func (m *Manager) Append(ctx context.Context, home string, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (m *Manager) Append(ctx context.Context, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	if m.cfg.Volumes == nil {
 		return volume.Ref{}, wire.Errorf(wire.Denied, "%s stores no volumes", m.cfg.ID)
 	}
@@ -117,7 +117,7 @@ func (m *Manager) Append(ctx context.Context, home string, meta []byte, b *volum
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop() // attempts that nobody waits for any more
-	a := attempts{m: m, home: home, class: class, meta: meta, blob: b, tried: make(map[*primary]bool)}
+	a := attempts{m: m, home: home, class: class, kind: kind, meta: meta, blob: b, tried: make(map[*primary]bool)}
 	ref, err := a.run(ctx)
 	if err != nil {
 		m.stats.appendFailures.Add(1)

@@ -61,7 +61,7 @@ func TestHome(t *testing.T) {
 			n := g.at(from)
 			blob := n.blob(message(1, 1000))
 			ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
-			ref, err := n.m.Put(ctx, g.at(home).region, nil, blob)
+			ref, err := n.m.Put(ctx, g.at(home).region, volume.KindMessage, nil, blob)
 			stop()
 			if err != nil {
 				t.Fatal(err)

@@ -64,12 +64,12 @@ func newPrimary(m *Manager, e Entry, partner Peer) *primary {
 func (p *primary) cross() bool { return p.region != p.m.cfg.Region }
 
 // append is step 2: it answers with success only when every copy has fsynced the record (I1).
-func (p *primary) append(ctx context.Context, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (p *primary) append(ctx context.Context, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	if err := p.begin(); err != nil {
 		return volume.Ref{}, err
 	}
 	defer p.end()
-	ref, end, err := p.vol.Append(ctx, meta, b)
+	ref, end, err := p.vol.Append(ctx, kind, meta, b)
 	if err != nil {
 		if volumeEnded(err) {
 			p.fence(fmt.Errorf("append here: %w", err))

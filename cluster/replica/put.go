@@ -26,7 +26,7 @@ const (
 // the home region and near ones first. It goes from node to node until ctx or its patience ends; a blob can be read again, so
 // nothing but bytes without a reference is left of an attempt that failed. In the end wire.ErrUnavailable, with the last
 // round's reasons.
-func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (m *Manager) Put(ctx context.Context, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	if len(meta) > maxMeta {
 		return volume.Ref{}, wire.Errorf(wire.Limit, "put: metadata of %d bytes, limit %d", len(meta), maxMeta)
 	}
@@ -35,14 +35,14 @@ func (m *Manager) Put(ctx context.Context, home string, meta []byte, b *volume.B
 	}
 	pause, start := putPause, time.Now()
 	if m.usable(home) { // the short way, nearly always
-		if ref, err := m.putOn(ctx, m.cfg.ID, home, meta, b); err == nil {
+		if ref, err := m.putOn(ctx, m.cfg.ID, home, kind, meta, b); err == nil {
 			return ref, nil
 		}
 	}
 	for {
 		var reasons error
 		for _, node := range m.targets(home) {
-			ref, err := m.putOn(ctx, node, home, meta, b)
+			ref, err := m.putOn(ctx, node, home, kind, meta, b)
 			if err == nil {
 				return ref, nil
 			}
@@ -109,26 +109,26 @@ func (m *Manager) usable(home string) bool {
 }
 
 // putOn tries one node. A node that does not get on costs a bounded time.
-func (m *Manager) putOn(ctx context.Context, node, home string, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (m *Manager) putOn(ctx context.Context, node, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	ctx, stop := context.WithTimeout(ctx, idleTimeout+time.Duration(b.StoredLength())*putPerByte)
 	defer stop()
 	if node == m.cfg.ID {
-		return m.Append(ctx, home, meta, b)
+		return m.Append(ctx, home, kind, meta, b)
 	}
-	ref, err := m.putThere(ctx, node, home, meta, b)
+	ref, err := m.putThere(ctx, node, home, kind, meta, b)
 	if err != nil {
 		m.avoidAfter(node, err)
 	}
 	return ref, err
 }
 
-func (m *Manager) putThere(ctx context.Context, node, home string, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (m *Manager) putThere(ctx context.Context, node, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	s, err := m.cfg.Net.Open(ctx, node, methodPut)
 	if err != nil {
 		return volume.Ref{}, err
 	}
 	defer hangUp(s)
-	req := putRequest{Home: home, Meta: meta, Length: b.Length(), Stored: b.StoredLength(), Hash: b.Hash()}
+	req := putRequest{Home: home, Meta: meta, Length: b.Length(), Stored: b.StoredLength(), Hash: b.Hash(), Kind: kind}
 	if err := sendBlob(s, req, b); err != nil {
 		// A node that refuses says why and stops reading: its reason is better than that of the send.
 		if errors.Is(err, errBlob) {
@@ -199,7 +199,7 @@ func (m *Manager) servePut(ctx context.Context, from string, s *transport.Stream
 	if err != nil {
 		return fmt.Errorf("put by %s: %w", from, err)
 	}
-	ref, err := m.Append(ctx, req.Home, req.Meta, b)
+	ref, err := m.Append(ctx, req.Home, req.Kind, req.Meta, b)
 	if err := errors.Join(err, b.Close()); err != nil {
 		return fmt.Errorf("put by %s: %w", from, err)
 	}

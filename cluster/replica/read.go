@@ -207,14 +207,7 @@ func (m *Manager) readHere(ref volume.Ref, off, n uint64) (io.ReadCloser, error)
 	if err != nil {
 		return nil, err
 	}
-	_, length, hash, err := vol.Get(ref.Record)
-	if err != nil {
-		return nil, err
-	}
-	if length != ref.Length || hash != ref.Hash {
-		return nil, fmt.Errorf("record %d of volume %s is not what the reference means: %w", ref.Record, ref.Volume, volume.ErrNotFound)
-	}
-	return vol.Open(ref.Record, off, n)
+	return vol.OpenRef(ref, off, n)
 }
 
 // noteReadError reports damage of this node's copy. That a record is elsewhere is no damage.

@@ -44,7 +44,10 @@ const (
 //  4. the callers get their answers.
 //
 // The queue holds one entry for each blocked caller, so whoever limits those limits it.
-func (v *Volume) Append(ctx context.Context, meta []byte, b *Blob) (Ref, int64, error) {
+func (v *Volume) Append(ctx context.Context, kind Kind, meta []byte, b *Blob) (Ref, int64, error) {
+	if !kind.known() {
+		return Ref{}, 0, fmt.Errorf("volume %s: append a record of unknown kind %d", v.header.ID, kind)
+	}
 	if len(meta) > MaxMeta {
 		return Ref{}, 0, fmt.Errorf("volume %s: metadata of %d bytes: %w", v.header.ID, len(meta), ErrTooLarge)
 	}
@@ -56,7 +59,7 @@ func (v *Volume) Append(ctx context.Context, meta []byte, b *Blob) (Ref, int64, 
 		return Ref{}, 0, fmt.Errorf("volume %s: append: %w", v.header.ID, err)
 	}
 	r := &request{meta: meta, blob: stored, broken: b.setBroken, done: make(chan struct{}), head: recordHeader{
-		length: b.Length(), stored: b.StoredLength(), meta: uint32(len(meta)), chunk: chunkSize,
+		kind: kind, length: b.Length(), stored: b.StoredLength(), meta: uint32(len(meta)), chunk: chunkSize,
 		hash: b.Hash(), metaCheck: checksum(meta)}}
 	err = v.wait(ctx, r)
 	if closeErr := stored.Close(); err == nil && closeErr != nil {
@@ -111,6 +114,8 @@ func (v *Volume) writable(as role) error {
 		return fmt.Errorf("volume %s: %w", v.header.ID, ErrClosed)
 	case v.sealed:
 		return fmt.Errorf("volume %s: %w", v.header.ID, ErrSealed)
+	case as == rolePrimary && v.rules.sparse():
+		return fmt.Errorf("volume %s: generation %d takes no new records: %w", v.header.ID, v.header.Generation, ErrSealed)
 	case v.role != roleNone && v.role != as:
 		return fmt.Errorf("volume %s: another kind of writer has it: %w", v.header.ID, ErrSealed)
 	}
@@ -209,7 +214,7 @@ func (c *committer) commit(batch []*request) {
 func (c *committer) write(batch []*request) error {
 	wrote := false
 	for _, r := range batch {
-		if c.tail() >= c.v.o.MaxSize {
+		if c.tail() >= c.v.o.MaxSize || c.next > MaxRecords {
 			r.err = fmt.Errorf("volume %s has reached its size: %w", c.v.header.ID, ErrSealed)
 			continue
 		}
@@ -234,7 +239,7 @@ func (c *committer) record(r *request) error {
 	start := c.tail()
 	r.head.number = c.next
 	var head [recordHeaderSize]byte
-	r.head.encode(head[:], c.v.seed)
+	r.head.encode(head[:], c.v.rules.seed)
 	if err := c.add(head[:]); err != nil {
 		return err
 	}
@@ -331,10 +336,11 @@ func (c *committer) publish(batch []*request) {
 	for _, r := range batch {
 		if r.err == nil {
 			v.index = append(v.index, position(r.start))
+			v.found++
 		}
 	}
 	v.durable = c.off
-	if v.durable >= v.o.MaxSize {
+	if v.durable >= v.o.MaxSize || c.next > MaxRecords {
 		v.sealed = true
 	}
 }

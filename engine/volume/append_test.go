@@ -70,7 +70,7 @@ func TestCallerGivesUpBeforeItsTurnOnly(t *testing.T) {
 				if i == 2 {
 					use = t.Context()
 				}
-				_, _, answers[i] = v.Append(use, nil, b)
+				_, _, answers[i] = v.Append(use, KindMessage, nil, b)
 			})
 			synctest.Wait()
 		}
@@ -104,7 +104,7 @@ func TestSealAnswersEverybody(t *testing.T) {
 		go func() { sealed <- v.Seal() }()
 		synctest.Wait()
 		b := newBlob(t, fs, testDir, []byte("late"))
-		if _, _, err := v.Append(t.Context(), nil, b); !errors.Is(err, ErrSealed) {
+		if _, _, err := v.Append(t.Context(), KindMessage, nil, b); !errors.Is(err, ErrSealed) {
 			t.Errorf("append after Seal: %v", err)
 		}
 		must(t, b.Close())
@@ -128,7 +128,7 @@ func TestVolumeSealsItselfAtItsSize(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i := 0; ; i++ {
 		b := newBlob(t, fs, testDir, mail(rng, 20<<10))
-		_, end, err := v.Append(t.Context(), nil, b)
+		_, end, err := v.Append(t.Context(), KindMessage, nil, b)
 		must(t, b.Close())
 		if errors.Is(err, ErrSealed) {
 			break
@@ -151,7 +151,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("create twice: %v", err)
 	}
 	b := newBlob(t, fs, testDir, []byte("x"))
-	if _, _, err := v.Append(t.Context(), make([]byte, MaxMeta+1), b); !errors.Is(err, ErrTooLarge) {
+	if _, _, err := v.Append(t.Context(), KindMessage, make([]byte, MaxMeta+1), b); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("too much metadata: %v", err)
 	}
 	put(t, v, "m", []byte("x"))
@@ -159,7 +159,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("receive on the primary: %v", err)
 	}
 	for _, record := range []uint64{0, 2, 1 << 63} {
-		if _, _, _, err := v.Get(record); !errors.Is(err, ErrNotFound) {
+		if _, err := v.Get(record); !errors.Is(err, ErrNotFound) {
 			t.Errorf("get record %d: %v", record, err)
 		}
 		if _, err := v.Open(record, 0, 1); !errors.Is(err, ErrNotFound) {
@@ -170,7 +170,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("truncate an open volume: %v", err)
 	}
 	must(t, b.Close())
-	if _, _, err := v.Append(t.Context(), nil, b); !errors.Is(err, ErrClosed) {
+	if _, _, err := v.Append(t.Context(), KindMessage, nil, b); !errors.Is(err, ErrClosed) {
 		t.Errorf("append a closed blob: %v", err)
 	}
 	must(t, v.Close())
@@ -218,12 +218,12 @@ func TestFailureIsFinal(t *testing.T) {
 			armed = true
 			b := newBlob(t, mem, testDir, []byte("bad"))
 			defer b.Close()
-			_, _, err = v.Append(t.Context(), nil, b)
+			_, _, err = v.Append(t.Context(), KindMessage, nil, b)
 			if !errors.Is(err, c.want) || !errors.Is(err, c.err) {
 				t.Fatalf("append: %v", err)
 			}
 			touched := after
-			if _, _, err := v.Append(t.Context(), nil, b); !errors.Is(err, c.want) {
+			if _, _, err := v.Append(t.Context(), KindMessage, nil, b); !errors.Is(err, c.want) {
 				t.Fatalf("append again: %v", err)
 			}
 			if err := v.Seal(); !errors.Is(err, c.want) {
@@ -250,7 +250,7 @@ func TestTapErrorFailsTheVolume(t *testing.T) {
 	defer v.Close()
 	b := newBlob(t, fs, testDir, []byte("x"))
 	defer b.Close()
-	if _, _, err := v.Append(t.Context(), nil, b); !errors.Is(err, broken) || !errors.Is(err, ErrFailed) {
+	if _, _, err := v.Append(t.Context(), KindMessage, nil, b); !errors.Is(err, broken) || !errors.Is(err, ErrFailed) {
 		t.Fatalf("append: %v", err)
 	}
 	if s := v.Stats(); s.Records != 0 || s.Bytes != fileHeaderSize {
@@ -266,7 +266,7 @@ func TestReserveRefusesWithoutHarm(t *testing.T) {
 	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1<<20 + 10, TotalBytes: 1 << 30})
 	b := newBlob(t, fs, testDir, []byte("x"))
 	defer b.Close()
-	if _, _, err := v.Append(t.Context(), nil, b); !errors.Is(err, ErrFull) {
+	if _, _, err := v.Append(t.Context(), KindMessage, nil, b); !errors.Is(err, ErrFull) {
 		t.Fatalf("append below the reserve: %v", err)
 	}
 	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 25, TotalBytes: 1 << 30})
@@ -297,7 +297,7 @@ func TestUnreadableMessage(t *testing.T) {
 			must(t, err)
 			defer first.Close()
 			put(t, first, "m", []byte("before"))
-			if _, _, err := first.Append(t.Context(), nil, bad); !errors.Is(err, errorfs.ErrInjected) {
+			if _, _, err := first.Append(t.Context(), KindMessage, nil, bad); !errors.Is(err, errorfs.ErrInjected) {
 				t.Fatalf("append: %v", err)
 			}
 			if failed := first.Stats().Failed != nil; failed != (size > pieceSize) {
@@ -309,7 +309,7 @@ func TestUnreadableMessage(t *testing.T) {
 			second, err := Create(mem, testDir+"/b", testHeader, Options{})
 			must(t, err)
 			defer second.Close()
-			if _, _, err := second.Append(t.Context(), nil, bad); !errors.Is(err, errorfs.ErrInjected) {
+			if _, _, err := second.Append(t.Context(), KindMessage, nil, bad); !errors.Is(err, errorfs.ErrInjected) {
 				t.Fatalf("append to another volume: %v", err)
 			}
 			put(t, second, "m", []byte("after"))

@@ -66,7 +66,7 @@ func benchmarkAppend(b *testing.B, writers int, encode func(dir string) *Blob, r
 				if made := encode(dir); made != nil {
 					blob = made
 				}
-				if _, _, err := v.Append(b.Context(), []byte("metadata of a delivery"), blob); err != nil {
+				if _, _, err := v.Append(b.Context(), KindMessage, []byte("metadata of a delivery"), blob); err != nil {
 					b.Error(err)
 					return
 				}
@@ -102,7 +102,7 @@ func BenchmarkRead10KiB(b *testing.B) {
 	blob := newBlob(b, vfs.Default, dir, p)
 	defer blob.Close()
 	for range 1000 {
-		_, _, err := v.Append(b.Context(), []byte("m"), blob)
+		_, _, err := v.Append(b.Context(), KindMessage, []byte("m"), blob)
 		must(b, err)
 	}
 	b.SetBytes(int64(len(p)))
@@ -130,7 +130,7 @@ func BenchmarkOpen(b *testing.B) {
 	for range 100 {
 		wg.Go(func() {
 			for range 1000 {
-				_, _, err := v.Append(b.Context(), []byte("m"), blob)
+				_, _, err := v.Append(b.Context(), KindMessage, []byte("m"), blob)
 				must(b, err)
 			}
 		})

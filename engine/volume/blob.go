@@ -80,7 +80,7 @@ func (r *storedReader) Close() error {
 // that length and hash. Every chunk's stored length and checksum are verified; the message itself is not
 // decoded here: that its length and hash are right is the sender's word. Memory is bounded as in a Spool.
 func ReceiveBlob(r io.Reader, length, stored uint64, hash [32]byte, fs vfs.FS, tmpDir string, memLimit int) (*Blob, error) {
-	if err := checkLengths(length, stored, chunkSize); err != nil {
+	if err := checkLengths(length, stored, chunkSize, 0); err != nil {
 		return nil, fmt.Errorf("receive blob: %w", err)
 	}
 	s := newStore(fs, tmpDir, memLimit)
@@ -118,7 +118,7 @@ func receiveChunk(r io.Reader, raw uint32, limit uint64) (*buffer, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, fmt.Errorf("read chunk header: %w", err)
 	}
-	h, err := decodeChunkHeader(head[:], raw)
+	h, err := decodeChunkHeader(head[:], raw, 0)
 	if err != nil {
 		return nil, err
 	}

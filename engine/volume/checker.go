@@ -8,18 +8,18 @@ import (
 // verifies everything but the SHA-256: header checksum, record number, checksum of the metadata, length and
 // checksum of each chunk, padding. It keeps no payload.
 type checker struct {
-	seed uint32
-	next uint64 // number that the next record must have
+	rules rules
+	order order
 
 	off   int64    // file offset of the next byte
 	whole int64    // end of the last whole record
-	ended []uint32 // where the records that became whole since the owner looked begin, in units of 8 bytes
+	ended []placed // records that became whole since the owner looked
 
 	step     step
 	head     [recordHeaderSize]byte // gathered bytes of a record's or chunk's header
 	have     int
-	start    int64 // of the record
-	record   recordHeader
+	start    int64        // of the record
+	record   recordHeader // the last whose header was complete
 	chunk    chunkHeader
 	left     int64  // bytes left in metadata, chunk or padding
 	sum      uint32 // checksum so far of metadata or chunk
@@ -38,8 +38,8 @@ const (
 	inPadding
 )
 
-func newChecker(seed uint32, next uint64, off int64) *checker {
-	return &checker{seed: seed, next: next, off: off, whole: off}
+func newChecker(r rules, o order, off int64) *checker {
+	return &checker{rules: r, order: o, off: off, whole: off}
 }
 
 // feed takes the next bytes. After an error, which says what is wrong at c.off, the checker is of no use.
@@ -110,11 +110,11 @@ func (c *checker) turn() error {
 }
 
 func (c *checker) endHeader() error {
-	h, err := decodeRecordHeader(c.head[:], c.seed)
+	h, err := c.rules.decode(c.head[:])
 	if err != nil {
 		return err
 	}
-	if h.number != c.next {
+	if !c.order.allows(h.number, 0) {
 		return malformed("record number is out of order")
 	}
 	c.record, c.have, c.sum = h, 0, 0
@@ -149,7 +149,7 @@ func (c *checker) endChunk() error {
 
 func (c *checker) endChunkHeader() error {
 	raw := uint32(min(c.rawLeft, uint64(c.record.chunk)))
-	h, err := decodeChunkHeader(c.head[:], raw)
+	h, err := decodeChunkHeader(c.head[:], raw, c.record.tag())
 	if err != nil {
 		return err
 	}
@@ -164,11 +164,19 @@ func (c *checker) endChunkHeader() error {
 }
 
 func (c *checker) endRecord() {
-	c.ended = append(c.ended, position(c.start))
+	c.ended = append(c.ended, placed{c.record.number, position(c.start)})
 	c.whole = c.off
-	c.next++
+	c.order.take(c.record.number)
 	c.step, c.have = inHeader, 0
 }
 
-// position packs a file offset for the record index; maxVolume keeps it in range.
-func position(off int64) uint32 { return uint32(off / alignment) }
+// number is that of the record which the next byte belongs to; 0 if it is not known.
+func (c *checker) number() uint64 {
+	switch {
+	case c.step != inHeader:
+		return c.record.number
+	case c.rules.sparse():
+		return 0
+	}
+	return c.order.next
+}

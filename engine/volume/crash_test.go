@@ -79,13 +79,13 @@ func (c powerCut) check(t *testing.T, fs vfs.FS) {
 	}
 	first := v.Stats()
 	for record := uint64(1); record <= first.Records; record++ {
-		_, length, hash, err := v.Get(record)
+		info, err := v.Get(record)
 		got, readErr := fetch(v, record, 0, MaxLength)
 		var corrupt *CorruptError
 		if err = errors.Join(err, readErr); errors.As(err, &corrupt) {
 			continue // it was never acknowledged, and says so
 		}
-		if err != nil || uint64(len(got)) != length || sha256.Sum256(got) != hash {
+		if err != nil || uint64(len(got)) != info.Length || sha256.Sum256(got) != info.Hash {
 			t.Fatalf("%s: record %d has other bytes than were appended: %v", c.at, record, err)
 		}
 	}
@@ -135,7 +135,7 @@ func TestPowerCutWhileAppending(t *testing.T) {
 				for range each {
 					p := mail(rng, rng.IntN(20_000))
 					b := newBlob(t, mem, testDir, p)
-					ref, _, err := v.Append(t.Context(), []byte("m"), b)
+					ref, _, err := v.Append(t.Context(), KindMessage, []byte("m"), b)
 					if err = errors.Join(err, b.Close()); err != nil {
 						t.Error(err)
 						return
@@ -269,7 +269,7 @@ func liveALittle(t *testing.T, fs vfs.FS) (acked map[uint64][]byte, err error) {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		ref, _, err := v.Append(t.Context(), []byte("m"), b)
+		ref, _, err := v.Append(t.Context(), KindMessage, []byte("m"), b)
 		if err == nil {
 			acked[ref.Record] = p
 			var got []byte

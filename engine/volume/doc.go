@@ -1,7 +1,7 @@
 // Package volume keeps the bytes of messages in append-only files, called volumes.
 //
 // A volume is one file of many records; each of its copies, on nodes in different regions, is the same
-// file byte for byte. One node, the primary, numbers and appends the records (Append); the others write
+// file byte for byte. Compaction replaces it by a file of a later generation with fewer records. One node, the primary, numbers and appends the records (Append); the others write
 // what the primary streamed to them (Receive, Commit). A record is written once and never changed: what
 // names it for ever is its Ref (volume, record number, length, hash).
 //
@@ -17,7 +17,8 @@
 //     whatever lies past Durable is not trusted, and every waiting caller gets an error.
 //  4. A file that was opened (not created) is never appended to by Append or Receive. So a primary that
 //     comes back after a crash, or a stale stream, cannot add to it; only repair can (Extend, Truncate).
-//  5. Record numbers start at 1 and are dense: the nth record of a file has number n.
+//  5. Record numbers start at 1 and are dense: the nth record of a file of generation 0 has number n. Later generations
+//     have some of them, in any order.
 //  6. Open cuts only a tail in which no whole record is left: after a power cut, nothing that was acknowledged.
 //
 // What a crash leaves behind: a file ends anywhere inside the records that no fsync covered. Open cuts

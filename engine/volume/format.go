@@ -13,7 +13,10 @@ const (
 	// MaxMeta is the most metadata that a record may carry.
 	MaxMeta = 1 << 20
 	// MaxLength is the largest message that a record may hold.
-	MaxLength = 1 << 30
+	MaxLength = 1 << 32
+	// MaxRecords is the highest record number of a volume, which seals itself there. It bounds the key file and the
+	// memory that a volume's index takes.
+	MaxRecords = 128 << 10
 
 	chunkSize    = 256 << 10 // raw bytes in every chunk but the last
 	minChunkSize = 4 << 10   // accepted from a file
@@ -36,11 +39,25 @@ const (
 	recordMagic      = 0x52594801 // 01 'H' 'Y' 'R'
 	recordVersion    = 1
 	recordHeaderSize = 80
-	kindMessage      = 1
+	flagSealed       = 1 << 0
 
 	chunkHeaderSize = 8
 	chunkStoredRaw  = 1 << 31
+	// tagSize is what AES-GCM adds to metadata and to each chunk of a sealed record.
+	tagSize = 16
 )
+
+// Kind says what a record holds.
+type Kind uint8
+
+// Kinds of records. 4 and 5 are reserved: see docs/formats/volume.md.
+const (
+	KindMessage    Kind = 1
+	KindCheckpoint Kind = 2 // a saved state of a shard
+	KindDictionary Kind = 3 // of zstd, for later records of the volume
+)
+
+func (k Kind) known() bool { return k >= KindMessage && k <= KindDictionary }
 
 // table is CRC32C, RFC 3720 appendix B.4: processors have an instruction for it.
 var table = crc32.MakeTable(crc32.Castagnoli)
@@ -64,10 +81,30 @@ type Header struct {
 	// Salt makes the checksums of record headers unpredictable, so that nobody can mail a message
 	// that looks like a record when a damaged file is searched. A random number, chosen once for all copies.
 	Salt uint64 `cbor:"7,keyasint,omitempty"`
+	// Generation is 0 in the file that was appended to and grows by one with each compaction.
+	Generation uint32 `cbor:"8,keyasint,omitempty"`
+	// Encrypted: every record is sealed with a key from the key file beside this file.
+	Encrypted bool `cbor:"9,keyasint,omitempty"`
+	// Records is, in a file of a later generation, the highest record number that may occur in it.
+	Records uint64 `cbor:"10,keyasint,omitempty"`
+}
+
+// check refuses what no volume says of itself.
+func (h *Header) check() error {
+	switch {
+	case h.Generation == 0 && h.Records != 0:
+		return malformed("a first generation with a number of records")
+	case h.Generation > 0 && (h.Records == 0 || h.Records > MaxRecords):
+		return malformed("number of records of a later generation")
+	}
+	return nil
 }
 
 // encodeFileHeader gives the header block of a volume.
 func encodeFileHeader(h Header) ([]byte, error) {
+	if err := h.check(); err != nil {
+		return nil, fmt.Errorf("volume header: %w", err)
+	}
 	fields, err := codec.Marshal(h)
 	if err != nil {
 		return nil, fmt.Errorf("volume header: %w", err)
@@ -107,7 +144,7 @@ func decodeFileHeader(b []byte) (h Header, seed uint32, err error) {
 	if err := codec.Unmarshal(b[fileHeaderFixed:fileHeaderFixed+int(size)], &h); err != nil {
 		return h, 0, malformed(err.Error())
 	}
-	return h, seed, nil
+	return h, seed, h.check()
 }
 
 // fileHeaderChecksum covers the block up to the end of its fields, without the checksum itself.
@@ -118,10 +155,12 @@ func fileHeaderChecksum(b []byte, fields int) uint32 {
 
 // recordHeader is the fixed part of a record.
 type recordHeader struct {
+	sealed    bool // metadata and chunks are encrypted, hash is a MAC of the message's
+	kind      Kind
 	number    uint64
 	length    uint64 // raw bytes of the message
 	stored    uint64 // bytes of its chunks
-	meta      uint32 // bytes of metadata
+	meta      uint32 // bytes of metadata, as stored
 	chunk     uint32 // raw bytes in every chunk but the last
 	hash      [32]byte
 	metaCheck uint32
@@ -131,7 +170,10 @@ type recordHeader struct {
 func (h *recordHeader) encode(b []byte, seed uint32) {
 	le := binary.LittleEndian
 	le.PutUint32(b[0:], recordMagic)
-	b[4], b[5], b[6], b[7] = recordVersion, 0, kindMessage, 0
+	b[4], b[5], b[6], b[7] = recordVersion, 0, byte(h.kind), 0
+	if h.sealed {
+		b[5] = flagSealed
+	}
 	le.PutUint64(b[8:], h.number)
 	le.PutUint64(b[16:], h.length)
 	le.PutUint64(b[24:], h.stored)
@@ -155,9 +197,11 @@ func decodeRecordHeader(b []byte, seed uint32) (h recordHeader, err error) {
 		return h, malformed("no record magic")
 	case le.Uint32(b[76:]) != recordChecksum(b, seed):
 		return h, malformed("checksum of the record header")
-	case b[4] != recordVersion || b[5] != 0 || b[6] != kindMessage || b[7] != 0:
+	case b[4] != recordVersion || b[5]&^flagSealed != 0 || !Kind(b[6]).known() || b[7] != 0:
 		return h, malformed("version, flags or kind of the record are unknown")
 	}
+	h.sealed = b[5]&flagSealed != 0
+	h.kind = Kind(b[6])
 	h.number = le.Uint64(b[8:])
 	h.length = le.Uint64(b[16:])
 	h.stored = le.Uint64(b[24:])
@@ -166,23 +210,31 @@ func decodeRecordHeader(b []byte, seed uint32) (h recordHeader, err error) {
 	copy(h.hash[:], b[40:72])
 	h.metaCheck = le.Uint32(b[72:])
 	switch {
-	case h.number == 0:
-		return h, malformed("record number is zero")
-	case h.meta > MaxMeta:
-		return h, malformed("metadata is over the limit")
+	case h.number == 0 || h.number > MaxRecords:
+		return h, malformed("record number is out of bounds")
+	case h.meta > MaxMeta+h.tag() || h.meta != 0 && h.meta <= h.tag():
+		return h, malformed("length of the metadata")
 	case h.chunk < minChunkSize || h.chunk > maxChunkSize:
 		return h, malformed("chunk size is out of bounds")
 	}
-	return h, checkLengths(h.length, h.stored, h.chunk)
+	return h, checkLengths(h.length, h.stored, h.chunk, h.tag())
 }
 
-// checkLengths bounds what a message's chunks can take: a chunk is never stored longer than it is.
-func checkLengths(length, stored uint64, chunk uint32) error {
+// tag is what encryption adds to the metadata and to each chunk.
+func (h *recordHeader) tag() uint32 {
+	if h.sealed {
+		return tagSize
+	}
+	return 0
+}
+
+// checkLengths bounds what a message's chunks can take: a chunk is never stored longer than it is, but for the tag.
+func checkLengths(length, stored uint64, chunk, tag uint32) error {
 	if length > MaxLength {
 		return malformed("message is over the limit")
 	}
-	chunks := chunkCount(length, chunk)
-	if stored < chunks*(chunkHeaderSize+1) || stored > length+chunks*chunkHeaderSize {
+	chunks, over := chunkCount(length, chunk), uint64(chunkHeaderSize+tag)
+	if stored < chunks*(over+1) || stored > length+chunks*over {
 		return malformed("stored length does not fit the length")
 	}
 	return nil
@@ -201,20 +253,20 @@ func aligned(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
 
 // chunkHeader stands before each chunk of a message.
 type chunkHeader struct {
-	size  uint32 // stored bytes that follow
-	plain bool   // they are the message's own; otherwise a zstd frame
+	size  uint32 // stored bytes that follow, with the tag of a sealed one
+	plain bool   // they are the message's own; otherwise a zstd frame; either may be sealed
 	check uint32 // CRC32C of the length word and the stored bytes
 }
 
-// decodeChunkHeader reads the header of a chunk that holds raw bytes of the message.
-func decodeChunkHeader(b []byte, raw uint32) (chunkHeader, error) {
+// decodeChunkHeader reads the header of a chunk that holds raw bytes of the message and has that tag.
+func decodeChunkHeader(b []byte, raw, tag uint32) (chunkHeader, error) {
 	word := binary.LittleEndian.Uint32(b)
 	h := chunkHeader{
 		size:  word &^ chunkStoredRaw,
 		plain: word&chunkStoredRaw != 0,
 		check: binary.LittleEndian.Uint32(b[4:]),
 	}
-	if h.plain && h.size != raw || !h.plain && (h.size == 0 || h.size >= raw) {
+	if h.plain && h.size != raw+tag || !h.plain && (h.size <= tag || h.size >= raw+tag) {
 		return h, malformed("length of a chunk")
 	}
 	return h, nil

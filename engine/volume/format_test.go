@@ -52,10 +52,10 @@ func TestGoldenFile(t *testing.T) {
 	}
 	for _, p := range v.index {
 		stored := file[int64(p)*alignment:][:recordHeaderSize]
-		h, err := decodeRecordHeader(stored, v.seed)
+		h, err := v.rules.decode(stored)
 		must(t, err)
 		var again [recordHeaderSize]byte
-		h.encode(again[:], v.seed)
+		h.encode(again[:], v.rules.seed)
 		if !bytes.Equal(again[:], stored) {
 			t.Fatalf("the header of record %d is encoded otherwise now", h.number)
 		}
@@ -74,7 +74,7 @@ func TestFileHeaderLimits(t *testing.T) {
 }
 
 func TestRecordHeaderLimits(t *testing.T) {
-	good := recordHeader{number: 1, length: 1000, stored: 500, meta: 10, chunk: chunkSize}
+	good := recordHeader{kind: KindMessage, number: 1, length: 1000, stored: 500, meta: 10, chunk: chunkSize}
 	for name, c := range map[string]struct {
 		change func(h *recordHeader)
 		raw    func(b []byte)
@@ -94,10 +94,20 @@ func TestRecordHeaderLimits(t *testing.T) {
 		"no chunks":         {change: func(h *recordHeader) { h.chunk = 0 }},
 		"huge chunks":       {change: func(h *recordHeader) { h.chunk = maxChunkSize + 1 }},
 		"version":           {raw: func(b []byte) { b[4]++ }},
-		"flags":             {raw: func(b []byte) { b[5] = 1 }},
-		"kind":              {raw: func(b []byte) { b[6]++ }},
-		"reserved byte":     {raw: func(b []byte) { b[7] = 1 }},
-		"magic":             {raw: func(b []byte) { b[0]++ }},
+		"flags":             {raw: func(b []byte) { b[5] = 2 }},
+		"no kind":           {raw: func(b []byte) { b[6] = 0 }},
+		"reserved kind":     {raw: func(b []byte) { b[6] = 4 }},
+		"a dictionary":      {change: func(h *recordHeader) { h.kind = KindDictionary }, ok: true},
+		"sealed": {change: func(h *recordHeader) {
+			h.sealed, h.stored, h.meta = true, h.length+chunkHeaderSize+tagSize, MaxMeta+tagSize
+		}, ok: true},
+		"sealed, no tag":   {change: func(h *recordHeader) { h.sealed, h.meta = true, tagSize }},
+		"sealed, no meta":  {change: func(h *recordHeader) { h.sealed, h.meta = true, 0 }, ok: true},
+		"sealed too short": {change: func(h *recordHeader) { h.sealed, h.stored = true, chunkHeaderSize+tagSize }},
+		"number too high":  {change: func(h *recordHeader) { h.number = MaxRecords + 1 }},
+		"highest number":   {change: func(h *recordHeader) { h.number = MaxRecords }, ok: true},
+		"reserved byte":    {raw: func(b []byte) { b[7] = 1 }},
+		"magic":            {raw: func(b []byte) { b[0]++ }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := good
@@ -124,15 +134,16 @@ func TestRecordHeaderLimits(t *testing.T) {
 
 func TestChunkHeaderLimits(t *testing.T) {
 	for _, c := range []struct {
-		word, raw uint32
-		ok        bool
+		word, raw, tag uint32
+		ok             bool
 	}{
-		{1, 2, true}, {0, 2, false}, {2, 2, false}, {3, 2, false}, {1<<31 - 1, chunkSize, false},
-		{2 | chunkStoredRaw, 2, true}, {1 | chunkStoredRaw, 2, false}, {3 | chunkStoredRaw, 2, false},
-		{chunkStoredRaw, 1, false}, {1<<32 - 1, chunkSize, false},
+		{1, 2, 0, true}, {0, 2, 0, false}, {2, 2, 0, false}, {3, 2, 0, false}, {1<<31 - 1, chunkSize, 0, false},
+		{2 | chunkStoredRaw, 2, 0, true}, {1 | chunkStoredRaw, 2, 0, false}, {3 | chunkStoredRaw, 2, 0, false},
+		{chunkStoredRaw, 1, 0, false}, {1<<32 - 1, chunkSize, 0, false},
+		{17, 2, 16, true}, {16, 2, 16, false}, {18, 2, 16, false}, {18 | chunkStoredRaw, 2, 16, true}, {2 | chunkStoredRaw, 2, 16, false},
 	} {
 		b := binary.LittleEndian.AppendUint32(nil, c.word)
-		_, err := decodeChunkHeader(append(b, 0, 0, 0, 0), c.raw)
+		_, err := decodeChunkHeader(append(b, 0, 0, 0, 0), c.raw, c.tag)
 		if (err == nil) != c.ok {
 			t.Errorf("length word %#x for %d raw bytes: %v", c.word, c.raw, err)
 		}

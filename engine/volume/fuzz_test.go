@@ -39,7 +39,7 @@ func FuzzRecordHeader(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if h.size() < recordHeaderSize || h.size() > recordHeaderSize+MaxMeta+2*MaxLength || h.size()%alignment != 0 {
+		if h.size() < recordHeaderSize || h.size() > recordHeaderSize+MaxMeta+tagSize+2*MaxLength || h.size()%alignment != 0 {
 			t.Fatalf("size %d of %+v", h.size(), h)
 		}
 		var again [recordHeaderSize]byte
@@ -102,10 +102,10 @@ func FuzzOpen(f *testing.F) {
 			t.Fatalf("%+v", first)
 		}
 		for record := uint64(1); record <= first.Records; record++ {
-			_, length, _, err := v.Get(record)
+			info, err := v.Get(record)
 			p, readErr := fetch(v, record, 0, MaxLength)
 			var corrupt *CorruptError
-			if err = errors.Join(err, readErr); err != nil && !errors.As(err, &corrupt) || err == nil && uint64(len(p)) != length {
+			if err = errors.Join(err, readErr); err != nil && !errors.As(err, &corrupt) || err == nil && uint64(len(p)) != info.Length {
 				t.Fatalf("record %d: %d bytes, %v", record, len(p), err)
 			}
 		}
@@ -159,7 +159,7 @@ func FuzzReceive(f *testing.F) {
 			t.Fatalf("durable to %d of %d", durable, off)
 		}
 		for record := uint64(1); record <= v.Stats().Records; record++ {
-			if _, _, _, err := v.Get(record); err != nil {
+			if _, err := v.Get(record); err != nil {
 				t.Fatalf("record %d was taken: %v", record, err)
 			}
 		}

@@ -1,15 +1,26 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
 
-// Get gives a record's metadata, and the length and hash of its message.
-func (v *Volume) Get(record uint64) (meta []byte, length uint64, hash [32]byte, err error) {
+// Info is what a record says of itself.
+type Info struct {
+	Kind   Kind
+	Sealed bool     // encrypted
+	Length uint64   // of the message
+	Hash   [32]byte // SHA-256 of the message; in a sealed record a MAC of it, which OpenRef compares
+	Meta   []byte
+}
+
+// Get describes a record.
+func (v *Volume) Get(record uint64) (Info, error) {
 	if err := v.hold(); err != nil {
-		return nil, 0, hash, err
+		return Info{}, err
 	}
+	var meta []byte
 	h, off, err := v.record(record)
 	if err == nil {
 		meta, err = v.meta(h, off)
@@ -18,26 +29,39 @@ func (v *Volume) Get(record uint64) (meta []byte, length uint64, hash [32]byte, 
 		err = dropErr
 	}
 	if err != nil {
-		return nil, 0, hash, err
+		return Info{}, err
 	}
-	return meta, h.length, h.hash, nil
+	return Info{Kind: h.kind, Sealed: h.sealed, Length: h.length, Hash: h.hash, Meta: meta}, nil
 }
 
 // Open gives n raw bytes of a record's message from off on, fewer where the message ends. Each chunk is
 // checked when it is read; a *CorruptError from Read means that another copy has to serve.
 func (v *Volume) Open(record, off, n uint64) (io.ReadCloser, error) {
+	return v.open(record, off, n, func(recordHeader) bool { return true })
+}
+
+// OpenRef is Open of what a reference means: ErrNotFound if the record of that number is another.
+func (v *Volume) OpenRef(ref Ref, off, n uint64) (io.ReadCloser, error) {
+	return v.open(ref.Record, off, n, func(h recordHeader) bool { return h.length == ref.Length && h.hash == ref.Hash })
+}
+
+func (v *Volume) open(record, off, n uint64, meant func(recordHeader) bool) (io.ReadCloser, error) {
 	if err := v.hold(); err != nil {
 		return nil, err
 	}
 	h, at, err := v.record(record)
+	switch {
+	case err != nil:
+	case h.sealed:
+		err = fmt.Errorf("volume %s: record %d is encrypted", v.header.ID, record)
+	case !meant(h):
+		err = fmt.Errorf("record %d of volume %s is not what the reference means: %w", record, v.header.ID, ErrNotFound)
+	}
 	if err != nil {
-		if dropErr := v.drop(); dropErr != nil {
-			return nil, fmt.Errorf("%w (and %w)", err, dropErr)
-		}
-		return nil, err
+		return nil, errors.Join(err, v.drop())
 	}
 	span := chunkSpan{src: v.file, start: at + recordHeaderSize + int64(h.meta), size: int64(h.stored),
-		length: h.length, chunk: h.chunk, volume: v.header.ID, record: record}
+		length: h.length, chunk: h.chunk, tag: h.tag(), volume: v.header.ID, record: record}
 	return newChunkReader(span, off, n, v.drop), nil
 }
 
@@ -51,7 +75,7 @@ func (v *Volume) record(number uint64) (recordHeader, int64, error) {
 	if _, err := v.file.ReadAt(b[:], off); err != nil && err != io.EOF {
 		return recordHeader{}, 0, fmt.Errorf("volume %s: read record %d: %w", v.header.ID, number, err)
 	}
-	h, err := decodeRecordHeader(b[:], v.seed)
+	h, err := v.rules.decode(b[:])
 	switch {
 	case err != nil:
 	case h.number != number:
@@ -66,21 +90,30 @@ func (v *Volume) record(number uint64) (recordHeader, int64, error) {
 func (v *Volume) locate(number uint64) (off, end int64, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if number == 0 || number > uint64(len(v.index)) {
-		return 0, 0, fmt.Errorf("volume %s: record %d: %w", v.header.ID, number, ErrNotFound)
+	if number > 0 && number <= uint64(len(v.index)) && v.index[number-1] != 0 {
+		return int64(v.index[number-1]) * alignment, v.durable, nil
 	}
-	if p := v.index[number-1]; p != 0 {
-		return int64(p) * alignment, v.durable, nil
-	}
-	// It lies between its neighbours, and nobody knows where.
-	at := int64(fileHeaderSize)
-	for i := number - 1; i > 0; i-- {
-		if p := v.index[i-1]; p != 0 {
-			at = int64(p) * alignment
-			break
+	return 0, 0, v.missing(number)
+}
+
+// missing says why a record has no place. Called under mu.
+func (v *Volume) missing(number uint64) error {
+	lost := &CorruptError{Volume: v.header.ID, Record: number, Offset: fileHeaderSize, Reason: "no record header found behind this place"}
+	switch {
+	case v.rules.sparse() && number > 0 && number <= v.rules.records && len(v.damage) > 0:
+		lost.Offset, lost.Reason = v.damage[0].Start, "if the record is in this generation it is in a damaged part"
+	case v.rules.sparse(), number == 0, number > uint64(len(v.index)):
+		return fmt.Errorf("volume %s: record %d: %w", v.header.ID, number, ErrNotFound)
+	default:
+		// It lies between its neighbours, and nobody knows where.
+		for i := number - 1; i > 0; i-- {
+			if p := v.index[i-1]; p != 0 {
+				lost.Offset = int64(p) * alignment
+				break
+			}
 		}
 	}
-	return 0, 0, &CorruptError{Volume: v.header.ID, Record: number, Offset: at, Reason: "no record header found behind this place"}
+	return lost
 }
 
 // meta reads and checks a record's metadata.

@@ -12,6 +12,7 @@ type chunkSpan struct {
 	size   int64 // of all chunks
 	length uint64
 	chunk  uint32 // raw bytes in every chunk but the last
+	tag    uint32 // what encryption adds to each
 	// where the span is, for errors
 	volume ID
 	record uint64
@@ -140,7 +141,7 @@ func (r *chunkReader) advance(h chunkHeader) {
 // load reads the next chunk with its header in one go, since it can be no longer than its raw bytes,
 // and checks it.
 func (r *chunkReader) load(raw uint32) (chunkHeader, *buffer, error) {
-	n := int(min(r.size-r.pos, chunkHeaderSize+int64(raw)))
+	n := int(min(r.size-r.pos, chunkHeaderSize+int64(raw+r.tag)))
 	if n <= chunkHeaderSize {
 		return chunkHeader{}, nil, r.corrupt(malformed("chunks end before the message"))
 	}
@@ -163,7 +164,7 @@ func (r *chunkReader) load(raw uint32) (chunkHeader, *buffer, error) {
 
 // header decodes a chunk header and checks that the chunk lies inside the span.
 func (r *chunkReader) header(b []byte, raw uint32) (chunkHeader, error) {
-	h, err := decodeChunkHeader(b, raw)
+	h, err := decodeChunkHeader(b, raw, r.tag)
 	if err != nil {
 		return h, r.corrupt(err)
 	}

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -72,7 +73,7 @@ func (v *Volume) receive(off int64, p []byte) error {
 	}
 	before := *v.check
 	if err := v.check.feed(p); err != nil {
-		err = located(err, v.header.ID, v.check.next, v.check.off)
+		err = located(err, v.header.ID, v.check.number(), v.check.off)
 		v.broken = fmt.Errorf("receive: %w", err)
 		*v.check = before // none of p is written, so no record in it is there
 		return v.broken
@@ -103,7 +104,10 @@ func (v *Volume) Commit() (int64, error) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.index = append(v.index, v.check.ended...)
+	for _, p := range v.check.ended {
+		v.index = place(v.index, p)
+	}
+	v.found += uint64(len(v.check.ended))
 	v.check.ended = v.check.ended[:0]
 	v.durable = v.check.whole
 	return v.durable, nil
@@ -130,21 +134,35 @@ func (v *Volume) Truncate(length int64) error {
 func (v *Volume) forget(length int64) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	index, damage, end := v.index, v.damage, v.durable
-	for end > length && len(index) > 0 {
-		if n := len(damage); n > 0 && damage[n-1].End == end {
-			end = damage[n-1].Start
-			damage = damage[:n-1]
-			index = withoutLost(index)
-			continue
-		}
-		end = int64(index[len(index)-1]) * alignment
-		index = index[:len(index)-1]
+	damage := slices.Clone(v.damage)
+	for n := len(damage); n > 0 && damage[n-1].Start >= length; n-- {
+		damage = damage[:n-1]
 	}
-	if end != length {
+	boundary := length == v.durable || len(damage) < len(v.damage) && v.damage[len(damage)].Start == length
+	at, found, first := position(length), v.found, len(v.index)
+	for i, p := range v.index {
+		boundary = boundary || p == at && length%alignment == 0
+		if p != 0 && p >= at {
+			found--
+			first = min(first, i)
+		}
+	}
+	if !boundary || length > v.durable {
 		return fmt.Errorf("volume %s: %d is not the end of a record: %w", v.header.ID, length, ErrMisplaced)
 	}
-	v.index, v.damage, v.lost, v.durable = index, damage, countLost(index), length
+	v.damage, v.found, v.durable = damage, found, length
+	if v.rules.sparse() {
+		for i, p := range v.index {
+			if p >= at {
+				v.index[i] = 0
+			}
+		}
+		return nil
+	}
+	v.index = v.index[:first]
+	if n := len(damage); n == 0 || damage[n-1].End != length {
+		v.index = withoutLost(v.index)
+	}
 	return nil
 }
 

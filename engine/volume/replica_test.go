@@ -292,7 +292,7 @@ func TestTruncateAtRecordsOnly(t *testing.T) {
 			messages := mails(8, 500, 9000, 10)
 			for i, p := range messages {
 				b := newBlob(t, base.fs, base.dir, p)
-				_, end, err := v.Append(t.Context(), fmt.Appendf(nil, "meta %d", i+1), b)
+				_, end, err := v.Append(t.Context(), KindMessage, fmt.Appendf(nil, "meta %d", i+1), b)
 				must(t, err)
 				must(t, b.Close())
 				ends = append(ends, end)

@@ -52,11 +52,12 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &scanner{file: f, seed: seed, size: info.Size(), off: fileHeaderSize}
+	r := h.rules(seed)
+	s := &scanner{file: f, rules: r, order: r.orderAfter(nil), size: info.Size(), off: fileHeaderSize}
 	s.run()
 	v := newVolume(fs, path, h, seed, f, o)
 	v.sealed, v.opened = true, true
-	v.index, v.damage, v.lost, v.durable = s.index, s.damage, countLost(s.index), s.off
+	v.index, v.damage, v.found, v.durable = s.index, s.damage, uint64(len(s.found)), s.off
 	v.restart()
 	v.settle(s)
 	return v, nil
@@ -91,10 +92,12 @@ func (v *Volume) settle(s *scanner) {
 //     damage before it; and so on with the record before.
 type scanner struct {
 	file   vfs.File
-	seed   uint32
+	rules  rules
+	order  order
 	size   int64
 	off    int64
 	index  []uint32
+	found  []uint32 // record numbers in the order of the file
 	damage []Span
 
 	unreadable int64 // last place where the disk did not answer; zero if it did everywhere
@@ -109,7 +112,7 @@ func (s *scanner) run() {
 	defer s.buf.release()
 	for s.off < s.size {
 		h, ok := s.headerAt(s.off)
-		if ok && h.number == uint64(len(s.index))+1 {
+		if ok && s.order.allows(h.number, 0) {
 			s.add(h, s.off)
 			continue
 		}
@@ -117,29 +120,34 @@ func (s *scanner) run() {
 		if !ok {
 			break
 		}
-		s.skip(h.number-uint64(len(s.index))-1, at)
+		s.damage = append(s.damage, Span{Start: s.off, End: at})
 		s.add(h, at)
 	}
-	for len(s.index) > 0 && !s.lastIsWhole() {
+	for len(s.found) > 0 && !s.lastIsWhole() {
 		s.dropLast()
 	}
 }
 
 func (s *scanner) add(h recordHeader, at int64) {
-	s.index = append(s.index, position(at))
+	s.index = place(s.index, placed{h.number, position(at)})
+	s.found = append(s.found, uint32(h.number))
+	s.order.take(h.number)
 	s.off = at + h.size()
 }
 
-// skip notes damage up to a place, in which so many records are lost.
-func (s *scanner) skip(records uint64, to int64) {
-	s.index = append(s.index, make([]uint32, records)...)
-	s.damage = append(s.damage, Span{Start: s.off, End: to})
+// last gives the number of the record at the end, and where it begins.
+func (s *scanner) last() (number uint64, start int64) {
+	number = uint64(s.found[len(s.found)-1])
+	return number, int64(s.index[number-1]) * alignment
 }
 
 // dropLast takes the last record, and any damage before it, out of the index.
 func (s *scanner) dropLast() {
-	s.off = int64(s.index[len(s.index)-1]) * alignment
-	s.index = withoutLost(s.index[:len(s.index)-1])
+	number, start := s.last()
+	s.off = start
+	s.found = s.found[:len(s.found)-1]
+	s.index[number-1] = 0
+	s.index = withoutLost(s.index)
 	if n := len(s.damage); n > 0 && s.damage[n-1].End == s.off {
 		s.off = s.damage[n-1].Start
 		s.damage = s.damage[:n-1]
@@ -148,8 +156,8 @@ func (s *scanner) dropLast() {
 
 // lastIsWhole checks all of the last record.
 func (s *scanner) lastIsWhole() bool {
-	start := int64(s.index[len(s.index)-1]) * alignment
-	c := newChecker(s.seed, uint64(len(s.index)), start)
+	number, start := s.last()
+	c := newChecker(s.rules, only(number), start)
 	s.window = nil // its memory is used here
 	for at := start; at < s.off; {
 		p := s.buf.b[:min(searchWindow, s.off-at)]
@@ -162,15 +170,6 @@ func (s *scanner) lastIsWhole() bool {
 	return c.whole == s.off
 }
 
-func countLost(index []uint32) (lost uint64) {
-	for _, p := range index {
-		if p == 0 {
-			lost++
-		}
-	}
-	return lost
-}
-
 // headerAt decodes the record header there, if the record fits into the file.
 func (s *scanner) headerAt(at int64) (recordHeader, bool) {
 	if at+recordHeaderSize > s.size {
@@ -179,7 +178,7 @@ func (s *scanner) headerAt(at int64) (recordHeader, bool) {
 	if at < s.windowOff || at+recordHeaderSize > s.windowOff+int64(len(s.window)) {
 		s.load(at, headerWindow)
 	}
-	h, err := decodeRecordHeader(s.window[at-s.windowOff:], s.seed)
+	h, err := s.rules.decode(s.window[at-s.windowOff:])
 	return h, err == nil && at+h.size() <= s.size
 }
 
@@ -187,7 +186,6 @@ func (s *scanner) headerAt(at int64) (recordHeader, bool) {
 // their numbers: that bounds how far a number may be ahead.
 func (s *scanner) search(at int64) (recordHeader, int64, bool) {
 	magic := binary.LittleEndian.AppendUint32(nil, recordMagic)
-	last := uint64(len(s.index))
 	for from := at; at+recordHeaderSize <= s.size; {
 		if at < s.windowOff || at+recordHeaderSize > s.windowOff+int64(len(s.window)) {
 			s.load(at, searchWindow)
@@ -203,7 +201,7 @@ func (s *scanner) search(at int64) (recordHeader, int64, bool) {
 		if at%alignment == 0 {
 			h, ok := s.headerAt(at)
 			lost := uint64(at-from+alignment) / recordHeaderSize
-			if ok && h.number > last && h.number <= last+1+lost {
+			if ok && s.order.allows(h.number, lost) {
 				return h, at, true
 			}
 		}

@@ -71,9 +71,9 @@ func TestFlippedBits(t *testing.T) {
 				expect(t, v, record, fmt.Sprintf("meta %d", i+1), want)
 				continue
 			}
-			meta, _, _, metaErr := v.Get(record)
+			info, metaErr := v.Get(record)
 			got, err := fetch(v, record, 0, 1<<20)
-			if metaErr == nil && string(meta) != fmt.Sprintf("meta %d", i+1) || err == nil && !bytes.Equal(got, want) {
+			if metaErr == nil && string(info.Meta) != fmt.Sprintf("meta %d", i+1) || err == nil && !bytes.Equal(got, want) {
 				t.Fatalf("bit %d: other contents without an error", bit)
 			}
 			for _, err := range []error{metaErr, err} {
@@ -163,8 +163,8 @@ func TestMailedRecordIsNotFound(t *testing.T) {
 			clear(file[first : first+8])
 			opened, _ := openBytes(t, file)
 			defer opened.Close()
-			_, length, _, err := opened.Get(2)
-			if found := err == nil && length == 0; found != c.found {
+			info, err := opened.Get(2)
+			if found := err == nil && info.Length == 0; found != c.found {
 				t.Fatalf("found the forged record: %v, %v", found, err)
 			}
 			expect(t, opened, 3, "", []byte("last"))

@@ -75,7 +75,7 @@ func TestSetDirectoryIsDurable(t *testing.T) {
 	v, err := s.Create(header(1), nil)
 	must(t, err)
 	b := newBlob(t, fs, s.TmpDir(), []byte("x"))
-	_, _, err = v.Append(t.Context(), []byte("m"), b)
+	_, _, err = v.Append(t.Context(), KindMessage, []byte("m"), b)
 	must(t, err)
 	must(t, b.Close())
 	after, err := OpenSet(fs.CrashClone(vfs.CrashCloneCfg{}), "/data/node/volumes", SetOptions{})
@@ -187,7 +187,7 @@ func TestSetReopenAfterFailure(t *testing.T) {
 	full = true
 	b := newBlob(t, mem, testDir, []byte("two"))
 	defer b.Close()
-	if _, _, err := v.Append(t.Context(), nil, b); !errors.Is(err, ErrFailed) {
+	if _, _, err := v.Append(t.Context(), KindMessage, nil, b); !errors.Is(err, ErrFailed) {
 		t.Fatal(err)
 	}
 	full = false
@@ -233,7 +233,7 @@ func TestSetTogether(t *testing.T) {
 				if err == nil {
 					b := newBlob(t, fs, testDir, []byte("together"))
 					var ref Ref
-					if ref, _, err = v.Append(t.Context(), []byte("m"), b); err == nil {
+					if ref, _, err = v.Append(t.Context(), KindMessage, []byte("m"), b); err == nil {
 						_, err = fetch(v, ref.Record, 0, 100)
 					}
 					must(t, b.Close())

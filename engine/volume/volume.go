@@ -38,7 +38,7 @@ type Volume struct {
 	fs     vfs.FS
 	path   string
 	header Header
-	seed   uint32 // checksum of the file header, seeds those of the record headers
+	rules  rules
 	o      Options
 	file   vfs.File // ReadAt by anybody; written by the committer, or under disk
 	credit int64    // bytes that may be written before free space is asked for again; the writer's own
@@ -53,10 +53,10 @@ type Volume struct {
 
 	mu      sync.Mutex // guards what follows; never held during input or output
 	wake    *sync.Cond // pending, sealed or failed changed
-	index   []uint32   // index[n-1] is where record n begins, in units of 8 bytes; 0 where it is damaged
+	index   []uint32   // index[n-1] is where record n begins, in units of 8 bytes; 0 where it is damaged, or not in this generation
 	durable int64      // end of the last whole record that an fsync covers
 	damage  []Span
-	lost    uint64 // records of index without a place
+	found   uint64 // records of index with a place
 	role    role
 	sealed  bool
 	failed  error
@@ -82,11 +82,11 @@ const (
 
 // Stats describes a volume at one moment.
 type Stats struct {
-	Records uint64 // durable, damaged ones included
+	Records uint64 // durable, damaged ones included as far as they are known
 	Bytes   int64  // durable, file header included
 	Fsyncs  uint64
 	Cut     int64  // bytes of torn tail that Open cut off
-	Damaged uint64 // records that Open did not find although there are some behind
+	Damaged uint64 // records that Open did not find although there are some behind; 0 in later generations, where nobody can tell
 	Sealed  bool
 	Failed  error // why nothing is written any more
 
@@ -170,8 +170,9 @@ func newVolume(fs vfs.FS, path string, h Header, seed uint32, f vfs.File, o Opti
 		o.MaxSize = DefaultMaxSize
 	}
 	o.MaxSize = min(o.MaxSize, maxVolume/2)
-	v := &Volume{fs: fs, path: path, header: h, seed: seed, o: o, file: f, holds: 1,
-		durable: fileHeaderSize, tail: fileHeaderSize, check: newChecker(seed, 1, fileHeaderSize)}
+	r := h.rules(seed)
+	v := &Volume{fs: fs, path: path, header: h, rules: r, o: o, file: f, holds: 1,
+		durable: fileHeaderSize, tail: fileHeaderSize, check: newChecker(r, r.orderAfter(nil), fileHeaderSize)}
 	v.wake = sync.NewCond(&v.mu)
 	return v
 }
@@ -203,7 +204,11 @@ func (v *Volume) Stats() Stats {
 	if len(v.damage) > 0 {
 		whole = v.damage[0].Start
 	}
-	return Stats{Records: uint64(len(v.index)), Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Damaged: v.lost,
+	records := v.found
+	if !v.rules.sparse() {
+		records = uint64(len(v.index))
+	}
+	return Stats{Records: records, Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Damaged: records - v.found,
 		Sealed: v.sealed, Failed: v.failed, Opened: v.opened, Unreadable: v.unread, Whole: whole}
 }
 
@@ -245,7 +250,7 @@ func (v *Volume) restart() {
 	defer v.mu.Unlock()
 	v.end = max(v.end, v.tail)
 	v.tail = v.durable
-	v.check = newChecker(v.seed, uint64(len(v.index))+1, v.durable)
+	v.check = newChecker(v.rules, v.rules.orderAfter(v.index), v.durable)
 	v.broken = nil
 }
 

@@ -62,7 +62,7 @@ func put(t testing.TB, v *Volume, meta string, p []byte) Ref {
 	t.Helper()
 	b := newBlob(t, v.fs, testDir, p)
 	defer b.Close()
-	ref, end, err := v.Append(context.Background(), []byte(meta), b)
+	ref, end, err := v.Append(context.Background(), KindMessage, []byte(meta), b)
 	must(t, err)
 	if end > v.Durable() {
 		t.Fatalf("answered at %d, durable to %d", end, v.Durable())
@@ -85,12 +85,12 @@ func fetch(v *Volume, record, off, n uint64) ([]byte, error) {
 // expect checks that a record has these contents.
 func expect(t testing.TB, v *Volume, record uint64, meta string, want []byte) {
 	t.Helper()
-	gotMeta, length, hash, err := v.Get(record)
+	info, err := v.Get(record)
 	must(t, err)
-	if string(gotMeta) != meta || length != uint64(len(want)) || hash != sha256.Sum256(want) {
-		t.Fatalf("record %d: meta %q, length %d", record, gotMeta, length)
+	if info.Kind != KindMessage || string(info.Meta) != meta || info.Length != uint64(len(want)) || info.Hash != sha256.Sum256(want) {
+		t.Fatalf("record %d: %+v", record, info)
 	}
-	got, err := fetch(v, record, 0, length)
+	got, err := fetch(v, record, 0, info.Length)
 	must(t, err)
 	if !bytes.Equal(got, want) {
 		t.Fatalf("record %d: other bytes than were appended", record)
@@ -113,7 +113,7 @@ func TestAppendReadReopen(t *testing.T) {
 			for i, n := range sizes {
 				mails = append(mails, mail(rng, n))
 				b := newBlob(t, base.fs, base.dir, mails[i])
-				ref, _, err := v.Append(context.Background(), fmt.Appendf(nil, "meta %d", i), b)
+				ref, _, err := v.Append(context.Background(), KindMessage, fmt.Appendf(nil, "meta %d", i), b)
 				must(t, err)
 				must(t, b.Close())
 				if ref.Record != uint64(i)+1 {
@@ -135,7 +135,7 @@ func TestAppendReadReopen(t *testing.T) {
 			}
 			b := newBlob(t, base.fs, base.dir, []byte("late"))
 			defer b.Close()
-			if _, _, err := v.Append(context.Background(), nil, b); !errors.Is(err, ErrSealed) {
+			if _, _, err := v.Append(context.Background(), KindMessage, nil, b); !errors.Is(err, ErrSealed) {
 				t.Fatalf("append to an opened volume: %v", err)
 			}
 			must(t, v.Close())
