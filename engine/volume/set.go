@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -24,15 +25,18 @@ const (
 type SetOptions struct {
 	MaxSize int64  // at which a volume seals itself; 0 is DefaultMaxSize
 	Reserve uint64 // bytes of disk space that appending leaves free
+	Ahead   int64  // how far a growing file is filled with zeros; 0 is not at all
+	MaxOpen int    // volumes whose file is open at a time, where idle ones can be closed; 0 is DefaultMaxOpen
 }
 
 // Set is all volume copies of a node: one file each in one directory, which only one process uses at a
-// time. Volumes are opened, and scanned, when they are first asked for.
+// time. Volumes are opened when they are first asked for: by their index file, or else by a scan.
 type Set struct {
-	fs   vfs.FS
-	dir  string
-	o    SetOptions
-	lock io.Closer
+	fs     vfs.FS
+	dir    string
+	o      SetOptions
+	lock   io.Closer
+	shared *shared
 
 	mu      sync.Mutex // guards entries and closed; never held during input or output
 	entries map[ID]*entry
@@ -41,14 +45,30 @@ type Set struct {
 
 // entry is one file of the set. Its lock orders opening, creating and removing it.
 type entry struct {
+	size atomic.Int64 // of the file, as last seen
+
 	mu     sync.Mutex // guards volume and gone
 	volume *Volume    // nil until it is opened
 	gone   bool
 }
 
+// bytes is how long the file is. It does not wait for one that is being opened.
+func (e *entry) bytes() int64 {
+	if e.mu.TryLock() {
+		if e.volume != nil {
+			e.size.Store(e.volume.Durable())
+		}
+		e.mu.Unlock()
+	}
+	return e.size.Load()
+}
+
 // OpenSet opens the directory, making it if need be, and removes what a crash left unfinished in it.
 func OpenSet(fs vfs.FS, dir string, o SetOptions) (*Set, error) {
-	s := &Set{fs: fs, dir: dir, o: o, entries: map[ID]*entry{}}
+	if o.MaxOpen <= 0 {
+		o.MaxOpen = DefaultMaxOpen
+	}
+	s := &Set{fs: fs, dir: dir, o: o, shared: newShared(o.MaxOpen), entries: map[ID]*entry{}}
 	if err := makeDir(fs, dir); err != nil {
 		return nil, fmt.Errorf("open volumes in %s: %w", dir, err)
 	}
@@ -102,22 +122,48 @@ func (s *Set) prepare() error {
 	if err != nil {
 		return err
 	}
+	var indexes []ID
 	for _, name := range names {
-		if strings.HasSuffix(name, volumeSuffix+temporarySuffix) {
+		if strings.HasSuffix(name, volumeSuffix+temporarySuffix) || strings.HasSuffix(name, indexSuffix+temporarySuffix) {
 			if err := s.fs.Remove(s.fs.PathJoin(s.dir, name)); err != nil {
 				return fmt.Errorf("remove left-over %s: %w", name, err)
 			}
 		}
-		if id, ok := parseName(name); ok {
-			s.entries[id] = &entry{}
+		if id, ok := parseName(name, indexSuffix); ok {
+			indexes = append(indexes, id)
+		}
+		if id, ok := parseName(name, volumeSuffix); ok {
+			if err := s.note(id); err != nil {
+				return err
+			}
+		}
+	}
+	for _, id := range indexes {
+		if s.entries[id] != nil {
+			continue
+		}
+		if err := s.fs.Remove(indexPath(s.path(id))); err != nil {
+			return fmt.Errorf("remove left-over index of volume %s: %w", id, err)
 		}
 	}
 	return syncDir(s.fs, s.dir)
 }
 
-// parseName gives the id of a volume's file name.
-func parseName(name string) (ID, bool) {
-	digits, ok := strings.CutSuffix(name, volumeSuffix)
+// note enters a file that is there.
+func (s *Set) note(id ID) error {
+	info, err := s.fs.Stat(s.path(id))
+	if err != nil {
+		return err
+	}
+	e := &entry{}
+	e.size.Store(info.Size())
+	s.entries[id] = e
+	return nil
+}
+
+// parseName gives the id in the name of a volume's file, or of one that belongs to it.
+func parseName(name, suffix string) (ID, bool) {
+	digits, ok := strings.CutSuffix(name, suffix)
 	if !ok || len(digits) != 16 {
 		return 0, false
 	}
@@ -131,7 +177,7 @@ func (s *Set) path(id ID) string { return s.fs.PathJoin(s.dir, id.String()+volum
 func (s *Set) TmpDir() string { return s.fs.PathJoin(s.dir, tmpName) }
 
 func (s *Set) options(tap Tap) Options {
-	return Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve}
+	return Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve, Ahead: s.o.Ahead, shared: s.shared}
 }
 
 // Create makes a new volume, for Append with a Tap, or for Receive without one.
@@ -276,13 +322,15 @@ func (s *Set) Remove(id ID) error {
 	}
 	defer e.mu.Unlock()
 	if e.volume != nil {
-		if err := e.volume.Close(); err != nil {
+		if err := e.volume.close(false); err != nil {
 			return fmt.Errorf("remove volume: %w", err)
 		}
 		e.volume = nil
 	}
-	if err := s.fs.Remove(s.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove volume %s: %w", id, err)
+	for _, path := range []string{indexPath(s.path(id)), s.path(id)} {
+		if err := s.fs.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove volume %s: %w", id, err)
+		}
 	}
 	if err := syncDir(s.fs, s.dir); err != nil {
 		return fmt.Errorf("remove volume %s: %w", id, err)
@@ -299,6 +347,30 @@ func (s *Set) FreeBytes() (uint64, error) {
 		return 0, fmt.Errorf("free space of %s: %w", s.dir, err)
 	}
 	return usage.AvailBytes - min(usage.AvailBytes, s.o.Reserve), nil
+}
+
+// SetStats describes a set at one moment; counts are since it was opened.
+type SetStats struct {
+	Volumes int
+	Bytes   int64 // of all volume files
+	Open    int   // volumes whose file is open
+	Rests   uint64
+	Scans   uint64 // volumes that were opened without an index file
+	Saves   uint64 // index files written, and
+	Unsaved uint64 // those that could not be
+}
+
+// Stats describes the set now.
+func (s *Set) Stats() SetStats {
+	s.mu.Lock()
+	entries := slices.Collect(maps.Values(s.entries))
+	s.mu.Unlock()
+	st := SetStats{Volumes: len(entries), Open: s.shared.handles.count(), Rests: s.shared.handles.rests.Load(),
+		Scans: s.shared.scans.Load(), Saves: s.shared.saves.Load(), Unsaved: s.shared.saveFailures.Load()}
+	for _, e := range entries {
+		st.Bytes += e.bytes()
+	}
+	return st
 }
 
 // Close closes all volumes, and waits for callers that append to them.
