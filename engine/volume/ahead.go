@@ -1,7 +1,5 @@
 package volume
 
-import "errors"
-
 const (
 	// DefaultAhead is how far a growing volume is filled with zeros ahead of its end. An fsync after a write into blocks that
 	// the file has already writes just those; one after a write behind the file's end writes the file system's journal as well.
@@ -24,11 +22,8 @@ func (v *Volume) fillAhead(off, n int64) error {
 		return nil
 	}
 	to := min(end+v.o.Ahead, v.o.MaxSize)
-	switch err := v.room(to - end); {
-	case errors.Is(err, ErrFull):
-		return nil // the record itself may still have room
-	case err != nil:
-		return err
+	if v.room(to-end) != nil {
+		return nil // the records themselves may still have room
 	}
 	zeros := newBuffer(int(min(to-end, pieceSize)))
 	defer zeros.release()

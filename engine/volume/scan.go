@@ -58,32 +58,36 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 	if o.ReadOnly {
 		v.failed = fmt.Errorf("volume %s: %w", v.header.ID, ErrReadOnly)
 	}
-	if v.adopt(info.Size()) {
+	size := info.Size()
+	if o.trusted > 0 {
+		size = min(size, o.trusted)
+	}
+	if v.adopt(size) {
 		return v, nil
 	}
-	s := newScanner(f, v.rules, info.Size())
+	s := newScanner(f, v.rules, size)
 	s.run()
 	v.o.shared.scans.Add(1)
 	v.index, v.damage, v.found, v.durable = s.index, s.damage, uint64(len(s.found)), s.off
 	v.dictionaries = s.dictionaries()
 	v.restart()
-	v.settle(s)
+	v.settle(s, info.Size())
 	v.save()
 	return v, nil
 }
 
 // settle makes what the scan found durable: the records may come from a process that was killed before
 // its fsync. A failure is kept in Stats; it ends writing to this copy, not reading.
-func (v *Volume) settle(s *scanner) {
+func (v *Volume) settle(s *scanner, size int64) {
 	switch {
 	case v.o.ReadOnly:
-		v.cut = max(s.size-v.durable, 0) // what Open would cut
+		v.cut = max(size-v.durable, 0) // what Open would cut
 	case s.unreadable >= v.durable:
 		// Who knows what is there: the volume is served as it is, and not written to.
 		v.unread = true
 		_ = v.fail("read", s.readErr)
-	case s.size > v.durable:
-		v.cut = s.size - v.durable
+	case size > v.durable:
+		v.cut = size - v.durable
 		_ = v.cutTo(v.durable)
 	default:
 		_ = v.sync()

@@ -257,15 +257,17 @@ func (s *Set) Get(id ID) (*Volume, error) {
 	}
 	defer e.mu.Unlock()
 	if e.volume == nil {
-		if e.volume, err = s.open(id); err != nil {
+		if e.volume, err = s.open(id, 0); err != nil {
 			return nil, err
 		}
 	}
 	return e.volume, nil
 }
 
-func (s *Set) open(id ID) (*Volume, error) {
-	v, err := Open(s.fs, s.path(id), s.options(nil))
+func (s *Set) open(id ID, trusted int64) (*Volume, error) {
+	o := s.options(nil)
+	o.trusted = trusted
+	v, err := Open(s.fs, s.path(id), o)
 	if err != nil {
 		return nil, err
 	}
@@ -285,21 +287,18 @@ func (s *Set) Reopen(id ID) (*Volume, error) {
 		return nil, err
 	}
 	defer e.mu.Unlock()
-	old := e.volume
-	if old != nil {
+	var trusted int64
+	if old := e.volume; old != nil {
+		if st := old.Stats(); st.Failed != nil && !st.Unreadable {
+			trusted = st.Bytes
+		}
 		e.volume = nil
 		if err := old.Close(); err != nil {
 			return nil, err
 		}
 	}
-	if e.volume, err = s.open(id); err != nil || old == nil {
-		return e.volume, err
-	}
-	durable := old.Durable()
-	if st := old.Stats(); st.Failed == nil || st.Unreadable || e.volume.Durable() <= durable {
-		return e.volume, nil
-	}
-	return e.volume, e.volume.Truncate(durable)
+	e.volume, err = s.open(id, trusted)
+	return e.volume, err
 }
 
 // List gives the ids of all volumes here, in order.

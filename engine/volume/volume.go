@@ -36,7 +36,8 @@ type Options struct {
 	// ReadOnly is for looking at a file that may not be changed: Open cuts no torn tail and syncs nothing, and nothing writes.
 	ReadOnly bool
 
-	shared *shared // of a set's volumes
+	trusted int64   // if not 0, Open gives up what lies behind it: an fsync of that has failed
+	shared  *shared // of a set's volumes
 }
 
 // Volume is one copy of a volume on this node's disk. Its methods may be called by several goroutines at once.
