@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -137,11 +138,37 @@ func (v *Volume) wakeUp() error {
 	if err != nil {
 		return fmt.Errorf("open volume %s again: %w", v.header.ID, err)
 	}
+	if err := v.recognize(f); err != nil {
+		return errors.Join(fmt.Errorf("open volume %s again: %w", v.header.ID, err), f.Close())
+	}
 	v.mu.Lock()
 	v.file = f
 	v.mu.Unlock()
 	v.o.shared.handles.add(v)
 	return nil
+}
+
+// recognize says whether a file has the header block that this volume was opened with.
+func (v *Volume) recognize(f vfs.File) error {
+	b := newBuffer(fileHeaderSize)
+	defer b.release()
+	n, err := f.ReadAt(b.b[:fileHeaderSize], 0)
+	if n < fileHeaderSize && err != io.EOF {
+		return err
+	}
+	h, seed, err := decodeFileHeader(b.b[:n])
+	if err == nil && (h.ID != v.header.ID || seed != v.rules.seed) {
+		err = malformed("another volume's file is in its place")
+	}
+	return located(err, v.header.ID, 0, 0)
+}
+
+// isOpenFile says that the file on the disk is the one that is open, if one is.
+func (v *Volume) isOpenFile(info vfs.FileInfo) bool {
+	v.mu.Lock()
+	f := v.file
+	v.mu.Unlock()
+	return f == nil || sameFile(info, f)
 }
 
 // rest closes the file of a volume that nobody uses, if all that was written to it is durable, and says whether it did.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -13,7 +14,8 @@ import (
 //
 //  1. While a volume is written, is mended, or has damage, its index is in memory, and there is no index file.
 //  2. When it is sealed and whole, save writes the file and gives the memory back; places are looked up in the file then.
-//  3. Before anything in the volume is changed again, thaw reads the index back and removes the file, durably.
+//  3. Before the volume's length or records change, thaw reads the index back and removes the file, durably. Damage that is
+//     overwritten in place by what stood there changes neither.
 //
 // So the index file is never ahead of the volume. Whatever crash or damage comes between, the volume is scanned: a file of
 // another length, generation or seed is not used, and a block of it that is damaged is found by its checksum.
@@ -130,22 +132,25 @@ func (v *Volume) reindex(x *savedIndex) error {
 	return nil
 }
 
-// CheckIndex reads the whole index file, if the volume uses one, and makes it anew if it is damaged; it says whether it was.
-func (v *Volume) CheckIndex() (rebuilt bool, err error) {
-	if err := v.hold(); err != nil {
-		return false, err
+// places gives a copy of the whole index, and the length that it is about. A damaged index file is made anew on the way. The
+// caller holds the volume.
+func (v *Volume) places() (at []uint32, length int64, err error) {
+	for {
+		v.mu.Lock()
+		x, length := v.saved, v.durable
+		at := slices.Clone(v.index)
+		v.mu.Unlock()
+		if x == nil {
+			return at, length, nil
+		}
+		at, err := x.all()
+		if !unusable(err) {
+			return at, length, err
+		}
+		if err := v.reindex(x); err != nil {
+			return nil, 0, err
+		}
 	}
-	defer func() { err = errors.Join(err, v.drop()) }()
-	v.mu.Lock()
-	x := v.saved
-	v.mu.Unlock()
-	if x == nil {
-		return false, nil
-	}
-	if _, err = x.all(); !unusable(err) {
-		return false, err
-	}
-	return true, v.reindex(x)
 }
 
 // unusable says that an index file is damaged or gone, rather than that it could not be opened at the moment.
