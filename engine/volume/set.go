@@ -38,8 +38,9 @@ type Set struct {
 	lock   io.Closer
 	shared *shared
 
-	mu      sync.Mutex // guards entries and closed; never held during input or output
+	mu      sync.Mutex // guards entries, nexts and closed; never held during input or output
 	entries map[ID]*entry
+	nexts   map[ID]struct{} // volumes with a next file, see compact.go
 	closed  bool
 }
 
@@ -68,7 +69,7 @@ func OpenSet(fs vfs.FS, dir string, o SetOptions) (*Set, error) {
 	if o.MaxOpen <= 0 {
 		o.MaxOpen = DefaultMaxOpen
 	}
-	s := &Set{fs: fs, dir: dir, o: o, shared: newShared(o.MaxOpen), entries: map[ID]*entry{}}
+	s := &Set{fs: fs, dir: dir, o: o, shared: newShared(o.MaxOpen), entries: map[ID]*entry{}, nexts: map[ID]struct{}{}}
 	if err := makeDir(fs, dir); err != nil {
 		return nil, fmt.Errorf("open volumes in %s: %w", dir, err)
 	}
@@ -122,31 +123,40 @@ func (s *Set) prepare() error {
 	if err != nil {
 		return err
 	}
-	var indexes []ID
+	have := make(map[string]bool, len(names))
 	for _, name := range names {
-		if strings.HasSuffix(name, volumeSuffix+temporarySuffix) || strings.HasSuffix(name, indexSuffix+temporarySuffix) {
+		have[name] = true
+	}
+	for _, name := range names {
+		if leftOver(name, have) {
 			if err := s.fs.Remove(s.fs.PathJoin(s.dir, name)); err != nil {
 				return fmt.Errorf("remove left-over %s: %w", name, err)
 			}
-		}
-		if id, ok := parseName(name, indexSuffix); ok {
-			indexes = append(indexes, id)
 		}
 		if id, ok := parseName(name, volumeSuffix); ok {
 			if err := s.note(id); err != nil {
 				return err
 			}
 		}
-	}
-	for _, id := range indexes {
-		if s.entries[id] != nil {
-			continue
-		}
-		if err := s.fs.Remove(indexPath(s.path(id))); err != nil {
-			return fmt.Errorf("remove left-over index of volume %s: %w", id, err)
+		if id, ok := parseName(name, volumeSuffix+nextSuffix); ok {
+			s.nexts[id] = struct{}{}
 		}
 	}
 	return syncDir(s.fs, s.dir)
+}
+
+// leftOver says that a file never got its name, or is the index of a volume that is gone.
+func leftOver(name string, have map[string]bool) bool {
+	for _, suffix := range []string{volumeSuffix, volumeSuffix + nextSuffix, indexSuffix} {
+		if strings.HasSuffix(name, suffix+temporarySuffix) {
+			return true
+		}
+	}
+	if of, ok := strings.CutSuffix(name, nextSuffix+indexSuffix); ok {
+		return !have[of+nextSuffix]
+	}
+	id, ok := parseName(name, indexSuffix)
+	return ok && !have[id.String()+volumeSuffix]
 }
 
 // note enters a file that is there.
@@ -325,6 +335,9 @@ func (s *Set) Remove(id ID) error {
 			return fmt.Errorf("remove volume: %w", err)
 		}
 		e.volume = nil
+	}
+	if err := s.DropNext(id); err != nil {
+		return fmt.Errorf("remove volume %s: %w", id, err)
 	}
 	for _, path := range []string{indexPath(s.path(id)), s.path(id)} {
 		if err := s.fs.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
