@@ -191,7 +191,11 @@ func (v *Volume) rest() bool {
 	if x != nil {
 		x.forget()
 	}
-	if err := f.Close(); err != nil {
+	err := f.Close()
+	if k, ok := v.o.Keys.(*keyFile); ok {
+		err = errors.Join(err, k.rest())
+	}
+	if err != nil {
 		_ = v.fail("close", err) // kept in Stats; reading goes on with the file opened again
 	}
 	return true

@@ -156,7 +156,7 @@ func writeIndex(fs vfs.FS, path string, f indexFields, at []uint32) (*savedIndex
 	if err != nil {
 		return nil, fmt.Errorf("write index %s: %w", path, err)
 	}
-	err = replaceFile(fs, path, func(w io.Writer) error {
+	err = replaceFile(fs, path, nil, func(w io.Writer) error {
 		if _, err := w.Write(head); err != nil {
 			return err
 		}

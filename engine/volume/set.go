@@ -7,12 +7,12 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/keys"
 )
 
 const (
@@ -27,6 +27,8 @@ type SetOptions struct {
 	Reserve uint64 // bytes of disk space that appending leaves free
 	Ahead   int64  // how far a growing file is filled with zeros; 0 is not at all
 	MaxOpen int    // volumes whose file is open at a time, where idle ones can be closed; 0 is DefaultMaxOpen
+	// Master wraps the keys of this node's volumes. Without it new volumes are not encrypted, and encrypted ones cannot be read.
+	Master keys.Master
 }
 
 // Set is all volume copies of a node: one file each in one directory, which only one process uses at a
@@ -51,6 +53,7 @@ type entry struct {
 	mu     sync.Mutex // guards volume and gone
 	volume *Volume    // nil until it is opened
 	gone   bool
+	keys   *keyFile // which exists if the volume is encrypted
 }
 
 // bytes is how long the file is. It does not wait for one that is being opened.
@@ -84,131 +87,75 @@ func OpenSet(fs vfs.FS, dir string, o SetOptions) (*Set, error) {
 	return s, nil
 }
 
-// makeDir makes a directory and what is missing above it, durably.
-func makeDir(fs vfs.FS, dir string) error {
-	var parents []string
-	for missing := dir; ; missing = fs.PathDir(missing) {
-		_, err := fs.Stat(missing)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		parents = append(parents, fs.PathDir(missing))
+// options are those of a volume; without its keys it is not appended to or read.
+func (s *Set) options(tap Tap, k *keyFile) Options {
+	o := Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve, Ahead: s.o.Ahead, shared: s.shared}
+	if k != nil {
+		o.Keys = k
 	}
-	if len(parents) == 0 {
-		return nil
-	}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for _, parent := range parents {
-		if err := syncDir(fs, parent); err != nil {
-			return err
-		}
-	}
-	return nil
+	return o
 }
 
-// prepare lists the volumes and cleans up.
-func (s *Set) prepare() error {
-	if err := s.fs.MkdirAll(s.TmpDir(), 0o700); err != nil {
-		return err
+// Create makes a new volume, for Append with a Tap, or for Receive without one. It is encrypted with the keys of that seed, if
+// there is one.
+func (s *Set) Create(h Header, seed *keys.Seed, tap Tap) (*Volume, error) {
+	var secret *keys.Secret
+	h.Encrypted = seed != nil
+	if seed != nil {
+		var err error
+		if secret, err = seed.Secret(); err != nil {
+			return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
+		}
 	}
-	if err := RemoveLeftovers(s.fs, s.TmpDir()); err != nil {
-		return err
-	}
-	names, err := s.fs.List(s.dir)
+	block, err := encodeFileHeader(h)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
 	}
-	have := make(map[string]bool, len(names))
-	for _, name := range names {
-		have[name] = true
-	}
-	for _, name := range names {
-		if leftOver(name, have) {
-			if err := s.fs.Remove(s.fs.PathJoin(s.dir, name)); err != nil {
-				return fmt.Errorf("remove left-over %s: %w", name, err)
-			}
-		}
-		if id, ok := parseName(name, volumeSuffix); ok {
-			if err := s.note(id); err != nil {
-				return err
-			}
-		}
-		if id, ok := parseName(name, volumeSuffix+nextSuffix); ok {
-			s.nexts[id] = struct{}{}
-		}
-	}
-	return syncDir(s.fs, s.dir)
+	return s.create(block, secret, tap)
 }
 
-// leftOver says that a file never got its name, or is the index of a volume that is gone.
-func leftOver(name string, have map[string]bool) bool {
-	for _, suffix := range []string{volumeSuffix, volumeSuffix + nextSuffix, indexSuffix} {
-		if strings.HasSuffix(name, suffix+temporarySuffix) {
-			return true
-		}
-	}
-	if of, ok := strings.CutSuffix(name, nextSuffix+indexSuffix); ok {
-		return !have[of+nextSuffix]
-	}
-	id, ok := parseName(name, indexSuffix)
-	return ok && !have[id.String()+volumeSuffix]
+// CreateCopy makes a new volume, for Receive or Extend, with the header block of another copy, and that one's keys if it is encrypted.
+func (s *Set) CreateCopy(block []byte, secret *keys.Secret) (*Volume, error) {
+	return s.create(block, secret, nil)
 }
 
-// note enters a file that is there.
-func (s *Set) note(id ID) error {
-	info, err := s.fs.Stat(s.path(id))
-	if err != nil {
-		return err
-	}
-	e := &entry{}
-	e.size.Store(info.Size())
-	s.entries[id] = e
-	return nil
-}
-
-// parseName gives the id in the name of a volume's file, or of one that belongs to it.
-func parseName(name, suffix string) (ID, bool) {
-	digits, ok := strings.CutSuffix(name, suffix)
-	if !ok || len(digits) != 16 {
-		return 0, false
-	}
-	id, err := strconv.ParseUint(digits, 16, 64)
-	return ID(id), err == nil && ID(id).String() == digits
-}
-
-func (s *Set) path(id ID) string { return s.fs.PathJoin(s.dir, id.String()+volumeSuffix) }
-
-// TmpDir is where spools may put their temporary files; what a crash leaves there is removed by OpenSet.
-func (s *Set) TmpDir() string { return s.fs.PathJoin(s.dir, tmpName) }
-
-func (s *Set) options(tap Tap) Options {
-	return Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve, Ahead: s.o.Ahead, shared: s.shared}
-}
-
-// Create makes a new volume, for Append with a Tap, or for Receive without one.
-func (s *Set) Create(h Header, tap Tap) (*Volume, error) {
-	return s.create(h.ID, func(path string) (*Volume, error) {
-		return Create(s.fs, path, h, s.options(tap))
-	})
-}
-
-// CreateCopy makes a new volume, for Receive or Extend, with the header block of another copy.
-func (s *Set) CreateCopy(block []byte) (*Volume, error) {
+func (s *Set) create(block []byte, secret *keys.Secret, tap Tap) (*Volume, error) {
 	h, _, err := decodeFileHeader(block)
 	if err != nil {
 		return nil, fmt.Errorf("create volume: %w", located(err, h.ID, 0, 0))
 	}
-	return s.create(h.ID, func(path string) (*Volume, error) {
-		return CreateCopy(s.fs, path, block, s.options(nil))
-	})
+	id := h.ID
+	if h.Encrypted && secret == nil {
+		return nil, fmt.Errorf("create encrypted volume %s: %w", id, ErrNoKeys)
+	}
+	e, err := s.enter(id)
+	if err != nil {
+		return nil, err
+	}
+	defer e.mu.Unlock()
+	o, keyed := s.options(tap, e.keys), false
+	if h.Encrypted {
+		o.MaxRecords = uint64(secret.Records())
+		o.beforeName = func() error {
+			keyed = true
+			return e.keys.replace(id, secret)
+		}
+	}
+	v, err := CreateCopy(s.fs, s.path(id), block, o)
+	if err != nil {
+		e.gone = true
+		s.forget(id)
+		if keyed {
+			err = errors.Join(err, e.keys.remove())
+		}
+		return nil, err
+	}
+	e.volume = v
+	return v, nil
 }
 
-func (s *Set) create(id ID, make func(path string) (*Volume, error)) (*Volume, error) {
+// enter adds an entry for a new volume, locked.
+func (s *Set) enter(id ID) (*entry, error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -218,20 +165,11 @@ func (s *Set) create(id ID, make func(path string) (*Volume, error)) (*Volume, e
 		s.mu.Unlock()
 		return nil, fmt.Errorf("create volume %s: %w", id, ErrExists)
 	}
-	e := &entry{}
+	e := &entry{keys: s.keyFile(id)}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	s.entries[id] = e
 	s.mu.Unlock()
-
-	v, err := make(s.path(id))
-	if err != nil {
-		e.gone = true
-		s.forget(id)
-		return nil, err
-	}
-	e.volume = v
-	return v, nil
+	return e, nil
 }
 
 func (s *Set) forget(id ID) {
@@ -267,15 +205,15 @@ func (s *Set) Get(id ID) (*Volume, error) {
 	}
 	defer e.mu.Unlock()
 	if e.volume == nil {
-		if e.volume, err = s.open(id, 0); err != nil {
+		if e.volume, err = s.open(id, e.keys, 0); err != nil {
 			return nil, err
 		}
 	}
 	return e.volume, nil
 }
 
-func (s *Set) open(id ID, trusted int64) (*Volume, error) {
-	o := s.options(nil)
+func (s *Set) open(id ID, k *keyFile, trusted int64) (*Volume, error) {
+	o := s.options(nil, k)
 	o.trusted = trusted
 	v, err := Open(s.fs, s.path(id), o)
 	if err != nil {
@@ -307,7 +245,7 @@ func (s *Set) Reopen(id ID) (*Volume, error) {
 			return nil, err
 		}
 	}
-	e.volume, err = s.open(id, trusted)
+	e.volume, err = s.open(id, e.keys, trusted)
 	return e.volume, err
 }
 
@@ -338,6 +276,10 @@ func (s *Set) Remove(id ID) error {
 	}
 	if err := s.DropNext(id); err != nil {
 		return fmt.Errorf("remove volume %s: %w", id, err)
+	}
+	// The keys go first: prepare would not know a key file that was left alone.
+	if err := e.keys.remove(); err != nil {
+		return fmt.Errorf("remove keys of volume %s: %w", id, err)
 	}
 	for _, path := range []string{indexPath(s.path(id)), s.path(id)} {
 		if err := s.fs.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -402,6 +344,7 @@ func (s *Set) Close() error {
 		if e.volume != nil {
 			failed = errors.Join(failed, e.volume.Close())
 		}
+		failed = errors.Join(failed, e.keys.rest())
 		e.mu.Unlock()
 	}
 	return errors.Join(failed, s.lock.Close())

@@ -32,12 +32,17 @@ type Options struct {
 	MaxSize int64  // the volume seals itself when it is that long; 0 is DefaultMaxSize
 	Reserve uint64 // bytes of free disk space that Append and Receive leave alone
 	Ahead   int64  // how far a growing file is filled with zeros ahead of small groups; 0 is not at all
+	// Keys of an encrypted volume's records. Without them it can be received, compared and mended, but not appended to or read.
+	Keys recordKeys
+	// MaxRecords is how many records the volume takes; 0 is MaxRecords of the format.
+	MaxRecords uint64
 
 	// ReadOnly is for looking at a file that may not be changed: Open cuts no torn tail and syncs nothing, and nothing writes.
 	ReadOnly bool
 
-	trusted int64   // if not 0, Open gives up what lies behind it: an fsync of that has failed
-	shared  *shared // of a set's volumes
+	trusted    int64        // if not 0, Open gives up what lies behind it: an fsync of that has failed
+	shared     *shared      // of a set's volumes
+	beforeName func() error // called by CreateCopy when the header block is durable and the file has no name yet
 }
 
 // Volume is one copy of a volume on this node's disk. Its methods may be called by several goroutines at once.
@@ -129,7 +134,7 @@ func CreateCopy(fs vfs.FS, path string, block []byte, o Options) (*Volume, error
 	if err != nil {
 		return nil, fmt.Errorf("create volume: %w", located(err, h.ID, 0, 0))
 	}
-	if err := createFile(fs, path, block[:fileHeaderSize]); err != nil {
+	if err := createFile(fs, path, block[:fileHeaderSize], o.beforeName); err != nil {
 		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
 	}
 	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
@@ -141,13 +146,13 @@ func CreateCopy(fs vfs.FS, path string, block []byte, o Options) (*Volume, error
 
 // createFile gives the file its name only when its header block is durable. Only the owner of the
 // directory makes files in it, so nobody comes between the look and the renaming.
-func createFile(fs vfs.FS, path string, block []byte) error {
+func createFile(fs vfs.FS, path string, block []byte, beforeName func() error) error {
 	if _, err := fs.Stat(path); err == nil {
 		return fmt.Errorf("%s: %w", path, ErrExists)
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	err := replaceFile(fs, path, func(w io.Writer) error {
+	err := replaceFile(fs, path, beforeName, func(w io.Writer) error {
 		_, err := w.Write(slices.Clone(block))
 		return err
 	})
@@ -160,8 +165,9 @@ func createFile(fs vfs.FS, path string, block []byte) error {
 // errNameUnsure: the file has its name, but perhaps not after a crash.
 var errNameUnsure = errors.New("the file's name is not durable")
 
-// replaceFile makes a file that has its name only when all that write gave is durable, and is durable itself when it returns.
-func replaceFile(fs vfs.FS, path string, write func(io.Writer) error) error {
+// replaceFile makes a file that has its name only when all that write gave is durable, and beforeName, if any, was called. The
+// name is durable, too, when it returns.
+func replaceFile(fs vfs.FS, path string, beforeName func() error, write func(io.Writer) error) error {
 	temporary := path + temporarySuffix
 	f, err := fs.Create(temporary, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -172,6 +178,9 @@ func replaceFile(fs vfs.FS, path string, write func(io.Writer) error) error {
 		err = f.Sync()
 	}
 	err = errors.Join(err, f.Close())
+	if err == nil && beforeName != nil {
+		err = beforeName()
+	}
 	if err == nil {
 		err = fs.Rename(temporary, path)
 	}
@@ -200,6 +209,10 @@ func newVolume(fs vfs.FS, path string, h Header, seed uint32, f vfs.File, o Opti
 		o.MaxSize = DefaultMaxSize
 	}
 	o.MaxSize = min(o.MaxSize, maxVolume/2)
+	if o.MaxRecords == 0 {
+		o.MaxRecords = MaxRecords
+	}
+	o.MaxRecords = min(o.MaxRecords, MaxRecords)
 	r := h.rules(seed)
 	if o.shared == nil {
 		o.shared = newShared(math.MaxInt)
