@@ -456,6 +456,7 @@ func (c *committer) publish(batch []*request) {
 			if r.head.kind == KindDictionary {
 				v.dictionaries = append(v.dictionaries, r.head.number)
 			}
+			v.o.shared.appended(r)
 		}
 	}
 	v.durable = c.off

@@ -98,7 +98,7 @@ func (v *Volume) dictionary(id uint32) (*Dictionary, error) {
 			if err != nil {
 				return nil, fmt.Errorf("dictionary %d: %w", id, err)
 			}
-			if d, err = v.o.dictionaries.share(b); err != nil {
+			if d, err = v.o.shared.dictionaries.share(b); err != nil {
 				return nil, located(err, v.header.ID, number, 0)
 			}
 			if v.learned == nil {
