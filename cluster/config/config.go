@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -33,6 +34,8 @@ const (
 	DefaultShards      = 6
 	DefaultMaxMessage  = 100<<20 + 1<<20 // 100 MiB and room for its headers
 	DefaultDiskReserve = 256 << 20
+	DefaultScrubEvery  = "336h" // two weeks
+	DefaultScrubRate   = 32 << 20
 
 	maxFile    = 1 << 20
 	maxShards  = 1024
@@ -56,6 +59,7 @@ type Node struct {
 	ServerTLS ServerTLS `yaml:"server_tls,omitempty"`
 
 	AdminTokenSHA256 string `yaml:"admin_token_sha256,omitempty"` // hex; without it the admin API is closed
+	Scrub            Scrub  `yaml:"scrub,omitempty"`
 	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
 	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
 }
@@ -96,6 +100,18 @@ type Listeners struct {
 	POP3  *Listener `yaml:"pop3,omitempty"`
 	POP3S *Listener `yaml:"pop3s,omitempty"`
 	HTTP  *Listener `yaml:"http,omitempty"`
+}
+
+// Scrub says how the copies of mail on this node are proved to be whole.
+type Scrub struct {
+	Every          string `yaml:"every,omitempty"`            // each copy is read once in this time, such as 336h
+	BytesPerSecond int64  `yaml:"bytes_per_second,omitempty"` // that are read for it at most
+}
+
+// Period is the parsed time; it was checked before.
+func (s Scrub) Period() time.Duration {
+	d, _ := time.ParseDuration(s.Every)
+	return d
 }
 
 // Listener is an address and the networks that may connect to it.
@@ -149,6 +165,12 @@ func (n *Node) setDefaults() {
 	}
 	if n.DiskReserveBytes == 0 {
 		n.DiskReserveBytes = DefaultDiskReserve
+	}
+	if n.Scrub.Every == "" {
+		n.Scrub.Every = DefaultScrubEvery
+	}
+	if n.Scrub.BytesPerSecond == 0 {
+		n.Scrub.BytesPerSecond = DefaultScrubRate
 	}
 	if len(n.RPC.Allow) == 0 {
 		n.RPC.Allow = Inside()

@@ -32,7 +32,7 @@ type Config struct {
 	// Damaged is told of each record of this node's copies that a read found damaged; it mends them. May be nil.
 	Damaged func(id volume.ID, record uint64)
 
-	RepairRate int64         // bytes a second that repair may fetch
+	RepairRate int64 // bytes a second that repair may fetch
 }
 
 const (

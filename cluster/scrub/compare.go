@@ -61,10 +61,10 @@ func (s *Scrubber) differ(ctx context.Context, e replica.Entry, node string) {
 	s.log.Error("two whole copies of a volume differ; remove the file of the one that is wrong, and it is made anew",
 		"volume", e.ID, "node", node, "ranges", len(where), "err", err)
 	if len(where) == 0 {
-		s.note(Finding{Volume: e.ID, End: e.Length, What: "another whole copy differs", From: node})
+		s.note(Finding{Volume: e.ID, End: e.Length, What: "another whole copy differs", From: node, Differs: true})
 	}
 	for _, off := range where {
-		s.note(Finding{Volume: e.ID, Start: off, End: min(off+volume.RangeSize, e.Length), What: "another whole copy differs", From: node})
+		s.note(Finding{Volume: e.ID, Start: off, End: min(off+volume.RangeSize, e.Length), What: "another whole copy differs", From: node, Differs: true})
 	}
 }
 
@@ -117,6 +117,9 @@ func (s *Scrubber) serveRanges(ctx context.Context, from string, stream *transpo
 	var req rangesRequest
 	if err := stream.RecvValue(&req); err != nil {
 		return fmt.Errorf("ranges for %s: %w", from, err)
+	}
+	if s.cfg.Volumes == nil {
+		return wire.Errorf(wire.NotFound, "%s stores no volumes", s.cfg.ID)
 	}
 	select {
 	case s.asked <- struct{}{}:

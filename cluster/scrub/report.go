@@ -21,12 +21,15 @@ const (
 type Finding struct {
 	Time   int64     `cbor:"1,keyasint" json:"time"` // unix seconds
 	Volume volume.ID `cbor:"2,keyasint" json:"volume"`
-	Record uint64    `cbor:"3,keyasint,omitempty" json:"record,omitempty"` // 0: no single record
+	Record uint64    `cbor:"3,keyasint,omitempty" json:"record,omitempty"` // the first; 0: no record of which the number is known
 	Start  int64     `cbor:"4,keyasint,omitempty" json:"start"`            // offsets in the file
 	End    int64     `cbor:"5,keyasint,omitempty" json:"end"`
 	What   string    `cbor:"6,keyasint" json:"what"`
 	Mended bool      `cbor:"7,keyasint,omitempty" json:"mended"`
 	From   string    `cbor:"8,keyasint,omitempty" json:"from,omitempty"` // node whose copy mended it, or differs
+	// Records is how many that follow each other, Differs that this and From's copy are whole and not the same.
+	Records uint64 `cbor:"9,keyasint,omitempty" json:"records,omitempty"`
+	Differs bool   `cbor:"10,keyasint,omitempty" json:"differs,omitempty"`
 }
 
 // Damaged is a copy that could not be mended yet.

@@ -46,7 +46,7 @@ type Config struct {
 	ID      string
 	Net     *transport.Net
 	Nodes   func() []string // those that keep volumes
-	Volumes *volume.Set
+	Volumes *volume.Set     // nil on a node that keeps none: it only asks the others
 	Copies  Copies
 	FS      vfs.FS
 	State   string        // path of the state file
@@ -103,15 +103,9 @@ func New(cfg Config) *Scrubber {
 	s := &Scrubber{cfg: cfg, log: cfg.Log.With("part", "scrub"), ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
 		limit: rate.NewLimiter(rate.Limit(cfg.Rate), burst), asked: make(chan struct{}, 1),
 		marks: make(map[volume.ID]*mark), retries: make(map[volume.ID]retry), now: make(map[volume.ID]struct{})}
-	state, err := readState(cfg.FS, cfg.State)
-	if err != nil {
-		s.log.Warn("everything is verified anew", "err", err)
-		state = new(saved)
+	if cfg.Volumes != nil {
+		s.restore()
 	}
-	for _, k := range state.Marks {
-		s.marks[k.Volume] = &k
-	}
-	s.findings = state.Findings
 	transport.HandleUnary(cfg.Net, methodDigest, s.serveDigest)
 	transport.HandleUnary(cfg.Net, methodReport, s.serveReport)
 	transport.HandleUnary(cfg.Net, methodStart, s.serveStart)
@@ -119,9 +113,24 @@ func New(cfg Config) *Scrubber {
 	return s
 }
 
+// restore takes up what an earlier process knew.
+func (s *Scrubber) restore() {
+	state, err := readState(s.cfg.FS, s.cfg.State)
+	if err != nil {
+		s.log.Warn("everything is verified anew", "err", err)
+		return
+	}
+	for _, k := range state.Marks {
+		s.marks[k.Volume] = &k
+	}
+	s.findings = state.Findings
+}
+
 // Start begins the background work.
 func (s *Scrubber) Start() {
-	s.work.Go(s.run)
+	if s.cfg.Volumes != nil {
+		s.work.Go(s.run)
+	}
 }
 
 // Close ends it, in the middle of a volume if need be.
@@ -394,6 +403,10 @@ func (s *Scrubber) finished(e replica.Entry, out *volume.Checked) bool {
 	}
 	delete(s.retries, e.ID)
 	k.Digest = out.Digest[:]
+	for i := range s.findings { // the copy is whole, so what was open is mended
+		f := &s.findings[i]
+		f.Mended = f.Mended || f.Volume == e.ID && !f.Differs
+	}
 	return true
 }
 
@@ -408,7 +421,7 @@ func (s *Scrubber) book(e replica.Entry, nodes []string, out *volume.Checked) {
 	s.totals.Written += uint64(out.Bytes)
 	s.mu.Unlock()
 	for _, f := range out.Findings {
-		found := Finding{Volume: e.ID, Record: f.Record, Start: f.Start, End: f.End, What: f.Reason, Mended: f.Mended}
+		found := Finding{Volume: e.ID, Record: f.Record, Records: f.Records, Start: f.Start, End: f.End, What: f.Reason, Mended: f.Mended}
 		if f.Mended {
 			found.From = nodes[f.Source]
 		}
@@ -430,7 +443,7 @@ func (s *Scrubber) note(f Finding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, old := range s.findings {
-		if old.Volume == f.Volume && old.Start == f.Start && old.What == f.What && old.Mended == f.Mended {
+		if old.Volume == f.Volume && old.Start == f.Start && old.What == f.What && old.Mended == f.Mended && old.From == f.From {
 			s.findings = append(s.findings[:i], s.findings[i+1:]...)
 			break
 		}

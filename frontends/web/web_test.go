@@ -88,6 +88,10 @@ func (f *fakeAdmin) Accounts(context.Context) ([]string, error) {
 	return list, f.err
 }
 
+func (f *fakeAdmin) ScrubReports(context.Context) any { return []string{"whole"} }
+
+func (f *fakeAdmin) Scrub(_ context.Context, volume uint64) any { return []uint64{volume} }
+
 // site is a server on a socket.
 type site struct {
 	*Server
