@@ -17,6 +17,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/client"
 	"hongyan/cluster/config"
 	"hongyan/cluster/directory"
@@ -51,9 +52,11 @@ type Node struct {
 	scrub     *scrub.Scrubber
 	client    *client.Client
 	members   *member.List
-	stop      context.CancelFunc
-	done      chan struct{} // the founding work has ended
-	closers   []func(context.Context) error
+
+	checkpoints *checkpoint.Keeper
+	stop        context.CancelFunc
+	done        chan struct{} // the founding work has ended
+	closers     []func(context.Context) error
 }
 
 // Start opens the node that cfg describes.
@@ -104,6 +107,10 @@ func (n *Node) open(ctx context.Context) error {
 	n.closing(func(context.Context) error { return n.scrub.Close() })
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
+	if n.store != nil {
+		n.checkpoints.Start()
+		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
+	}
 	go n.found(ctx)
 	return nil
 }
@@ -187,6 +194,11 @@ func (n *Node) openServices() error {
 		return err
 	}
 	n.openScrub(manager.Volumes)
+	n.checkpoints = checkpoint.New(checkpoint.Config{
+		Host: n.host, Directory: n.directory, Store: n.volumes, FS: vfs.Default, SpoolDir: spool,
+		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
+		Rate: n.cfg.Checkpoint.BytesPerSecond, Log: n.log,
+	})
 	n.client = client.New(client.Config{
 		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
 		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,
@@ -198,7 +210,7 @@ func (n *Node) openServices() error {
 func (n *Node) openScrub(volumes *volume.Set) {
 	n.scrub = scrub.New(scrub.Config{
 		ID: n.cfg.ID, Net: n.net, Volumes: volumes, Copies: n.volumes, FS: vfs.Default, State: filepath.Join(n.cfg.Data, "scrub.state"),
-		Every: n.cfg.Scrub.Period(), Rate: n.cfg.Scrub.BytesPerSecond, Log: n.log,
+		Every: time.Duration(n.cfg.Scrub.IntervalSeconds) * time.Second, Rate: n.cfg.Scrub.BytesPerSecond, Log: n.log,
 		Nodes: func() (ids []string) {
 			for _, p := range n.storagePeers() {
 				ids = append(ids, p.ID)

@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -31,11 +30,15 @@ const (
 
 // Limits and defaults. A mailbox shard is a Raft group; their number is fixed when a cluster is made.
 const (
-	DefaultShards      = 6
-	DefaultMaxMessage  = 100<<20 + 1<<20 // 100 MiB and room for its headers
-	DefaultDiskReserve = 256 << 20
-	DefaultScrubEvery  = "336h" // two weeks
-	DefaultScrubRate   = 32 << 20
+	DefaultShards        = 6
+	DefaultMaxMessage    = 100<<20 + 1<<20 // 100 MiB and room for its headers
+	DefaultDiskReserve   = 256 << 20
+	DefaultScrubInterval = 14 * 24 * 3600 // seconds
+	DefaultScrubRate     = 32 << 20
+
+	DefaultCheckpointSeconds = 900
+	DefaultCheckpointChanges = 100_000
+	DefaultCheckpointRate    = 64 << 10
 
 	maxFile    = 1 << 20
 	maxShards  = 1024
@@ -62,6 +65,15 @@ type Node struct {
 	Scrub            Scrub  `yaml:"scrub,omitempty"`
 	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
 	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
+
+	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
+}
+
+// Checkpoint says how often the state of shards is saved into volumes, from where lost indexes are rebuilt.
+type Checkpoint struct {
+	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`
+	Changes         int64 `yaml:"changes,omitempty"`          // a shard that changed so often is saved sooner
+	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"` // that a shard's checkpoints may cost on average
 }
 
 // RPC is the one private, mutually authenticated port between nodes.
@@ -104,14 +116,8 @@ type Listeners struct {
 
 // Scrub says how the copies of mail on this node are proved to be whole.
 type Scrub struct {
-	Every          string `yaml:"every,omitempty"`            // each copy is read once in this time, such as 336h
-	BytesPerSecond int64  `yaml:"bytes_per_second,omitempty"` // that are read for it at most
-}
-
-// Period is the parsed time; it was checked before.
-func (s Scrub) Period() time.Duration {
-	d, _ := time.ParseDuration(s.Every)
-	return d
+	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"` // each copy is read once in this time
+	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"` // that are read for it at most
 }
 
 // Listener is an address and the networks that may connect to it.
@@ -166,8 +172,8 @@ func (n *Node) setDefaults() {
 	if n.DiskReserveBytes == 0 {
 		n.DiskReserveBytes = DefaultDiskReserve
 	}
-	if n.Scrub.Every == "" {
-		n.Scrub.Every = DefaultScrubEvery
+	if n.Scrub.IntervalSeconds == 0 {
+		n.Scrub.IntervalSeconds = DefaultScrubInterval
 	}
 	if n.Scrub.BytesPerSecond == 0 {
 		n.Scrub.BytesPerSecond = DefaultScrubRate
@@ -175,6 +181,7 @@ func (n *Node) setDefaults() {
 	if len(n.RPC.Allow) == 0 {
 		n.RPC.Allow = Inside()
 	}
+	n.Checkpoint.setDefaults()
 	for _, l := range n.Listeners.named() {
 		switch {
 		case l.Listener == nil || len(l.Allow) > 0:
@@ -183,6 +190,18 @@ func (n *Node) setDefaults() {
 		default:
 			l.Allow = Everywhere()
 		}
+	}
+}
+
+func (c *Checkpoint) setDefaults() {
+	if c.IntervalSeconds == 0 {
+		c.IntervalSeconds = DefaultCheckpointSeconds
+	}
+	if c.Changes == 0 {
+		c.Changes = DefaultCheckpointChanges
+	}
+	if c.BytesPerSecond == 0 {
+		c.BytesPerSecond = DefaultCheckpointRate
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"time"
 )
 
 // name is what ids and regions look like: they become folder names, host names and certificate names.
@@ -38,10 +37,11 @@ func (c *checker) values(n *Node) {
 	c.between("shards", int64(n.Shards), 1, maxShards)
 	c.between("max_message_bytes", n.MaxMessageBytes, 1<<10, maxMessage)
 	c.between("disk_reserve_bytes", n.DiskReserveBytes, 1, 1<<50)
-	if d, err := time.ParseDuration(n.Scrub.Every); err != nil || d < time.Minute || d > 366*24*time.Hour {
-		c.fail("scrub.every", "expected a time from 1m to 8784h, such as 336h, got %q", n.Scrub.Every)
-	}
+	c.between("scrub.interval_seconds", n.Scrub.IntervalSeconds, 60, 366*24*3600)
 	c.between("scrub.bytes_per_second", n.Scrub.BytesPerSecond, 1<<20, 1<<40)
+	c.between("checkpoint.interval_seconds", n.Checkpoint.IntervalSeconds, 1, 30*24*3600)
+	c.between("checkpoint.changes", n.Checkpoint.Changes, 1, 1<<40)
+	c.between("checkpoint.bytes_per_second", n.Checkpoint.BytesPerSecond, 1<<10, 1<<40)
 	if s := n.AdminTokenSHA256; s != "" {
 		if b, err := hex.DecodeString(s); err != nil || len(b) != 32 {
 			c.fail("admin_token_sha256", "expected 64 hexadecimal digits")

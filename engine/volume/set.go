@@ -34,8 +34,9 @@ type Set struct {
 	o    SetOptions
 	lock io.Closer
 
-	mu      sync.Mutex // guards entries and closed; never held during input or output
+	mu      sync.Mutex // guards entries, nexts and closed; never held during input or output
 	entries map[ID]*entry
+	nexts   map[ID]struct{} // volumes with a next file, see compact.go
 	closed  bool
 }
 
@@ -48,7 +49,7 @@ type entry struct {
 
 // OpenSet opens the directory, making it if need be, and removes what a crash left unfinished in it.
 func OpenSet(fs vfs.FS, dir string, o SetOptions) (*Set, error) {
-	s := &Set{fs: fs, dir: dir, o: o, entries: map[ID]*entry{}}
+	s := &Set{fs: fs, dir: dir, o: o, entries: map[ID]*entry{}, nexts: map[ID]struct{}{}}
 	if err := makeDir(fs, dir); err != nil {
 		return nil, fmt.Errorf("open volumes in %s: %w", dir, err)
 	}
@@ -103,13 +104,16 @@ func (s *Set) prepare() error {
 		return err
 	}
 	for _, name := range names {
-		if strings.HasSuffix(name, volumeSuffix+temporarySuffix) {
+		if strings.HasSuffix(name, volumeSuffix+temporarySuffix) || strings.HasSuffix(name, volumeSuffix+nextSuffix+temporarySuffix) {
 			if err := s.fs.Remove(s.fs.PathJoin(s.dir, name)); err != nil {
 				return fmt.Errorf("remove left-over %s: %w", name, err)
 			}
 		}
 		if id, ok := parseName(name); ok {
 			s.entries[id] = &entry{}
+		}
+		if id, ok := parseName(strings.TrimSuffix(name, nextSuffix)); ok && strings.HasSuffix(name, nextSuffix) {
+			s.nexts[id] = struct{}{}
 		}
 	}
 	return syncDir(s.fs, s.dir)
@@ -280,6 +284,9 @@ func (s *Set) Remove(id ID) error {
 			return fmt.Errorf("remove volume: %w", err)
 		}
 		e.volume = nil
+	}
+	if err := s.DropNext(id); err != nil {
+		return fmt.Errorf("remove volume %s: %w", id, err)
 	}
 	if err := s.fs.Remove(s.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove volume %s: %w", id, err)

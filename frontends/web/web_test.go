@@ -446,3 +446,16 @@ func TestShutdownGivesUp(t *testing.T) {
 	}
 	s.done = nil
 }
+
+func TestScrub(t *testing.T) {
+	s := start(t, nil)
+	if code, body := s.call("GET", "/api/v1/scrub", ""); code != 200 || body != `{"nodes":["whole"]}` {
+		t.Errorf("report: %d %s", code, body)
+	}
+	if code, body := s.call("POST", "/api/v1/scrub", `{"volume": 31}`); code != 202 || body != `{"nodes":[31]}` {
+		t.Errorf("start: %d %s", code, body)
+	}
+	if code, _ := s.call("POST", "/api/v1/scrub", `{"volume": "all"}`); code != 400 {
+		t.Errorf("a volume that is none: %d", code)
+	}
+}
