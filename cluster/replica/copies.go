@@ -3,9 +3,11 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"syscall"
 
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -40,6 +42,33 @@ func (m *Manager) Others(ctx context.Context, e Entry) (nodes []string, files []
 		}
 	}
 	return nodes, files
+}
+
+// MendKeys looks for damage in the key file of this node's copy, and mends it from another copy. It gives the offset of the
+// first damage, and how many places are mended.
+func (m *Manager) MendKeys(ctx context.Context, e Entry) (at int64, mended int, err error) {
+	var found []int64
+	err = m.cfg.Volumes.UseKeys(e.ID, func(f *keys.File) error {
+		found, err = f.Damage()
+		return err
+	})
+	if err != nil || len(found) == 0 {
+		return 0, 0, err
+	}
+	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true}, nil)
+	if err == nil && head.Secret == nil {
+		err = errors.New("the other copy gave no keys")
+	}
+	if err == nil {
+		err = m.cfg.Volumes.UseKeys(e.ID, func(f *keys.File) error {
+			mended, err = f.Mend(head.Secret)
+			return err
+		})
+	}
+	if err != nil {
+		err = fmt.Errorf("mend %d places of the key file: %w", len(found), err)
+	}
+	return found[0], mended, err
 }
 
 const (

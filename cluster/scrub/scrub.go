@@ -37,6 +37,8 @@ type Copies interface {
 	Copies() []replica.Entry
 	// Others gives the other copies of a volume that can be asked, by node.
 	Others(ctx context.Context, e replica.Entry) (nodes []string, files []io.ReaderAt)
+	// MendKeys mends the key file of this node's copy of an encrypted volume, and says where it began to be damaged.
+	MendKeys(ctx context.Context, e replica.Entry) (at int64, mended int, err error)
 	// Recheck has a copy made as long as it should be.
 	Recheck(id volume.ID)
 }
@@ -346,6 +348,7 @@ func (s *Scrubber) verify(e replica.Entry) {
 	delete(s.now, e.ID)
 	s.running, s.done, s.length = e.ID, 0, e.Length
 	s.mu.Unlock()
+	s.verifyKeys(ctx, e)
 	nodes, files := s.cfg.Copies.Others(ctx, e)
 	out, err := s.cfg.Volumes.Verify(e.ID, volume.Check{Pace: s.pace, Others: files})
 	s.book(e, nodes, out)
@@ -368,6 +371,27 @@ func (s *Scrubber) verify(e replica.Entry) {
 	if s.finished(e, out) {
 		s.compare(ctx, e, nodes, out.Digest)
 	}
+}
+
+// verifyKeys has the key file beside the copy mended.
+func (s *Scrubber) verifyKeys(ctx context.Context, e replica.Entry) {
+	at, mended, err := s.cfg.Copies.MendKeys(ctx, e)
+	if errors.Is(err, volume.ErrNoKeys) { // not encrypted, or no master key here
+		return
+	}
+	if err == nil && mended == 0 {
+		return
+	}
+	s.mu.Lock()
+	s.totals.Found += uint64(max(mended, 1))
+	s.totals.Mended += uint64(mended)
+	s.mu.Unlock()
+	s.note(Finding{Volume: e.ID, Start: at, End: at, What: "key file", Mended: err == nil})
+	if err != nil {
+		s.log.Error("key file of a copy is damaged and not mended", "volume", e.ID, "offset", at, "err", err)
+		return
+	}
+	s.log.Warn("key file of a copy mended", "volume", e.ID, "places", mended, "offset", at)
 }
 
 // failed puts a check off that did not come to its end, and has the repairer look at the copy.

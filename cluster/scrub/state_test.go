@@ -116,7 +116,8 @@ func (s shelf) Copies() []replica.Entry { return s }
 func (s shelf) Others(context.Context, replica.Entry) ([]string, []io.ReaderAt) {
 	return nil, nil
 }
-func (s shelf) Recheck(volume.ID) {}
+func (s shelf) MendKeys(context.Context, replica.Entry) (int64, int, error) { return 0, 0, nil }
+func (s shelf) Recheck(volume.ID)                                           {}
 
 func quiet(copies shelf, every time.Duration) *Scrubber {
 	return &Scrubber{cfg: Config{Every: every, Copies: copies}, log: slog.New(slog.DiscardHandler), ctx: context.Background(),

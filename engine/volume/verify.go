@@ -117,23 +117,19 @@ func (v *Volume) walk(c Check) (*walker, error) {
 	if err := v.hold(); err != nil {
 		return nil, err
 	}
-	w := &walker{v: v, check: c, order: v.rules.orderAfter(nil), sum: sha256.New(), stretch: sha256.New()}
 	v.mu.Lock()
 	sealed := v.sealed
-	w.index = slices.Clone(v.index)
-	w.out.Length = v.durable
 	v.mu.Unlock()
-	if !sealed {
-		return nil, errors.Join(fmt.Errorf("verify volume %s: not sealed yet: %w", v.header.ID, ErrMisplaced), v.drop())
+	at, _, err := v.layout()
+	if err == nil && !sealed {
+		err = fmt.Errorf("not sealed yet: %w", ErrMisplaced)
 	}
-	w.out.Generation = v.header.Generation
-	for i, p := range w.index {
-		if p != 0 {
-			w.known = append(w.known, placed{uint64(i) + 1, p})
-		}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("verify volume %s: %w", v.header.ID, err), v.drop())
 	}
-	slices.SortFunc(w.known, func(a, b placed) int { return cmp.Compare(a.position, b.position) })
-	w.in = window{file: v.file, end: w.out.Length, pace: c.Pace}
+	w := &walker{v: v, check: c, index: at.positions, known: at.sorted, order: v.rules.orderAfter(nil), sum: sha256.New(), stretch: sha256.New()}
+	w.out.Length, w.out.Generation = at.end, v.header.Generation
+	w.in = window{file: v.file, end: at.end, pace: c.Pace}
 	return w, nil
 }
 
