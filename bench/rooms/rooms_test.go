@@ -36,7 +36,7 @@ var values = []string{"engine/index", "engine/message"}
 // order lists the packages inside a room whose imports must only run towards the front of the list. Those that are not
 // listed may import, and be imported, freely; the compiler forbids cycles.
 var order = [][]string{
-	{"engine/codec", "engine/volume", "engine/index", "engine"},
+	{"engine/codec", "engine/recode", "engine/volume", "engine/index", "engine"},
 	{"engine/codec", "engine/message", "engine"},
 	{
 		"cluster/wire", "cluster/transport", "cluster/placement", "cluster/shard", "cluster/replica", "cluster/directory", "cluster/mailbox",

@@ -45,6 +45,9 @@ var (
 	ErrNoMessage      = errors.New("message has been expunged")
 )
 
+// errCondemned asks for the bytes to be put again.
+var errCondemned = errors.New("the volume that the bytes were put in is being collected")
+
 // The values that pass through the door. Frontends name them by these aliases and never reach below.
 type (
 	// Mailbox is a folder with its counts, as SELECT and STATUS need them.
@@ -148,7 +151,7 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 func refusalOf(code mailbox.Code, text string) error {
 	kinds := map[mailbox.Code]error{
 		mailbox.NoMailbox: ErrNoMailbox, mailbox.Exists: ErrExists, mailbox.InvalidName: ErrInvalidName,
-		mailbox.Limit: ErrLimit, mailbox.HasChildren: ErrHasChildren,
+		mailbox.Limit: ErrLimit, mailbox.HasChildren: ErrHasChildren, mailbox.Condemned: errCondemned,
 	}
 	if code == mailbox.OK {
 		return nil

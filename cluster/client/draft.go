@@ -3,7 +3,9 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hongyan/cluster/mailbox"
@@ -121,13 +123,17 @@ func (c *Client) put(ctx context.Context, d *Draft, home string, o mailbox.Origi
 	return mailbox.Message{Ref: ref, Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}, nil
 }
 
+// maxPuts is how often the bytes of one message are put. Only who was held up for longer than a volume's grace puts them twice.
+const maxPuts = 3
+
 // Deliver stores the draft once and enters it in every recipient's INBOX. The result has one
 // error per recipient, nil only when the bytes are durable on all copies and the entry is committed.
 //
 //  1. The bytes go to all copies of a volume and are fsynced there.
 //  2. One command for each shard, with all its recipients, is committed by a majority.
+//  3. A shard that has condemned the volume meanwhile refuses: for its recipients the bytes are put again.
 //
-// A failure between the two leaves bytes that no entry names.
+// A failure between the steps leaves bytes that no entry names.
 func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	errs := make([]error, len(to.Recipients))
 	if len(errs) == 0 {
@@ -135,18 +141,38 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	pending := make([]int, len(errs)) // recipients by number
+	for i := range pending {
+		pending[i] = i
+	}
+	for range maxPuts {
+		c.deliver(ctx, d, to, pending, errs)
+		pending = slices.DeleteFunc(pending, func(i int) bool { return !errors.Is(errs[i], errCondemned) }) // step 3
+		if len(pending) == 0 {
+			return errs
+		}
+	}
+	for _, i := range pending {
+		errs[i] = unavailable(errs[i])
+	}
+	return errs
+}
+
+// deliver takes steps 1 and 2 for some of the recipients and sets their errors.
+func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []int, errs []error) {
 	origin := mailbox.Origin{From: to.From, Date: time.Now().Unix()}
 	shards := make(map[uint32][]int) // recipients by shard
-	for i, a := range to.Recipients {
+	for _, i := range members {
+		a := to.Recipients[i]
 		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: "INBOX"})
 		shards[a.Shard] = append(shards[a.Shard], i)
 	}
-	entry, err := c.put(ctx, d, to.Recipients[0].Home, origin) // step 1
+	entry, err := c.put(ctx, d, to.Recipients[members[0]].Home, origin) // step 1
 	if err != nil {
-		for i := range errs {
+		for _, i := range members {
 			errs[i] = err
 		}
-		return errs
+		return
 	}
 	done := make(chan struct{})
 	for shard, members := range shards { // step 2
@@ -158,7 +184,6 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	for range shards {
 		<-done
 	}
-	return errs
 }
 
 // enter commits the entry for the recipients of one shard and sets their errors, which nobody else touches.
@@ -190,16 +215,23 @@ func (c *Client) enter(ctx context.Context, shard uint32, members []int, all []A
 func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f Flags, date Date) (uidValidity, uid uint32, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	entry, err := c.put(ctx, d, a.Home, mailbox.Origin{
-		Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords,
-		Targets: []mailbox.Target{{Account: a.ID, Mailbox: name}},
-	})
-	if err != nil {
-		return 0, 0, err
+	for range maxPuts {
+		var entry mailbox.Message
+		entry, err = c.put(ctx, d, a.Home, mailbox.Origin{
+			Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords,
+			Targets: []mailbox.Target{{Account: a.ID, Mailbox: name}},
+		})
+		if err != nil {
+			return 0, 0, err
+		}
+		var r *mailbox.Result
+		r, err = c.change(ctx, a.Shard, &mailbox.Command{Append: &mailbox.Append{Account: a.ID, Mailbox: name, Message: entry}})
+		if err == nil {
+			return r.UIDValidity, r.FirstUID, nil
+		}
+		if !errors.Is(err, errCondemned) {
+			return 0, 0, err
+		}
 	}
-	r, err := c.change(ctx, a.Shard, &mailbox.Command{Append: &mailbox.Append{Account: a.ID, Mailbox: name, Message: entry}})
-	if err != nil {
-		return 0, 0, err
-	}
-	return r.UIDValidity, r.FirstUID, nil
+	return 0, 0, unavailable(err)
 }

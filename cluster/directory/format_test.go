@@ -14,7 +14,8 @@ func samples() []codectest.Sample {
 	account := Account{ID: 1, Address: "u1@example.test", Shard: 3, Home: "south", Password: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$a2V5"}
 	shard := Shard{Number: 3, Home: "south", Accounts: 70_000}
 	domain := Domain{Name: "example.test", Home: "south"}
-	entry := replica.Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, State: replica.Sealed, Length: 4096}
+	entry := replica.Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, State: replica.Sealed, Length: 4096,
+		Generation: 2, SealedAt: 1_700_000_000, Attempt: 3}
 	return []codectest.Sample{
 		{Name: "add-shards", Value: &Command{AddShards: &AddShards{Shards: []Shard{shard}}}},
 		{Name: "add-domain", Value: &Command{AddDomain: &domain}},
@@ -22,6 +23,8 @@ func samples() []codectest.Sample {
 		{Name: "open-volume", Value: &Command{OpenVolume: &OpenVolume{Primary: "a", Copies: []string{"a", "b"}, Class: volume.ClassBulk}}},
 		{Name: "seal-volume", Value: &Command{SealVolume: &SealVolume{ID: 7, Length: 4096}}},
 		{Name: "drop-volume", Value: &Command{DropVolume: &DropVolume{ID: 7}}},
+		{Name: "compact", Value: &Command{Compact: &Compact{ID: 7}}},
+		{Name: "compacted", Value: &Command{Compacted: &Compacted{ID: 7, Generation: 2, Length: 4096}}},
 		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}},
 		{Name: "lookup", Value: &LookupRequest{Address: account.Address, Fresh: true}},
 		{Name: "found", Value: &LookupResponse{Account: &account, Local: true}},

@@ -19,6 +19,8 @@ type Command struct {
 	OpenVolume *OpenVolume `cbor:"4,keyasint,omitempty"`
 	SealVolume *SealVolume `cbor:"5,keyasint,omitempty"`
 	DropVolume *DropVolume `cbor:"6,keyasint,omitempty"`
+	Compact    *Compact    `cbor:"7,keyasint,omitempty"`
+	Compacted  *Compacted  `cbor:"8,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -45,6 +47,18 @@ type OpenVolume struct {
 type SealVolume struct {
 	ID     volume.ID `cbor:"1,keyasint"`
 	Length int64     `cbor:"2,keyasint"`
+}
+
+// Compact gives a sealed volume's next compaction its generation. One begun before can no longer be entered.
+type Compact struct {
+	ID volume.ID `cbor:"1,keyasint"`
+}
+
+// Compacted makes a generation that every copy has prepared the volume's file.
+type Compacted struct {
+	ID         volume.ID `cbor:"1,keyasint"`
+	Generation uint32    `cbor:"2,keyasint"`
+	Length     int64     `cbor:"3,keyasint"` // 0 if nothing in the volume was live: then the copies go
 }
 
 // DropVolume forgets a sealed volume that holds no record.
@@ -79,12 +93,12 @@ func (Machine) Committed() {}
 func (Machine) Reloaded() {}
 
 // Apply implements shard.Machine.
-func (Machine) Apply(t *index.Txn, _ int64, body []byte) ([]byte, error) {
+func (Machine) Apply(t *index.Txn, now int64, body []byte) ([]byte, error) {
 	var c Command
 	if err := codec.Unmarshal(body, &c); err != nil {
 		return codec.Marshal(&Result{Refused: err.Error()})
 	}
-	result, err := execute(t, &c)
+	result, err := execute(t, now, &c)
 	var no *refused
 	if errors.As(err, &no) {
 		return codec.Marshal(&Result{Refused: no.reason})
@@ -95,7 +109,7 @@ func (Machine) Apply(t *index.Txn, _ int64, body []byte) ([]byte, error) {
 	return codec.Marshal(result)
 }
 
-func execute(t *index.Txn, c *Command) (*Result, error) {
+func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 	switch {
 	case c.AddShards != nil:
 		return addShards(t, c.AddShards)
@@ -106,9 +120,13 @@ func execute(t *index.Txn, c *Command) (*Result, error) {
 	case c.OpenVolume != nil:
 		return openVolume(t, c.OpenVolume)
 	case c.SealVolume != nil:
-		return sealVolume(t, c.SealVolume)
+		return sealVolume(t, now, c.SealVolume)
 	case c.DropVolume != nil:
 		return dropVolume(t, c.DropVolume)
+	case c.Compact != nil:
+		return compact(t, c.Compact)
+	case c.Compacted != nil:
+		return compacted(t, c.Compacted)
 	}
 	return nil, refuse("the command names no operation that this version knows")
 }
@@ -236,47 +254,4 @@ func nextNumber(t *index.Txn, which func(*counters) *uint64) (uint64, error) {
 	n := which(&c)
 	*n++
 	return *n, save(t, []byte(counterKey), &c)
-}
-
-func openVolume(t *index.Txn, c *OpenVolume) (*Result, error) {
-	if c.Primary == "" || len(c.Copies) < 2 {
-		return nil, refuse("a volume needs a primary and at least two copies, got %q and %q", c.Primary, c.Copies)
-	}
-	n, err := nextNumber(t, func(c *counters) *uint64 { return &c.Volume })
-	if err != nil {
-		return nil, err
-	}
-	e := replica.Entry{ID: volume.ID(n), Epoch: 1, Primary: c.Primary, Copies: c.Copies, Class: c.Class, State: replica.Open}
-	return &Result{Created: true, Volume: &e}, save(t, numberKey(volumeTable, n), &e)
-}
-
-func sealVolume(t *index.Txn, c *SealVolume) (*Result, error) {
-	key := numberKey(volumeTable, uint64(c.ID))
-	e, err := load[replica.Entry](t, key)
-	if errors.Is(err, errNoRecord) {
-		return nil, refuse("volume %d is not in the table", c.ID)
-	}
-	if err != nil || e.State == replica.Sealed {
-		return &Result{Volume: &e}, err
-	}
-	e.State, e.Length, e.Epoch = replica.Sealed, c.Length, e.Epoch+1
-	return &Result{Volume: &e}, save(t, key, &e)
-}
-
-func dropVolume(t *index.Txn, c *DropVolume) (*Result, error) {
-	key := numberKey(volumeTable, uint64(c.ID))
-	e, err := load[replica.Entry](t, key)
-	if errors.Is(err, errNoRecord) {
-		return &Result{}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if e.State != replica.Sealed {
-		return nil, refuse("volume %d is open: seal it before it is dropped", c.ID)
-	}
-	if e.Length != 0 {
-		return nil, refuse("volume %d holds records: it cannot be dropped", c.ID)
-	}
-	return &Result{}, t.Delete(key)
 }

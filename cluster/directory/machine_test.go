@@ -161,6 +161,49 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+// Of the compactions that were begun only the latest can be entered, once.
+func TestCompaction(t *testing.T) {
+	d := newTables(t)
+	d.do(Command{OpenVolume: &OpenVolume{Primary: "a", Copies: []string{"a", "b"}}})
+	if r := d.do(Command{Compact: &Compact{ID: 1}}); r.Refused == "" {
+		t.Error("an open volume is compacted")
+	}
+	d.do(Command{SealVolume: &SealVolume{ID: 1, Length: 9000}})
+	for want := uint32(1); want <= 2; want++ {
+		if r := d.do(Command{Compact: &Compact{ID: 1}}); r.Refused != "" || r.Volume.Attempt != want || r.Volume.Generation != 0 {
+			t.Fatalf("begin %d: %+v", want, r)
+		}
+	}
+	for _, c := range []struct {
+		generation uint32
+		length     int64
+		ok         bool
+	}{{0, 5000, false}, {1, 5000, false}, {3, 5000, false}, {2, 9001, false}, {2, -1, false}, {2, 5000, true}, {2, 4000, true}} {
+		r := d.do(Command{Compacted: &Compacted{ID: 1, Generation: c.generation, Length: c.length}})
+		if (r.Refused == "") != c.ok || c.ok && (r.Volume.Generation != 2 || r.Volume.Length != 5000) {
+			t.Errorf("generation %d, length %d: %+v", c.generation, c.length, r)
+		}
+	}
+	if r := d.do(Command{DropVolume: &DropVolume{ID: 1}}); r.Refused == "" {
+		t.Error("dropped with records")
+	}
+	d.do(Command{Compact: &Compact{ID: 1}})
+	if r := d.do(Command{Compacted: &Compacted{ID: 1, Generation: 3}}); r.Refused != "" || r.Volume.Length != 0 {
+		t.Errorf("nothing was live: %+v", r)
+	}
+	if r := d.do(Command{Compact: &Compact{ID: 1}}); r.Refused == "" {
+		t.Error("an empty volume is compacted")
+	}
+	if r := d.do(Command{DropVolume: &DropVolume{ID: 1}}); r.Refused != "" {
+		t.Errorf("not dropped: %+v", r)
+	}
+	for _, c := range []Command{{Compact: &Compact{ID: 1}}, {Compacted: &Compacted{ID: 1, Generation: 4}}} {
+		if r := d.do(c); r.Refused == "" {
+			t.Errorf("a volume that is gone: %+v", r)
+		}
+	}
+}
+
 // What no version can execute is refused, the same on every replica, and changes nothing.
 func FuzzCommand(f *testing.F) {
 	for _, s := range samples() {

@@ -131,6 +131,16 @@ func (s *Service) volume(ctx context.Context, c *Command) (replica.Entry, error)
 	return *r.Volume, nil
 }
 
+// CompactVolume begins a compaction of a volume: the entry's Attempt is the generation that it is to make.
+func (s *Service) CompactVolume(ctx context.Context, id volume.ID) (replica.Entry, error) {
+	return s.volume(ctx, &Command{Compact: &Compact{ID: id}})
+}
+
+// VolumeCompacted enters the generation that every copy has prepared. It is refused once another compaction was begun.
+func (s *Service) VolumeCompacted(ctx context.Context, id volume.ID, generation uint32, length int64) (replica.Entry, error) {
+	return s.volume(ctx, &Command{Compacted: &Compacted{ID: id, Generation: generation, Length: length}})
+}
+
 // DropVolume implements replica.Directory.
 func (s *Service) DropVolume(ctx context.Context, id volume.ID) error {
 	_, err := s.propose(ctx, &Command{DropVolume: &DropVolume{ID: id}})

@@ -26,6 +26,7 @@ type Command struct {
 	Delete    *Delete    `cbor:"8,keyasint,omitempty"`
 	Rename    *Rename    `cbor:"9,keyasint,omitempty"`
 	Subscribe *Subscribe `cbor:"10,keyasint,omitempty"`
+	Condemn   *Condemn   `cbor:"11,keyasint,omitempty"`
 }
 
 // Message is what enters a folder: where its bytes are and what lists show of it.
@@ -111,6 +112,12 @@ type Subscribe struct {
 	On      bool   `cbor:"3,keyasint,omitempty"`
 }
 
+// Condemn has the shard take no message any more whose bytes were put in a volume; see package collect.
+type Condemn struct {
+	Volume     volume.ID `cbor:"1,keyasint"`
+	Generation uint32    `cbor:"2,keyasint"` // that the volume is to get
+}
+
 // Code says how a command or query ended. It is stored and sent: numbers are fixed.
 type Code uint8
 
@@ -123,6 +130,7 @@ const (
 	Limit       Code = 4
 	Invalid     Code = 5
 	HasChildren Code = 6
+	Condemned   Code = 7 // the volume of the message's bytes is being collected: put them in another
 )
 
 // Refusal is one account that could not take a delivery.

@@ -30,6 +30,7 @@ func samples() []codectest.Sample {
 		{Name: "delete", Value: &Command{Delete: &Delete{Account: 1, Name: "a/b"}}},
 		{Name: "rename", Value: &Command{Rename: &Rename{Account: 1, From: "a", To: "b"}}},
 		{Name: "subscribe", Value: &Command{Subscribe: &Subscribe{Account: 1, Name: "a", On: true}}},
+		{Name: "condemn", Value: &Command{Condemn: &Condemn{Volume: 7, Generation: 2}}},
 		{Name: "result", Value: &Result{
 			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},
 			Mailbox: &box, Refused: []Refusal{{Account: 1, Code: NoMailbox, Message: "why"}},

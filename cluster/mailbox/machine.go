@@ -68,6 +68,8 @@ func refusal(err error) (Code, bool) {
 		return InvalidName, true
 	case errors.Is(err, index.ErrHasChildren):
 		return HasChildren, true
+	case errors.Is(err, index.ErrCondemned):
+		return Condemned, true
 	case errors.As(err, &limit):
 		return Limit, true
 	case errors.Is(err, errInvalid):
@@ -93,6 +95,8 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 		return m.expunge(t, c.Expunge)
 	case c.Ensure != nil:
 		return &Result{}, t.EnsureAccount(c.Ensure.Account, now)
+	case c.Condemn != nil:
+		return &Result{}, t.Condemn(c.Condemn.Volume, c.Condemn.Generation)
 	}
 	return m.folders(t, now, c)
 }
@@ -146,12 +150,16 @@ func (w *Message) entry(now int64) index.NewMessage {
 	}
 }
 
-// deliver gives every account its entry; one that cannot take it does not keep it from the others.
+// deliver gives every account its entry; one that cannot take it does not keep it from the others. Bytes that no account may refer
+// to are refused as a whole.
 func (m *Machine) deliver(t *index.Txn, now int64, c *Deliver) (*Result, error) {
 	result := &Result{}
 	entry := []index.NewMessage{c.Message.entry(now)}
 	for _, account := range c.Accounts {
 		inbox, _, err := m.add(t, now, account, "INBOX", entry)
+		if errors.Is(err, index.ErrCondemned) {
+			return nil, err
+		}
 		if code, refused := refusal(err); refused {
 			result.Refused = append(result.Refused, Refusal{Account: account, Code: code, Message: err.Error()})
 			continue

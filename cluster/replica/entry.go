@@ -33,6 +33,11 @@ type Entry struct {
 	Class   uint8     `cbor:"5,keyasint,omitempty"`
 	State   State     `cbor:"6,keyasint,omitempty"`
 	Length  int64     `cbor:"7,keyasint,omitempty"` // of the file once sealed; 0 if no copy held a record
+	// Generation is which file of the volume is the one: 0 as it was appended to, later ones were made by compaction.
+	Generation uint32 `cbor:"8,keyasint,omitempty"`
+	SealedAt   int64  `cbor:"9,keyasint,omitempty"` // unix seconds
+	// Attempt is the generation that the compaction which was begun last is to make: the only one that may become Generation.
+	Attempt uint32 `cbor:"11,keyasint,omitempty"`
 }
 
 // Holds says whether the node has a copy of the volume.

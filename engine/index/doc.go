@@ -15,7 +15,9 @@
 //  4. Counts and summary blocks of a mailbox agree with its rows, and each message has one
 //     reference key for its volume record. The references of a deleted mailbox are swept
 //     a bounded number per log entry, so they may outlive it for a while; they never die early.
-//  5. A reader of one shard never sees a key of another; Load replaces one shard and no other.
+//  5. Once a volume is condemned in a shard (floor.go), no reference to it enters from outside any more: those that are there
+//     only get fewer.
+//  6. A reader of one shard never sees a key of another; Load replaces one shard and no other.
 //
 // What a crash leaves behind: a database that lacks the latest Txns of each shard (they are in the Raft log), and
 // perhaps files of an unfinished Load in the directory "incoming", which Open removes.

@@ -38,6 +38,7 @@ func goldenShard(t *testing.T) (*DB, *Shard) {
 		_, err = tx.Expunge(0x0a0b, 1, roaring.BitmapOf(4), false)
 		must(t, err)
 		must(t, tx.DeleteMailbox(0x0a0b, "Junk")) // two of its five rows are swept
+		must(t, tx.Condemn(2, 3))
 	})
 	return db, s
 }

@@ -12,6 +12,7 @@ const (
 	tagAccount = 'a' // [account u64][account tag]…
 	tagDedup   = 'd' // [id 16]
 	tagExpiry  = 'e' // [log index >> 4 u64]
+	tagFloor   = 'f' // [volume u64]
 	tagGrave   = 'g' // [log index u64][account u64][mailbox u32]
 	tagRecord  = 'k' // [key]
 	tagShard   = 'm' // "applied"
@@ -73,6 +74,10 @@ func (k keys) grave(index, account uint64, mailbox uint32) []byte {
 
 func (k keys) volume(v volume.ID) []byte {
 	return binary.BigEndian.AppendUint64(k.root(tagRef), uint64(v))
+}
+
+func (k keys) floor(v volume.ID) []byte {
+	return binary.BigEndian.AppendUint64(k.root(tagFloor), uint64(v))
 }
 
 func (k keys) ref(r volume.Ref, m mailboxKey, uid uint32) []byte {
@@ -148,5 +153,12 @@ func tailModSeq(key []byte) (uint64, uint32, error) {
 // keyMailbox is the mailbox in an account key of at least mailboxLen bytes.
 func keyMailbox(key []byte) uint32 { return binary.BigEndian.Uint32(key[mailboxLen-4:]) }
 
-// refRecord is the record number in a reference's key.
-func refRecord(key []byte) uint64 { return binary.BigEndian.Uint64(key[shardLen+1+8:]) }
+// splitRef takes a reference's key apart, but for its UID.
+func splitRef(key []byte) (record uint64, m mailboxKey, ok bool) {
+	if len(key) != refLen {
+		return 0, m, false
+	}
+	rest := key[shardLen+1+8:]
+	m = mailboxKey{binary.BigEndian.Uint64(rest[8:]), binary.BigEndian.Uint32(rest[16:])}
+	return binary.BigEndian.Uint64(rest), m, true
+}

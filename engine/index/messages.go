@@ -26,6 +26,9 @@ func (t *Txn) addMessages(account uint64, mailbox uint32, list []NewMessage) ([]
 		return nil, 0, err
 	}
 	for i := range list {
+		if err := t.admit(list[i].Ref.Volume); err != nil {
+			return nil, 0, err
+		}
 		if len(list[i].Summary) > MaxSummaryBytes {
 			return nil, 0, &LimitError{What: "bytes in a summary", Limit: MaxSummaryBytes}
 		}

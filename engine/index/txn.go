@@ -32,6 +32,7 @@ type Txn struct {
 	recalled  [16]byte        // id that the last Recall did not find
 	missed    bool            // recalled is set
 	bucket    idList          // of ids remembered, not yet in the batch; ids nil when there is none
+	admitted  volume.ID       // has no floor, as AddMessages last saw; 0 is none
 }
 
 // Begin starts a Txn, once the one before it has ended.
@@ -186,7 +187,7 @@ func (t *Txn) settle(what string, err error) error {
 	}
 	err = t.s.errorf("%s: %w", what, err)
 	var limit *LimitError
-	for _, result := range []error{ErrNoAccount, ErrNoMailbox, ErrExists, ErrInvalidName, ErrHasChildren} {
+	for _, result := range []error{ErrNoAccount, ErrNoMailbox, ErrExists, ErrInvalidName, ErrHasChildren, ErrCondemned} {
 		if errors.Is(err, result) {
 			return err
 		}

@@ -35,6 +35,7 @@ var (
 	ErrExists      = errors.New("mailbox exists")
 	ErrInvalidName = errors.New("invalid name")
 	ErrHasChildren = errors.New("mailbox has children and holds no messages itself")
+	ErrCondemned   = errors.New("the message's bytes are in a volume that is being collected")
 )
 
 // ErrReplaced is returned by a View whose shard was replaced by Load, or whose DB was closed: take a new one.

@@ -8,8 +8,6 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/cockroachdb/pebble/v2"
-
-	"hongyan/engine/volume"
 )
 
 // View is a shard at one moment: everything it returns belongs to the same applied index. Close it soon, for it keeps old
@@ -362,21 +360,4 @@ func (v *View) missing(account uint64) error {
 		err = ErrNoMailbox
 	}
 	return err
-}
-
-// References calls fn once for each record of a volume that some message refers to, ascending.
-func (v *View) References(id volume.ID, fn func(record uint64) error) error {
-	prefix := v.q.k.volume(id)
-	last, first := uint64(0), true
-	return v.wrap("references", v.q.scanPrefix(prefix, func(key, _ []byte) error {
-		if len(key) != refLen {
-			return v.q.corrupt(key, "length of a reference's key")
-		}
-		record := refRecord(key)
-		if !first && record == last {
-			return nil
-		}
-		last, first = record, false
-		return fn(record)
-	}))
 }

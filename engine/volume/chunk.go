@@ -5,6 +5,8 @@ import (
 	"hash/crc32"
 
 	"github.com/klauspost/compress/zstd"
+
+	"hongyan/engine/recode"
 )
 
 // encoder and decoder are shared by the package: each holds as many coders as there are processors, and
@@ -44,11 +46,17 @@ func sharedDecoder() *zstd.Decoder {
 	return d
 }
 
-// encodeChunk gives a chunk with its header, compressed if that makes it shorter.
+// encodeChunk gives a chunk with its header: without its base64, compressed, if that makes it shorter.
 func encodeChunk(raw []byte) *buffer {
+	scratch := newBuffer(len(raw))
+	defer scratch.release()
+	source, flag := raw, uint32(0)
+	if coded, ok := recode.Encode(scratch.b, raw); ok {
+		source, flag = coded, chunkRecoded
+	}
 	out := newBuffer(chunkHeaderSize + len(raw) + 64)
-	body := encoder.EncodeAll(raw, out.b[chunkHeaderSize:chunkHeaderSize])
-	word := uint32(len(body))
+	body := encoder.EncodeAll(source, out.b[chunkHeaderSize:chunkHeaderSize])
+	word := uint32(len(body)) | flag
 	if len(body) >= len(raw) {
 		word = uint32(len(raw)) | chunkStoredRaw
 		body = append(out.b[chunkHeaderSize:chunkHeaderSize], raw...)
@@ -63,13 +71,31 @@ func encodeChunk(raw []byte) *buffer {
 const overrun = 16
 
 // decodeChunk decompresses a chunk of raw message bytes into dst, which has room for them and the overrun.
-func decodeChunk(body, dst []byte, raw uint32) ([]byte, error) {
+func decodeChunk(body, dst []byte, raw uint32, recoded bool) ([]byte, error) {
+	if recoded {
+		return decodeRecoded(body, dst, raw)
+	}
 	out, err := decoder.DecodeAll(body, dst[:0:int(raw)+overrun])
 	if err != nil {
 		return nil, malformed("chunk does not decompress: " + err.Error())
 	}
 	if len(out) != int(raw) {
 		return nil, malformed("chunk has another length than its record says")
+	}
+	return out, nil
+}
+
+// decodeRecoded decompresses a chunk, and puts the base64 back that was taken out of it.
+func decodeRecoded(body, dst []byte, raw uint32) ([]byte, error) {
+	scratch := newBuffer(int(raw) + overrun)
+	defer scratch.release()
+	coded, err := decoder.DecodeAll(body, scratch.b[:0:int(raw)+overrun])
+	if err != nil {
+		return nil, malformed("chunk does not decompress: " + err.Error())
+	}
+	out, err := recode.Decode(dst[:0], coded, int(raw))
+	if err != nil {
+		return nil, malformed("chunk without its base64: " + err.Error())
 	}
 	return out, nil
 }

@@ -43,6 +43,7 @@ const (
 
 	chunkHeaderSize = 8
 	chunkStoredRaw  = 1 << 31
+	chunkRecoded    = 1 << 30
 	// tagSize is what AES-GCM adds to metadata and to each chunk of a sealed record.
 	tagSize = 16
 )
@@ -253,20 +254,22 @@ func aligned(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
 
 // chunkHeader stands before each chunk of a message.
 type chunkHeader struct {
-	size  uint32 // stored bytes that follow, with the tag of a sealed one
-	plain bool   // they are the message's own; otherwise a zstd frame; either may be sealed
-	check uint32 // CRC32C of the length word and the stored bytes
+	size    uint32 // stored bytes that follow, with the tag of a sealed one
+	plain   bool   // they are the message's own; otherwise a zstd frame; either may be sealed
+	recoded bool   // what the frame holds is the message's bytes with base64 taken out: package recode
+	check   uint32 // CRC32C of the length word and the stored bytes
 }
 
 // decodeChunkHeader reads the header of a chunk that holds raw bytes of the message and has that tag.
 func decodeChunkHeader(b []byte, raw, tag uint32) (chunkHeader, error) {
 	word := binary.LittleEndian.Uint32(b)
 	h := chunkHeader{
-		size:  word &^ chunkStoredRaw,
-		plain: word&chunkStoredRaw != 0,
-		check: binary.LittleEndian.Uint32(b[4:]),
+		size:    word &^ (chunkStoredRaw | chunkRecoded),
+		plain:   word&chunkStoredRaw != 0,
+		recoded: word&chunkRecoded != 0,
+		check:   binary.LittleEndian.Uint32(b[4:]),
 	}
-	if h.plain && h.size != raw+tag || !h.plain && (h.size <= tag || h.size >= raw+tag) {
+	if h.plain && (h.recoded || h.size != raw+tag) || !h.plain && (h.size <= tag || h.size >= raw+tag) {
 		return h, malformed("length of a chunk")
 	}
 	return h, nil

@@ -15,14 +15,15 @@ var update = flag.Bool("update", false, "write the golden file anew")
 
 const golden = "testdata/volume-1.vol"
 
-// goldenMessages has a message of each shape: empty, compressed, stored plain, several chunks of both kinds.
+// goldenMessages has a message of each shape: empty, compressed, stored plain, several chunks of both kinds, base64.
 func goldenMessages() [][]byte {
 	noise := make([]byte, 300)
 	for i := range noise {
 		noise[i] = byte(i*i*i>>3 ^ i*167)
 	}
 	text := []byte(strings.Repeat("Subject: wild goose\r\n\r\nA letter tied to its foot.\r\n", 40))
-	return [][]byte{nil, text, noise, append(bytes.Repeat([]byte("hongyan "), chunkSize/8), noise...)}
+	attached := []byte("Content-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat("QSB3aWxkIGdvb3NlIGNhcnJpZXMgYSBsZXR0ZXIu\r\n", 8) + "Z29vc2U=\r\n")
+	return [][]byte{nil, text, noise, append(bytes.Repeat([]byte("hongyan "), chunkSize/8), noise...), attached}
 }
 
 // TestGoldenFile: a file that version 1 wrote once is read for ever.
@@ -35,7 +36,7 @@ func TestGoldenFile(t *testing.T) {
 	must(t, err)
 	v, _ := openBytes(t, file)
 	defer v.Close()
-	if s := v.Stats(); s.Records != 4 || s.Cut != 0 || s.Damaged != 0 || s.Bytes != int64(len(file)) {
+	if s := v.Stats(); s.Records != 5 || s.Cut != 0 || s.Damaged != 0 || s.Bytes != int64(len(file)) {
 		t.Fatalf("%+v", s)
 	}
 	if got, want := fmt.Sprintf("%+v", v.Header()), fmt.Sprintf("%+v", testHeader); got != want {

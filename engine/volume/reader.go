@@ -105,7 +105,7 @@ func (r *chunkReader) next() error {
 		r.raw, r.rest = stored, body
 	} else {
 		r.raw = newBuffer(int(raw) + overrun)
-		r.rest, err = decodeChunk(body, r.raw.b, raw)
+		r.rest, err = decodeChunk(body, r.raw.b, raw, h.recoded)
 		stored.release()
 		if err != nil {
 			return r.corrupt(err)

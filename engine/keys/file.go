@@ -1,0 +1,304 @@
+package keys
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	tmpSuffix = ".tmp"
+	// askTimeout bounds one question to a master key: it may be a command that asks a service.
+	askTimeout = 30 * time.Second
+
+	diskCategory = vfs.DiskWriteCategory("volume-keys")
+)
+
+// Leftover reports whether a file of that name is one that a crash in Create left.
+func Leftover(name string) bool { return strings.HasSuffix(name, ".key"+tmpSuffix) }
+
+// File is the open key file of one volume. Safe for concurrent use.
+type File struct {
+	path   string
+	f      vfs.File
+	volume uint64
+	slots  int
+
+	mu       sync.RWMutex // guards what follows and the file's content
+	header   header
+	stale    [headers]bool // copies of the header that are damaged or older
+	key      [32]byte
+	writable bool // false after a failed write or fsync
+}
+
+// Create makes the key file of a volume, durably, in place of one that an earlier attempt may have left.
+func Create(fs vfs.FS, path string, m Master, volume uint64, s *Secret) (*File, error) {
+	if err := create(fs, path, m, volume, s); err != nil {
+		return nil, fmt.Errorf("create key file %s: %w", path, err)
+	}
+	return Open(fs, path, m)
+}
+
+func create(fs vfs.FS, path string, m Master, volume uint64, s *Secret) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	h := header{Volume: volume, Slots: uint32(len(s.Slots) / slotSize), Sequence: 1}
+	var err error
+	if h.Master, h.Wrapped, err = wrapKey(ctx, m, volume, &s.Key); err != nil {
+		return err
+	}
+	block, err := encodeHeader(h)
+	if err != nil {
+		return err
+	}
+	content := make([]byte, slotsStart+sectors(int(h.Slots))*sectorSize)
+	for i := range headers {
+		copy(content[i*headerSize:], block)
+	}
+	rest := s.Slots
+	for i := range sectors(int(h.Slots)) {
+		b := content[sectorOffset(i):][:sectorSize]
+		rest = rest[copy(b[:sectorSlots*slotSize], rest):]
+		sealSector(b, volume, i)
+	}
+	return replaceFile(fs, path, content)
+}
+
+// replaceFile writes a file whole and durably, for its owner's eyes only: temporary name, fsync, rename, fsync of the directory.
+func replaceFile(fs vfs.FS, path string, content []byte) error {
+	tmp := path + tmpSuffix
+	f, err := fs.Create(tmp, diskCategory)
+	if err != nil {
+		return fmt.Errorf("create %s: %w", tmp, err)
+	}
+	if fd := f.Fd(); fd != vfs.InvalidFd {
+		err = unix.Fchmod(int(fd), 0o600)
+	}
+	if err == nil {
+		_, err = f.Write(content)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", tmp, err), fs.Remove(tmp))
+	}
+	if err := fs.Rename(tmp, path); err != nil {
+		return errors.Join(fmt.Errorf("rename %s: %w", tmp, err), fs.Remove(tmp))
+	}
+	d, err := fs.OpenDir(fs.PathDir(path))
+	if err != nil {
+		return fmt.Errorf("open directory of %s: %w", path, err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync directory of %s: %w", path, err)
+	}
+	return nil
+}
+
+// Open opens a key file and unwraps the volume key. One of the two headers suffices.
+func Open(fs vfs.FS, path string, m Master) (*File, error) {
+	if _, err := fs.Stat(path); err != nil { // OpenReadWrite would make it
+		return nil, fmt.Errorf("open key file: %w", err)
+	}
+	h, err := fs.OpenReadWrite(path, diskCategory)
+	if err != nil {
+		return nil, fmt.Errorf("open key file: %w", err)
+	}
+	f := &File{path: path, f: h, writable: true}
+	if err := f.load(m); err != nil {
+		return nil, errors.Join(fmt.Errorf("open key file %s: %w", path, err), h.Close())
+	}
+	return f, nil
+}
+
+// headerCopy is one of the two headers, or what is wrong with it.
+type headerCopy struct {
+	header
+	err error
+}
+
+// readHeaders reads both copies. A newer version of either refuses the file.
+func readHeaders(file vfs.File, path string) (all [headers]headerCopy, err error) {
+	b := make([]byte, headerSize)
+	for i := range all {
+		off := int64(i) * headerSize
+		n, err := file.ReadAt(b, off)
+		if err != nil && err != io.EOF {
+			return all, fmt.Errorf("read header: %w", err)
+		}
+		if all[i].header, err = decodeHeader(b[:n]); errors.Is(err, ErrVersion) {
+			return all, err
+		}
+		all[i].err = located(err, path, off)
+	}
+	return all, nil
+}
+
+func (f *File) load(m Master) error {
+	all, err := readHeaders(f.f, f.path)
+	if err != nil {
+		return err
+	}
+	best := 0
+	if all[0].err != nil || all[1].err == nil && all[1].Sequence > all[0].Sequence {
+		best = 1
+	}
+	if all[best].err != nil {
+		return errors.Join(all[0].err, all[1].err)
+	}
+	f.header = all[best].header
+	f.volume, f.slots = f.header.Volume, int(f.header.Slots)
+	for i, h := range all {
+		f.stale[i] = h.err != nil || h.Sequence != f.header.Sequence
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	f.key, err = unwrapKey(ctx, m, f.header)
+	return err
+}
+
+// volumeAAD binds a wrapped key to what it is for.
+func volumeAAD(volume uint64) []byte {
+	return binary.LittleEndian.AppendUint64([]byte("hongyan volume key "), volume)
+}
+
+func wrapKey(ctx context.Context, m Master, volume uint64, key *[32]byte) (id string, wrapped []byte, err error) {
+	if id, wrapped, err = m.Wrap(ctx, key[:], volumeAAD(volume)); err != nil {
+		return "", nil, fmt.Errorf("wrap the key of volume %016x: %w", volume, err)
+	}
+	return id, wrapped, nil
+}
+
+func unwrapKey(ctx context.Context, m Master, h header) (key [32]byte, err error) {
+	b, err := m.Unwrap(ctx, h.Master, h.Wrapped, volumeAAD(h.Volume))
+	if err != nil {
+		return key, fmt.Errorf("unwrap the key of volume %016x: %w", h.Volume, err)
+	}
+	if len(b) != len(key) {
+		return key, fmt.Errorf("unwrap the key of volume %016x: %d bytes instead of 32: %w", h.Volume, len(b), ErrWrongKey)
+	}
+	return [32]byte(b), nil
+}
+
+// Volume is the id of the volume whose keys these are.
+func (f *File) Volume() uint64 { return f.volume }
+
+// Slots is how many records the file has keys for.
+func (f *File) Slots() int { return f.slots }
+
+// MasterID names the master key that wraps this file.
+func (f *File) MasterID() string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.header.Master
+}
+
+// sector reads one sector into b and checks it. The lock is held.
+func (f *File) sector(i int, b []byte) error {
+	if _, err := f.f.ReadAt(b, sectorOffset(i)); err == io.EOF {
+		return &CorruptError{Path: f.path, Offset: sectorOffset(i), Reason: "the file is cut off"}
+	} else if err != nil {
+		return fmt.Errorf("read sector %d of key file %s: %w", i, f.path, err)
+	}
+	return located(checkSector(b, f.volume, i), f.path, sectorOffset(i))
+}
+
+// Record gives the key of record n.
+func (f *File) Record(n uint64) ([32]byte, error) {
+	if n == 0 || n > uint64(f.slots) {
+		return [32]byte{}, fmt.Errorf("record %d of volume %016x: %w", n, f.volume, ErrNoSlot)
+	}
+	i, at := place(n)
+	var b [sectorSize]byte
+	f.mu.RLock()
+	err := f.sector(i, b[:])
+	f.mu.RUnlock()
+	if err != nil {
+		return [32]byte{}, err
+	}
+	slot := b[at : at+slotSize]
+	if zero(slot) {
+		return [32]byte{}, fmt.Errorf("record %d of volume %016x: %w", n, f.volume, ErrDestroyed)
+	}
+	return recordKey(&f.key, slot, n), nil
+}
+
+// Destroy makes the keys of records unreadable for good, once it returns. On an error some may be destroyed; it is repeated then.
+func (f *File) Destroy(records []uint64) error {
+	if err := f.destroy(slices.Sorted(slices.Values(records))); err != nil {
+		return fmt.Errorf("destroy %d keys of volume %016x: %w", len(records), f.volume, err)
+	}
+	return nil
+}
+
+func (f *File) destroy(records []uint64) error {
+	if n := len(records); n == 0 {
+		return nil
+	} else if records[0] == 0 || records[n-1] > uint64(f.slots) {
+		return ErrNoSlot
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.writable {
+		return fmt.Errorf("%s: %w", f.path, ErrFailed)
+	}
+	var b [sectorSize]byte
+	for len(records) > 0 {
+		i, _ := place(records[0])
+		if err := f.sector(i, b[:]); err != nil {
+			return err
+		}
+		for len(records) > 0 {
+			same, at := place(records[0])
+			if same != i {
+				break
+			}
+			clear(b[at : at+slotSize])
+			records = records[1:]
+		}
+		sealSector(b[:], f.volume, i)
+		if err := f.write(b[:], sectorOffset(i)); err != nil {
+			return err
+		}
+	}
+	return f.sync()
+}
+
+func (f *File) write(b []byte, off int64) error {
+	if _, err := f.f.WriteAt(b, off); err != nil {
+		f.writable = false
+		return fmt.Errorf("write key file %s at %d: %w", f.path, off, err)
+	}
+	return nil
+}
+
+func (f *File) sync() error {
+	if err := f.f.Sync(); err != nil {
+		f.writable = false
+		return fmt.Errorf("sync key file %s: %w", f.path, err)
+	}
+	return nil
+}
+
+// Close closes the file. Nothing that was answered depends on it.
+func (f *File) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.f.Close(); err != nil {
+		return fmt.Errorf("close key file %s: %w", f.path, err)
+	}
+	return nil
+}
