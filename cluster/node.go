@@ -212,13 +212,22 @@ func (n *Node) storagePeers() []replica.Peer {
 
 // openGroups starts this node's replicas.
 func (n *Node) openGroups() error {
+	if n.store == nil {
+		return nil
+	}
+	dir := filepath.Join(n.cfg.Data, "raft")
+	logs, err := shard.OpenLogs(dir, n.log)
+	if err != nil {
+		return err
+	}
+	n.closing(func(context.Context) error { return logs.Close() })
 	n.closing(func(context.Context) error { return n.host.Stop() })
 	for _, g := range n.groups {
-		if !g.Holds(n.cfg.ID) || n.store == nil {
+		if !g.Holds(n.cfg.ID) {
 			continue
 		}
 		group, err := shard.Start(shard.Config{
-			Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: filepath.Join(n.cfg.Data, "raft", fmt.Sprintf("%04d", g.Shard)),
+			Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: filepath.Join(dir, fmt.Sprintf("%04d", g.Shard)), Logs: logs,
 			Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: n.machine(g.Shard), Log: n.log,
 		})
 		if err != nil {
