@@ -82,6 +82,9 @@ func compacted(t *index.Txn, c *Compacted) (*Result, error) {
 	case c.Length < 0 || c.Length > e.Length:
 		return nil, refuse("volume %d: a length of %d after compaction, %d before", c.ID, c.Length, e.Length)
 	}
-	e.Generation, e.Length = c.Generation, c.Length
+	if e.Cold != nil && c.Length != 0 {
+		return nil, refuse("volume %d is cold: thaw it first", c.ID)
+	}
+	e.Generation, e.Length, e.Cold = c.Generation, c.Length, nil
 	return &Result{Volume: &e}, save(t, key, &e)
 }

@@ -37,7 +37,7 @@ func (m *Manager) keep() {
 	}
 }
 
-// refresh reads this node's copy of the directory. A seal that this node knows of stays, should the copy lag behind.
+// refresh reads this node's copy of the directory. A later state that this node knows of stays, should the copy lag behind.
 func (m *Manager) refresh(ctx context.Context) {
 	ctx, stop := context.WithTimeout(ctx, directoryWait)
 	defer stop()
@@ -50,14 +50,14 @@ func (m *Manager) refresh(ctx context.Context) {
 	defer m.mu.Unlock()
 	next := make(map[volume.ID]Entry, len(list))
 	for _, e := range list {
-		if old, ok := m.entries[e.ID]; ok && old.State == Sealed {
+		if old, ok := m.entries[e.ID]; ok && old.after(e) {
 			e = old
 		}
 		next[e.ID] = e
 	}
 	m.entries, m.seen = next, time.Now()
 	for id := range m.whole {
-		if _, ok := next[id]; !ok {
+		if e := next[id]; !e.Holds(m.cfg.ID) {
 			delete(m.whole, id)
 		}
 	}
