@@ -43,6 +43,7 @@ type Node struct {
 	groups    []placement.Group
 	net       *transport.Net
 	store     *engine.Store // nil without the storage role
+	logs      *shard.Logs   // nil without the storage role
 	host      *shard.Host
 	router    *shard.Router
 	directory *directory.Service
@@ -228,18 +229,18 @@ func (n *Node) openGroups() error {
 		return nil
 	}
 	dir := filepath.Join(n.cfg.Data, "raft")
-	logs, err := shard.OpenLogs(dir, n.log)
-	if err != nil {
+	var err error
+	if n.logs, err = shard.OpenLogs(dir, n.log); err != nil {
 		return err
 	}
-	n.closing(func(context.Context) error { return logs.Close() })
+	n.closing(func(context.Context) error { return n.logs.Close() })
 	n.closing(func(context.Context) error { return n.host.Stop() })
 	for _, g := range n.groups {
 		if !g.Holds(n.cfg.ID) {
 			continue
 		}
 		group, err := shard.Start(shard.Config{
-			Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: filepath.Join(dir, fmt.Sprintf("%04d", g.Shard)), Logs: logs,
+			Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: filepath.Join(dir, fmt.Sprintf("%04d", g.Shard)), Logs: n.logs,
 			Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: n.machine(g.Shard), Log: n.log,
 		})
 		if err != nil {

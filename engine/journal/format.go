@@ -111,8 +111,6 @@ type record struct {
 	Entry
 }
 
-func (r *record) size() int { return recordHead + len(r.Data) + len(r.Ext) }
-
 // appendTo lays the record out behind b.
 func (r *record) appendTo(b []byte) []byte {
 	le := binary.LittleEndian
