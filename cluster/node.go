@@ -25,9 +25,11 @@ import (
 	"hongyan/cluster/member"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
+	"hongyan/cluster/scrub"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/engine"
+	"hongyan/engine/volume"
 )
 
 // retireTimeout bounds the sealing of volumes at a stop; stopGrace is how long closing may outlast the caller's deadline.
@@ -48,10 +50,12 @@ type Node struct {
 	router    *shard.Router
 	directory *directory.Service
 	volumes   *replica.Manager
+	scrub     *scrub.Scrubber
 	client    *client.Client
 	members   *member.List
 
 	checkpoints *checkpoint.Keeper
+	lost        lostGroups
 	stop        context.CancelFunc
 	done        chan struct{} // the founding work has ended
 	closers     []func(context.Context) error
@@ -95,12 +99,16 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openGroups(); err != nil {
 		return err
 	}
+	n.lost.work.Go(func() { n.recoverGroups(ctx) })
+	n.closing(func(context.Context) error { n.lost.work.Wait(); return nil })
 	n.net.Serve() // with every group registered: raft backs off for seconds from one that a peer does not know yet
 	if err := n.openMembers(); err != nil {
 		return err
 	}
 	n.volumes.Start()
 	n.closing(n.retireVolumes)
+	n.scrub.Start()
+	n.closing(func(context.Context) error { return n.scrub.Close() })
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
 	if n.store != nil {
@@ -184,10 +192,12 @@ func (n *Node) openServices() error {
 		manager.Volumes = n.store.Volumes
 	}
 	manager.Directory = n.directory
+	manager.Damaged = func(id volume.ID, record uint64) { n.scrub.Damaged(id, record) }
 	var err error
 	if n.volumes, err = replica.New(manager); err != nil {
 		return err
 	}
+	n.openScrub(manager.Volumes)
 	n.checkpoints = checkpoint.New(checkpoint.Config{
 		Host: n.host, Directory: n.directory, Store: n.volumes, FS: vfs.Default, SpoolDir: spool,
 		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
@@ -198,6 +208,20 @@ func (n *Node) openServices() error {
 		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,
 	})
 	return nil
+}
+
+// openScrub makes what proves this node's copies of volumes to be whole.
+func (n *Node) openScrub(volumes *volume.Set) {
+	n.scrub = scrub.New(scrub.Config{
+		ID: n.cfg.ID, Net: n.net, Volumes: volumes, Copies: n.volumes, FS: vfs.Default, State: filepath.Join(n.cfg.Data, "scrub.state"),
+		Every: time.Duration(n.cfg.Scrub.IntervalSeconds) * time.Second, Rate: n.cfg.Scrub.BytesPerSecond, Log: n.log,
+		Nodes: func() (ids []string) {
+			for _, p := range n.storagePeers() {
+				ids = append(ids, p.ID)
+			}
+			return ids
+		},
+	})
 }
 
 // emptySpool makes dir and removes what a crash left there: spools are never needed again.
@@ -228,9 +252,8 @@ func (n *Node) openGroups() error {
 	if n.store == nil {
 		return nil
 	}
-	dir := filepath.Join(n.cfg.Data, "raft")
 	var err error
-	if n.logs, err = shard.OpenLogs(dir, n.log); err != nil {
+	if n.logs, err = shard.OpenLogs(filepath.Join(n.cfg.Data, "raft"), n.log); err != nil {
 		return err
 	}
 	n.closing(func(context.Context) error { return n.logs.Close() })
@@ -239,14 +262,13 @@ func (n *Node) openGroups() error {
 		if !g.Holds(n.cfg.ID) {
 			continue
 		}
-		group, err := shard.Start(shard.Config{
-			Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: filepath.Join(dir, fmt.Sprintf("%04d", g.Shard)), Logs: n.logs,
-			Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: n.machine(g.Shard), Log: n.log,
-		})
+		lost, err := n.startGroup(g)
 		if err != nil {
 			return err
 		}
-		n.host.Add(group)
+		if lost != nil {
+			n.lost.add(g, lost)
+		}
 	}
 	return nil
 }
