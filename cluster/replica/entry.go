@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -38,6 +39,12 @@ type Entry struct {
 	SealedAt   int64  `cbor:"9,keyasint,omitempty"` // unix seconds
 	// Attempt is the generation that the compaction which was begun last is to make: the only one that may become Generation.
 	Attempt uint32 `cbor:"11,keyasint,omitempty"`
+}
+
+// after says that e is a later state of the same volume's entry: what changes in one only grows.
+func (e Entry) after(other Entry) bool {
+	return cmp.Or(cmp.Compare(e.State, other.State), cmp.Compare(e.Epoch, other.Epoch), cmp.Compare(e.Attempt, other.Attempt),
+		cmp.Compare(e.Generation, other.Generation)) > 0
 }
 
 // Holds says whether the node has a copy of the volume.

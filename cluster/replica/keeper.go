@@ -37,7 +37,7 @@ func (m *Manager) keep() {
 	}
 }
 
-// refresh reads this node's copy of the directory. A seal that this node knows of stays, should the copy lag behind.
+// refresh reads this node's copy of the directory. What this node knows to be newer stays, should the copy lag behind.
 func (m *Manager) refresh(ctx context.Context) {
 	ctx, stop := context.WithTimeout(ctx, directoryWait)
 	defer stop()
@@ -50,10 +50,11 @@ func (m *Manager) refresh(ctx context.Context) {
 	defer m.mu.Unlock()
 	next := make(map[volume.ID]Entry, len(list))
 	for _, e := range list {
-		if old, ok := m.entries[e.ID]; ok && old.State == Sealed {
+		old, known := m.entries[e.ID]
+		if known && old.after(e) {
 			e = old
 		}
-		next[e.ID] = e
+		m.takeEntry(next, e, old)
 	}
 	m.entries, m.seen = next, time.Now()
 	for id := range m.whole {
