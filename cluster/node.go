@@ -17,6 +17,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/client"
 	"hongyan/cluster/config"
 	"hongyan/cluster/directory"
@@ -48,9 +49,11 @@ type Node struct {
 	volumes   *replica.Manager
 	client    *client.Client
 	members   *member.List
-	stop      context.CancelFunc
-	done      chan struct{} // the founding work has ended
-	closers   []func(context.Context) error
+
+	checkpoints *checkpoint.Keeper
+	stop        context.CancelFunc
+	done        chan struct{} // the founding work has ended
+	closers     []func(context.Context) error
 }
 
 // Start opens the node that cfg describes.
@@ -99,6 +102,10 @@ func (n *Node) open(ctx context.Context) error {
 	n.closing(n.retireVolumes)
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
+	if n.store != nil {
+		n.checkpoints.Start()
+		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
+	}
 	go n.found(ctx)
 	return nil
 }
@@ -180,6 +187,11 @@ func (n *Node) openServices() error {
 	if n.volumes, err = replica.New(manager); err != nil {
 		return err
 	}
+	n.checkpoints = checkpoint.New(checkpoint.Config{
+		Host: n.host, Directory: n.directory, Store: n.volumes, FS: vfs.Default, SpoolDir: spool,
+		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
+		Rate: n.cfg.Checkpoint.BytesPerSecond, Log: n.log,
+	})
 	n.client = client.New(client.Config{
 		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
 		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,

@@ -40,7 +40,7 @@ var order = [][]string{
 	{"engine/codec", "engine/message", "engine"},
 	{
 		"cluster/wire", "cluster/transport", "cluster/placement", "cluster/shard", "cluster/replica", "cluster/directory", "cluster/mailbox",
-		"cluster/client", "cluster",
+		"cluster/checkpoint", "cluster/client", "cluster",
 	},
 	{"frontends/listen", "frontends/auth", "frontends/smtp"},
 	{"frontends/listen", "frontends/auth", "frontends/imap"},

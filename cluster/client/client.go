@@ -163,14 +163,19 @@ func refusalOf(code mailbox.Code, text string) error {
 }
 
 // change commits a command at an account's shard and remembers how far this door's later reads must be.
-func (c *Client) change(ctx context.Context, shard uint32, cmd *mailbox.Command) (*mailbox.Result, error) {
+func (c *Client) change(ctx context.Context, number uint32, cmd *mailbox.Command) (*mailbox.Result, error) {
+	return c.changeAs(ctx, number, shard.NewRequestID(), cmd)
+}
+
+// changeAs is change under a request id that the caller gives.
+func (c *Client) changeAs(ctx context.Context, shard uint32, id shard.RequestID, cmd *mailbox.Command) (*mailbox.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	body, err := cmd.Encode()
 	if err != nil {
 		return nil, err
 	}
-	b, at, err := c.cfg.Router.Propose(ctx, shard, body)
+	b, at, err := c.cfg.Router.ProposeAs(ctx, shard, id, body)
 	if err != nil {
 		return nil, unavailable(err)
 	}

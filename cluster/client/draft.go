@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/shard"
 	"hongyan/engine/codec"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
@@ -106,13 +107,14 @@ type Date struct {
 	Zone int16
 }
 
-// put stores the draft's bytes on all copies of some volume, once for everybody.
-func (c *Client) put(ctx context.Context, d *Draft, home string, o mailbox.Origin) (mailbox.Message, error) {
+// put stores the draft's bytes on all copies of some volume, once for everybody. It names the delivery in o.
+func (c *Client) put(ctx context.Context, d *Draft, home string, o *mailbox.Origin) (mailbox.Message, error) {
 	if err := d.finish(); err != nil {
 		return mailbox.Message{}, err
 	}
 	rand.Read(o.Delivery[:])
-	meta, err := codec.Marshal(&o)
+	o.Arrived = time.Now().Unix()
+	meta, err := codec.Marshal(o)
 	if err != nil {
 		return mailbox.Message{}, err
 	}
@@ -167,7 +169,7 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []i
 		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: "INBOX"})
 		shards[a.Shard] = append(shards[a.Shard], i)
 	}
-	entry, err := c.put(ctx, d, to.Recipients[members[0]].Home, origin) // step 1
+	entry, err := c.put(ctx, d, to.Recipients[members[0]].Home, &origin) // step 1
 	if err != nil {
 		for _, i := range members {
 			errs[i] = err
@@ -177,7 +179,7 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []i
 	done := make(chan struct{})
 	for shard, members := range shards { // step 2
 		go func() {
-			c.enter(ctx, shard, members, to.Recipients, entry, errs)
+			c.enter(ctx, shard, mailbox.Request(origin.Delivery, shard), members, to.Recipients, entry, errs)
 			done <- struct{}{}
 		}()
 	}
@@ -187,7 +189,7 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []i
 }
 
 // enter commits the entry for the recipients of one shard and sets their errors, which nobody else touches.
-func (c *Client) enter(ctx context.Context, shard uint32, members []int, all []Account, entry mailbox.Message, errs []error) {
+func (c *Client) enter(ctx context.Context, number uint32, id shard.RequestID, members []int, all []Account, entry mailbox.Message, errs []error) {
 	cmd := &mailbox.Deliver{Message: entry}
 	named := make(map[uint64]bool, len(members)) // two recipients may be aliases of one account
 	for _, i := range members {
@@ -196,7 +198,7 @@ func (c *Client) enter(ctx context.Context, shard uint32, members []int, all []A
 			cmd.Accounts = append(cmd.Accounts, id)
 		}
 	}
-	result, err := c.change(ctx, shard, &mailbox.Command{Deliver: cmd})
+	result, err := c.changeAs(ctx, number, id, &mailbox.Command{Deliver: cmd})
 	refused := make(map[uint64]error)
 	if result != nil {
 		for _, r := range result.Refused {
@@ -217,15 +219,16 @@ func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f
 	defer cancel()
 	for range maxPuts {
 		var entry mailbox.Message
-		entry, err = c.put(ctx, d, a.Home, mailbox.Origin{
+		origin := mailbox.Origin{
 			Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords,
 			Targets: []mailbox.Target{{Account: a.ID, Mailbox: name}},
-		})
+		}
+		entry, err = c.put(ctx, d, a.Home, &origin)
 		if err != nil {
 			return 0, 0, err
 		}
 		var r *mailbox.Result
-		r, err = c.change(ctx, a.Shard, &mailbox.Command{Append: &mailbox.Append{Account: a.ID, Mailbox: name, Message: entry}})
+		r, err = c.changeAs(ctx, a.Shard, mailbox.Request(origin.Delivery, a.Shard), &mailbox.Command{Append: &mailbox.Append{Account: a.ID, Mailbox: name, Message: entry}})
 		if err == nil {
 			return r.UIDValidity, r.FirstUID, nil
 		}

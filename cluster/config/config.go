@@ -34,6 +34,10 @@ const (
 	DefaultMaxMessage  = 100<<20 + 1<<20 // 100 MiB and room for its headers
 	DefaultDiskReserve = 256 << 20
 
+	DefaultCheckpointSeconds = 900
+	DefaultCheckpointChanges = 100_000
+	DefaultCheckpointRate    = 64 << 10
+
 	maxFile    = 1 << 20
 	maxShards  = 1024
 	maxPeers   = 256
@@ -58,6 +62,15 @@ type Node struct {
 	AdminTokenSHA256 string `yaml:"admin_token_sha256,omitempty"` // hex; without it the admin API is closed
 	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
 	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
+
+	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
+}
+
+// Checkpoint says how often the state of shards is saved into volumes, from where lost indexes are rebuilt.
+type Checkpoint struct {
+	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`
+	Changes         int64 `yaml:"changes,omitempty"`          // a shard that changed so often is saved sooner
+	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"` // that a shard's checkpoints may cost on average
 }
 
 // RPC is the one private, mutually authenticated port between nodes.
@@ -153,6 +166,7 @@ func (n *Node) setDefaults() {
 	if len(n.RPC.Allow) == 0 {
 		n.RPC.Allow = Inside()
 	}
+	n.Checkpoint.setDefaults()
 	for _, l := range n.Listeners.named() {
 		switch {
 		case l.Listener == nil || len(l.Allow) > 0:
@@ -161,6 +175,18 @@ func (n *Node) setDefaults() {
 		default:
 			l.Allow = Everywhere()
 		}
+	}
+}
+
+func (c *Checkpoint) setDefaults() {
+	if c.IntervalSeconds == 0 {
+		c.IntervalSeconds = DefaultCheckpointSeconds
+	}
+	if c.Changes == 0 {
+		c.Changes = DefaultCheckpointChanges
+	}
+	if c.BytesPerSecond == 0 {
+		c.BytesPerSecond = DefaultCheckpointRate
 	}
 }
 

@@ -37,6 +37,9 @@ func (c *checker) values(n *Node) {
 	c.between("shards", int64(n.Shards), 1, maxShards)
 	c.between("max_message_bytes", n.MaxMessageBytes, 1<<10, maxMessage)
 	c.between("disk_reserve_bytes", n.DiskReserveBytes, 1, 1<<50)
+	c.between("checkpoint.interval_seconds", n.Checkpoint.IntervalSeconds, 1, 30*24*3600)
+	c.between("checkpoint.changes", n.Checkpoint.Changes, 1, 1<<40)
+	c.between("checkpoint.bytes_per_second", n.Checkpoint.BytesPerSecond, 1<<10, 1<<40)
 	if s := n.AdminTokenSHA256; s != "" {
 		if b, err := hex.DecodeString(s); err != nil || len(b) != 32 {
 			c.fail("admin_token_sha256", "expected 64 hexadecimal digits")

@@ -16,6 +16,8 @@ func samples() []codectest.Sample {
 	domain := Domain{Name: "example.test", Home: "south"}
 	entry := replica.Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, State: replica.Sealed, Length: 4096,
 		Generation: 2, SealedAt: 1_700_000_000, Attempt: 3}
+	checkpoint := Checkpoint{ID: [16]byte{15: 1}, Applied: 1000, Taken: 1_700_000_000, Bytes: 300, Noise: 5,
+		Parts: []volume.Ref{{Volume: 7, Record: 2, Length: 300, Hash: [32]byte{1, 2, 3}}}}
 	return []codectest.Sample{
 		{Name: "add-shards", Value: &Command{AddShards: &AddShards{Shards: []Shard{shard}}}},
 		{Name: "add-domain", Value: &Command{AddDomain: &domain}},
@@ -25,6 +27,7 @@ func samples() []codectest.Sample {
 		{Name: "drop-volume", Value: &Command{DropVolume: &DropVolume{ID: 7}}},
 		{Name: "compact", Value: &Command{Compact: &Compact{ID: 7}}},
 		{Name: "compacted", Value: &Command{Compacted: &Compacted{ID: 7, Generation: 2, Length: 4096}}},
+		{Name: "add-checkpoint", Value: &Command{AddCheckpoint: &AddCheckpoint{Shard: 3, Checkpoint: checkpoint}}},
 		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}},
 		{Name: "lookup", Value: &LookupRequest{Address: account.Address, Fresh: true}},
 		{Name: "found", Value: &LookupResponse{Account: &account, Local: true}},
@@ -32,7 +35,8 @@ func samples() []codectest.Sample {
 		{Name: "account", Value: &account},
 		{Name: "shard", Value: &shard},
 		{Name: "volume", Value: &entry},
-		{Name: "counters", Value: &counters{Account: 1, Volume: 2}},
+		{Name: "checkpoints", Value: &Checkpoints{Shard: 3, List: []Checkpoint{checkpoint}}},
+		{Name: "counters", Value: &counters{Account: 1, Volume: 2, Noise: 3}},
 	}
 }
 

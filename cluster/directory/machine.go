@@ -13,14 +13,15 @@ import (
 
 // Command is one change to the directory. Exactly one field is set; numbers are fixed.
 type Command struct {
-	AddShards  *AddShards  `cbor:"1,keyasint,omitempty"`
-	AddDomain  *Domain     `cbor:"2,keyasint,omitempty"`
-	AddAccount *AddAccount `cbor:"3,keyasint,omitempty"`
-	OpenVolume *OpenVolume `cbor:"4,keyasint,omitempty"`
-	SealVolume *SealVolume `cbor:"5,keyasint,omitempty"`
-	DropVolume *DropVolume `cbor:"6,keyasint,omitempty"`
-	Compact    *Compact    `cbor:"7,keyasint,omitempty"`
-	Compacted  *Compacted  `cbor:"8,keyasint,omitempty"`
+	AddShards     *AddShards     `cbor:"1,keyasint,omitempty"`
+	AddDomain     *Domain        `cbor:"2,keyasint,omitempty"`
+	AddAccount    *AddAccount    `cbor:"3,keyasint,omitempty"`
+	OpenVolume    *OpenVolume    `cbor:"4,keyasint,omitempty"`
+	SealVolume    *SealVolume    `cbor:"5,keyasint,omitempty"`
+	DropVolume    *DropVolume    `cbor:"6,keyasint,omitempty"`
+	Compact       *Compact       `cbor:"7,keyasint,omitempty"`
+	Compacted     *Compacted     `cbor:"8,keyasint,omitempty"`
+	AddCheckpoint *AddCheckpoint `cbor:"9,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -127,6 +128,8 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 		return compact(t, c.Compact)
 	case c.Compacted != nil:
 		return compacted(t, c.Compacted)
+	case c.AddCheckpoint != nil:
+		return addCheckpoint(t, c.AddCheckpoint)
 	}
 	return nil, refuse("the command names no operation that this version knows")
 }

@@ -11,6 +11,7 @@
 //	i/ID        address of the account
 //	s/SHARD     Shard
 //	v/VOLUME    replica.Entry
+//	c/SHARD     Checkpoints
 //	n           counters
 package directory
 
@@ -60,6 +61,7 @@ type Shard struct {
 type counters struct {
 	Account uint64 `cbor:"1,keyasint"`
 	Volume  uint64 `cbor:"2,keyasint"`
+	Noise   uint64 `cbor:"3,keyasint,omitempty"` // counts AddCheckpoint
 }
 
 // Prefixes of the tables.
@@ -69,7 +71,10 @@ const (
 	idTable      = "i/"
 	shardTable   = "s/"
 	volumeTable  = "v/"
-	counterKey   = "n"
+
+	checkpointTable = "c/"
+
+	counterKey = "n"
 )
 
 func numberKey(table string, n uint64) []byte {

@@ -44,7 +44,7 @@ func samples() []codectest.Sample {
 		{Name: "event", Value: &Event{Account: 1, Mailbox: 2}},
 		{Name: "origin", Value: &Origin{
 			Delivery: [16]byte{15: 1}, From: "a@remote.test", Date: 1_700_000_000, Zone: 480, System: 1, Keywords: []string{"a"},
-			Targets: []Target{{Account: 1, Mailbox: "INBOX"}},
+			Targets: []Target{{Account: 1, Mailbox: "INBOX"}}, Arrived: 1_700_000_001,
 		}},
 	}
 }

@@ -1,5 +1,10 @@
 package mailbox
 
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
 // Origin is the metadata inside a message's record: with it the mailbox indexes can be rebuilt from volumes
 // alone. Later changes, such as flags and moves, are not in it.
 type Origin struct {
@@ -10,6 +15,16 @@ type Origin struct {
 	System   uint8    `cbor:"5,keyasint,omitempty"`
 	Keywords []string `cbor:"6,keyasint,omitempty"`
 	Targets  []Target `cbor:"7,keyasint"`
+	Arrived  int64    `cbor:"8,keyasint,omitempty"` // unix seconds, when the bytes were about to be stored
+}
+
+// Request is the id under which a shard's command for the delivery is proposed. A rebuild computes it again, and finds out
+// from the requests that the shard remembers whether a message that is in no folder was entered and expunged, or not yet entered.
+func Request(delivery [16]byte, shard uint32) (id [16]byte) {
+	b := append([]byte("hongyan delivery\x00"), delivery[:]...)
+	sum := sha256.Sum256(binary.BigEndian.AppendUint32(b, shard))
+	copy(id[:], sum[:])
+	return id
 }
 
 // Target is a folder that the message was for.

@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -349,3 +350,9 @@ func (g *Group) resign() {
 
 // View is a consistent view of this replica's state. Close it.
 func (g *Group) View() *index.View { return g.cfg.Store.View() }
+
+// Home is the group's home region.
+func (g *Group) Home() string { return g.cfg.Group.Home }
+
+// Save writes the whole state as of now and says which entry that is of.
+func (g *Group) Save(w io.Writer) (applied uint64, err error) { return g.cfg.Store.Save(w) }

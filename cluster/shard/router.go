@@ -49,7 +49,12 @@ func (r *Router) Group(shard uint32) (placement.Group, bool) {
 // drawn here, so that all attempts together apply it once. An error means that it is unknown
 // whether the command was or will be applied.
 func (r *Router) Propose(ctx context.Context, shard uint32, body []byte) (result []byte, at uint64, err error) {
-	c := Command{ID: NewRequestID(), Now: time.Now().Unix(), Body: body}
+	return r.ProposeAs(ctx, shard, NewRequestID(), body)
+}
+
+// ProposeAs is Propose with an id that the caller drew, for one command only.
+func (r *Router) ProposeAs(ctx context.Context, shard uint32, id RequestID, body []byte) (result []byte, at uint64, err error) {
+	c := Command{ID: id, Now: time.Now().Unix(), Body: body}
 	req := &ProposeRequest{Shard: shard, Command: c.Encode()}
 	var resp ProposeResponse
 	if err := r.atLeader(ctx, shard, MethodPropose, req, &resp); err != nil {

@@ -1,0 +1,84 @@
+package directory
+
+import (
+	"context"
+	"errors"
+
+	"hongyan/cluster/wire"
+	"hongyan/engine/index"
+	"hongyan/engine/volume"
+)
+
+// How many checkpoints of a shard are kept, and of how many records one may consist.
+const (
+	keptCheckpoints = 2
+	MaxParts        = 2048
+)
+
+// Checkpoint is a shard's saved state, cut into records of volumes.
+type Checkpoint struct {
+	ID      [16]byte     `cbor:"1,keyasint"`
+	Applied uint64       `cbor:"2,keyasint"` // log entry up to which it holds
+	Taken   int64        `cbor:"3,keyasint"` // unix seconds, when it was begun
+	Bytes   uint64       `cbor:"4,keyasint"`
+	Parts   []volume.Ref `cbor:"5,keyasint"`
+	// Noise of the directory's own: how many entries of its log up to Applied entered checkpoints, or a few more. A directory
+	// in which nothing else has changed needs no new one.
+	Noise uint64 `cbor:"6,keyasint,omitempty"`
+}
+
+// Checkpoints are the last ones of a shard, the newest last. What they refer to is live.
+type Checkpoints struct {
+	Shard uint32       `cbor:"1,keyasint"`
+	List  []Checkpoint `cbor:"2,keyasint"`
+}
+
+// AddCheckpoint enters a checkpoint and forgets the oldest. One that is not newer than those there is refused.
+type AddCheckpoint struct {
+	Shard      uint32     `cbor:"1,keyasint"`
+	Checkpoint Checkpoint `cbor:"2,keyasint"`
+}
+
+func addCheckpoint(t *index.Txn, c *AddCheckpoint) (*Result, error) {
+	if n := len(c.Checkpoint.Parts); n == 0 || n > MaxParts {
+		return nil, refuse("a checkpoint of %d parts: expected 1 to %d", n, MaxParts)
+	}
+	key := numberKey(checkpointTable, uint64(c.Shard))
+	list, err := load[Checkpoints](t, key)
+	if err != nil && !errors.Is(err, errNoRecord) {
+		return nil, err
+	}
+	if n := len(list.List); n > 0 && list.List[n-1].Applied >= c.Checkpoint.Applied {
+		return nil, refuse("shard %d has a checkpoint of entry %d already", c.Shard, list.List[n-1].Applied)
+	}
+	if _, err := nextNumber(t, func(n *counters) *uint64 { return &n.Noise }); err != nil {
+		return nil, err
+	}
+	list.Shard = c.Shard
+	list.List = append(list.List, c.Checkpoint)
+	list.List = list.List[max(0, len(list.List)-keptCheckpoints):]
+	return &Result{Created: true}, save(t, key, &list)
+}
+
+// AddCheckpoint enters a shard's checkpoint, whose records are durable.
+func (s *Service) AddCheckpoint(ctx context.Context, shard uint32, c Checkpoint) error {
+	_, err := s.propose(ctx, &Command{AddCheckpoint: &AddCheckpoint{Shard: shard, Checkpoint: c}})
+	return err
+}
+
+// Checkpoints lists the checkpoints of all shards as this node's replica has them.
+func (s *Service) Checkpoints() ([]Checkpoints, error) { return list[Checkpoints](s, checkpointTable) }
+
+// Noise counts the log entries of the directory that entered checkpoints.
+func (s *Service) Noise() (n uint64, err error) {
+	if s.store == nil {
+		return 0, wire.Errorf(wire.Unavailable, "this node has no replica of the directory")
+	}
+	v := s.store.View()
+	defer func() { err = errors.Join(err, v.Close()) }()
+	c, err := load[counters](v, []byte(counterKey))
+	if errors.Is(err, errNoRecord) {
+		err = nil
+	}
+	return c.Noise, err
+}
