@@ -19,6 +19,7 @@ import (
 
 	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/client"
+	"hongyan/cluster/collect"
 	"hongyan/cluster/config"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
@@ -49,6 +50,7 @@ type Node struct {
 	volumes   *replica.Manager
 	client    *client.Client
 	members   *member.List
+	collector *collect.Collector // nil without the storage role
 
 	checkpoints *checkpoint.Keeper
 	stop        context.CancelFunc

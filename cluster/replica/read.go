@@ -203,11 +203,17 @@ func (m *Manager) readHere(ref volume.Ref, off, n uint64) (io.ReadCloser, error)
 	if m.cfg.Volumes == nil {
 		return nil, volume.ErrNotFound
 	}
-	vol, err := m.cfg.Volumes.Get(ref.Volume)
-	if err != nil {
-		return nil, err
+	for {
+		vol, err := m.cfg.Volumes.Get(ref.Volume)
+		if err != nil {
+			return nil, err
+		}
+		r, err := vol.OpenRef(ref, off, n)
+		if !errors.Is(err, volume.ErrClosed) || m.ctx.Err() != nil {
+			return r, err
+		}
+		// The copy has switched to another generation since: the set has that one now.
 	}
-	return vol.OpenRef(ref, off, n)
 }
 
 // noteReadError reports damage of this node's copy. That a record is elsewhere is no damage.

