@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -29,6 +30,7 @@ import (
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/engine"
+	"hongyan/engine/index"
 )
 
 // retireTimeout bounds the sealing of volumes at a stop; stopGrace is how long closing may outlast the caller's deadline.
@@ -54,7 +56,8 @@ type Node struct {
 
 	checkpoints *checkpoint.Keeper
 	stop        context.CancelFunc
-	done        chan struct{} // the founding work has ended
+	done        chan struct{}  // the founding work has ended
+	work        sync.WaitGroup // what else runs until the node stops
 	closers     []func(context.Context) error
 }
 
@@ -107,6 +110,10 @@ func (n *Node) open(ctx context.Context) error {
 	if n.store != nil {
 		n.checkpoints.Start()
 		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
+	}
+	if n.collector != nil {
+		n.work.Go(func() { n.collector.Run(ctx) })
+		n.closing(func(context.Context) error { n.work.Wait(); return nil })
 	}
 	go n.found(ctx)
 	return nil
@@ -178,6 +185,7 @@ func (n *Node) openServices() error {
 	manager := replica.Config{
 		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Peers: n.storagePeers,
 		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
+		CompactRate: n.cfg.Compaction.BytesPerSecond, MaxAge: seconds(n.cfg.Compaction.CloseSeconds),
 	}
 	n.directory = directory.NewService(n.router, n.host, n.net, nil)
 	if n.store != nil {
@@ -187,6 +195,9 @@ func (n *Node) openServices() error {
 	manager.Directory = n.directory
 	var err error
 	if n.volumes, err = replica.New(manager); err != nil {
+		return err
+	}
+	if err := n.openCollector(); err != nil {
 		return err
 	}
 	n.checkpoints = checkpoint.New(checkpoint.Config{
@@ -200,6 +211,26 @@ func (n *Node) openServices() error {
 	})
 	return nil
 }
+
+// openCollector makes what takes back the space of deleted mail, on a node that keeps any.
+func (n *Node) openCollector() (err error) {
+	var db *index.DB
+	if n.store != nil {
+		db = n.store.Index
+	}
+	shards := collect.NewCluster(n.net, n.router, n.host, db, n.directory, n.groups)
+	if n.store == nil {
+		return nil
+	}
+	c := n.cfg.Compaction
+	n.collector, err = collect.New(collect.Config{
+		Options: collect.Options{Every: seconds(c.IntervalSeconds), Grace: seconds(c.GraceSeconds), Garbage: int(c.GarbagePercent)},
+		Volumes: n.store.Volumes, Shards: shards, Directory: n.directory, Copies: n.volumes, Log: n.log.With("part", "collect"),
+	})
+	return err
+}
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
 
 // emptySpool makes dir and removes what a crash left there: spools are never needed again.
 func emptySpool(dir string) error {

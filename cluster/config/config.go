@@ -90,11 +90,11 @@ type NodeTLS struct {
 
 // Compaction says how the space of deleted mail comes back.
 type Compaction struct {
-	IntervalSeconds   int64 `yaml:"interval_seconds,omitempty"`       // between two rounds through the volumes
-	GraceSeconds   int64 `yaml:"grace_seconds,omitempty"`       // after a volume was closed
-	CloseSeconds   int64 `yaml:"close_after_seconds,omitempty"` // an open volume with mail in it is closed that long after it was opened
-	GarbagePercent int64 `yaml:"garbage_percent,omitempty"`     // of a volume that must be dead for it to be compacted
-	BytesPerSecond int64 `yaml:"bytes_per_second,omitempty"`    // that compaction writes on this node
+	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`    // between two rounds through the volumes
+	GraceSeconds    int64 `yaml:"grace_seconds,omitempty"`       // after a volume was closed
+	CloseSeconds    int64 `yaml:"close_after_seconds,omitempty"` // an open volume with mail in it is closed that long after it was opened
+	GarbagePercent  int64 `yaml:"garbage_percent,omitempty"`     // of a volume that must be dead for it to be compacted
+	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"`    // that compaction writes on this node
 }
 
 // ServerTLS names the certificate that mail clients see.

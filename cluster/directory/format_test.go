@@ -14,8 +14,9 @@ func samples() []codectest.Sample {
 	account := Account{ID: 1, Address: "u1@example.test", Shard: 3, Home: "south", Password: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$a2V5"}
 	shard := Shard{Number: 3, Home: "south", Accounts: 70_000}
 	domain := Domain{Name: "example.test", Home: "south"}
+	cold := replica.Cold{Data: 2, Parity: 1, Nodes: []string{"a", "b", "c"}, Seed: 5}
 	entry := replica.Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, State: replica.Sealed, Length: 4096,
-		Generation: 2, SealedAt: 1_700_000_000, Attempt: 3}
+		Generation: 2, SealedAt: 1_700_000_000, Attempt: 3, Cold: &cold}
 	checkpoint := Checkpoint{ID: [16]byte{15: 1}, Applied: 1000, Taken: 1_700_000_000, Bytes: 300, Noise: 5,
 		Parts: []volume.Ref{{Volume: 7, Record: 2, Length: 300, Hash: [32]byte{1, 2, 3}}}}
 	return []codectest.Sample{
@@ -28,6 +29,9 @@ func samples() []codectest.Sample {
 		{Name: "compact", Value: &Command{Compact: &Compact{ID: 7}}},
 		{Name: "compacted", Value: &Command{Compacted: &Compacted{ID: 7, Generation: 2, Length: 4096}}},
 		{Name: "add-checkpoint", Value: &Command{AddCheckpoint: &AddCheckpoint{Shard: 3, Checkpoint: checkpoint}}},
+		{Name: "freeze", Value: &Command{FreezeVolume: &FreezeVolume{ID: 7, Generation: 2, Attempt: 3, Cold: cold}}},
+		{Name: "thaw", Value: &Command{ThawVolume: &ThawVolume{ID: 7, Generation: 2, Copies: []string{"a", "b"}}}},
+		{Name: "move-fragment", Value: &Command{MoveFragment: &MoveFragment{ID: 7, Index: 2, From: "c", To: "d"}}},
 		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}},
 		{Name: "lookup", Value: &LookupRequest{Address: account.Address, Fresh: true}},
 		{Name: "found", Value: &LookupResponse{Account: &account, Local: true}},

@@ -22,6 +22,10 @@ type Command struct {
 	Compact       *Compact       `cbor:"7,keyasint,omitempty"`
 	Compacted     *Compacted     `cbor:"8,keyasint,omitempty"`
 	AddCheckpoint *AddCheckpoint `cbor:"9,keyasint,omitempty"`
+
+	FreezeVolume *FreezeVolume `cbor:"20,keyasint,omitempty"`
+	ThawVolume   *ThawVolume   `cbor:"21,keyasint,omitempty"`
+	MoveFragment *MoveFragment `cbor:"22,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -128,6 +132,12 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 		return compact(t, c.Compact)
 	case c.Compacted != nil:
 		return compacted(t, c.Compacted)
+	case c.FreezeVolume != nil:
+		return freezeVolume(t, c.FreezeVolume)
+	case c.ThawVolume != nil:
+		return thawVolume(t, c.ThawVolume)
+	case c.MoveFragment != nil:
+		return moveFragment(t, c.MoveFragment)
 	case c.AddCheckpoint != nil:
 		return addCheckpoint(t, c.AddCheckpoint)
 	}

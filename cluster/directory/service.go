@@ -141,17 +141,6 @@ func (s *Service) VolumeCompacted(ctx context.Context, id volume.ID, generation 
 	return s.volume(ctx, &Command{Compacted: &Compacted{ID: id, Generation: generation, Length: length}})
 }
 
-// References says which records of a volume this node's replica of the directory refers to, and which compaction of it was begun last.
-func (s *Service) References(id volume.ID) (attempt uint32, records []uint64, err error) {
-	if s.store == nil {
-		return 0, nil, wire.Errorf(wire.Unavailable, "this node has no replica of the directory")
-	}
-	v := s.store.View()
-	defer func() { err = errors.Join(err, v.Close()) }()
-	e, err := load[replica.Entry](v, numberKey(volumeTable, uint64(id)))
-	return e.Attempt, nil, err
-}
-
 // DropVolume implements replica.Directory.
 func (s *Service) DropVolume(ctx context.Context, id volume.ID) error {
 	_, err := s.propose(ctx, &Command{DropVolume: &DropVolume{ID: id}})

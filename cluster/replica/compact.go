@@ -271,7 +271,7 @@ func (m *Manager) Collectable() []Entry {
 	defer m.mu.Unlock()
 	var out []Entry
 	for _, e := range m.entries {
-		if e.State == Sealed && e.Length > 0 && m.firstUp(e.Copies) == m.cfg.ID {
+		if e.State == Sealed && e.Length > 0 && e.Cold == nil && m.firstUp(e.Copies) == m.cfg.ID {
 			out = append(out, e)
 		}
 	}

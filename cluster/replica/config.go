@@ -18,6 +18,7 @@ type Config struct {
 	Region    string
 	Net       *transport.Net
 	Volumes   *volume.Set // nil on a node without the storage role: it only puts and reads through peers
+	Cold      ColdReader  // nil: no cold volumes are read here
 	Directory Directory
 	Peers     func() []Peer // the cluster's storage nodes; this node may be among them
 	FS        vfs.FS        // for the spools of blobs that peers send
@@ -26,6 +27,7 @@ type Config struct {
 	Log       *slog.Logger
 
 	MaxVolume   int64         // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway
+	MaxAge      time.Duration // an open volume with records is sealed after that time, once it has a successor; 0 is never
 	MaxBlob     uint64        // raw bytes of a blob that a peer may put
 	AckTimeout  time.Duration // a copy that owes bytes this long without progress is fenced
 	PeerDown    time.Duration // a primary gone this long has its volumes sealed by the other copy

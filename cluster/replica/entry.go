@@ -3,6 +3,7 @@ package replica
 import (
 	"cmp"
 	"context"
+	"io"
 	"slices"
 
 	"hongyan/engine/volume"
@@ -37,8 +38,18 @@ type Entry struct {
 	// Generation is which file of the volume is the one: 0 as it was appended to, later ones were made by compaction.
 	Generation uint32 `cbor:"8,keyasint,omitempty"`
 	SealedAt   int64  `cbor:"9,keyasint,omitempty"` // unix seconds
+	// Cold says where the fragments are that took the place of the copies; Copies is empty then.
+	Cold *Cold `cbor:"10,keyasint,omitempty"`
 	// Attempt is the generation that the compaction which was begun last is to make: the only one that may become Generation.
 	Attempt uint32 `cbor:"11,keyasint,omitempty"`
+}
+
+// Cold is a volume that is kept as Reed–Solomon fragments (package cold).
+type Cold struct {
+	Data   uint8    `cbor:"1,keyasint"` // fragments that give the volume
+	Parity uint8    `cbor:"2,keyasint"` // further ones
+	Nodes  []string `cbor:"3,keyasint"` // of each fragment
+	Seed   uint32   `cbor:"4,keyasint"` // checksum of the volume file's header block
 }
 
 // after says that e is a later state of the same volume's entry: what changes in one only grows.
@@ -49,6 +60,26 @@ func (e Entry) after(other Entry) bool {
 
 // Holds says whether the node has a copy of the volume.
 func (e Entry) Holds(node string) bool { return slices.Contains(e.Copies, node) }
+
+// Sources lists the nodes that can read records of the volume.
+func (e Entry) Sources() []string {
+	if e.Cold == nil {
+		return slices.Clone(e.Copies)
+	}
+	var nodes []string
+	for _, node := range e.Cold.Nodes {
+		if !slices.Contains(nodes, node) {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
+
+// ColdReader reads records of volumes that are kept as fragments.
+type ColdReader interface {
+	// Open gives n raw bytes of a record from off on. volume.ErrNotFound if this node has no fragment of the volume.
+	Open(ctx context.Context, e Entry, ref volume.Ref, off, n uint64) (io.ReadCloser, error)
+}
 
 // Directory is what this package needs of the cluster's directory. Its decisions are ordered: of several
 // seals of a volume the first wins.

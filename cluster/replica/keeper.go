@@ -58,7 +58,7 @@ func (m *Manager) refresh(ctx context.Context) {
 	}
 	m.entries, m.seen = next, time.Now()
 	for id := range m.whole {
-		if _, ok := next[id]; !ok {
+		if e := next[id]; !e.Holds(m.cfg.ID) {
 			delete(m.whole, id)
 		}
 	}
@@ -151,7 +151,7 @@ func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, partner 
 	}
 }
 
-// prune says which slots are held, and retires what has a successor: a volume that is long enough, and one with both
+// prune says which slots are held, and retires what has a successor: a volume that is long or old enough, and one with both
 // copies in this region once another has a copy elsewhere.
 func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 	held := make(map[slot]*primary)
@@ -160,7 +160,7 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 	for _, p := range own {
 		l, takes := p.load(now)
 		switch {
-		case takes && l.size >= replaceAt(m.cfg.MaxVolume):
+		case takes && (l.old || l.size >= replaceAt(m.cfg.MaxVolume)):
 			long = append(long, p)
 			continue
 		case takes && !p.cross():
@@ -176,7 +176,7 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 		if next == nil {
 			continue
 		}
-		if l, takes := p.load(now); takes && l.size >= m.cfg.MaxVolume && !next.isConnecting() {
+		if l, takes := p.load(now); takes && (l.old || l.size >= m.cfg.MaxVolume) && !next.isConnecting() {
 			p.retire()
 		}
 	}

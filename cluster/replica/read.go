@@ -40,7 +40,7 @@ func (m *Manager) Read(ctx context.Context, ref volume.Ref, off, n uint64) (io.R
 	if r.off == r.end {
 		return r, nil
 	}
-	local, err := m.readHere(ref, r.off, r.end-r.off)
+	local, err := m.readHere(ctx, ref, r.off, r.end-r.off)
 	if err == nil {
 		r.local = local
 		return r, nil
@@ -133,7 +133,7 @@ func (r *reader) fetch() error {
 			}
 			reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
 		}
-		if missing && reasons != nil {
+		if missing && reasons != nil && !r.m.moved(ctx, r.ref.Volume) {
 			return wire.Errorf(wire.NotFound, "read record %d of volume %s: %v", r.ref.Record, r.ref.Volume, reasons)
 		}
 		if !sleep(ctx, readPause) {
@@ -153,7 +153,7 @@ func (m *Manager) sources(ctx context.Context, id volume.ID) []string {
 		m.refresh(ctx)
 		e, known = m.entry(id)
 	}
-	nodes := slices.Clone(e.Copies)
+	nodes := e.Sources()
 	if !known {
 		nodes = m.peerIDs()
 	}
@@ -198,13 +198,27 @@ func (m *Manager) sortNodes(nodes []string, region string) {
 	})
 }
 
-// readHere opens a record of this node's copy, if that is the record which the reference means.
-func (m *Manager) readHere(ref volume.Ref, off, n uint64) (io.ReadCloser, error) {
+// moved says that a volume's records are elsewhere now than this node thought.
+func (m *Manager) moved(ctx context.Context, id volume.ID) bool {
+	before, _ := m.entry(id)
+	if m.stale() {
+		m.refresh(ctx)
+	}
+	now, known := m.entry(id)
+	return known && !slices.Equal(before.Sources(), now.Sources())
+}
+
+// readHere opens a record of this node's copy, if that is the record which the reference means, or of a cold volume of which
+// there is a fragment here.
+func (m *Manager) readHere(ctx context.Context, ref volume.Ref, off, n uint64) (io.ReadCloser, error) {
 	if m.cfg.Volumes == nil {
 		return nil, volume.ErrNotFound
 	}
 	for {
 		vol, err := m.cfg.Volumes.Get(ref.Volume)
+		if e, _ := m.entry(ref.Volume); errors.Is(err, volume.ErrNotFound) && e.Cold != nil && m.cfg.Cold != nil {
+			return m.cfg.Cold.Open(ctx, e, ref, off, n)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -268,7 +282,7 @@ func (m *Manager) readPieces(ctx context.Context, node string, req readRequest, 
 func hangUp(s *transport.Stream) { _ = s.Close() }
 
 // serveRead gives a peer one segment of a record.
-func (m *Manager) serveRead(_ context.Context, from string, s *transport.Stream) error {
+func (m *Manager) serveRead(ctx context.Context, from string, s *transport.Stream) error {
 	var req readRequest
 	if err := s.RecvValue(&req); err != nil {
 		return fmt.Errorf("read for %s: %w", from, err)
@@ -276,7 +290,7 @@ func (m *Manager) serveRead(_ context.Context, from string, s *transport.Stream)
 	if req.N > segment || req.Off > req.Ref.Length || req.N > req.Ref.Length-req.Off {
 		return wire.Errorf(wire.Invalid, "read of %d bytes at %d of %d", req.N, req.Off, req.Ref.Length)
 	}
-	r, err := m.readHere(req.Ref, req.Off, req.N)
+	r, err := m.readHere(ctx, req.Ref, req.Off, req.N)
 	if err != nil {
 		m.noteReadError(req.Ref, err)
 		return storageError(fmt.Errorf("read for %s: %w", from, err))

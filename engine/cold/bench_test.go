@@ -47,7 +47,7 @@ func BenchmarkConvert(b *testing.B) {
 	b.SetBytes(l.Length)
 	for b.Loop() {
 		dir := b.TempDir()
-		s, err := OpenStore(vfs.Default, dir)
+		s, err := OpenStore(vfs.Default, dir, nil)
 		must(b, err)
 		must(b, fill(s, l, file))
 		must(b, s.Close())

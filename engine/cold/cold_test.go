@@ -214,7 +214,7 @@ func (zeros) ReadAt(p []byte, _ int64) (int, error) {
 // store makes a store in memory with all fragments of a volume.
 func filled(t *testing.T, fs vfs.FS, l Layout, file []byte) *Store {
 	t.Helper()
-	s, err := OpenStore(fs, "cold")
+	s, err := OpenStore(fs, "cold", nil)
 	must(t, err)
 	must(t, fill(s, l, file))
 	return s
@@ -386,7 +386,7 @@ func TestDamagedBlocksAreFoundAndMended(t *testing.T) {
 	n := Name{l.Volume, l.Generation, 2}
 	must(t, s.Close())
 	flip(t, fs, s.path(n), 30)
-	s, err := OpenStore(fs, "cold")
+	s, err := OpenStore(fs, "cold", nil)
 	must(t, err)
 	defer s.Close()
 	if lost, err := s.Lost(n); !lost || err != nil {
@@ -421,7 +421,7 @@ func TestStore(t *testing.T) {
 		t.Fatalf("%v", s.List())
 	}
 	must(t, s.Close())
-	s, err = OpenStore(fs, "cold")
+	s, err = OpenStore(fs, "cold", nil)
 	must(t, err)
 	expect(t, s, l, file)
 	f, err := s.Get(n)
@@ -441,7 +441,7 @@ func TestStore(t *testing.T) {
 	if _, err := s.Get(n); !errors.Is(err, ErrClosed) {
 		t.Fatalf("closed store: %v", err)
 	}
-	if _, err := OpenStore(vfs.NewMem(), "no/such/place"); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if _, err := OpenStore(vfs.NewMem(), "no/such/place", nil); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
 }

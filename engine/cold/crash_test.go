@@ -69,7 +69,7 @@ func TestPowerCuts(t *testing.T) {
 }
 
 func convert(fs vfs.FS, l Layout, file []byte) error {
-	s, err := OpenStore(fs, "cold")
+	s, err := OpenStore(fs, "cold", nil)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func encodedFiles(t *testing.T, l Layout, file []byte) [][]byte {
 // named counts the fragments that have their name, and holds each against what it should be.
 func named(t *testing.T, fs vfs.FS, want [][]byte, seed int) (whole int) {
 	t.Helper()
-	s, err := OpenStore(fs, "cold")
+	s, err := OpenStore(fs, "cold", nil)
 	must(t, err)
 	for _, n := range s.List() {
 		if got := readFile(t, fs, s.path(n)); !bytes.Equal(got, want[n.Index]) {
@@ -162,7 +162,7 @@ func TestCrashWhileMending(t *testing.T) {
 			must(t, err)
 		}
 		fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng})
-		s2, err := OpenStore(fs, "cold")
+		s2, err := OpenStore(fs, "cold", nil)
 		must(t, err)
 		expect(t, s2, l, file)
 		f, err = s2.Get(n)

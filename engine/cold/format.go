@@ -23,6 +23,8 @@ var (
 	ErrTooFew = errors.New("too few fragments are readable")
 	// ErrBusy: somebody is making this fragment.
 	ErrBusy = errors.New("fragment is being made")
+	// ErrNoMaster: the volume is encrypted and the node has no master key.
+	ErrNoMaster = errors.New("this node has no master key")
 	// ErrClosed: the fragment, writer or store was closed.
 	ErrClosed = errors.New("closed")
 )

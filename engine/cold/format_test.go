@@ -19,7 +19,7 @@ func TestGoldenFiles(t *testing.T) {
 	file := noise(1, l.Length)
 	now := encodedFiles(t, l, file)
 	fs := vfs.NewMem()
-	s, err := OpenStore(fs, "cold")
+	s, err := OpenStore(fs, "cold", nil)
 	must(t, err)
 	for index, golden := range map[int]string{1: "testdata/fragment-1-data.frag", 2: "testdata/fragment-1-parity.frag"} {
 		if *update {
@@ -33,7 +33,7 @@ func TestGoldenFiles(t *testing.T) {
 		writeFile(t, fs, s.path(Name{l.Volume, l.Generation, index}), old)
 	}
 	must(t, s.Close())
-	s, err = OpenStore(fs, "cold")
+	s, err = OpenStore(fs, "cold", nil)
 	must(t, err)
 	defer s.Close()
 	f, err := s.Get(Name{l.Volume, l.Generation, 2})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -46,8 +47,10 @@ func parseName(file string) (Name, bool) {
 // Store is all fragments of a node: one file each in one directory, which only one process uses at a time (the lock is the
 // caller's). Safe for concurrent use.
 type Store struct {
-	fs  vfs.FS
-	dir string
+	fs     vfs.FS
+	dir    string
+	master keys.Master // nil: this node keeps no keys
+	beside sync.Mutex  // held while index and key files are used
 
 	mu      sync.Mutex // guards what follows; held while a file is opened or removed, not while one is read
 	names   map[Name]struct{}
@@ -57,8 +60,9 @@ type Store struct {
 	closed  bool
 }
 
-// OpenStore opens the directory, making it if need be. It reads names only.
-func OpenStore(fs vfs.FS, dir string) (*Store, error) {
+// OpenStore opens the directory, making it if need be. It reads names only. master wraps the keys of encrypted volumes; without it
+// these cannot be kept here.
+func OpenStore(fs vfs.FS, dir string, master keys.Master) (*Store, error) {
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open fragments in %s: %w", dir, err)
 	}
@@ -69,7 +73,7 @@ func OpenStore(fs vfs.FS, dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open fragments in %s: %w", dir, err)
 	}
-	s := &Store{fs: fs, dir: dir, names: make(map[Name]struct{}), open: make(map[Name]*Fragment), writing: make(map[Name]struct{})}
+	s := &Store{fs: fs, dir: dir, master: master, names: make(map[Name]struct{}), open: make(map[Name]*Fragment), writing: make(map[Name]struct{})}
 	for _, file := range files {
 		if n, ok := parseName(file); ok {
 			s.names[n] = struct{}{}

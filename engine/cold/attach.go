@@ -1,0 +1,197 @@
+package cold
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/keys"
+	"hongyan/engine/volume"
+)
+
+// Beside its fragments a node keeps what one needs to find and decrypt a volume's records: the index file of that generation,
+// as volume.Set makes it, and the key file of an encrypted volume.
+const (
+	indexSuffix = ".idx"
+	keySuffix   = ".key"
+	maxIndex    = 16 << 20
+)
+
+// IndexPath is where the record index of a cold volume lies.
+func (s *Store) IndexPath(id volume.ID, generation uint32) string {
+	return s.fs.PathJoin(s.dir, fmt.Sprintf("%s-%d%s", id, generation, indexSuffix))
+}
+
+func (s *Store) keyPath(id volume.ID) string { return s.fs.PathJoin(s.dir, id.String()+keySuffix) }
+
+// Attach keeps a volume's index file and, if it is encrypted, its keys, durably. Keys that were destroyed here stay destroyed.
+func (s *Store) Attach(id volume.ID, generation uint32, index []byte, secret *keys.Secret) error {
+	s.beside.Lock()
+	defer s.beside.Unlock()
+	if len(index) > maxIndex {
+		return fmt.Errorf("attach to volume %s: an index of %d bytes: %w", id, len(index), ErrLayout)
+	}
+	err := replaceFile(s.fs, s.IndexPath(id, generation), index)
+	if err == nil && secret != nil {
+		err = s.attachKeys(id, secret)
+	}
+	if err != nil {
+		return fmt.Errorf("attach to volume %s: %w", id, err)
+	}
+	return nil
+}
+
+// attachKeys makes the key file. The caller holds beside.
+func (s *Store) attachKeys(id volume.ID, secret *keys.Secret) error {
+	if s.master == nil {
+		return fmt.Errorf("%w: give this node an encryption section in its configuration", ErrNoMaster)
+	}
+	secret = &keys.Secret{Key: secret.Key, Slots: slices.Clone(secret.Slots)}
+	old, err := keys.Open(s.fs, s.keyPath(id), s.master)
+	if err == nil {
+		var had *keys.Secret
+		had, err = old.Secret()
+		err = errors.Join(err, old.Close())
+		if err == nil && len(had.Slots) == len(secret.Slots) && had.Key == secret.Key {
+			for n := 0; n+slotSize <= len(had.Slots); n += slotSize {
+				if destroyed(had.Slots[n : n+slotSize]) {
+					clear(secret.Slots[n : n+slotSize])
+				}
+			}
+		}
+	}
+	// A file that is damaged or of another key is made anew.
+	made, err := keys.Create(s.fs, s.keyPath(id), s.master, uint64(id), secret)
+	if err != nil {
+		return err
+	}
+	return made.Close()
+}
+
+const slotSize = 16
+
+func destroyed(slot []byte) bool {
+	return !slices.ContainsFunc(slot, func(b byte) bool { return b != 0 })
+}
+
+// Destroyed lists the records whose keys are destroyed in a secret.
+func Destroyed(secret *keys.Secret) (records []uint64) {
+	for n := 0; n+slotSize <= len(secret.Slots); n += slotSize {
+		if destroyed(secret.Slots[n : n+slotSize]) {
+			records = append(records, uint64(n/slotSize)+1)
+		}
+	}
+	return records
+}
+
+// Attached gives what is kept beside the fragments of a volume; the secret is nil if it is not encrypted. ErrNotFound if there is
+// no index.
+func (s *Store) Attached(id volume.ID, generation uint32) (index []byte, secret *keys.Secret, err error) {
+	s.beside.Lock()
+	defer s.beside.Unlock()
+	index, err = readAll(s.fs, s.IndexPath(id, generation))
+	if err != nil {
+		return nil, nil, fmt.Errorf("index of cold volume %s: %w", id, err)
+	}
+	err = s.useKeys(id, func(f *keys.File) error {
+		secret, err = f.Secret()
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return index, nil, nil
+	}
+	return index, secret, err
+}
+
+// UseKeys calls do with the key file of a volume. ErrNotFound if there is none.
+func (s *Store) UseKeys(id volume.ID, do func(*keys.File) error) error {
+	s.beside.Lock()
+	defer s.beside.Unlock()
+	return s.useKeys(id, do)
+}
+
+// useKeys is UseKeys for who holds beside.
+func (s *Store) useKeys(id volume.ID, do func(*keys.File) error) error {
+	if _, err := s.fs.Stat(s.keyPath(id)); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("keys of cold volume %s: %w", id, ErrNotFound)
+	}
+	if s.master == nil {
+		return fmt.Errorf("keys of cold volume %s: %w", id, ErrNoMaster)
+	}
+	f, err := keys.Open(s.fs, s.keyPath(id), s.master)
+	if err != nil {
+		return fmt.Errorf("keys of cold volume %s: %w", id, err)
+	}
+	if err := errors.Join(do(f), f.Close()); err != nil {
+		return fmt.Errorf("keys of cold volume %s: %w", id, err)
+	}
+	return nil
+}
+
+// Record gives the key of a record.
+func (s *Store) Record(id volume.ID, n uint64) (key [32]byte, err error) {
+	err = s.UseKeys(id, func(f *keys.File) error {
+		key, err = f.Record(n)
+		return err
+	})
+	return key, err
+}
+
+// Detach removes what is kept beside the fragments of a volume: index files of all generations, and the keys first.
+func (s *Store) Detach(id volume.ID) error {
+	s.beside.Lock()
+	defer s.beside.Unlock()
+	files, err := s.fs.List(s.dir)
+	if err != nil {
+		return fmt.Errorf("detach from volume %s: %w", id, err)
+	}
+	slices.SortFunc(files, func(a, b string) int { return strings.Compare(b, a) }) // .key stands behind -0.idx
+	for _, file := range files {
+		if file != id.String()+keySuffix && !(strings.HasPrefix(file, id.String()+"-") && strings.HasSuffix(file, indexSuffix)) {
+			continue
+		}
+		if err := s.fs.Remove(s.fs.PathJoin(s.dir, file)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("detach from volume %s: %w", id, err)
+		}
+	}
+	return syncDir(s.fs, s.dir)
+}
+
+// replaceFile makes a small file that is there whole or as it was before.
+func replaceFile(fs vfs.FS, path string, b []byte) error {
+	f, err := fs.Create(path+temporarySuffix, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(slices.Clone(b))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, fs.Remove(path+temporarySuffix))
+	}
+	if err := fs.Rename(path+temporarySuffix, path); err != nil {
+		return err
+	}
+	return syncDir(fs, fs.PathDir(path))
+}
+
+func readAll(fs vfs.FS, path string) ([]byte, error) {
+	f, err := fs.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxIndex+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
