@@ -21,6 +21,8 @@
 //     fence; another copy's node when the primary has been down a while.
 //  5. Repair. Every copy is cut or filled up to the sealed length, from another copy, and is then equal to it byte for byte.
 //
+//  6. Prepare, and 7. Switch, to a next generation without the dead records: compact.go.
+//
 // Invariants:
 //
 //   - I1. An append is answered with success only if every copy has fsynced its record.
@@ -33,8 +35,8 @@
 //     disk lost the file's end as shorter than another; and a copy whose disk does not read its end seals nothing alone.
 //   - I4. A record number is never used twice in a volume, for what is cut in repair is never appended to again. A reader
 //     holds the record's hash against the reference all the same.
-//   - I5. A volume is dropped, and its files removed, only when it was sealed at length 0: then nothing in it was acknowledged.
-//     A file that no entry accounts for is removed only if it holds no record; else it is counted and kept.
+//   - I5. A volume is dropped, and its files removed, only when its entry has length 0: it was sealed so, then nothing in it was acknowledged;
+//     or compaction found nothing live in it. A file that no entry accounts for is removed only if it holds no record; else it is counted and kept.
 //
 // What a crash leaves behind: open volumes of a primary that is gone. It finds them in the directory when it is back and
 // seals them, unless the other copy's node did before. Their tails may differ until repaired, only beyond what was acknowledged.
