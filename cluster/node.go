@@ -27,10 +27,12 @@ import (
 	"hongyan/cluster/member"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
+	"hongyan/cluster/scrub"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/engine"
 	"hongyan/engine/index"
+	"hongyan/engine/volume"
 )
 
 // retireTimeout bounds the sealing of volumes at a stop; stopGrace is how long closing may outlast the caller's deadline.
@@ -50,11 +52,13 @@ type Node struct {
 	router    *shard.Router
 	directory *directory.Service
 	volumes   *replica.Manager
+	scrub     *scrub.Scrubber
 	client    *client.Client
 	members   *member.List
 	collector *collect.Collector // nil without the storage role
 
 	checkpoints *checkpoint.Keeper
+	lost        lostGroups
 	stop        context.CancelFunc
 	done        chan struct{}  // the founding work has ended
 	work        sync.WaitGroup // what else runs until the node stops
@@ -99,12 +103,16 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openGroups(); err != nil {
 		return err
 	}
+	n.lost.work.Go(func() { n.recoverGroups(ctx) })
+	n.closing(func(context.Context) error { n.lost.work.Wait(); return nil })
 	n.net.Serve() // with every group registered: raft backs off for seconds from one that a peer does not know yet
 	if err := n.openMembers(); err != nil {
 		return err
 	}
 	n.volumes.Start()
 	n.closing(n.retireVolumes)
+	n.scrub.Start()
+	n.closing(func(context.Context) error { return n.scrub.Close() })
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
 	if n.store != nil {
@@ -193,6 +201,7 @@ func (n *Node) openServices() error {
 		manager.Volumes = n.store.Volumes
 	}
 	manager.Directory = n.directory
+	manager.Damaged = func(id volume.ID, record uint64) { n.scrub.Damaged(id, record) }
 	var err error
 	if n.volumes, err = replica.New(manager); err != nil {
 		return err
@@ -200,6 +209,7 @@ func (n *Node) openServices() error {
 	if err := n.openCollector(); err != nil {
 		return err
 	}
+	n.openScrub(manager.Volumes)
 	n.checkpoints = checkpoint.New(checkpoint.Config{
 		Host: n.host, Directory: n.directory, Store: n.volumes, FS: vfs.Default, SpoolDir: spool,
 		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
@@ -232,6 +242,20 @@ func (n *Node) openCollector() (err error) {
 
 func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
 
+// openScrub makes what proves this node's copies of volumes to be whole.
+func (n *Node) openScrub(volumes *volume.Set) {
+	n.scrub = scrub.New(scrub.Config{
+		ID: n.cfg.ID, Net: n.net, Volumes: volumes, Copies: n.volumes, FS: vfs.Default, State: filepath.Join(n.cfg.Data, "scrub.state"),
+		Every: time.Duration(n.cfg.Scrub.IntervalSeconds) * time.Second, Rate: n.cfg.Scrub.BytesPerSecond, Log: n.log,
+		Nodes: func() (ids []string) {
+			for _, p := range n.storagePeers() {
+				ids = append(ids, p.ID)
+			}
+			return ids
+		},
+	})
+}
+
 // emptySpool makes dir and removes what a crash left there: spools are never needed again.
 func emptySpool(dir string) error {
 	if err := vfs.Default.RemoveAll(dir); err != nil {
@@ -262,14 +286,13 @@ func (n *Node) openGroups() error {
 		if !g.Holds(n.cfg.ID) || n.store == nil {
 			continue
 		}
-		group, err := shard.Start(shard.Config{
-			Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: filepath.Join(n.cfg.Data, "raft", fmt.Sprintf("%04d", g.Shard)),
-			Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: n.machine(g.Shard), Log: n.log,
-		})
+		lost, err := n.startGroup(g)
 		if err != nil {
 			return err
 		}
-		n.host.Add(group)
+		if lost != nil {
+			n.lost.add(g, lost)
+		}
 	}
 	return nil
 }

@@ -156,6 +156,7 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		},
 		AdminTokenSHA256: tokenSHA256,
 		Compaction:       config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, // so that one can watch it
+		Scrub:            config.Scrub{IntervalSeconds: 600},                                          // often enough to be seen at work
 	}
 	for _, o := range p.nodes {
 		if o.ID != n.ID {

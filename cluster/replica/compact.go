@@ -166,11 +166,11 @@ func (m *Manager) advance(ctx context.Context, e Entry) error {
 
 // fetchNext makes or completes the next file with bytes of a copy that has switched.
 func (m *Manager) fetchNext(ctx context.Context, e Entry) error {
-	block, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Generation: e.Generation}, nil)
+	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Generation: e.Generation}, nil)
 	if err != nil {
 		return err
 	}
-	next, err := m.cfg.Volumes.OpenNext(block)
+	next, err := m.cfg.Volumes.OpenNext(head.Block)
 	if err != nil {
 		return err
 	}

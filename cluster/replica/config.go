@@ -26,13 +26,16 @@ type Config struct {
 	SpoolKeep uint64 // bytes of disk that blobs of peers leave free there
 	Log       *slog.Logger
 
-	MaxVolume   int64         // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway
-	MaxAge      time.Duration // an open volume with records is sealed after that time, once it has a successor; 0 is never
-	MaxBlob     uint64        // raw bytes of a blob that a peer may put
-	AckTimeout  time.Duration // a copy that owes bytes this long without progress is fenced
-	PeerDown    time.Duration // a primary gone this long has its volumes sealed by the other copy
-	RepairRate  int64         // bytes a second that repair may fetch
-	CompactRate int64         // bytes a second that compaction may write
+	MaxVolume  int64         // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway
+	MaxBlob    uint64        // raw bytes of a blob that a peer may put
+	MaxAge     time.Duration // an open volume with records is sealed after that time, once it has a successor; 0 is never
+	AckTimeout time.Duration // a copy that owes bytes this long without progress is fenced
+	PeerDown   time.Duration // a primary gone this long has its volumes sealed by the other copy
+	// Damaged is told of each record of this node's copies that a read found damaged; it mends them. May be nil.
+	Damaged func(id volume.ID, record uint64)
+
+	RepairRate  int64 // bytes a second that repair may fetch
+	CompactRate int64 // bytes a second that compaction may write
 }
 
 const (

@@ -135,14 +135,27 @@ func (g *group) verifyHere(acked map[uint64]volume.Ref, ids ...string) {
 			if !e.Holds(id) {
 				continue
 			}
-			if err := holds(g.at(id).set, ref); err != nil {
-				g.t.Errorf("message %d on %s: %v", seed, id, err)
-			}
+			// What repair wrote is in the file before it is committed.
+			eventually(g.t, fmt.Sprintf("message %d on %s", seed, id), 10*time.Second, func() error { return holds(g.at(id).set, ref) })
 		}
 	}
 }
 
-// TestDamagedHeader: a copy whose header block is damaged is of no use, and is made anew.
+// TestLostKeyFile: a copy whose key file is gone gets the keys from the other copy, and serves again.
+func TestLostKeyFile(t *testing.T) {
+	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+	g.openWith("a", "b")
+	acked := g.at("a").putMany(5)
+	g.at("b").kill()
+	if err := os.Remove(filepath.Join(g.at("b").dir, acked[0].Volume.String()+".key")); err != nil {
+		t.Fatal(err)
+	}
+	g.at("b").start(nil)
+	eventually(t, "b has the keys again", 20*time.Second, func() error { return holds(g.at("b").set, acked[0]) })
+	g.verifyHere(acked, "a", "b")
+}
+
+// TestDamagedHeader: a copy whose header block is damaged gets it from the other copy.
 func TestDamagedHeader(t *testing.T) {
 	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
 	g.openWith("a", "b")

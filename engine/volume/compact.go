@@ -13,6 +13,8 @@ import (
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/engine/keys"
 )
 
 // A volume's next generation is made beside the present one, in a file of its own (nextSuffix), and takes its place by one rename:
@@ -243,7 +245,7 @@ func (s *Set) noteNext(id ID, there bool) {
 
 // Next says which generation the next file of a volume is, and how long. ErrNotFound if there is none.
 func (s *Set) Next(id ID) (generation uint32, length int64, err error) {
-	v, err := Open(s.fs, s.nextPath(id), s.options(nil))
+	v, err := Open(s.fs, s.nextPath(id), s.options(nil, nil))
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, 0, fmt.Errorf("volume %s: next generation: %w", id, ErrNotFound)
 	}
@@ -264,7 +266,7 @@ func (s *Set) OpenNext(block []byte) (*Volume, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open next generation: %w", located(err, h.ID, 0, 0))
 	}
-	v, err := Open(s.fs, s.nextPath(h.ID), s.options(nil))
+	v, err := Open(s.fs, s.nextPath(h.ID), s.options(nil, nil))
 	if err == nil {
 		have, err := v.FileHeader()
 		if err == nil && bytes.Equal(have, block[:fileHeaderSize]) && len(v.Damage()) == 0 && v.Stats().Failed == nil {
@@ -278,7 +280,7 @@ func (s *Set) OpenNext(block []byte) (*Volume, error) {
 		return nil, err
 	}
 	s.noteNext(h.ID, true)
-	v, err = CreateCopy(s.fs, s.nextPath(h.ID), block, s.options(nil))
+	v, err = CreateCopy(s.fs, s.nextPath(h.ID), block, s.options(nil, nil))
 	if err != nil {
 		return nil, err
 	}
@@ -358,11 +360,22 @@ func (w where) sort() where {
 }
 
 // Erase destroys the keys of all records of an encrypted volume but those that stay, and says how many there were. Dictionaries keep theirs
-// while anything stays.
-func (s *Set) Erase(id ID, stay *roaring.Bitmap) (uint64, error) {
+// while anything stays. A volume that is not encrypted has none.
+func (s *Set) Erase(id ID, stay *roaring.Bitmap) (destroyed uint64, err error) {
 	v, err := s.Get(id)
 	if err != nil || !v.header.Encrypted {
 		return 0, err
 	}
-	return 0, fmt.Errorf("volume %s: erase: %w", id, ErrNotFound)
+	_, dictionaries, err := v.layout()
+	if err != nil {
+		return 0, fmt.Errorf("volume %s: erase: %w", id, err)
+	}
+	if !stay.IsEmpty() {
+		stay = roaring.Or(stay, dictionaries)
+	}
+	err = s.UseKeys(id, func(f *keys.File) error {
+		destroyed, err = f.Keep(func(n uint64) bool { return stay.Contains(uint32(n)) })
+		return err
+	})
+	return destroyed, err
 }
