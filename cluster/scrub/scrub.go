@@ -71,7 +71,8 @@ type Scrubber struct {
 	mu       sync.Mutex // guards all below
 	marks    map[volume.ID]*mark
 	retries  map[volume.ID]retry
-	urgent   []place // damage that reads met, in order
+	urgent   []place            // damage that reads met, in order
+	waiting  map[place]struct{} // the same
 	now      map[volume.ID]struct{}
 	findings []Finding
 	totals   Totals
@@ -104,7 +105,7 @@ func New(cfg Config) *Scrubber {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Scrubber{cfg: cfg, log: cfg.Log.With("part", "scrub"), ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
 		limit: rate.NewLimiter(rate.Limit(cfg.Rate), burst), asked: make(chan struct{}, 1),
-		marks: make(map[volume.ID]*mark), retries: make(map[volume.ID]retry), now: make(map[volume.ID]struct{})}
+		marks: make(map[volume.ID]*mark), retries: make(map[volume.ID]retry), now: make(map[volume.ID]struct{}), waiting: make(map[place]struct{})}
 	if cfg.Volumes != nil {
 		s.restore()
 	}
@@ -147,14 +148,11 @@ func (s *Scrubber) Damaged(id volume.ID, record uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := place{id, record}
-	for _, u := range s.urgent {
-		if u == p {
-			return
-		}
+	if _, waits := s.waiting[p]; waits || len(s.urgent) >= maxUrgent {
+		return
 	}
-	if len(s.urgent) < maxUrgent {
-		s.urgent = append(s.urgent, p)
-	}
+	s.urgent = append(s.urgent, p)
+	s.waiting[p] = struct{}{}
 	signal(s.wake)
 }
 
@@ -263,6 +261,7 @@ func (s *Scrubber) takeUrgent() (place, bool) {
 	}
 	p := s.urgent[0]
 	s.urgent = s.urgent[1:]
+	delete(s.waiting, p)
 	return p, true
 }
 

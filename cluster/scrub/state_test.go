@@ -122,7 +122,7 @@ func (s shelf) Recheck(volume.ID)                                           {}
 func quiet(copies shelf, every time.Duration) *Scrubber {
 	return &Scrubber{cfg: Config{Every: every, Copies: copies}, log: slog.New(slog.DiscardHandler), ctx: context.Background(),
 		wake: make(chan struct{}, 1), limit: rate.NewLimiter(1<<20, burst), marks: make(map[volume.ID]*mark),
-		retries: make(map[volume.ID]retry), now: make(map[volume.ID]struct{})}
+		retries: make(map[volume.ID]retry), now: make(map[volume.ID]struct{}), waiting: make(map[place]struct{})}
 }
 
 // TestWhatIsDueFirst: what an operator asks for, then what was not looked at for longest; nothing before its time.
