@@ -45,6 +45,7 @@ type Node struct {
 	groups    []placement.Group
 	net       *transport.Net
 	store     *engine.Store // nil without the storage role
+	logs      *shard.Logs   // nil without the storage role
 	host      *shard.Host
 	router    *shard.Router
 	directory *directory.Service
@@ -248,9 +249,17 @@ func (n *Node) storagePeers() []replica.Peer {
 
 // openGroups starts this node's replicas.
 func (n *Node) openGroups() error {
+	if n.store == nil {
+		return nil
+	}
+	var err error
+	if n.logs, err = shard.OpenLogs(filepath.Join(n.cfg.Data, "raft"), n.log); err != nil {
+		return err
+	}
+	n.closing(func(context.Context) error { return n.logs.Close() })
 	n.closing(func(context.Context) error { return n.host.Stop() })
 	for _, g := range n.groups {
-		if !g.Holds(n.cfg.ID) || n.store == nil {
+		if !g.Holds(n.cfg.ID) {
 			continue
 		}
 		lost, err := n.startGroup(g)
