@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"hongyan/cluster/directory"
+	"hongyan/cluster/wire"
 	training "hongyan/engine/dictionary"
 	"hongyan/engine/volume"
 )
@@ -34,9 +36,8 @@ type Directory interface {
 // Config is what a Keeper needs.
 type Config struct {
 	Directory Directory
-	Leads     func() bool   // this node leads the directory
 	Volumes   *volume.Set   // nil on a node without the storage role, which trains nothing
-	Interval  time.Duration // between two looks whether training is worthwhile
+	Interval  time.Duration // between two looks whether training is worthwhile, on average
 	Log       *slog.Logger
 }
 
@@ -59,19 +60,19 @@ func New(cfg Config) *Keeper {
 	return &Keeper{cfg: cfg, metrics: newMetrics(), stop: func() {}}
 }
 
-// Start begins to learn, and to train where this node leads the directory.
+// Start begins to learn and to train.
 func (k *Keeper) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	k.stop = stop
 	k.done.Go(func() {
-		looked := time.Now()
+		look := time.Now().Add(k.pause())
 		for {
 			if err := k.learn(ctx); err != nil && ctx.Err() == nil {
 				k.cfg.Log.Debug("dictionaries not learned, will be tried again", "err", err)
 			}
-			if time.Since(looked) >= k.cfg.Interval {
-				looked = time.Now()
+			if time.Now().After(look) {
 				k.look(ctx)
+				look = time.Now().Add(k.pause())
 			}
 			select {
 			case <-ctx.Done():
@@ -81,6 +82,9 @@ func (k *Keeper) Start() {
 		}
 	})
 }
+
+// pause is a time until the next look, at random so that nodes seldom train at once.
+func (k *Keeper) pause() time.Duration { return k.cfg.Interval/2 + rand.N(k.cfg.Interval) }
 
 // Close ends it.
 func (k *Keeper) Close() {
@@ -126,15 +130,15 @@ func (k *Keeper) learn(ctx context.Context) error {
 	return nil
 }
 
-// look trains a dictionary if it is this node's business and the newest is old, and enters it if that is worthwhile.
+// look trains a dictionary if the newest is old, and enters it if that is worthwhile.
 func (k *Keeper) look(ctx context.Context) {
-	if k.cfg.Volumes == nil || !k.cfg.Leads() || k.number > 0 && time.Since(k.made) < renewAfter {
+	if k.cfg.Volumes == nil || k.number > 0 && time.Since(k.made) < renewAfter {
 		return
 	}
 	entered, err := k.train(ctx)
 	switch {
 	case ctx.Err() != nil:
-	case errors.Is(err, training.ErrTooLittle):
+	case errors.Is(err, training.ErrTooLittle), errors.Is(err, wire.ErrInvalid): // another node's came first
 		k.cfg.Log.Debug("no dictionary trained", "err", err)
 	case err != nil:
 		k.metrics.results.WithLabelValues("failed").Inc()

@@ -70,26 +70,18 @@ func TestKeeper(t *testing.T) {
 	defer set.Close()
 	g := mail.New(5)
 	table := &shelf{}
-	leads := false
-	k := New(Config{Directory: table, Leads: func() bool { return leads }, Volumes: set, Log: slog.New(slog.DiscardHandler)})
+	k := New(Config{Directory: table, Volumes: set, Log: slog.New(slog.DiscardHandler)})
 	step := func() {
 		t.Helper()
 		must(t, k.learn(t.Context()))
 		k.look(t.Context())
 		must(t, k.learn(t.Context()))
 	}
-	leads = true
 	step()
 	if len(table.list) != 0 || k.Newest() != nil {
 		t.Fatal("trained on nothing")
 	}
 	raw, before := store(t, set, 1, g, 330, nil)
-	leads = false
-	step()
-	if len(table.list) != 0 {
-		t.Fatal("trained without leading the directory")
-	}
-	leads = true
 	step()
 	if len(table.list) != 1 || k.Newest() == nil || k.Get(directory.DictionaryID(1)) != k.Newest() || k.Get(1) != nil {
 		t.Fatalf("%d dictionaries entered, newest %v", len(table.list), k.Newest())
