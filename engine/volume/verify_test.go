@@ -94,8 +94,8 @@ func TestEveryFlippedBitIsMended(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := uint64(0)
-			for i, p := range v.index {
-				if int64(p)*alignment <= int64(bit/8) && bit/8 >= fileHeaderSize && (want == 0 || p > v.index[want-1]) {
+			for i, p := range allPlaces(t, v) {
+				if int64(p)*alignment <= int64(bit/8) && bit/8 >= fileHeaderSize && (want == 0 || p > allPlaces(t, v)[want-1]) {
 					want = uint64(i) + 1
 				}
 			}
@@ -132,9 +132,9 @@ func TestDamageWithoutAnotherCopy(t *testing.T) {
 			out, err := v.Verify(Check{Others: []io.ReaderAt{bytes.NewReader(bad)}})
 			must(t, err)
 			hit := uint64(0)
-			for i := range v.index {
-				start := int64(v.index[i]) * alignment
-				if !bytes.Equal(file[start:endOf(v, start)], bad[start:endOf(v, start)]) {
+			for i := range allPlaces(t, v) {
+				start := int64(allPlaces(t, v)[i]) * alignment
+				if !bytes.Equal(file[start:endOf(t, v, start)], bad[start:endOf(t, v, start)]) {
 					hit++
 				}
 			}
@@ -150,9 +150,9 @@ func TestDamageWithoutAnotherCopy(t *testing.T) {
 }
 
 // endOf is where the record that begins at start ends.
-func endOf(v *Volume, start int64) int64 {
+func endOf(t testing.TB, v *Volume, start int64) int64 {
 	end := v.durable
-	for _, p := range v.index {
+	for _, p := range allPlaces(t, v) {
 		if at := int64(p) * alignment; at > start {
 			end = min(end, at)
 		}
@@ -191,8 +191,8 @@ func TestMendOne(t *testing.T) {
 		v := damaged(t, memFS(t), file, bad)
 		out, err := v.Mend(2, Check{Others: []io.ReaderAt{bytes.NewReader(file)}})
 		must(t, err)
-		start := int64(v.index[1]) * alignment
-		end := endOf(v, start)
+		start := int64(allPlaces(t, v)[1]) * alignment
+		end := endOf(t, v, start)
 		want := append(append(bytes.Clone(bad[:start]), file[start:end]...), bad[end:]...)
 		if out.Mended != 1 || out.Damaged != 0 || !bytes.Equal(content(t, v), want) || out.Digest != [32]byte{} {
 			t.Errorf("%s: %+v", name, out)
@@ -215,8 +215,8 @@ func TestLostRecordsAreFoundAgain(t *testing.T) {
 		good, err := Open(writtenFS(t, file), testDir+"/a", Options{})
 		must(t, err)
 		bad := bytes.Clone(file)
-		clear(bad[int64(good.index[1])*alignment:][:8])
-		clear(bad[int64(good.index[2])*alignment:][:400])
+		clear(bad[int64(allPlaces(t, good)[1])*alignment:][:8])
+		clear(bad[int64(allPlaces(t, good)[2])*alignment:][:400])
 		must(t, good.Close())
 		must(t, s.Close())
 		writeFile(t, fs, testDir+"/"+testHeader.ID.String()+volumeSuffix, bad)
@@ -377,7 +377,7 @@ func TestEachCallFailsWhileMending(t *testing.T) {
 		if err == nil && (out.Damaged != 0 || !bytes.Equal(content(t, v), file)) {
 			t.Fatalf("call %d: no error, and %+v", call, out)
 		}
-		if err != nil && v.Stats().Failed == nil {
+		if err != nil && out != nil && v.Stats().Failed == nil { // without out, the check did not begin
 			t.Fatalf("call %d: %v, and the volume goes on", call, err)
 		}
 		must(t, v.Close())
@@ -461,4 +461,94 @@ func TestRecheck(t *testing.T) {
 		}
 		must(t, s.Close())
 	}
+}
+
+// FuzzVerify: whatever is written over a file, checking does not panic, and with another copy that is whole the file is as before.
+func FuzzVerify(f *testing.F) {
+	var files [][]byte
+	for _, file := range generations(f, mails(12, 200, 0, 9000, 60)...) {
+		files = append(files, file)
+	}
+	f.Add(uint16(4096), false, []byte("\x01HYR"))
+	f.Add(uint16(4100), true, make([]byte, 5000))
+	f.Add(uint16(0), true, []byte("HYvolume\x02"))
+	f.Fuzz(func(t *testing.T, at uint16, flip bool, p []byte) {
+		for _, file := range files {
+			bad := bytes.Clone(file)
+			for i, b := range p {
+				switch o := int(at) + i; {
+				case o >= len(bad):
+				case flip:
+					bad[o] ^= b
+				default:
+					bad[o] = b
+				}
+			}
+			v := damaged(t, memFS(t), file, bad)
+			alone, err := v.Verify(Check{})
+			must(t, err)
+			if (alone.Damaged == 0) != bytes.Equal(bad, file) {
+				t.Fatalf("%+v", alone)
+			}
+			out, err := v.Verify(Check{Others: []io.ReaderAt{bytes.NewReader(bad), bytes.NewReader(file)}})
+			must(t, err)
+			if out.Damaged > 0 || !bytes.Equal(content(t, v), file) {
+				t.Fatalf("%+v", out)
+			}
+			must(t, v.Close())
+		}
+	})
+}
+
+// BenchmarkVerify reads a file of 64 MiB from the disk under the temporary directory, and mends it when all of it is lost; beside it the
+// bare cost of reading as many bytes with SHA-256.
+func BenchmarkVerify(b *testing.B) {
+	rng := rand.New(rand.NewPCG(13, 13))
+	var messages [][]byte
+	for range 1600 {
+		messages = append(messages, mail(rng, 64<<10))
+	}
+	file, _ := example(b, messages...)
+	path := b.TempDir() + "/a"
+	must(b, os.WriteFile(path, file, 0o600))
+	v, err := Open(vfs.Default, path, Options{})
+	must(b, err)
+	defer v.Close()
+	b.Run("bare read and SHA-256", func(b *testing.B) {
+		b.SetBytes(int64(len(file)))
+		buf := make([]byte, RangeSize)
+		for b.Loop() {
+			sum := sha256.New()
+			for off := int64(0); off < int64(len(file)); off += RangeSize {
+				forgetPages(v.file, off, RangeSize)
+				n, err := v.file.ReadAt(buf, off)
+				if err != nil && err != io.EOF {
+					b.Fatal(err)
+				}
+				sum.Write(buf[:n])
+			}
+		}
+	})
+	b.Run("verify", func(b *testing.B) {
+		b.SetBytes(int64(len(file)))
+		b.ReportAllocs()
+		for b.Loop() {
+			out, err := v.Verify(Check{})
+			must(b, err)
+			if out.Damaged > 0 {
+				b.Fatal(out)
+			}
+		}
+	})
+	b.Run("mend all", func(b *testing.B) {
+		b.SetBytes(int64(len(file)))
+		for b.Loop() {
+			must(b, os.WriteFile(path, make([]byte, len(file)), 0o600))
+			out, err := v.Verify(Check{Others: []io.ReaderAt{bytes.NewReader(file)}})
+			must(b, err)
+			if out.Damaged > 0 {
+				b.Fatal(out)
+			}
+		}
+	})
 }
