@@ -36,9 +36,12 @@ func (s *Store) Attach(id volume.ID, generation uint32, index []byte, secret *ke
 	if len(index) > maxIndex {
 		return fmt.Errorf("attach to volume %s: an index of %d bytes: %w", id, len(index), ErrLayout)
 	}
-	err := replaceFile(s.fs, s.IndexPath(id, generation), index)
-	if err == nil && secret != nil {
+	var err error
+	if secret != nil {
 		err = s.attachKeys(id, secret)
+	}
+	if err == nil { // last: who has the index has all
+		err = replaceFile(s.fs, s.IndexPath(id, generation), index)
 	}
 	if err != nil {
 		return fmt.Errorf("attach to volume %s: %w", id, err)
@@ -194,4 +197,10 @@ func readAll(fs vfs.FS, path string) ([]byte, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// HasAttached says whether the index of a volume is kept here, and its keys if they were.
+func (s *Store) HasAttached(id volume.ID, generation uint32) bool {
+	_, err := s.fs.Stat(s.IndexPath(id, generation))
+	return err == nil
 }
