@@ -10,6 +10,7 @@ import (
 
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -44,7 +45,7 @@ func (m *Manager) serveStream(ctx context.Context, from string, s *transport.Str
 	if err := s.RecvValue(&req); err != nil {
 		return fmt.Errorf("volume stream of %s: %w", from, err)
 	}
-	f, err := m.follow(from, req.Block, s)
+	f, err := m.follow(from, req, s)
 	if err != nil {
 		return err
 	}
@@ -55,11 +56,18 @@ func (m *Manager) serveStream(ctx context.Context, from string, s *transport.Str
 }
 
 // follow makes the copy's file. That it must be new is what keeps a fence for good (I2).
-func (m *Manager) follow(from string, block []byte, s *transport.Stream) (*follower, error) {
+func (m *Manager) follow(from string, open streamOpen, s *transport.Stream) (*follower, error) {
 	if m.cfg.Volumes == nil {
 		return nil, wire.Errorf(wire.Denied, "%s stores no volumes", m.cfg.ID)
 	}
-	vol, err := m.cfg.Volumes.CreateCopy(block)
+	var secret *keys.Secret
+	if open.Seed != nil {
+		var err error
+		if secret, err = open.Seed.Secret(); err != nil {
+			return nil, wire.Errorf(wire.Invalid, "copy of a volume of %s: %v", from, err)
+		}
+	}
+	vol, err := m.cfg.Volumes.CreateCopy(open.Block, secret)
 	if err != nil {
 		return nil, storageError(fmt.Errorf("copy of a volume of %s: %w", from, err))
 	}
@@ -191,8 +199,10 @@ func storageError(err error) error {
 		code = wire.Exists
 	case errors.Is(err, volume.ErrSealed), errors.Is(err, volume.ErrClosed), errors.Is(err, volume.ErrFailed):
 		code = wire.Sealed
-	case errors.Is(err, volume.ErrNotFound):
+	case errors.Is(err, volume.ErrNotFound), errors.Is(err, keys.ErrDestroyed):
 		code = wire.NotFound
+	case errors.Is(err, volume.ErrNoKeys):
+		code = wire.Denied
 	case errors.Is(err, volume.ErrMisplaced):
 		code = wire.Invalid
 	}

@@ -22,6 +22,7 @@ import (
 	"hongyan/cluster/pki"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -215,7 +216,7 @@ func (n *member) start(l net.Listener) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	if n.set, err = volume.OpenSet(n.fs, n.dir, volume.SetOptions{}); err != nil {
+	if n.set, err = volume.OpenSet(n.fs, n.dir, volume.SetOptions{Master: n.master()}); err != nil {
 		n.t.Fatal(err)
 	}
 	cfg := Config{ID: n.id, Region: n.region, Net: n.net, Volumes: n.set, Directory: n.c.dir,
@@ -232,6 +233,24 @@ func (n *member) start(l net.Listener) {
 	n.mu.Lock()
 	n.m = m
 	n.mu.Unlock()
+}
+
+// master is the node's master key: volumes are encrypted on real disks. They are plain in groups with file systems of a test's own.
+func (n *member) master() keys.Master {
+	for _, other := range n.c.members {
+		if other.fs != vfs.Default {
+			return nil
+		}
+	}
+	path := filepath.Join(n.c.home, n.id+".master")
+	if err := keys.CreateKeyFile(n.fs, path); err != nil {
+		n.t.Fatal(err)
+	}
+	ring, err := keys.OpenKeyFile(n.fs, path)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return ring
 }
 
 // kill is as near to SIGKILL as one process gets: nobody hears a word any more, nothing is sealed.

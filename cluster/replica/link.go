@@ -24,7 +24,7 @@ type link struct {
 }
 
 // dial opens the stream; the copy's file exists when it returns.
-func (p *primary) dial(ctx context.Context, node string, block []byte) (*link, error) {
+func (p *primary) dial(ctx context.Context, node string, open streamOpen) (*link, error) {
 	stream, err := p.m.cfg.Net.Open(p.ctx, node, methodStream)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func (p *primary) dial(ctx context.Context, node string, block []byte) (*link, e
 	undo := context.AfterFunc(ctx, func() { _ = stream.Close() }) // ctx bounds the opening only
 	defer undo()
 	l := &link{p: p, node: node, stream: stream, wake: make(chan struct{}, 1), progress: time.Now()}
-	if err := stream.SendValue(streamOpen{Block: block}); err != nil {
+	if err := stream.SendValue(open); err != nil {
 		_ = stream.Close()
 		return nil, fmt.Errorf("send header: %w", err)
 	}

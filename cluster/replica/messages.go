@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -33,7 +34,8 @@ type offerReply struct{}
 
 // streamOpen is the first message of a stream, by the primary.
 type streamOpen struct {
-	Block []byte `cbor:"1,keyasint"` // the file's header block, which all copies share
+	Block []byte     `cbor:"1,keyasint"`           // the file's header block, which all copies share
+	Seed  *keys.Seed `cbor:"2,keyasint,omitempty"` // of an encrypted volume's keys
 }
 
 // streamAck goes back whenever the copy fsynced; the first one says that the file is there.
@@ -86,11 +88,13 @@ type rawRequest struct {
 	Volume volume.ID `cbor:"1,keyasint"`
 	Off    int64     `cbor:"2,keyasint"`
 	End    int64     `cbor:"3,keyasint"`
+	Keys   bool      `cbor:"4,keyasint,omitempty"` // the keys of an encrypted volume too
 }
 
 // rawHead precedes the bytes.
 type rawHead struct {
-	Block []byte `cbor:"1,keyasint"` // the file's header block
+	Block  []byte       `cbor:"1,keyasint"` // the file's header block
+	Secret *keys.Secret `cbor:"2,keyasint,omitempty"`
 }
 
 // readRequest asks for raw bytes of a message.

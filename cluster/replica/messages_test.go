@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"hongyan/engine/codec"
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -17,12 +18,15 @@ func TestEncodings(t *testing.T) {
 	}{
 		{offerRequest{Class: volume.ClassBulk}, "a10101"},
 		{streamOpen{Block: []byte("HY")}, "a101424859"},
+		{streamOpen{Block: []byte("HY"), Seed: &keys.Seed{Key: []byte{1, 2}, Slots: 3}}, "a201424859" + "02a20142" + "01020203"},
 		{streamAck{Durable: 4096, Received: 5000}, "a2011910000219" + "1388"},
 		{fenceRequest{Volume: 7, Epoch: 1}, "a201070201"},
 		{fenceReply{Exists: true, Durable: 4096}, "a201f502191000"},
 		{fenceReply{Exists: true, Durable: 5000, Found: 4096, Unreadable: true}, "a401f502191388" + "0419100005f5"},
 		{rawRequest{Volume: 7, Off: 4096, End: 5000}, "a3010702191000" + "03191388"},
+		{rawRequest{Volume: 7, Keys: true}, "a40107020003" + "0004f5"},
 		{rawHead{Block: []byte("HY")}, "a101424859"},
+		{rawHead{Block: []byte("HY"), Secret: &keys.Secret{Slots: []byte{9}}}, "a201424859" + "02a2015820" + zeros(32) + "024109"},
 		{readRequest{Ref: volume.Ref{Volume: 7, Record: 2, Length: 300}, Off: 1, N: 2}, "a301" + encoded(t, ref) + "02010302"},
 		{putRequest{Home: "sea", Meta: []byte("m"), Length: 3, Stored: 11, Kind: volume.KindMessage}, "a60163736561024" + "16d0303040b055820" + zeros(32) + "0601"},
 		{putReply{Ref: ref}, "a101" + encoded(t, ref)},

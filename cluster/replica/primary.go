@@ -215,7 +215,8 @@ func (p *primary) Append(off int64, b []byte) error {
 
 // connect is the rest of step 1, after the directory's part: the file here, then one stream to each other copy.
 func (p *primary) connect(ctx context.Context, h volume.Header) error {
-	vol, err := p.m.cfg.Volumes.Create(h, p)
+	seed := p.m.cfg.Volumes.NewSeed(h.Class)
+	vol, err := p.m.cfg.Volumes.Create(h, seed, p)
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func (p *primary) connect(ctx context.Context, h volume.Header) error {
 	p.vol, p.tapped = vol, vol.Durable()
 	p.mu.Unlock()
 	for _, node := range p.entry.Copies[1:] {
-		l, err := p.dial(ctx, node, block)
+		l, err := p.dial(ctx, node, streamOpen{Block: block, Seed: seed})
 		if err != nil {
 			return fmt.Errorf("open volume %s on %s: %w", h.ID, node, err)
 		}

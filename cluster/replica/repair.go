@@ -137,6 +137,9 @@ func (m *Manager) mendCopy(ctx context.Context, e Entry) error {
 	if err != nil {
 		return err
 	}
+	if err := m.mendKeys(ctx, e); err != nil {
+		return err
+	}
 	if before := vol.Durable(); before >= e.Length {
 		// Also when nothing is left to cut from the index: bytes of records that never became whole may lie behind.
 		if err := vol.Truncate(e.Length); err != nil {
@@ -189,7 +192,7 @@ func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, erro
 
 // begin makes this node's copy anew. One with a damaged header goes only when another copy is there to take its place.
 func (m *Manager) begin(ctx context.Context, e Entry, damaged bool) (*volume.Volume, error) {
-	block, err := m.fetch(ctx, e, rawRequest{Volume: e.ID}, nil)
+	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +202,27 @@ func (m *Manager) begin(ctx context.Context, e Entry, damaged bool) (*volume.Vol
 			return nil, err
 		}
 	}
-	return m.cfg.Volumes.CreateCopy(block)
+	return m.cfg.Volumes.CreateCopy(head.Block, head.Secret)
+}
+
+// mendKeys gives an encrypted volume its key file back, from another copy, if it is gone.
+func (m *Manager) mendKeys(ctx context.Context, e Entry) error {
+	lost, err := m.cfg.Volumes.KeysLost(e.ID)
+	if err != nil || !lost {
+		return err
+	}
+	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true}, nil)
+	if err != nil {
+		return err
+	}
+	if head.Secret == nil {
+		return fmt.Errorf("other copies of volume %s gave no keys", e.ID)
+	}
+	if err := m.cfg.Volumes.ReplaceKeys(e.ID, head.Secret); err != nil {
+		return err
+	}
+	m.log.Info("key file made anew from another copy", "volume", e.ID)
+	return nil
 }
 
 // complete fetches what a copy lacks. Volume.Extend checks each byte's place in a record.
@@ -234,54 +257,53 @@ func (m *Manager) complete(ctx context.Context, vol *volume.Volume, e Entry) err
 }
 
 // fetch reads a stretch of another copy's file, from the first node that has it, and gives it to take in pieces. It
-// returns the file's header block.
-func (m *Manager) fetch(ctx context.Context, e Entry, req rawRequest, take func([]byte) error) ([]byte, error) {
+// returns what precedes the bytes.
+func (m *Manager) fetch(ctx context.Context, e Entry, req rawRequest, take func([]byte) error) (rawHead, error) {
 	var reasons error
 	for _, node := range m.sources(ctx, e.ID) {
-		block, begun, err := m.fetchFrom(ctx, node, req, take)
+		head, begun, err := m.fetchFrom(ctx, node, req, take)
 		if err == nil {
-			return block, nil
+			return head, nil
 		}
 		reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
 		if begun {
 			break // a part was taken: the next attempt begins behind it
 		}
 	}
-	return nil, fmt.Errorf("fetch volume %s from %d to %d: %w", e.ID, req.Off, req.End, reasons)
+	return rawHead{}, fmt.Errorf("fetch volume %s from %d to %d: %w", e.ID, req.Off, req.End, reasons)
 }
 
-func (m *Manager) fetchFrom(ctx context.Context, node string, req rawRequest, take func([]byte) error) (block []byte, begun bool, err error) {
+func (m *Manager) fetchFrom(ctx context.Context, node string, req rawRequest, take func([]byte) error) (head rawHead, begun bool, err error) {
 	s, err := m.cfg.Net.Open(ctx, node, methodRaw)
 	if err != nil {
-		return nil, false, err
+		return head, false, err
 	}
 	defer hangUp(s)
 	silent := time.AfterFunc(idleTimeout, func() { hangUp(s) })
 	defer silent.Stop()
 	if err := s.SendValue(req); err != nil {
-		return nil, false, err
+		return head, false, err
 	}
-	var head rawHead
 	if err := s.RecvValue(&head); err != nil {
-		return nil, false, err
+		return head, false, err
 	}
 	for off := req.Off; off < req.End; {
 		silent.Reset(idleTimeout)
 		p, err := s.Recv()
 		if err != nil {
-			return nil, begun, fmt.Errorf("at %d: %w", off, err)
+			return head, begun, fmt.Errorf("at %d: %w", off, err)
 		}
 		silent.Stop()
 		if off+int64(len(p)) > req.End {
-			return nil, begun, fmt.Errorf("bytes behind %d, where the volume ends", req.End)
+			return head, begun, fmt.Errorf("bytes behind %d, where the volume ends", req.End)
 		}
 		begun = true
 		if err := take(p); err != nil {
-			return nil, begun, err
+			return head, begun, err
 		}
 		off += int64(len(p))
 	}
-	return head.Block, begun, nil
+	return head, begun, nil
 }
 
 // serveRaw gives another node a stretch of this node's copy.
@@ -300,11 +322,11 @@ func (m *Manager) serveRaw(ctx context.Context, from string, s *transport.Stream
 	if durable := vol.Durable(); req.Off < 0 || req.End > durable {
 		return wire.Errorf(wire.NotFound, "volume %s is durable up to %d here, %s asked up to %d", req.Volume, durable, from, req.End)
 	}
-	block, err := vol.FileHeader()
+	head, err := m.rawHead(vol, from, req.Keys)
 	if err != nil {
 		return storageError(fmt.Errorf("raw read for %s: %w", from, err))
 	}
-	if err := s.SendValue(rawHead{Block: block}); err != nil {
+	if err := s.SendValue(head); err != nil {
 		return err
 	}
 	buf := make([]byte, frameRoom)
@@ -319,6 +341,19 @@ func (m *Manager) serveRaw(ctx context.Context, from string, s *transport.Stream
 		off += int64(n)
 	}
 	return ctx.Err()
+}
+
+// rawHead is the header block of a copy, and if they are asked for by a node that holds a copy too, the keys.
+func (m *Manager) rawHead(vol *volume.Volume, node string, withKeys bool) (head rawHead, err error) {
+	if head.Block, err = vol.FileHeader(); err != nil || !withKeys {
+		return head, err
+	}
+	id := vol.Header().ID
+	if e, known := m.entry(id); known && !e.Holds(node) {
+		return head, wire.Errorf(wire.Denied, "%s holds no copy of volume %s and gets no keys of it", node, id)
+	}
+	head.Secret, err = m.cfg.Volumes.Secret(id)
+	return head, err
 }
 
 // sweep removes files that are in nobody's way but of no use: volumes without a record whose entry has been gone for

@@ -142,6 +142,20 @@ func (g *group) verifyHere(acked map[uint64]volume.Ref, ids ...string) {
 	}
 }
 
+// TestLostKeyFile: a copy whose key file is gone gets the keys from the other copy, and serves again.
+func TestLostKeyFile(t *testing.T) {
+	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+	g.openWith("a", "b")
+	acked := g.at("a").putMany(5)
+	g.at("b").kill()
+	if err := os.Remove(filepath.Join(g.at("b").dir, acked[0].Volume.String()+".key")); err != nil {
+		t.Fatal(err)
+	}
+	g.at("b").start(nil)
+	eventually(t, "b has the keys again", 20*time.Second, func() error { return holds(g.at("b").set, acked[0]) })
+	g.verifyHere(acked, "a", "b")
+}
+
 // TestDamagedHeader: a copy whose header block is damaged is of no use, and is made anew.
 func TestDamagedHeader(t *testing.T) {
 	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})

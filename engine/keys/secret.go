@@ -47,3 +47,6 @@ func zero(slot []byte) bool {
 	var none [slotSize]byte
 	return subtle.ConstantTimeCompare(slot, none[:]) == 1
 }
+
+// Records is how many records there are keys for.
+func (s *Secret) Records() int { return len(s.Slots) / slotSize }

@@ -18,12 +18,13 @@ const (
 // request is one caller of Append.
 type request struct {
 	meta   []byte
-	head   recordHeader // complete but for the number
+	head   recordHeader // complete but for the number, and what depends on its key
 	blob   io.ReadCloser
 	broken func(error)
 
 	state atomic.Uint32 // queued, then taken or abandoned
-	done  chan struct{} // closed when ref, end and err are set
+	done  chan struct{} // closed when the number, end and err are set
+	hash  [32]byte      // of the message
 	start int64
 	end   int64
 	err   error
@@ -58,9 +59,8 @@ func (v *Volume) Append(ctx context.Context, kind Kind, meta []byte, b *Blob) (R
 	if err != nil {
 		return Ref{}, 0, fmt.Errorf("volume %s: append: %w", v.header.ID, err)
 	}
-	r := &request{meta: meta, blob: stored, broken: b.setBroken, done: make(chan struct{}), head: recordHeader{
-		kind: kind, length: b.Length(), stored: b.StoredLength(), meta: uint32(len(meta)), chunk: chunkSize,
-		hash: b.Hash(), metaCheck: checksum(meta)}}
+	r := &request{meta: meta, blob: stored, broken: b.setBroken, done: make(chan struct{}), hash: b.Hash(),
+		head: v.newHead(kind, meta, b)}
 	err = v.wait(ctx, r)
 	if closeErr := stored.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("volume %s: append: %w", v.header.ID, closeErr)
@@ -68,7 +68,18 @@ func (v *Volume) Append(ctx context.Context, kind Kind, meta []byte, b *Blob) (R
 	if err != nil {
 		return Ref{}, 0, err
 	}
-	return Ref{Volume: v.header.ID, Record: r.head.number, Length: r.head.length, Hash: r.head.hash}, r.end, nil
+	return Ref{Volume: v.header.ID, Record: r.head.number, Length: r.head.length, Hash: r.hash}, r.end, nil
+}
+
+// newHead is the header of a record that has no number yet; what depends on the record's key is not final.
+func (v *Volume) newHead(kind Kind, meta []byte, b *Blob) recordHeader {
+	h := recordHeader{sealed: v.rules.encrypted, kind: kind, length: b.Length(), stored: b.StoredLength(),
+		meta: uint32(len(meta)), chunk: chunkSize, hash: b.Hash(), metaCheck: checksum(meta)}
+	h.stored += chunkCount(h.length, h.chunk) * uint64(h.tag())
+	if h.meta > 0 {
+		h.meta += h.tag()
+	}
+	return h
 }
 
 // wait queues the request and waits for its answer.
@@ -214,7 +225,7 @@ func (c *committer) commit(batch []*request) {
 func (c *committer) write(batch []*request) error {
 	wrote := false
 	for _, r := range batch {
-		if c.tail() >= c.v.o.MaxSize || c.next > MaxRecords {
+		if c.tail() >= c.v.o.MaxSize || c.next > c.v.o.MaxRecords {
 			r.err = fmt.Errorf("volume %s has reached its size: %w", c.v.header.ID, ErrSealed)
 			continue
 		}
@@ -238,15 +249,19 @@ func (c *committer) tail() int64 { return c.off + int64(len(c.buf)) }
 func (c *committer) record(r *request) error {
 	start := c.tail()
 	r.head.number = c.next
+	seal, meta, err := c.seal(r)
+	if err != nil {
+		return err
+	}
 	var head [recordHeaderSize]byte
 	r.head.encode(head[:], c.v.rules.seed)
 	if err := c.add(head[:]); err != nil {
 		return err
 	}
-	if err := c.add(r.meta); err != nil {
+	if err := c.add(meta); err != nil {
 		return err
 	}
-	if err := c.stream(r); err != nil {
+	if err := c.stream(r, seal); err != nil {
 		var bad *blobError
 		if !errors.As(err, &bad) {
 			return err
@@ -283,8 +298,29 @@ func (c *committer) add(p []byte) error {
 	return nil
 }
 
-// stream copies the blob's chunks into the buffer.
-func (c *committer) stream(r *request) error {
+// seal gets the key of an encrypted volume's next record, and encrypts the metadata. The cipher is nil in other volumes.
+func (c *committer) seal(r *request) (*recordCipher, []byte, error) {
+	seal, err := c.v.cipher(c.next)
+	switch {
+	case err != nil:
+		return nil, nil, c.v.fail("encrypt", err) // nor will there be a key for a later one
+	case seal == nil:
+		return nil, r.meta, nil
+	}
+	r.head.hash = seal.mac(r.hash)
+	meta := r.meta
+	if len(meta) > 0 {
+		meta = seal.seal(nil, meta, metaCounter)
+		r.head.metaCheck = checksum(meta)
+	}
+	return seal, meta, nil
+}
+
+// stream copies the blob's chunks into the buffer, where they are encrypted if there is a cipher.
+func (c *committer) stream(r *request, seal *recordCipher) error {
+	if seal != nil {
+		return c.streamSealed(r, seal)
+	}
 	for left := r.head.stored; left > 0; {
 		room, err := c.room()
 		if err != nil {
@@ -298,6 +334,57 @@ func (c *committer) stream(r *request) error {
 		left -= n
 	}
 	return nil
+}
+
+// streamSealed encrypts each chunk in the buffer: the bytes are not copied once more.
+func (c *committer) streamSealed(r *request, seal *recordCipher) error {
+	for left, chunk := r.head.length, uint64(0); left > 0; chunk++ {
+		raw := uint32(min(left, uint64(r.head.chunk)))
+		room, err := c.contiguous(chunkHeaderSize + int(raw) + tagSize)
+		if err != nil {
+			return err
+		}
+		n, err := sealChunk(r.blob, room, raw, seal, chunk+1)
+		if err != nil {
+			return &blobError{err}
+		}
+		c.buf = c.buf[:len(c.buf)+n]
+		left -= uint64(raw)
+	}
+	return nil
+}
+
+// sealChunk reads a plain chunk from src, checks it, and leaves it sealed in dst.
+func sealChunk(src io.Reader, dst []byte, raw uint32, seal *recordCipher, counter uint64) (int, error) {
+	head := dst[:chunkHeaderSize]
+	if _, err := io.ReadFull(src, head); err != nil {
+		return 0, err
+	}
+	h, err := decodeChunkHeader(head, raw, 0)
+	if err != nil {
+		return 0, err
+	}
+	body := dst[chunkHeaderSize : chunkHeaderSize+int(h.size)]
+	if _, err := io.ReadFull(src, body); err != nil {
+		return 0, err
+	}
+	if h.check != chunkChecksum(head[:4], body) {
+		return 0, malformed("checksum of a chunk")
+	}
+	h.size += tagSize
+	body = seal.seal(body, body, counter)
+	h.encode(head, body)
+	return chunkHeaderSize + len(body), nil
+}
+
+// contiguous is the free part of the buffer, which is written out if it is shorter than n.
+func (c *committer) contiguous(n int) ([]byte, error) {
+	if cap(c.buf)-len(c.buf) < n {
+		if err := c.flush(); err != nil {
+			return nil, err
+		}
+	}
+	return c.buf[len(c.buf):cap(c.buf)], nil
 }
 
 // room is the free part of the buffer, which is written out if there is none.
@@ -340,7 +427,7 @@ func (c *committer) publish(batch []*request) {
 		}
 	}
 	v.durable = c.off
-	if v.durable >= v.o.MaxSize || c.next > MaxRecords {
+	if v.durable >= v.o.MaxSize || c.next > v.o.MaxRecords {
 		v.sealed = true
 	}
 }

@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"encoding/binary"
 	"hash/crc32"
 
 	"github.com/klauspost/compress/zstd"
@@ -50,20 +49,19 @@ func sharedDecoder() *zstd.Decoder {
 func encodeChunk(raw []byte) *buffer {
 	scratch := newBuffer(len(raw))
 	defer scratch.release()
-	source, flag := raw, uint32(0)
+	source, h := raw, chunkHeader{}
 	if coded, ok := recode.Encode(scratch.b, raw); ok {
-		source, flag = coded, chunkRecoded
+		source, h.recoded = coded, true
 	}
 	out := newBuffer(chunkHeaderSize + len(raw) + 64)
 	body := encoder.EncodeAll(source, out.b[chunkHeaderSize:chunkHeaderSize])
-	word := uint32(len(body)) | flag
 	if len(body) >= len(raw) {
-		word = uint32(len(raw)) | chunkStoredRaw
+		h = chunkHeader{plain: true}
 		body = append(out.b[chunkHeaderSize:chunkHeaderSize], raw...)
 	}
+	h.size = uint32(len(body))
 	out.b = out.b[:chunkHeaderSize+len(body)]
-	binary.LittleEndian.PutUint32(out.b, word)
-	binary.LittleEndian.PutUint32(out.b[4:], chunkChecksum(out.b[:4], out.b[chunkHeaderSize:]))
+	h.encode(out.b, body)
 	return out
 }
 

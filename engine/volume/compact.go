@@ -237,7 +237,7 @@ func (s *Set) noteNext(id ID, there bool) {
 
 // Next says which generation the next file of a volume is, and how long. ErrNotFound if there is none.
 func (s *Set) Next(id ID) (generation uint32, length int64, err error) {
-	v, err := Open(s.fs, s.nextPath(id), s.options(nil))
+	v, err := Open(s.fs, s.nextPath(id), s.options(nil, nil))
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, 0, fmt.Errorf("volume %s: next generation: %w", id, ErrNotFound)
 	}
@@ -258,7 +258,7 @@ func (s *Set) OpenNext(block []byte) (*Volume, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open next generation: %w", located(err, h.ID, 0, 0))
 	}
-	v, err := Open(s.fs, s.nextPath(h.ID), s.options(nil))
+	v, err := Open(s.fs, s.nextPath(h.ID), s.options(nil, nil))
 	if err == nil {
 		have, err := v.FileHeader()
 		if err == nil && bytes.Equal(have, block[:fileHeaderSize]) && len(v.Damage()) == 0 && v.Stats().Failed == nil {
@@ -272,7 +272,7 @@ func (s *Set) OpenNext(block []byte) (*Volume, error) {
 		return nil, err
 	}
 	s.noteNext(h.ID, true)
-	v, err = CreateCopy(s.fs, s.nextPath(h.ID), block, s.options(nil))
+	v, err = CreateCopy(s.fs, s.nextPath(h.ID), block, s.options(nil, nil))
 	if err != nil {
 		return nil, err
 	}

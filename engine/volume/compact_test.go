@@ -18,7 +18,7 @@ func unpaced(int) error { return nil }
 // filled makes volume 7 of a set with these messages.
 func filled(t testing.TB, s *Set, messages [][]byte) *Volume {
 	t.Helper()
-	v, err := s.Create(header(7), nil)
+	v, err := s.Create(header(7), nil, nil)
 	must(t, err)
 	for i, m := range messages {
 		put(t, v, fmt.Sprintf("meta %d", i+1), m)
@@ -50,7 +50,7 @@ func TestCompact(t *testing.T) {
 	va := filled(t, a, messages)
 	block, err := va.FileHeader()
 	must(t, err)
-	vb, err := b.CreateCopy(block)
+	vb, err := b.CreateCopy(block, nil)
 	must(t, err)
 	must(t, vb.Receive(fileHeaderSize, content(t, va)[fileHeaderSize:]))
 	_, err = vb.Commit()

@@ -26,6 +26,8 @@ var (
 	ErrTooLarge = errors.New("too large")
 	// ErrReadOnly: the volume was opened for looking only.
 	ErrReadOnly = errors.New("volume is open for reading only")
+	// ErrNoKeys: the volume is encrypted, and its keys are not here.
+	ErrNoKeys = errors.New("the volume's keys are not at hand")
 	// ErrClosed: the volume, blob or spool was closed.
 	ErrClosed = errors.New("closed")
 	// ErrMisplaced: bytes or a length that do not belong at this place of the file.

@@ -260,6 +260,19 @@ type chunkHeader struct {
 	check   uint32 // CRC32C of the length word and the stored bytes
 }
 
+// encode puts the header of a chunk with that body into b.
+func (h chunkHeader) encode(b, body []byte) {
+	word := h.size
+	if h.plain {
+		word |= chunkStoredRaw
+	}
+	if h.recoded {
+		word |= chunkRecoded
+	}
+	binary.LittleEndian.PutUint32(b, word)
+	binary.LittleEndian.PutUint32(b[4:], chunkChecksum(b[:4], body))
+}
+
 // decodeChunkHeader reads the header of a chunk that holds raw bytes of the message and has that tag.
 func decodeChunkHeader(b []byte, raw, tag uint32) (chunkHeader, error) {
 	word := binary.LittleEndian.Uint32(b)

@@ -11,18 +11,24 @@ type Info struct {
 	Kind   Kind
 	Sealed bool     // encrypted
 	Length uint64   // of the message
+	Stored int64    // bytes of the file that the record takes
 	Hash   [32]byte // SHA-256 of the message; in a sealed record a MAC of it, which OpenRef compares
-	Meta   []byte
+	Meta   []byte   // from Get only
 }
 
-// Get describes a record.
-func (v *Volume) Get(record uint64) (Info, error) {
+// Get describes a record, metadata included, for which an encrypted one needs its key.
+func (v *Volume) Get(record uint64) (Info, error) { return v.info(record, true) }
+
+// Stat describes a record without its metadata; no key is needed.
+func (v *Volume) Stat(record uint64) (Info, error) { return v.info(record, false) }
+
+func (v *Volume) info(record uint64, withMeta bool) (Info, error) {
 	if err := v.hold(); err != nil {
 		return Info{}, err
 	}
 	var meta []byte
 	h, off, err := v.record(record)
-	if err == nil {
+	if err == nil && withMeta {
 		meta, err = v.meta(h, off)
 	}
 	if dropErr := v.drop(); err == nil {
@@ -31,37 +37,43 @@ func (v *Volume) Get(record uint64) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return Info{Kind: h.kind, Sealed: h.sealed, Length: h.length, Hash: h.hash, Meta: meta}, nil
+	return Info{Kind: h.kind, Sealed: h.sealed, Length: h.length, Stored: h.size(), Hash: h.hash, Meta: meta}, nil
 }
 
 // Open gives n raw bytes of a record's message from off on, fewer where the message ends. Each chunk is
 // checked when it is read; a *CorruptError from Read means that another copy has to serve.
 func (v *Volume) Open(record, off, n uint64) (io.ReadCloser, error) {
-	return v.open(record, off, n, func(recordHeader) bool { return true })
+	return v.open(record, off, n, func(recordHeader, *recordCipher) bool { return true })
 }
 
 // OpenRef is Open of what a reference means: ErrNotFound if the record of that number is another.
 func (v *Volume) OpenRef(ref Ref, off, n uint64) (io.ReadCloser, error) {
-	return v.open(ref.Record, off, n, func(h recordHeader) bool { return h.length == ref.Length && h.hash == ref.Hash })
+	return v.open(ref.Record, off, n, func(h recordHeader, seal *recordCipher) bool {
+		hash := ref.Hash
+		if seal != nil {
+			hash = seal.mac(hash)
+		}
+		return h.length == ref.Length && h.hash == hash
+	})
 }
 
-func (v *Volume) open(record, off, n uint64, meant func(recordHeader) bool) (io.ReadCloser, error) {
+func (v *Volume) open(record, off, n uint64, meant func(recordHeader, *recordCipher) bool) (io.ReadCloser, error) {
 	if err := v.hold(); err != nil {
 		return nil, err
 	}
 	h, at, err := v.record(record)
-	switch {
-	case err != nil:
-	case h.sealed:
-		err = fmt.Errorf("volume %s: record %d is encrypted", v.header.ID, record)
-	case !meant(h):
-		err = fmt.Errorf("record %d of volume %s is not what the reference means: %w", record, v.header.ID, ErrNotFound)
+	var seal *recordCipher
+	if err == nil {
+		seal, err = v.cipher(record)
+	}
+	if err == nil && !meant(h, seal) {
+		err = fmt.Errorf("volume %s: record %d is not what the reference means: %w", v.header.ID, record, ErrNotFound)
 	}
 	if err != nil {
 		return nil, errors.Join(err, v.drop())
 	}
 	span := chunkSpan{src: v.file, start: at + recordHeaderSize + int64(h.meta), size: int64(h.stored),
-		length: h.length, chunk: h.chunk, tag: h.tag(), volume: v.header.ID, record: record}
+		length: h.length, chunk: h.chunk, seal: seal, volume: v.header.ID, record: record}
 	return newChunkReader(span, off, n, v.drop), nil
 }
 
@@ -124,6 +136,16 @@ func (v *Volume) meta(h recordHeader, off int64) ([]byte, error) {
 	}
 	if checksum(meta) != h.metaCheck {
 		return nil, &CorruptError{Volume: v.header.ID, Record: h.number, Offset: off + recordHeaderSize, Reason: "checksum of the metadata"}
+	}
+	if !h.sealed || len(meta) == 0 {
+		return meta, nil
+	}
+	seal, err := v.cipher(h.number)
+	if err == nil {
+		meta, err = seal.open(meta, metaCounter)
+	}
+	if err != nil {
+		return nil, located(err, v.header.ID, h.number, off+recordHeaderSize)
 	}
 	return meta, nil
 }

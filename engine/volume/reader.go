@@ -11,8 +11,8 @@ type chunkSpan struct {
 	start  int64 // of the first chunk in src
 	size   int64 // of all chunks
 	length uint64
-	chunk  uint32 // raw bytes in every chunk but the last
-	tag    uint32 // what encryption adds to each
+	chunk  uint32        // raw bytes in every chunk but the last
+	seal   *recordCipher // nil: the chunks are not encrypted
 	// where the span is, for errors
 	volume ID
 	record uint64
@@ -82,6 +82,14 @@ func (r *chunkReader) finish(err error) {
 	r.raw = nil
 }
 
+// tag is what encryption adds to a chunk.
+func (r *chunkReader) tag() uint32 {
+	if r.seal == nil {
+		return 0
+	}
+	return tagSize
+}
+
 // rawSize is how much of the message the next chunk holds.
 func (r *chunkReader) rawSize() uint32 {
 	return uint32(min(uint64(r.chunk), r.length-r.index*uint64(r.chunk)))
@@ -100,6 +108,12 @@ func (r *chunkReader) next() error {
 		return err
 	}
 	body := stored.b[chunkHeaderSize : chunkHeaderSize+int(h.size)]
+	if r.seal != nil {
+		if body, err = r.seal.open(body, r.index+1); err != nil {
+			stored.release()
+			return r.corrupt(err)
+		}
+	}
 	r.raw.release()
 	if h.plain {
 		r.raw, r.rest = stored, body
@@ -141,7 +155,7 @@ func (r *chunkReader) advance(h chunkHeader) {
 // load reads the next chunk with its header in one go, since it can be no longer than its raw bytes,
 // and checks it.
 func (r *chunkReader) load(raw uint32) (chunkHeader, *buffer, error) {
-	n := int(min(r.size-r.pos, chunkHeaderSize+int64(raw+r.tag)))
+	n := int(min(r.size-r.pos, chunkHeaderSize+int64(raw+r.tag())))
 	if n <= chunkHeaderSize {
 		return chunkHeader{}, nil, r.corrupt(malformed("chunks end before the message"))
 	}
@@ -164,7 +178,7 @@ func (r *chunkReader) load(raw uint32) (chunkHeader, *buffer, error) {
 
 // header decodes a chunk header and checks that the chunk lies inside the span.
 func (r *chunkReader) header(b []byte, raw uint32) (chunkHeader, error) {
-	h, err := decodeChunkHeader(b, raw, r.tag)
+	h, err := decodeChunkHeader(b, raw, r.tag())
 	if err != nil {
 		return h, r.corrupt(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/keys"
 )
 
 const (
@@ -24,6 +26,8 @@ const (
 type SetOptions struct {
 	MaxSize int64  // at which a volume seals itself; 0 is DefaultMaxSize
 	Reserve uint64 // bytes of disk space that appending leaves free
+	// Master wraps the keys of this node's volumes. Without it new volumes are not encrypted, and encrypted ones cannot be read.
+	Master keys.Master
 }
 
 // Set is all volume copies of a node: one file each in one directory, which only one process uses at a
@@ -45,6 +49,7 @@ type entry struct {
 	mu     sync.Mutex // guards volume and gone
 	volume *Volume    // nil until it is opened
 	gone   bool
+	keys   *keyFile // which exists if the volume is encrypted
 }
 
 // OpenSet opens the directory, making it if need be, and removes what a crash left unfinished in it.
@@ -104,19 +109,35 @@ func (s *Set) prepare() error {
 		return err
 	}
 	for _, name := range names {
-		if strings.HasSuffix(name, volumeSuffix+temporarySuffix) || strings.HasSuffix(name, volumeSuffix+nextSuffix+temporarySuffix) {
-			if err := s.fs.Remove(s.fs.PathJoin(s.dir, name)); err != nil {
-				return fmt.Errorf("remove left-over %s: %w", name, err)
-			}
-		}
 		if id, ok := parseName(name); ok {
-			s.entries[id] = &entry{}
+			s.entries[id] = &entry{keys: s.keyFile(id)}
+		}
+	}
+	for _, name := range names {
+		if err := s.removeLeftover(name); err != nil {
+			return fmt.Errorf("remove left-over %s: %w", name, err)
 		}
 		if id, ok := parseName(strings.TrimSuffix(name, nextSuffix)); ok && strings.HasSuffix(name, nextSuffix) {
 			s.nexts[id] = struct{}{}
 		}
 	}
 	return syncDir(s.fs, s.dir)
+}
+
+// removeLeftover removes a file that a crash in the making of a volume left. A key file is made while the volume's file has
+// its temporary name.
+func (s *Set) removeLeftover(name string) error {
+	unfinished, ok := strings.CutSuffix(name, temporarySuffix)
+	id, isVolume := parseName(unfinished)
+	switch {
+	case !ok || !isVolume && !keys.Leftover(name) && !strings.HasSuffix(unfinished, nextSuffix):
+		return nil
+	case isVolume && s.entries[id] == nil:
+		if err := s.keyFile(id).remove(); err != nil {
+			return err
+		}
+	}
+	return s.fs.Remove(s.fs.PathJoin(s.dir, name))
 }
 
 // parseName gives the id of a volume's file name.
@@ -134,29 +155,75 @@ func (s *Set) path(id ID) string { return s.fs.PathJoin(s.dir, id.String()+volum
 // TmpDir is where spools may put their temporary files; what a crash leaves there is removed by OpenSet.
 func (s *Set) TmpDir() string { return s.fs.PathJoin(s.dir, tmpName) }
 
-func (s *Set) options(tap Tap) Options {
-	return Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve}
+// options are those of a volume; without its keys it is not appended to or read.
+func (s *Set) options(tap Tap, k *keyFile) Options {
+	o := Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve}
+	if k != nil {
+		o.Keys = k
+	}
+	return o
 }
 
-// Create makes a new volume, for Append with a Tap, or for Receive without one.
-func (s *Set) Create(h Header, tap Tap) (*Volume, error) {
-	return s.create(h.ID, func(path string) (*Volume, error) {
-		return Create(s.fs, path, h, s.options(tap))
-	})
+// Create makes a new volume, for Append with a Tap, or for Receive without one. It is encrypted with the keys of that seed, if
+// there is one.
+func (s *Set) Create(h Header, seed *keys.Seed, tap Tap) (*Volume, error) {
+	var secret *keys.Secret
+	h.Encrypted = seed != nil
+	if seed != nil {
+		var err error
+		if secret, err = seed.Secret(); err != nil {
+			return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
+		}
+	}
+	block, err := encodeFileHeader(h)
+	if err != nil {
+		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
+	}
+	return s.create(block, secret, tap)
 }
 
-// CreateCopy makes a new volume, for Receive or Extend, with the header block of another copy.
-func (s *Set) CreateCopy(block []byte) (*Volume, error) {
+// CreateCopy makes a new volume, for Receive or Extend, with the header block of another copy, and that one's keys if it is encrypted.
+func (s *Set) CreateCopy(block []byte, secret *keys.Secret) (*Volume, error) {
+	return s.create(block, secret, nil)
+}
+
+func (s *Set) create(block []byte, secret *keys.Secret, tap Tap) (*Volume, error) {
 	h, _, err := decodeFileHeader(block)
 	if err != nil {
 		return nil, fmt.Errorf("create volume: %w", located(err, h.ID, 0, 0))
 	}
-	return s.create(h.ID, func(path string) (*Volume, error) {
-		return CreateCopy(s.fs, path, block, s.options(nil))
-	})
+	id := h.ID
+	if h.Encrypted && secret == nil {
+		return nil, fmt.Errorf("create encrypted volume %s: %w", id, ErrNoKeys)
+	}
+	e, err := s.enter(id)
+	if err != nil {
+		return nil, err
+	}
+	defer e.mu.Unlock()
+	o, keyed := s.options(tap, e.keys), false
+	if h.Encrypted {
+		o.MaxRecords = uint64(secret.Records())
+		o.beforeName = func() error {
+			keyed = true
+			return e.keys.replace(id, secret)
+		}
+	}
+	v, err := CreateCopy(s.fs, s.path(id), block, o)
+	if err != nil {
+		e.gone = true
+		s.forget(id)
+		if keyed {
+			err = errors.Join(err, e.keys.remove())
+		}
+		return nil, err
+	}
+	e.volume = v
+	return v, nil
 }
 
-func (s *Set) create(id ID, make func(path string) (*Volume, error)) (*Volume, error) {
+// enter adds an entry for a new volume, locked.
+func (s *Set) enter(id ID) (*entry, error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -166,20 +233,11 @@ func (s *Set) create(id ID, make func(path string) (*Volume, error)) (*Volume, e
 		s.mu.Unlock()
 		return nil, fmt.Errorf("create volume %s: %w", id, ErrExists)
 	}
-	e := &entry{}
+	e := &entry{keys: s.keyFile(id)}
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	s.entries[id] = e
 	s.mu.Unlock()
-
-	v, err := make(s.path(id))
-	if err != nil {
-		e.gone = true
-		s.forget(id)
-		return nil, err
-	}
-	e.volume = v
-	return v, nil
+	return e, nil
 }
 
 func (s *Set) forget(id ID) {
@@ -215,15 +273,15 @@ func (s *Set) Get(id ID) (*Volume, error) {
 	}
 	defer e.mu.Unlock()
 	if e.volume == nil {
-		if e.volume, err = s.open(id); err != nil {
+		if e.volume, err = s.open(id, e.keys); err != nil {
 			return nil, err
 		}
 	}
 	return e.volume, nil
 }
 
-func (s *Set) open(id ID) (*Volume, error) {
-	v, err := Open(s.fs, s.path(id), s.options(nil))
+func (s *Set) open(id ID, k *keyFile) (*Volume, error) {
+	v, err := Open(s.fs, s.path(id), s.options(nil, k))
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +308,7 @@ func (s *Set) Reopen(id ID) (*Volume, error) {
 			return nil, err
 		}
 	}
-	if e.volume, err = s.open(id); err != nil || old == nil {
+	if e.volume, err = s.open(id, e.keys); err != nil || old == nil {
 		return e.volume, err
 	}
 	durable := old.Durable()
@@ -287,6 +345,10 @@ func (s *Set) Remove(id ID) error {
 	}
 	if err := s.DropNext(id); err != nil {
 		return fmt.Errorf("remove volume %s: %w", id, err)
+	}
+	// The keys go first: prepare would not know a key file that was left alone.
+	if err := e.keys.remove(); err != nil {
+		return fmt.Errorf("remove keys of volume %s: %w", id, err)
 	}
 	if err := s.fs.Remove(s.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove volume %s: %w", id, err)
@@ -325,6 +387,7 @@ func (s *Set) Close() error {
 		if e.volume != nil {
 			failed = errors.Join(failed, e.volume.Close())
 		}
+		failed = errors.Join(failed, e.keys.rest())
 		e.mu.Unlock()
 	}
 	return errors.Join(failed, s.lock.Close())

@@ -28,7 +28,7 @@ func TestSetKeepsVolumes(t *testing.T) {
 	fs := memFS(t)
 	s := newSet(t, fs)
 	for _, id := range []ID{7, 3, 1 << 60} {
-		v, err := s.Create(header(id), nil)
+		v, err := s.Create(header(id), nil, nil)
 		must(t, err)
 		put(t, v, "m", []byte(id.String()))
 		got, err := s.Get(id)
@@ -37,7 +37,7 @@ func TestSetKeepsVolumes(t *testing.T) {
 			t.Fatal("Get gives another volume than Create")
 		}
 	}
-	if _, err := s.Create(header(3), nil); !errors.Is(err, ErrExists) {
+	if _, err := s.Create(header(3), nil, nil); !errors.Is(err, ErrExists) {
 		t.Fatalf("create twice: %v", err)
 	}
 	if _, err := OpenSet(fs, testDir, SetOptions{}); err == nil {
@@ -72,7 +72,7 @@ func TestSetDirectoryIsDurable(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	s, err := OpenSet(fs, "/data/node/volumes", SetOptions{})
 	must(t, err)
-	v, err := s.Create(header(1), nil)
+	v, err := s.Create(header(1), nil, nil)
 	must(t, err)
 	b := newBlob(t, fs, s.TmpDir(), []byte("x"))
 	_, _, err = v.Append(t.Context(), KindMessage, []byte("m"), b)
@@ -91,7 +91,7 @@ func TestSetRemove(t *testing.T) {
 	fs := memFS(t)
 	s := newSet(t, fs)
 	defer s.Close()
-	v, err := s.Create(header(5), nil)
+	v, err := s.Create(header(5), nil, nil)
 	must(t, err)
 	ref := put(t, v, "m", bytes.Repeat([]byte("x"), 1000))
 	r, err := v.Open(ref.Record, 0, 1000)
@@ -158,12 +158,12 @@ func TestSetDamagedHeader(t *testing.T) {
 	h := header(2)
 	block, err := encodeFileHeader(h)
 	must(t, err)
-	v, err := s.CreateCopy(block)
+	v, err := s.CreateCopy(block, nil)
 	must(t, err)
 	if v.Header().ID != 2 {
 		t.Fatalf("header %+v", v.Header())
 	}
-	if _, err := s.CreateCopy(file[:50]); err == nil {
+	if _, err := s.CreateCopy(file[:50], nil); err == nil {
 		t.Fatal("made a copy of half a header")
 	}
 }
@@ -180,7 +180,7 @@ func TestSetReopenAfterFailure(t *testing.T) {
 	}))
 	s := newSet(t, fs)
 	defer s.Close()
-	v, err := s.Create(header(1), nil)
+	v, err := s.Create(header(1), nil, nil)
 	must(t, err)
 	put(t, v, "m", []byte("one"))
 	durable := v.Durable()
@@ -226,7 +226,7 @@ func TestSetTogether(t *testing.T) {
 		wg.Go(func() {
 			id := ID(worker % 4)
 			for range 20 {
-				v, err := s.Create(header(id), nil)
+				v, err := s.Create(header(id), nil, nil)
 				if errors.Is(err, ErrExists) {
 					v, err = s.Get(id)
 				}

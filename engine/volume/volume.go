@@ -28,9 +28,15 @@ type Options struct {
 	Tap     Tap    // may be nil
 	MaxSize int64  // the volume seals itself when it is that long; 0 is DefaultMaxSize
 	Reserve uint64 // bytes of free disk space that Append and Receive leave alone
+	// Keys of an encrypted volume's records. Without them it can be received, compared and mended, but not appended to or read.
+	Keys recordKeys
+	// MaxRecords is how many records the volume takes; 0 is MaxRecords of the format.
+	MaxRecords uint64
 
 	// ReadOnly is for looking at a file that may not be changed: Open cuts no torn tail and syncs nothing, and nothing writes.
 	ReadOnly bool
+
+	beforeName func() error // called by CreateCopy when the header block is durable and the file has no name yet
 }
 
 // Volume is one copy of a volume on this node's disk. Its methods may be called by several goroutines at once.
@@ -114,7 +120,7 @@ func CreateCopy(fs vfs.FS, path string, block []byte, o Options) (*Volume, error
 	if err != nil {
 		return nil, fmt.Errorf("create volume: %w", located(err, h.ID, 0, 0))
 	}
-	if err := createFile(fs, path, block[:fileHeaderSize]); err != nil {
+	if err := createFile(fs, path, block[:fileHeaderSize], o.beforeName); err != nil {
 		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
 	}
 	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
@@ -126,7 +132,7 @@ func CreateCopy(fs vfs.FS, path string, block []byte, o Options) (*Volume, error
 
 // createFile gives the file its name only when its header block is durable. Only the owner of the
 // directory makes files in it, so nobody comes between the look and the renaming.
-func createFile(fs vfs.FS, path string, block []byte) error {
+func createFile(fs vfs.FS, path string, block []byte, beforeName func() error) error {
 	if _, err := fs.Stat(path); err == nil {
 		return fmt.Errorf("%s: %w", path, ErrExists)
 	} else if !errors.Is(err, os.ErrNotExist) {
@@ -142,6 +148,9 @@ func createFile(fs vfs.FS, path string, block []byte) error {
 		err = f.Sync()
 	}
 	err = errors.Join(err, f.Close())
+	if err == nil && beforeName != nil {
+		err = beforeName()
+	}
 	if err == nil {
 		err = fs.Rename(temporary, path)
 	}
@@ -170,6 +179,10 @@ func newVolume(fs vfs.FS, path string, h Header, seed uint32, f vfs.File, o Opti
 		o.MaxSize = DefaultMaxSize
 	}
 	o.MaxSize = min(o.MaxSize, maxVolume/2)
+	if o.MaxRecords == 0 {
+		o.MaxRecords = MaxRecords
+	}
+	o.MaxRecords = min(o.MaxRecords, MaxRecords)
 	r := h.rules(seed)
 	v := &Volume{fs: fs, path: path, header: h, rules: r, o: o, file: f, holds: 1,
 		durable: fileHeaderSize, tail: fileHeaderSize, check: newChecker(r, r.orderAfter(nil), fileHeaderSize)}

@@ -78,6 +78,10 @@ func fetch(v *Volume, record, off, n uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readClose(r)
+}
+
+func readClose(r io.ReadCloser) ([]byte, error) {
 	p, err := io.ReadAll(r)
 	return p, errors.Join(err, r.Close())
 }
