@@ -204,3 +204,21 @@ func (s *Store) HasAttached(id volume.ID, generation uint32) bool {
 	_, err := s.fs.Stat(s.IndexPath(id, generation))
 	return err == nil
 }
+
+// View opens a cold volume for the reading of records. src is its file; the header is read from there.
+func (s *Store) View(id volume.ID, generation uint32, src io.ReaderAt) (*volume.View, error) {
+	v, err := volume.OpenView(s.fs, s.IndexPath(id, generation), src, recordKeys{s, id})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return v, err
+}
+
+// recordKeys are those of one volume.
+type recordKeys struct {
+	store *Store
+	id    volume.ID
+}
+
+// Record gives the key of a record.
+func (k recordKeys) Record(n uint64) ([32]byte, error) { return k.store.Record(k.id, n) }
