@@ -19,6 +19,7 @@ import (
 
 	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/client"
+	"hongyan/cluster/cold"
 	"hongyan/cluster/config"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
@@ -51,6 +52,7 @@ type Node struct {
 	members   *member.List
 
 	checkpoints *checkpoint.Keeper
+	cold        *cold.Manager // nil without the storage role
 	stop        context.CancelFunc
 	done        chan struct{} // the founding work has ended
 	closers     []func(context.Context) error
@@ -103,6 +105,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
 	if n.store != nil {
+		n.startCold()
 		n.checkpoints.Start()
 		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
 	}
@@ -181,6 +184,10 @@ func (n *Node) openServices() error {
 	if n.store != nil {
 		n.directory = directory.NewService(n.router, n.host, n.net, n.store.Index.Shard(placement.DirectoryShard))
 		manager.Volumes = n.store.Volumes
+		if err := n.openCold(); err != nil {
+			return err
+		}
+		manager.Cold = n.cold
 	}
 	manager.Directory = n.directory
 	var err error
