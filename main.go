@@ -247,6 +247,8 @@ func serve(cfg *config.Node, supervised bool) error {
 		case <-ctx.Done():
 			log.Info("node stops")
 		case err = <-failed:
+		case <-n.Damaged():
+			err = errors.New("the index is damaged; started again, the node fetches it from the others")
 		}
 	}
 	stop() // a second signal ends the process at once

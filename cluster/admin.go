@@ -15,7 +15,7 @@ import (
 
 // Ready lists the reasons why this node is not of full use; none means that it takes and serves mail.
 func (n *Node) Ready() []string {
-	why := n.router.Ready()
+	why := append(n.lost.reasons(), n.router.Ready()...)
 	if err := n.volumes.Ready(); err != nil {
 		why = append(why, err.Error())
 	}

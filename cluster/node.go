@@ -53,6 +53,7 @@ type Node struct {
 
 	checkpoints *checkpoint.Keeper
 	cold        *cold.Manager // nil without the storage role
+	lost        lostGroups
 	stop        context.CancelFunc
 	done        chan struct{} // the founding work has ended
 	closers     []func(context.Context) error
@@ -96,6 +97,8 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openGroups(); err != nil {
 		return err
 	}
+	n.lost.work.Go(func() { n.recoverGroups(ctx) })
+	n.closing(func(context.Context) error { n.lost.work.Wait(); return nil })
 	n.net.Serve() // with every group registered: raft backs off for seconds from one that a peer does not know yet
 	if err := n.openMembers(); err != nil {
 		return err
@@ -236,14 +239,13 @@ func (n *Node) openGroups() error {
 		if !g.Holds(n.cfg.ID) || n.store == nil {
 			continue
 		}
-		group, err := shard.Start(shard.Config{
-			Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: filepath.Join(n.cfg.Data, "raft", fmt.Sprintf("%04d", g.Shard)),
-			Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: n.machine(g.Shard), Log: n.log,
-		})
+		lost, err := n.startGroup(g)
 		if err != nil {
 			return err
 		}
-		n.host.Add(group)
+		if lost != nil {
+			n.lost.add(g, lost)
+		}
 	}
 	return nil
 }

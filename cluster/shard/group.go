@@ -93,7 +93,7 @@ type Group struct {
 }
 
 // Start opens or creates the replica. A new one begins with the group's full membership, which is the
-// same on every node; the first election follows by itself.
+// same on every node; the first election follows by itself. A *LostError means that Recover has to come first.
 func Start(cfg Config) (*Group, error) {
 	g := &Group{cfg: cfg, closed: make(chan struct{})}
 	if err := g.open(); err != nil {
@@ -122,7 +122,7 @@ func (g *Group) open() (err error) {
 			err = errors.Join(err, g.log.Close())
 		}
 	}()
-	snaps, err := openSnapshots(fs, filepath.Join(g.cfg.Dir, "snapshot"), g.cfg.Store, g.log)
+	snaps, err := openSnapshots(fs, filepath.Join(g.cfg.Dir, "snapshot"), g.Shard(), g.cfg.Store, g.log)
 	if err != nil {
 		return err
 	}

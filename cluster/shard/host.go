@@ -56,6 +56,7 @@ func NewHost(net *transport.Net) *Host {
 	transport.HandleUnary(net, MethodConfirm, h.confirm)
 	transport.HandleUnary(net, MethodApplied, h.applied)
 	transport.HandleUnary(net, MethodSuspect, h.suspect)
+	net.Handle(MethodState, h.serveState)
 	net.OnChange(h.nodeChanged)
 	return h
 }

@@ -16,7 +16,7 @@ func TestIndexOfAnotherTime(t *testing.T) {
 	must(t, err)
 	defer db.Close()
 	store := db.Shard(1)
-	s, err := openSnapshots(fs, "/snapshot", store, raft.NewInmemStore())
+	s, err := openSnapshots(fs, "/snapshot", 1, store, raft.NewInmemStore())
 	must(t, err)
 	txn := store.Begin()
 	txn.SetIndex(400)

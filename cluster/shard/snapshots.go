@@ -66,7 +66,7 @@ const (
 )
 
 // openSnapshots opens or creates dir and ends what a crash left half done.
-func openSnapshots(fs vfs.FS, dir string, store *index.Shard, logs raft.LogStore) (*snapshotStore, error) {
+func openSnapshots(fs vfs.FS, dir string, shard uint32, store *index.Shard, logs raft.LogStore) (*snapshotStore, error) {
 	s := &snapshotStore{fs: fs, dir: dir, store: store, logs: logs}
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create %s: %w", dir, err)
@@ -98,7 +98,7 @@ func openSnapshots(fs vfs.FS, dir string, store *index.Shard, logs raft.LogStore
 		return nil, err
 	}
 	if applied < s.current.Applied {
-		return nil, fmt.Errorf("the index stands at entry %d, but had been flushed up to %d when the log was cut: it is an older one, or another's", applied, s.current.Applied)
+		return nil, &LostError{Shard: shard, Has: applied, Least: s.current.Applied}
 	}
 	return s, s.dropLog(s.current)
 }

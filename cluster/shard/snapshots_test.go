@@ -33,7 +33,7 @@ func openRoom(fs vfs.FS, logs *raft.InmemStore) (*machineRoom, error) {
 		return nil, err
 	}
 	r := &machineRoom{db: db, logs: logs}
-	snaps, err := openSnapshots(fs, "snapshot", db.Shard(testShard), logs)
+	snaps, err := openSnapshots(fs, "snapshot", testShard, db.Shard(testShard), logs)
 	if err == nil {
 		err = syncNames(fs, "/")
 	}
@@ -373,7 +373,7 @@ func TestSnapshotLeftovers(t *testing.T) {
 		t.Errorf("opened a snapshot that is not there: %v", err)
 	}
 	must(t, writeFile(mem, "snapshot", recordName, []byte("junk")))
-	if _, err := openSnapshots(mem, "snapshot", r.store, r.logs); err == nil {
+	if _, err := openSnapshots(mem, "snapshot", testShard, r.store, r.logs); err == nil {
 		t.Error("a damaged record was taken for none")
 	}
 }

@@ -59,6 +59,8 @@ type DB struct {
 	opts     *pebble.Options
 	flushes  atomic.Uint64 // ended flushes: each may have moved durable state
 	failure  atomic.Pointer[error]
+	damage   sync.Once
+	damaged  chan struct{} // closed once a damaged block was met
 
 	flushMu sync.Mutex // one flush at a time, so that waiters share it
 
@@ -69,13 +71,29 @@ type DB struct {
 	sweep  int    // rows per entry
 }
 
-// Open opens or creates the database under dir.
+// Open opens or creates the database under dir. One that is damaged is set aside, and an empty one takes its place.
 func Open(fs vfs.FS, dir string, o Options) (*DB, error) {
 	o = o.withDefaults()
+	why := fmt.Errorf("%s in it says so", damageMark)
+	if !marked(fs, dir) {
+		db, err := open(fs, dir, o)
+		if err == nil || !damaged(err) {
+			return db, err
+		}
+		why = err
+	}
+	if err := setAside(fs, dir, o.Log, why); err != nil {
+		return nil, fmt.Errorf("open index %s: %w", dir, err)
+	}
+	return open(fs, dir, o)
+}
+
+func open(fs vfs.FS, dir string, o Options) (*DB, error) {
 	db := &DB{
 		fs:       fs,
 		incoming: fs.PathJoin(dir, "incoming"),
 		shards:   make(map[uint32]*Shard),
+		damaged:  make(chan struct{}),
 		window:   dedupWindow,
 		sweep:    sweepRows,
 	}
@@ -89,6 +107,7 @@ func Open(fs vfs.FS, dir string, o Options) (*DB, error) {
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref() // the database holds its own reference
 	db.opts = db.pebbleOptions(o, cache)
+	db.opts.EventListener.DataCorruption = func(i pebble.DataCorruptionInfo) { db.corrupted(dir, o.Log, fmt.Sprintf("%s: %v", i.Path, i.Details)) }
 	p, err := pebble.Open(pebbleDir, db.opts)
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", dir, err)
