@@ -19,7 +19,8 @@ func (n *Node) Metrics() prometheus.Collector {
 			}))
 	if n.store != nil {
 		r.MustRegister(n.store.Index.Metrics(), n.cold.Metrics(), n.checkpoints, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_disk_free_bytes",
-			Help: "Free for volumes, beyond the reserve that is kept for logs and index; NaN if unknown."}, n.freeBytes))
+			Help: "Free for volumes, beyond the reserve that is kept for logs and index; NaN if unknown."}, n.freeBytes),
+			newVolumeFiles(n.store.Volumes))
 	}
 	return r
 }

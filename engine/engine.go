@@ -39,7 +39,7 @@ func (s *Store) open(fs vfs.FS, dir string, reserve uint64, log *slog.Logger) (e
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if s.Volumes, err = volume.OpenSet(fs, filepath.Join(dir, "volumes"), volume.SetOptions{Reserve: reserve}); err != nil {
+	if s.Volumes, err = volume.OpenSet(fs, filepath.Join(dir, "volumes"), volume.SetOptions{Reserve: reserve, Ahead: volume.DefaultAhead}); err != nil {
 		return err
 	}
 	if s.Cold, err = cold.OpenStore(fs, filepath.Join(dir, "cold"), nil); err != nil {

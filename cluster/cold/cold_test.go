@@ -37,6 +37,7 @@ func TestLifeOfAColdVolume(t *testing.T) {
 	if got := c.nodes[0].set.List(); len(got) != 1 {
 		t.Fatalf("the copy went at once: %v", got)
 	}
+	c.round(at(62))
 	c.round(at(100))
 	for _, n := range c.nodes {
 		if got := n.set.List(); len(got) != 0 {
@@ -81,10 +82,10 @@ func TestLostFragmentIsRebuilt(t *testing.T) {
 	must(t, err)
 	_, err = f.WriteAt([]byte("damage"), 4096+100)
 	must(t, errors.Join(err, f.Close()))
+	n.m.mu.Lock()
+	clear(n.m.verified)
+	n.m.mu.Unlock()
 	for range 3 {
-		n.m.mu.Lock()
-		clear(n.m.verified)
-		n.m.mu.Unlock()
 		c.round(at(101), 0, 1)
 	}
 	if after := n.files(t, "cold"); !slices.Equal(after, before) {

@@ -198,6 +198,7 @@ func (c *cluster) sealed(id volume.ID, messages int) replica.Entry {
 	must(t, err)
 	w, err := b.set.CreateCopy(block, secret)
 	must(t, err)
+	must(t, w.Seal())
 	length := v.Durable()
 	for off := w.Durable(); off < length; {
 		p := make([]byte, min(length-off, 100_000))

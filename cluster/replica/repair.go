@@ -149,7 +149,7 @@ func (m *Manager) mendCopy(ctx context.Context, e Entry) error {
 			m.stats.cuts.Add(1)
 			m.log.Info("copy cut to its sealed length", "volume", e.ID, "from", before, "to", e.Length)
 		}
-		return nil
+		return m.sealMended(vol)
 	}
 	before := vol.Durable()
 	if err := m.complete(ctx, vol, e); err != nil {
@@ -157,6 +157,14 @@ func (m *Manager) mendCopy(ctx context.Context, e Entry) error {
 	}
 	m.stats.repairs.Add(1)
 	m.log.Info("copy mended", "volume", e.ID, "from", before, "to", e.Length)
+	return m.sealMended(vol)
+}
+
+// sealMended has the index of a mended copy saved.
+func (m *Manager) sealMended(vol *volume.Volume) error {
+	if err := vol.Seal(); err != nil {
+		return fmt.Errorf("seal mended copy: %w", err)
+	}
 	return nil
 }
 

@@ -407,6 +407,9 @@ func (c *committer) flush() error {
 			return c.v.fail("send to the other copies", err)
 		}
 	}
+	if err := c.v.fillAhead(c.off, int64(len(c.buf))); err != nil {
+		return err
+	}
 	if _, err := c.v.file.WriteAt(c.buf, c.off); err != nil {
 		return c.v.fail("write", err)
 	}
@@ -424,6 +427,9 @@ func (c *committer) publish(batch []*request) {
 		if r.err == nil {
 			v.index = append(v.index, position(r.start))
 			v.found++
+			if r.head.kind == KindDictionary {
+				v.dictionaries = append(v.dictionaries, r.head.number)
+			}
 		}
 	}
 	v.durable = c.off

@@ -164,7 +164,7 @@ func (c *checker) endChunkHeader() error {
 }
 
 func (c *checker) endRecord() {
-	c.ended = append(c.ended, placed{c.record.number, position(c.start)})
+	c.ended = append(c.ended, placed{c.record.number, position(c.start), c.record.kind})
 	c.whole = c.off
 	c.order.take(c.record.number)
 	c.step, c.have = inHeader, 0

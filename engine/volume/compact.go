@@ -284,8 +284,10 @@ func (s *Set) OpenNext(block []byte) (*Volume, error) {
 
 // DropNext removes the next file of a volume, if there is one.
 func (s *Set) DropNext(id ID) error {
-	if err := s.fs.Remove(s.nextPath(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("volume %s: drop next generation: %w", id, err)
+	for _, path := range []string{indexPath(s.nextPath(id)), s.nextPath(id)} {
+		if err := s.fs.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("volume %s: drop next generation: %w", id, err)
+		}
 	}
 	if err := syncDir(s.fs, s.dir); err != nil {
 		return fmt.Errorf("volume %s: drop next generation: %w", id, err)
@@ -316,9 +318,12 @@ func (s *Set) Switch(id ID, generation uint32, length int64) error {
 	s.noteNext(id, false)
 	old := e.volume
 	e.volume = nil
-	err = syncDir(s.fs, s.dir)
+	if err = s.fs.Rename(indexPath(s.nextPath(id)), indexPath(s.path(id))); errors.Is(err, os.ErrNotExist) {
+		err = nil // the volume is scanned when it is opened
+	}
+	err = errors.Join(err, syncDir(s.fs, s.dir))
 	if old != nil {
-		err = errors.Join(err, old.Close())
+		err = errors.Join(err, old.close(false))
 	}
 	if err != nil {
 		return fmt.Errorf("volume %s: switch to generation %d: %w", id, generation, err)
@@ -335,16 +340,26 @@ type where struct {
 
 // layout says where the records are, and which are dictionaries.
 func (v *Volume) layout() (where, *roaring.Bitmap, error) {
-	v.mu.Lock()
-	at := where{positions: append([]uint32(nil), v.index...), end: v.durable}
-	v.mu.Unlock()
-	return at.sort(), roaring.New(), nil
+	if err := v.hold(); err != nil {
+		return where{}, nil, err
+	}
+	var at where
+	var err error
+	at.positions, at.end, err = v.places()
+	if err = errors.Join(err, v.drop()); err != nil {
+		return where{}, nil, err
+	}
+	dictionaries := roaring.New()
+	for _, n := range v.Dictionaries() {
+		dictionaries.Add(uint32(n))
+	}
+	return at.sort(), dictionaries, nil
 }
 
 func (w where) sort() where {
 	for i, p := range w.positions {
 		if p != 0 {
-			w.sorted = append(w.sorted, placed{uint64(i + 1), p})
+			w.sorted = append(w.sorted, placed{number: uint64(i + 1), position: p})
 		}
 	}
 	slices.SortFunc(w.sorted, func(a, b placed) int { return cmp.Compare(a.position, b.position) })

@@ -113,8 +113,13 @@ func (p *powerCuts) checkAll(t *testing.T) {
 	}
 }
 
+// seeds is how many random runs of a kind to make: n, or many more where there is a night for it.
 func seeds(t *testing.T, n int) int {
-	if testing.Short() {
+	t.Helper()
+	switch {
+	case os.Getenv("HONGYAN_NIGHTLY") == "1":
+		return 20 * n
+	case testing.Short():
 		return n / 10
 	}
 	return n
@@ -122,10 +127,10 @@ func seeds(t *testing.T, n int) int {
 
 // TestPowerCutWhileAppending: a record whose Append returned is there after a power cut at any write or fsync.
 func TestPowerCutWhileAppending(t *testing.T) {
-	for seed := range seeds(t, 300) {
+	for seed := range seeds(t, 100) {
 		mem := memFS(t)
 		cuts := newPowerCuts(mem, uint64(seed))
-		v, err := Create(errorfs.Wrap(mem, cuts), testDir+"/a", testHeader, Options{})
+		v, err := Create(errorfs.Wrap(mem, cuts), testDir+"/a", testHeader, Options{Ahead: int64(seed%2) * 10_000})
 		must(t, err)
 		var wg sync.WaitGroup
 		writers, each := 1+seed%4, 1+seed%3
@@ -158,11 +163,11 @@ func TestPowerCutWhileAppending(t *testing.T) {
 func TestPowerCutWhileReceiving(t *testing.T) {
 	messages := mails(11, 0, 100, 9000, 20_000, 5, 12_000)
 	file, ends := example(t, messages...)
-	for seed := range seeds(t, 300) {
+	for seed := range seeds(t, 100) {
 		rng := rand.New(rand.NewPCG(uint64(seed), 5))
 		mem := memFS(t)
 		cuts := newPowerCuts(mem, uint64(seed))
-		v, err := CreateCopy(errorfs.Wrap(mem, cuts), testDir+"/a", file[:fileHeaderSize], Options{})
+		v, err := CreateCopy(errorfs.Wrap(mem, cuts), testDir+"/a", file[:fileHeaderSize], Options{Ahead: int64(seed%2) * 10_000})
 		must(t, err)
 		for off := fileHeaderSize; off < len(file); {
 			n := min(1+rng.IntN(10_000), len(file)-off)
@@ -188,7 +193,7 @@ func TestPowerCutWhileReceiving(t *testing.T) {
 func TestPowerCutWhileMending(t *testing.T) {
 	messages := mails(12, 3000, 100, 9000, 20_000, 5)
 	file, ends := example(t, messages...)
-	for seed := range seeds(t, 100) {
+	for seed := range seeds(t, 60) {
 		rng := rand.New(rand.NewPCG(uint64(seed), 6))
 		mem := memFS(t)
 		writeFile(t, mem, testDir+"/a", file)
@@ -254,7 +259,7 @@ func TestEachCallFails(t *testing.T) {
 // what was acknowledged and the first error.
 func liveALittle(t *testing.T, fs vfs.FS) (acked map[uint64][]byte, err error) {
 	acked = map[uint64][]byte{}
-	v, err := Create(fs, testDir+"/a", testHeader, Options{Reserve: 1})
+	v, err := Create(fs, testDir+"/a", testHeader, Options{Reserve: 1, Ahead: 5000})
 	if err != nil {
 		return acked, err
 	}

@@ -20,9 +20,13 @@
 //  5. Record numbers start at 1 and are dense: the nth record of a file of generation 0 has number n. Later generations
 //     have some of them, in any order.
 //  6. Open cuts only a tail in which no whole record is left: after a power cut, nothing that was acknowledged.
+//  7. An index file (saved.go) exists only while its volume is sealed, whole and durable, and is about just that state of it. It
+//     is removed, durably, before the volume changes. It is never needed.
+//  8. A volume that is sealed, and not being read or mended, needs no open file and no index in memory: a Set closes those used
+//     least (handles.go).
 //
-// What a crash leaves behind: a file ends anywhere inside the records that no fsync covered. Open cuts
-// such a torn tail at the last whole record, and fsyncs the cut. Damage that is followed by a whole record
+// What a crash leaves behind: a file ends anywhere inside the records that no fsync covered, or behind them with the zeros that
+// were filled in ahead of them (ahead.go). Open cuts such a torn tail at the last whole record, and fsyncs the cut. Damage that is followed by a whole record
 // is not a torn tail: it is reported (Stats, Damage, *CorruptError on reading) and mended from another copy, and the
 // records behind it are found again by their magic and header checksum. A header block is complete
 // before the file gets its name, so a crash in Create leaves nothing, or a temporary file that OpenSet removes.

@@ -51,7 +51,7 @@ func TestGoldenFile(t *testing.T) {
 	if !bytes.Equal(block, file[:fileHeaderSize]) {
 		t.Fatal("the file header is encoded otherwise now")
 	}
-	for _, p := range v.index {
+	for _, p := range allPlaces(t, v) {
 		stored := file[int64(p)*alignment:][:recordHeaderSize]
 		h, err := v.rules.decode(stored)
 		must(t, err)

@@ -168,7 +168,7 @@ func (s *Set) Recheck(id ID) (bool, error) {
 		return false, fmt.Errorf("look at volume %s: %w", id, err)
 	}
 	v := e.volume
-	if !gone && (v == nil || info.Size() >= v.Durable() && sameFile(info, v.file)) {
+	if !gone && (v == nil || info.Size() >= v.Durable() && v.isOpenFile(info)) {
 		return false, nil
 	}
 	if v != nil {

@@ -69,6 +69,7 @@ func (o *order) take(number uint64) {
 type placed struct {
 	number   uint64
 	position uint32
+	kind     Kind
 }
 
 // place enters a record into an index.

@@ -98,8 +98,33 @@ func (v *Volume) record(number uint64) (recordHeader, int64, error) {
 	return h, off, located(err, v.header.ID, number, off)
 }
 
-// locate looks a record up in the index.
+// locate looks a record up in the index, or in its file. The caller holds the volume.
 func (v *Volume) locate(number uint64) (off, end int64, err error) {
+	for {
+		v.mu.Lock()
+		x, durable := v.saved, v.durable
+		v.mu.Unlock()
+		if x == nil {
+			return v.lookUp(number)
+		}
+		p, err := x.place(number)
+		switch {
+		case unusable(err):
+			if err := v.reindex(x); err != nil {
+				return 0, 0, err
+			}
+			continue
+		case err != nil:
+			return 0, 0, fmt.Errorf("volume %s: look up record %d: %w", v.header.ID, number, err)
+		case p == 0:
+			return 0, 0, fmt.Errorf("volume %s: record %d: %w", v.header.ID, number, ErrNotFound)
+		}
+		return int64(p) * alignment, durable, nil
+	}
+}
+
+// lookUp finds a record in the index that is in memory.
+func (v *Volume) lookUp(number uint64) (off, end int64, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if number > 0 && number <= uint64(len(v.index)) && v.index[number-1] != 0 {

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -25,11 +26,10 @@ func (v *Volume) Receive(off int64, p []byte) error {
 // Extend is Receive for mending a copy that is too short, with raw bytes of another copy: it works on a
 // volume that is sealed or was opened. Commit makes the bytes durable.
 func (v *Volume) Extend(off int64, p []byte) error {
-	v.disk.Lock()
-	defer v.disk.Unlock()
-	if err := v.mendable(); err != nil {
-		return err
-	}
+	return v.mend(func() error { return v.extend(off, p) })
+}
+
+func (v *Volume) extend(off int64, p []byte) error {
 	if v.broken != nil && off == v.Durable() {
 		v.restart()
 	}
@@ -40,6 +40,23 @@ func (v *Volume) Extend(off int64, p []byte) error {
 		}
 	}
 	return v.receive(off, p)
+}
+
+// mend calls do with everything that it needs to change the volume.
+func (v *Volume) mend(do func() error) error {
+	v.disk.Lock()
+	defer v.disk.Unlock()
+	if err := v.mendable(); err != nil {
+		return err
+	}
+	if err := v.hold(); err != nil {
+		return err
+	}
+	err := v.thaw()
+	if err == nil {
+		err = do()
+	}
+	return errors.Join(err, v.drop())
 }
 
 // mendable says whether repair may write here.
@@ -78,6 +95,9 @@ func (v *Volume) receive(off int64, p []byte) error {
 		*v.check = before // none of p is written, so no record in it is there
 		return v.broken
 	}
+	if err := v.fillAhead(off, int64(len(p))); err != nil {
+		return err
+	}
 	if _, err := v.file.WriteAt(p, off); err != nil {
 		return v.fail("write", err)
 	}
@@ -96,7 +116,7 @@ func (v *Volume) Commit() (int64, error) {
 		err = fmt.Errorf("volume %s: %w", v.header.ID, ErrClosed)
 	}
 	v.mu.Unlock()
-	if err != nil || v.check.whole <= durable {
+	if err != nil || v.check == nil || v.check.whole <= durable {
 		return durable, err
 	}
 	if err := v.sync(); err != nil {
@@ -106,9 +126,13 @@ func (v *Volume) Commit() (int64, error) {
 	defer v.mu.Unlock()
 	for _, p := range v.check.ended {
 		v.index = place(v.index, p)
+		if p.kind == KindDictionary {
+			v.dictionaries = append(v.dictionaries, p.number)
+		}
 	}
 	v.found += uint64(len(v.check.ended))
 	v.check.ended = v.check.ended[:0]
+	slices.Sort(v.dictionaries) // later generations have them in any order
 	v.durable = v.check.whole
 	return v.durable, nil
 }
@@ -117,17 +141,20 @@ func (v *Volume) Commit() (int64, error) {
 // The volume must be sealed or opened: the directory has sealed it at that length, so that no record
 // behind it was ever acknowledged.
 func (v *Volume) Truncate(length int64) error {
-	v.disk.Lock()
-	defer v.disk.Unlock()
-	if err := v.mendable(); err != nil {
-		return err
+	v.mu.Lock()
+	done := v.saved != nil && v.durable == length && v.failed == nil && !v.closed
+	v.mu.Unlock()
+	if done {
+		return nil // with an index file, the volume ends there and nowhere else
 	}
-	if err := v.forget(length); err != nil {
+	return v.mend(func() error {
+		if err := v.forget(length); err != nil {
+			return err
+		}
+		err := v.cutTo(length)
+		v.restart()
 		return err
-	}
-	err := v.cutTo(length)
-	v.restart()
-	return err
+	})
 }
 
 // forget takes the records behind length out of the index.
@@ -151,6 +178,7 @@ func (v *Volume) forget(length int64) error {
 		return fmt.Errorf("volume %s: %d is not the end of a record: %w", v.header.ID, length, ErrMisplaced)
 	}
 	v.damage, v.found, v.durable = damage, found, length
+	v.dictionaries = slices.DeleteFunc(v.dictionaries, func(n uint64) bool { return v.index[n-1] >= at })
 	if v.rules.sparse() {
 		for i, p := range v.index {
 			if p >= at {
@@ -183,7 +211,7 @@ func (v *Volume) cutTo(length int64) error {
 	if err != nil {
 		return v.fail("cut", err)
 	}
-	v.end = length
+	v.end, v.filled = length, length
 	return nil
 }
 

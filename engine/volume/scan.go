@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -16,8 +17,8 @@ const (
 	sector       = 4 << 10   // what is given up where the disk cannot read
 )
 
-// Open opens a volume that exists. It reads the headers of its records and the whole last record; it cuts a torn
-// tail. Damage in the body does not keep it from opening: it is reported, and the records behind it are served.
+// Open opens a volume that exists. If it has an index file of just this state, no record is read. Otherwise Open reads the
+// headers of the records and the whole last record, cuts a torn tail, and writes an index file. Damage in the body does not keep it from opening: it is reported, and the records behind it are served.
 // What Open finds is durable when it returns. An opened volume is never appended to again.
 func Open(fs vfs.FS, path string, o Options) (*Volume, error) {
 	if _, err := fs.Stat(path); err != nil {
@@ -52,30 +53,41 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := h.rules(seed)
-	s := &scanner{file: f, rules: r, order: r.orderAfter(nil), size: info.Size(), off: fileHeaderSize}
-	s.run()
 	v := newVolume(fs, path, h, seed, f, o)
 	v.sealed, v.opened = true, true
+	if o.ReadOnly {
+		v.failed = fmt.Errorf("volume %s: %w", v.header.ID, ErrReadOnly)
+	}
+	size := info.Size()
+	if o.trusted > 0 {
+		size = min(size, o.trusted)
+	}
+	if v.adopt(size) {
+		return v, nil
+	}
+	s := newScanner(f, v.rules, size)
+	s.run()
+	v.o.shared.scans.Add(1)
 	v.index, v.damage, v.found, v.durable = s.index, s.damage, uint64(len(s.found)), s.off
+	v.dictionaries = s.dictionaries()
 	v.restart()
-	v.settle(s)
+	v.settle(s, info.Size())
+	v.save()
 	return v, nil
 }
 
 // settle makes what the scan found durable: the records may come from a process that was killed before
 // its fsync. A failure is kept in Stats; it ends writing to this copy, not reading.
-func (v *Volume) settle(s *scanner) {
+func (v *Volume) settle(s *scanner, size int64) {
 	switch {
 	case v.o.ReadOnly:
-		v.cut = max(s.size-v.durable, 0) // what Open would cut
-		v.failed = fmt.Errorf("volume %s: %w", v.header.ID, ErrReadOnly)
+		v.cut = max(size-v.durable, 0) // what Open would cut
 	case s.unreadable >= v.durable:
 		// Who knows what is there: the volume is served as it is, and not written to.
 		v.unread = true
 		_ = v.fail("read", s.readErr)
-	case s.size > v.durable:
-		v.cut = s.size - v.durable
+	case size > v.durable:
+		v.cut = size - v.durable
 		_ = v.cutTo(v.durable)
 	default:
 		_ = v.sync()
@@ -98,6 +110,7 @@ type scanner struct {
 	off    int64
 	index  []uint32
 	found  []uint32 // record numbers in the order of the file
+	dicts  []uint64 // of them, dictionaries
 	damage []Span
 
 	unreadable int64 // last place where the disk did not answer; zero if it did everywhere
@@ -105,6 +118,10 @@ type scanner struct {
 	buf        *buffer // of window
 	window     []byte  // bytes of the file from windowOff on
 	windowOff  int64
+}
+
+func newScanner(f vfs.File, r rules, size int64) *scanner {
+	return &scanner{file: f, rules: r, order: r.orderAfter(nil), size: size, off: fileHeaderSize}
 }
 
 func (s *scanner) run() {
@@ -129,8 +146,11 @@ func (s *scanner) run() {
 }
 
 func (s *scanner) add(h recordHeader, at int64) {
-	s.index = place(s.index, placed{h.number, position(at)})
+	s.index = place(s.index, placed{h.number, position(at), h.kind})
 	s.found = append(s.found, uint32(h.number))
+	if h.kind == KindDictionary {
+		s.dicts = append(s.dicts, h.number)
+	}
 	s.order.take(h.number)
 	s.off = at + h.size()
 }
@@ -139,6 +159,12 @@ func (s *scanner) add(h recordHeader, at int64) {
 func (s *scanner) last() (number uint64, start int64) {
 	number = uint64(s.found[len(s.found)-1])
 	return number, int64(s.index[number-1]) * alignment
+}
+
+// dictionaries gives the numbers of the dictionary records that were found, ascending.
+func (s *scanner) dictionaries() []uint64 {
+	slices.Sort(s.dicts)
+	return slices.DeleteFunc(s.dicts, func(n uint64) bool { return n > uint64(len(s.index)) || s.index[n-1] == 0 })
 }
 
 // dropLast takes the last record, and any damage before it, out of the index.

@@ -7,9 +7,8 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -26,17 +25,20 @@ const (
 type SetOptions struct {
 	MaxSize int64  // at which a volume seals itself; 0 is DefaultMaxSize
 	Reserve uint64 // bytes of disk space that appending leaves free
+	Ahead   int64  // how far a growing file is filled with zeros; 0 is not at all
+	MaxOpen int    // volumes whose file is open at a time, where idle ones can be closed; 0 is DefaultMaxOpen
 	// Master wraps the keys of this node's volumes. Without it new volumes are not encrypted, and encrypted ones cannot be read.
 	Master keys.Master
 }
 
 // Set is all volume copies of a node: one file each in one directory, which only one process uses at a
-// time. Volumes are opened, and scanned, when they are first asked for.
+// time. Volumes are opened when they are first asked for: by their index file, or else by a scan.
 type Set struct {
-	fs   vfs.FS
-	dir  string
-	o    SetOptions
-	lock io.Closer
+	fs     vfs.FS
+	dir    string
+	o      SetOptions
+	lock   io.Closer
+	shared *shared
 
 	mu      sync.Mutex // guards entries, nexts and closed; never held during input or output
 	entries map[ID]*entry
@@ -46,15 +48,31 @@ type Set struct {
 
 // entry is one file of the set. Its lock orders opening, creating and removing it.
 type entry struct {
+	size atomic.Int64 // of the file, as last seen
+
 	mu     sync.Mutex // guards volume and gone
 	volume *Volume    // nil until it is opened
 	gone   bool
 	keys   *keyFile // which exists if the volume is encrypted
 }
 
+// bytes is how long the file is. It does not wait for one that is being opened.
+func (e *entry) bytes() int64 {
+	if e.mu.TryLock() {
+		if e.volume != nil {
+			e.size.Store(e.volume.Durable())
+		}
+		e.mu.Unlock()
+	}
+	return e.size.Load()
+}
+
 // OpenSet opens the directory, making it if need be, and removes what a crash left unfinished in it.
 func OpenSet(fs vfs.FS, dir string, o SetOptions) (*Set, error) {
-	s := &Set{fs: fs, dir: dir, o: o, entries: map[ID]*entry{}, nexts: map[ID]struct{}{}}
+	if o.MaxOpen <= 0 {
+		o.MaxOpen = DefaultMaxOpen
+	}
+	s := &Set{fs: fs, dir: dir, o: o, shared: newShared(o.MaxOpen), entries: map[ID]*entry{}, nexts: map[ID]struct{}{}}
 	if err := makeDir(fs, dir); err != nil {
 		return nil, fmt.Errorf("open volumes in %s: %w", dir, err)
 	}
@@ -69,95 +87,9 @@ func OpenSet(fs vfs.FS, dir string, o SetOptions) (*Set, error) {
 	return s, nil
 }
 
-// makeDir makes a directory and what is missing above it, durably.
-func makeDir(fs vfs.FS, dir string) error {
-	var parents []string
-	for missing := dir; ; missing = fs.PathDir(missing) {
-		_, err := fs.Stat(missing)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		parents = append(parents, fs.PathDir(missing))
-	}
-	if len(parents) == 0 {
-		return nil
-	}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for _, parent := range parents {
-		if err := syncDir(fs, parent); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// prepare lists the volumes and cleans up.
-func (s *Set) prepare() error {
-	if err := s.fs.MkdirAll(s.TmpDir(), 0o700); err != nil {
-		return err
-	}
-	if err := RemoveLeftovers(s.fs, s.TmpDir()); err != nil {
-		return err
-	}
-	names, err := s.fs.List(s.dir)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if id, ok := parseName(name); ok {
-			s.entries[id] = &entry{keys: s.keyFile(id)}
-		}
-	}
-	for _, name := range names {
-		if err := s.removeLeftover(name); err != nil {
-			return fmt.Errorf("remove left-over %s: %w", name, err)
-		}
-		if id, ok := parseName(strings.TrimSuffix(name, nextSuffix)); ok && strings.HasSuffix(name, nextSuffix) {
-			s.nexts[id] = struct{}{}
-		}
-	}
-	return syncDir(s.fs, s.dir)
-}
-
-// removeLeftover removes a file that a crash in the making of a volume left. A key file is made while the volume's file has
-// its temporary name.
-func (s *Set) removeLeftover(name string) error {
-	unfinished, ok := strings.CutSuffix(name, temporarySuffix)
-	id, isVolume := parseName(unfinished)
-	switch {
-	case !ok || !isVolume && !keys.Leftover(name) && !strings.HasSuffix(unfinished, nextSuffix):
-		return nil
-	case isVolume && s.entries[id] == nil:
-		if err := s.keyFile(id).remove(); err != nil {
-			return err
-		}
-	}
-	return s.fs.Remove(s.fs.PathJoin(s.dir, name))
-}
-
-// parseName gives the id of a volume's file name.
-func parseName(name string) (ID, bool) {
-	digits, ok := strings.CutSuffix(name, volumeSuffix)
-	if !ok || len(digits) != 16 {
-		return 0, false
-	}
-	id, err := strconv.ParseUint(digits, 16, 64)
-	return ID(id), err == nil && ID(id).String() == digits
-}
-
-func (s *Set) path(id ID) string { return s.fs.PathJoin(s.dir, id.String()+volumeSuffix) }
-
-// TmpDir is where spools may put their temporary files; what a crash leaves there is removed by OpenSet.
-func (s *Set) TmpDir() string { return s.fs.PathJoin(s.dir, tmpName) }
-
 // options are those of a volume; without its keys it is not appended to or read.
 func (s *Set) options(tap Tap, k *keyFile) Options {
-	o := Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve}
+	o := Options{Tap: tap, MaxSize: s.o.MaxSize, Reserve: s.o.Reserve, Ahead: s.o.Ahead, shared: s.shared}
 	if k != nil {
 		o.Keys = k
 	}
@@ -273,15 +205,17 @@ func (s *Set) Get(id ID) (*Volume, error) {
 	}
 	defer e.mu.Unlock()
 	if e.volume == nil {
-		if e.volume, err = s.open(id, e.keys); err != nil {
+		if e.volume, err = s.open(id, e.keys, 0); err != nil {
 			return nil, err
 		}
 	}
 	return e.volume, nil
 }
 
-func (s *Set) open(id ID, k *keyFile) (*Volume, error) {
-	v, err := Open(s.fs, s.path(id), s.options(nil, k))
+func (s *Set) open(id ID, k *keyFile, trusted int64) (*Volume, error) {
+	o := s.options(nil, k)
+	o.trusted = trusted
+	v, err := Open(s.fs, s.path(id), o)
 	if err != nil {
 		return nil, err
 	}
@@ -301,21 +235,18 @@ func (s *Set) Reopen(id ID) (*Volume, error) {
 		return nil, err
 	}
 	defer e.mu.Unlock()
-	old := e.volume
-	if old != nil {
+	var trusted int64
+	if old := e.volume; old != nil {
+		if st := old.Stats(); st.Failed != nil && !st.Unreadable {
+			trusted = st.Bytes
+		}
 		e.volume = nil
 		if err := old.Close(); err != nil {
 			return nil, err
 		}
 	}
-	if e.volume, err = s.open(id, e.keys); err != nil || old == nil {
-		return e.volume, err
-	}
-	durable := old.Durable()
-	if st := old.Stats(); st.Failed == nil || st.Unreadable || e.volume.Durable() <= durable {
-		return e.volume, nil
-	}
-	return e.volume, e.volume.Truncate(durable)
+	e.volume, err = s.open(id, e.keys, trusted)
+	return e.volume, err
 }
 
 // List gives the ids of all volumes here, in order.
@@ -338,7 +269,7 @@ func (s *Set) Remove(id ID) error {
 	}
 	defer e.mu.Unlock()
 	if e.volume != nil {
-		if err := e.volume.Close(); err != nil {
+		if err := e.volume.close(false); err != nil {
 			return fmt.Errorf("remove volume: %w", err)
 		}
 		e.volume = nil
@@ -350,8 +281,10 @@ func (s *Set) Remove(id ID) error {
 	if err := e.keys.remove(); err != nil {
 		return fmt.Errorf("remove keys of volume %s: %w", id, err)
 	}
-	if err := s.fs.Remove(s.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove volume %s: %w", id, err)
+	for _, path := range []string{indexPath(s.path(id)), s.path(id)} {
+		if err := s.fs.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove volume %s: %w", id, err)
+		}
 	}
 	if err := syncDir(s.fs, s.dir); err != nil {
 		return fmt.Errorf("remove volume %s: %w", id, err)
@@ -368,6 +301,30 @@ func (s *Set) FreeBytes() (uint64, error) {
 		return 0, fmt.Errorf("free space of %s: %w", s.dir, err)
 	}
 	return usage.AvailBytes - min(usage.AvailBytes, s.o.Reserve), nil
+}
+
+// SetStats describes a set at one moment; counts are since it was opened.
+type SetStats struct {
+	Volumes int
+	Bytes   int64 // of all volume files
+	Open    int   // volumes whose file is open
+	Rests   uint64
+	Scans   uint64 // volumes that were opened without an index file
+	Saves   uint64 // index files written, and
+	Unsaved uint64 // those that could not be
+}
+
+// Stats describes the set now.
+func (s *Set) Stats() SetStats {
+	s.mu.Lock()
+	entries := slices.Collect(maps.Values(s.entries))
+	s.mu.Unlock()
+	st := SetStats{Volumes: len(entries), Open: s.shared.handles.count(), Rests: s.shared.handles.rests.Load(),
+		Scans: s.shared.scans.Load(), Saves: s.shared.saves.Load(), Unsaved: s.shared.saveFailures.Load()}
+	for _, e := range entries {
+		st.Bytes += e.bytes()
+	}
+	return st
 }
 
 // Close closes all volumes, and waits for callers that append to them.

@@ -118,16 +118,18 @@ func (v *Volume) walk(c Check) (*walker, error) {
 	w := &walker{v: v, check: c, order: v.rules.orderAfter(nil), sum: sha256.New(), stretch: sha256.New()}
 	v.mu.Lock()
 	sealed := v.sealed
-	w.index = slices.Clone(v.index)
-	w.out.Length = v.durable
 	v.mu.Unlock()
 	if !sealed {
 		return nil, errors.Join(fmt.Errorf("verify volume %s: not sealed yet: %w", v.header.ID, ErrMisplaced), v.drop())
 	}
+	var err error
+	if w.index, w.out.Length, err = v.places(); err != nil {
+		return nil, errors.Join(fmt.Errorf("verify volume %s: %w", v.header.ID, err), v.drop())
+	}
 	w.out.Generation = v.header.Generation
 	for i, p := range w.index {
 		if p != 0 {
-			w.known = append(w.known, placed{uint64(i) + 1, p})
+			w.known = append(w.known, placed{number: uint64(i) + 1, position: p})
 		}
 	}
 	slices.SortFunc(w.known, func(a, b placed) int { return cmp.Compare(a.position, b.position) })

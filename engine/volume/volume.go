@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -28,6 +31,7 @@ type Options struct {
 	Tap     Tap    // may be nil
 	MaxSize int64  // the volume seals itself when it is that long; 0 is DefaultMaxSize
 	Reserve uint64 // bytes of free disk space that Append and Receive leave alone
+	Ahead   int64  // how far a growing file is filled with zeros ahead of small groups; 0 is not at all
 	// Keys of an encrypted volume's records. Without them it can be received, compared and mended, but not appended to or read.
 	Keys recordKeys
 	// MaxRecords is how many records the volume takes; 0 is MaxRecords of the format.
@@ -36,6 +40,8 @@ type Options struct {
 	// ReadOnly is for looking at a file that may not be changed: Open cuts no torn tail and syncs nothing, and nothing writes.
 	ReadOnly bool
 
+	trusted    int64        // if not 0, Open gives up what lies behind it: an fsync of that has failed
+	shared     *shared      // of a set's volumes
 	beforeName func() error // called by CreateCopy when the header block is durable and the file has no name yet
 }
 
@@ -46,32 +52,40 @@ type Volume struct {
 	header Header
 	rules  rules
 	o      Options
-	file   vfs.File // ReadAt by anybody; written by the committer, or under disk
-	credit int64    // bytes that may be written before free space is asked for again; the writer's own
+	credit int64 // bytes that may be written before free space is asked for again; the writer's own
+	filled int64 // up to where fillAhead wrote zeros; the writer's own
+	used   atomic.Int64
+
+	opening sync.Mutex // held while file is opened again
+	// file is nil while the volume rests (handles). It is there for who holds the volume (hold), and while the volume is not
+	// sealed. ReadAt by anybody; written by the committer, or under disk.
+	file vfs.File // changed under mu
 
 	// disk orders the writes and fsyncs of Receive, Commit, Extend and Truncate, and guards the fields
 	// below it. It is taken before mu.
 	disk   sync.Mutex
-	check  *checker // follows what is received
+	check  *checker // follows what is received; nil while saved is in use
 	tail   int64    // end of what was received
 	end    int64    // bytes given up lie between tail and here, if that is more
 	broken error    // why nothing more can be received at tail
 
-	mu      sync.Mutex // guards what follows; never held during input or output
-	wake    *sync.Cond // pending, sealed or failed changed
-	index   []uint32   // index[n-1] is where record n begins, in units of 8 bytes; 0 where it is damaged, or not in this generation
-	durable int64      // end of the last whole record that an fsync covers
-	damage  []Span
-	found   uint64 // records of index with a place
-	role    role
-	sealed  bool
-	failed  error
-	pending []*request    // queued by Append, one for each waiting caller
-	stopped chan struct{} // closed when the committer ends; nil when there is none
-	holds   int           // the Volume itself and its open readers; the file is closed with the last one
-	closed  bool
-	fsyncs  uint64
-	cut     int64
+	mu           sync.Mutex  // guards what follows; never held during input or output
+	wake         *sync.Cond  // pending, sealed or failed changed
+	index        []uint32    // index[n-1] is where record n begins, in units of 8 bytes; 0 where it is damaged, or not in this generation
+	saved        *savedIndex // in place of index, if not nil: see saved.go
+	dictionaries []uint64    // numbers of the dictionary records, ascending
+	durable      int64       // end of the last whole record that an fsync covers
+	damage       []Span
+	found        uint64 // records with a place
+	role         role
+	sealed       bool
+	failed       error
+	pending      []*request    // queued by Append, one for each waiting caller
+	stopped      chan struct{} // closed when the committer ends; nil when there is none
+	holds        int           // the Volume itself and its open readers; the file is closed with the last one
+	closed       bool
+	fsyncs       uint64
+	cut          int64
 
 	opened bool // by Open; fixed
 	unread bool // the disk did not give what lies behind durable; fixed by Open
@@ -138,12 +152,28 @@ func createFile(fs vfs.FS, path string, block []byte, beforeName func() error) e
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	err := replaceFile(fs, path, beforeName, func(w io.Writer) error {
+		_, err := w.Write(slices.Clone(block))
+		return err
+	})
+	if errors.Is(err, errNameUnsure) {
+		return errors.Join(err, fs.Remove(path))
+	}
+	return err
+}
+
+// errNameUnsure: the file has its name, but perhaps not after a crash.
+var errNameUnsure = errors.New("the file's name is not durable")
+
+// replaceFile makes a file that has its name only when all that write gave is durable, and beforeName, if any, was called. The
+// name is durable, too, when it returns.
+func replaceFile(fs vfs.FS, path string, beforeName func() error, write func(io.Writer) error) error {
 	temporary := path + temporarySuffix
 	f, err := fs.Create(temporary, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append([]byte(nil), block...))
+	err = write(f)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -158,7 +188,7 @@ func createFile(fs vfs.FS, path string, block []byte, beforeName func() error) e
 		return errors.Join(err, fs.Remove(temporary))
 	}
 	if err := syncDir(fs, fs.PathDir(path)); err != nil {
-		return errors.Join(err, fs.Remove(path))
+		return fmt.Errorf("%w: %w", errNameUnsure, err)
 	}
 	return nil
 }
@@ -184,9 +214,13 @@ func newVolume(fs vfs.FS, path string, h Header, seed uint32, f vfs.File, o Opti
 	}
 	o.MaxRecords = min(o.MaxRecords, MaxRecords)
 	r := h.rules(seed)
+	if o.shared == nil {
+		o.shared = newShared(math.MaxInt)
+	}
 	v := &Volume{fs: fs, path: path, header: h, rules: r, o: o, file: f, holds: 1,
 		durable: fileHeaderSize, tail: fileHeaderSize, check: newChecker(r, r.orderAfter(nil), fileHeaderSize)}
 	v.wake = sync.NewCond(&v.mu)
+	o.shared.handles.add(v)
 	return v
 }
 
@@ -219,7 +253,7 @@ func (v *Volume) Stats() Stats {
 	}
 	records := v.found
 	if !v.rules.sparse() {
-		records = uint64(len(v.index))
+		records = v.highest()
 	}
 	return Stats{Records: records, Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Damaged: records - v.found,
 		Sealed: v.sealed, Failed: v.failed, Opened: v.opened, Unreadable: v.unread, Whole: whole}
@@ -232,18 +266,25 @@ func (v *Volume) Damage() []Span {
 	return append([]Span(nil), v.damage...)
 }
 
+// Dictionaries gives the numbers of the dictionary records, ascending.
+func (v *Volume) Dictionaries() []uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.dictionaries)
+}
+
 // Seal ends appending: it waits until the callers that are queued have their answers, and no later one is
-// let in. It says why if the volume has failed, and may be called again.
+// let in. Then it saves the index; so it is to be called after mending, too. It says why if the volume has failed, and may be called again.
 func (v *Volume) Seal() error {
-	v.stop()
+	v.stop(true)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.failed
 }
 
 // stop ends all writing but repair, and waits for what is under way. What was received and never
-// committed is given up: it was never acknowledged.
-func (v *Volume) stop() {
+// committed is given up: it was never acknowledged. That, and zeros, are cut off, unless the volume has failed.
+func (v *Volume) stop(save bool) {
 	v.disk.Lock()
 	defer v.disk.Unlock()
 	v.mu.Lock()
@@ -254,7 +295,19 @@ func (v *Volume) stop() {
 	if stopped != nil {
 		<-stopped
 	}
+	v.mu.Lock()
+	writable := v.failed == nil && !v.closed
+	v.mu.Unlock()
 	v.restart()
+	if !writable {
+		return
+	}
+	if max(v.end, v.filled) > v.tail {
+		_ = v.cutTo(v.tail) // a failure is kept
+	}
+	if save {
+		v.save()
+	}
 }
 
 // restart makes the end of the durable part the place where bytes are received. The caller holds disk.
@@ -263,13 +316,18 @@ func (v *Volume) restart() {
 	defer v.mu.Unlock()
 	v.end = max(v.end, v.tail)
 	v.tail = v.durable
-	v.check = newChecker(v.rules, v.rules.orderAfter(v.index), v.durable)
 	v.broken = nil
+	if v.saved == nil {
+		v.check = newChecker(v.rules, v.rules.orderAfter(v.index), v.durable)
+	}
 }
 
 // Close seals the volume and gives back its file, once the readers that are still open are closed.
-func (v *Volume) Close() error {
-	v.stop()
+func (v *Volume) Close() error { return v.close(true) }
+
+// close is Close, without the index file for a volume that is going to be removed.
+func (v *Volume) close(save bool) error {
+	v.stop(save)
 	v.mu.Lock()
 	again := v.closed
 	v.closed = true
@@ -278,31 +336,6 @@ func (v *Volume) Close() error {
 		return nil
 	}
 	return v.drop()
-}
-
-// hold keeps the file open for a reader.
-func (v *Volume) hold() error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.closed {
-		return fmt.Errorf("volume %s: %w", v.header.ID, ErrClosed)
-	}
-	v.holds++
-	return nil
-}
-
-func (v *Volume) drop() error {
-	v.mu.Lock()
-	v.holds--
-	last := v.holds == 0
-	v.mu.Unlock()
-	if !last {
-		return nil
-	}
-	if err := v.file.Close(); err != nil {
-		return fmt.Errorf("close volume %s: %w", v.header.ID, err)
-	}
-	return nil
 }
 
 // fail makes the volume refuse every later write. The first failure is the one that is kept.

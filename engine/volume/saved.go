@@ -1,0 +1,180 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// How a volume and its index file (savedIndex) go together:
+//
+//  1. While a volume is written, is mended, or has damage, its index is in memory, and there is no index file.
+//  2. When it is sealed and whole, save writes the file and gives the memory back; places are looked up in the file then.
+//  3. Before the volume's length or records change, thaw reads the index back and removes the file, durably. Damage that is
+//     overwritten in place by what stood there changes neither.
+//
+// So the index file is never ahead of the volume. Whatever crash or damage comes between, the volume is scanned: a file of
+// another length, generation or seed is not used, and a block of it that is damaged is found by its checksum.
+
+func (v *Volume) indexPath() string { return indexPath(v.path) }
+
+// indexPath is where the index of a volume is kept.
+func indexPath(path string) string { return strings.TrimSuffix(path, volumeSuffix) + indexSuffix }
+
+// highest is the highest record number that is known. The caller holds mu.
+func (v *Volume) highest() uint64 {
+	if v.saved != nil {
+		return v.saved.fields.Highest
+	}
+	return uint64(len(v.index))
+}
+
+// adopt uses the index file beside a volume that is being opened, if there is one of just this state of the file.
+func (v *Volume) adopt(size int64) bool {
+	x, err := openIndex(v.fs, v.indexPath())
+	if err != nil {
+		return false // it is made anew, whatever is wrong with it
+	}
+	f := x.fields
+	if f.Volume != v.header.ID || f.Generation != v.header.Generation || f.Seed != v.rules.seed || f.Length != size {
+		return false
+	}
+	v.saved, v.found, v.durable, v.tail = x, f.Found, size, size
+	v.dictionaries = f.Dictionaries
+	return true
+}
+
+// save is step 2. The caller holds disk. That it fails is no harm but to the next start, and is counted.
+func (v *Volume) save() {
+	v.mu.Lock()
+	ready := v.sealed && !v.closed && v.failed == nil && v.saved == nil && len(v.damage) == 0 && len(v.index) > 0 &&
+		v.tail == v.durable && v.end <= v.durable && len(v.dictionaries) <= maxDictionaries
+	f := indexFields{Volume: v.header.ID, Generation: v.header.Generation, Seed: v.rules.seed, Length: v.durable,
+		Found: v.found, Dictionaries: v.dictionaries}
+	at := v.index // of a sealed volume it changes under disk only
+	v.mu.Unlock()
+	if !ready {
+		return
+	}
+	x, err := writeIndex(v.fs, v.indexPath(), f, at)
+	if err != nil {
+		v.o.shared.saveFailures.Add(1)
+		return
+	}
+	v.o.shared.saves.Add(1)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.saved, v.index, v.check = x, nil, nil
+}
+
+// thaw is step 3. The caller holds disk, and the file.
+func (v *Volume) thaw() error {
+	v.mu.Lock()
+	x := v.saved
+	v.mu.Unlock()
+	if x == nil {
+		return nil
+	}
+	at, err := x.all()
+	var damage []Span
+	if unusable(err) {
+		at, damage, err = v.scanAgain(x.fields.Highest)
+	}
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", v.header.ID, err)
+	}
+	if err := removeIndex(v.fs, v.path); err != nil {
+		return fmt.Errorf("volume %s: %w", v.header.ID, err)
+	}
+	v.mu.Lock()
+	v.saved, v.index, v.damage = nil, at, damage
+	v.found = countPlaces(at)
+	v.mu.Unlock()
+	v.restart()
+	return nil
+}
+
+// scanAgain finds the records of a volume whose length is known: what cannot be made out is damage, up to its end.
+func (v *Volume) scanAgain(highest uint64) (at []uint32, damage []Span, err error) {
+	s := newScanner(v.file, v.rules, v.durable)
+	s.run()
+	v.o.shared.scans.Add(1)
+	if s.readErr != nil && s.unreadable == 0 {
+		return nil, nil, s.readErr
+	}
+	if s.off < v.durable {
+		s.damage = append(s.damage, Span{Start: s.off, End: v.durable})
+	}
+	for !v.rules.sparse() && uint64(len(s.index)) < highest {
+		s.index = append(s.index, 0)
+	}
+	return s.index, s.damage, nil
+}
+
+// reindex makes the index anew when the file it was read from turned out to be damaged or gone.
+func (v *Volume) reindex(x *savedIndex) error {
+	v.disk.Lock()
+	defer v.disk.Unlock()
+	v.mu.Lock()
+	again := v.saved == x
+	v.mu.Unlock()
+	if !again {
+		return nil // somebody else did
+	}
+	if err := v.thaw(); err != nil {
+		return err
+	}
+	v.save()
+	return nil
+}
+
+// places gives a copy of the whole index, and the length that it is about. A damaged index file is made anew on the way. The
+// caller holds the volume.
+func (v *Volume) places() (at []uint32, length int64, err error) {
+	for {
+		v.mu.Lock()
+		x, length := v.saved, v.durable
+		at := slices.Clone(v.index)
+		v.mu.Unlock()
+		if x == nil {
+			return at, length, nil
+		}
+		at, err := x.all()
+		if !unusable(err) {
+			return at, length, err
+		}
+		if err := v.reindex(x); err != nil {
+			return nil, 0, err
+		}
+	}
+}
+
+// unusable says that an index file is damaged or gone, rather than that it could not be opened at the moment.
+func unusable(err error) bool {
+	var m malformed
+	return errors.As(err, &m) || errors.Is(err, os.ErrNotExist)
+}
+
+func countPlaces(at []uint32) (n uint64) {
+	for _, p := range at {
+		if p != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// removeIndex removes the index file of a volume, durably.
+func removeIndex(fs vfs.FS, path string) error {
+	switch err := fs.Remove(indexPath(path)); {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("remove outdated index: %w", err)
+	}
+	return syncDir(fs, fs.PathDir(path))
+}
