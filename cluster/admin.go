@@ -11,6 +11,7 @@ import (
 	"hongyan/cluster/directory"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
+	"hongyan/engine/volume"
 )
 
 // Ready lists the reasons why this node is not of full use; none means that it takes and serves mail.
@@ -86,6 +87,14 @@ func (n *Node) Status(ctx context.Context) (any, error) {
 		s.Volumes = append(s.Volumes, VolumeStatus{ID: uint64(v.ID), State: v.State.String(), Primary: v.Primary, Copies: v.Copies, Class: v.Class, Length: v.Length})
 	}
 	return s, nil
+}
+
+// ScrubReports says of every node how its copies of mail are.
+func (n *Node) ScrubReports(ctx context.Context) any { return n.scrub.Reports(ctx) }
+
+// Scrub has a volume's copies verified now on all nodes that hold one, or all volumes' if id is 0.
+func (n *Node) Scrub(ctx context.Context, id uint64) any {
+	return n.scrub.StartEverywhere(ctx, volume.ID(id))
 }
 
 // AddDomain makes a domain ours, with a home region for its accounts.

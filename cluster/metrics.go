@@ -4,12 +4,14 @@ import (
 	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"hongyan/cluster/shard"
 )
 
 // Metrics are those of the node itself, its index, shards, volumes and peers.
 func (n *Node) Metrics() prometheus.Collector {
 	r := prometheus.NewRegistry()
-	r.MustRegister(n.host.Metrics(), n.volumes.Metrics(), newPeers(n),
+	r.MustRegister(n.host.Metrics(), n.volumes.Metrics(), n.scrub.Metrics(), newPeers(n),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_node_ready", Help: "1 if the node takes and serves mail; /readyz says why not."},
 			func() float64 {
 				if len(n.Ready()) > 0 {
@@ -17,6 +19,9 @@ func (n *Node) Metrics() prometheus.Collector {
 				}
 				return 1
 			}))
+	if n.logs != nil {
+		r.MustRegister(newJournal(n.logs))
+	}
 	if n.store != nil {
 		r.MustRegister(n.store.Index.Metrics(), n.cold.Metrics(), n.checkpoints, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_disk_free_bytes",
 			Help: "Free for volumes, beyond the reserve that is kept for logs and index; NaN if unknown."}, n.freeBytes),
@@ -67,4 +72,42 @@ func (p *peers) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(p.up, prometheus.GaugeValue, 1, peer.ID, peer.Region)
 		out <- prometheus.MustNewConstMetric(p.rtt, prometheus.GaugeValue, rtt.Seconds(), peer.ID, peer.Region)
 	}
+}
+
+// journalMetrics looks at the journal of this node's shards.
+type journalMetrics struct {
+	logs                                            *shard.Logs
+	frames, entries, bytes, moved, segments, onDisk *prometheus.Desc
+}
+
+func newJournal(l *shard.Logs) *journalMetrics {
+	describe := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("hongyan_journal_"+name, help, nil, nil)
+	}
+	return &journalMetrics{
+		logs:     l,
+		frames:   describe("frames_total", "Writes, each with one fsync. Entries by frames is how many shards share one."),
+		entries:  describe("entries_total", "Raft entries written."),
+		bytes:    describe("written_bytes_total", "Bytes written in frames."),
+		moved:    describe("moved_total", "Old entries that were written anew so that their segment could be used again."),
+		segments: describe("segments", "Files that hold entries."),
+		onDisk:   describe("bytes", "Size of these files."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (l *journalMetrics) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(l, out) }
+
+// Collect implements prometheus.Collector.
+func (l *journalMetrics) Collect(out chan<- prometheus.Metric) {
+	s := l.logs.Journal()
+	count := func(d *prometheus.Desc, n uint64) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
+	}
+	count(l.frames, s.Frames)
+	count(l.entries, s.Entries)
+	count(l.bytes, s.Bytes)
+	count(l.moved, s.Moved)
+	out <- prometheus.MustNewConstMetric(l.segments, prometheus.GaugeValue, float64(s.Segments))
+	out <- prometheus.MustNewConstMetric(l.onDisk, prometheus.GaugeValue, float64(s.Size))
 }

@@ -26,9 +26,11 @@ import (
 	"hongyan/cluster/member"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
+	"hongyan/cluster/scrub"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/engine"
+	"hongyan/engine/volume"
 )
 
 // retireTimeout bounds the sealing of volumes at a stop; stopGrace is how long closing may outlast the caller's deadline.
@@ -44,10 +46,12 @@ type Node struct {
 	groups    []placement.Group
 	net       *transport.Net
 	store     *engine.Store // nil without the storage role
+	logs      *shard.Logs   // nil without the storage role
 	host      *shard.Host
 	router    *shard.Router
 	directory *directory.Service
 	volumes   *replica.Manager
+	scrub     *scrub.Scrubber
 	client    *client.Client
 	members   *member.List
 
@@ -105,6 +109,8 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.volumes.Start()
 	n.closing(n.retireVolumes)
+	n.scrub.Start()
+	n.closing(func(context.Context) error { return n.scrub.Close() })
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
 	if n.store != nil {
@@ -193,10 +199,12 @@ func (n *Node) openServices() error {
 		manager.Cold = n.cold
 	}
 	manager.Directory = n.directory
+	manager.Damaged = func(id volume.ID, record uint64) { n.scrub.Damaged(id, record) }
 	var err error
 	if n.volumes, err = replica.New(manager); err != nil {
 		return err
 	}
+	n.openScrub(manager.Volumes)
 	n.checkpoints = checkpoint.New(checkpoint.Config{
 		Host: n.host, Directory: n.directory, Store: n.volumes, FS: vfs.Default, SpoolDir: spool,
 		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
@@ -207,6 +215,20 @@ func (n *Node) openServices() error {
 		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,
 	})
 	return nil
+}
+
+// openScrub makes what proves this node's copies of volumes to be whole.
+func (n *Node) openScrub(volumes *volume.Set) {
+	n.scrub = scrub.New(scrub.Config{
+		ID: n.cfg.ID, Net: n.net, Volumes: volumes, Copies: n.volumes, FS: vfs.Default, State: filepath.Join(n.cfg.Data, "scrub.state"),
+		Every: time.Duration(n.cfg.Scrub.IntervalSeconds) * time.Second, Rate: n.cfg.Scrub.BytesPerSecond, Log: n.log,
+		Nodes: func() (ids []string) {
+			for _, p := range n.storagePeers() {
+				ids = append(ids, p.ID)
+			}
+			return ids
+		},
+	})
 }
 
 // emptySpool makes dir and removes what a crash left there: spools are never needed again.
@@ -234,9 +256,17 @@ func (n *Node) storagePeers() []replica.Peer {
 
 // openGroups starts this node's replicas.
 func (n *Node) openGroups() error {
+	if n.store == nil {
+		return nil
+	}
+	var err error
+	if n.logs, err = shard.OpenLogs(filepath.Join(n.cfg.Data, "raft"), n.log); err != nil {
+		return err
+	}
+	n.closing(func(context.Context) error { return n.logs.Close() })
 	n.closing(func(context.Context) error { return n.host.Stop() })
 	for _, g := range n.groups {
-		if !g.Holds(n.cfg.ID) || n.store == nil {
+		if !g.Holds(n.cfg.ID) {
 			continue
 		}
 		lost, err := n.startGroup(g)

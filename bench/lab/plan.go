@@ -159,6 +159,7 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		},
 		AdminTokenSHA256: tokenSHA256,
 		Cold:             &config.Cold{AfterSeconds: coldAfter, MinBytes: coldLeast},
+		Scrub:            config.Scrub{IntervalSeconds: 600}, // often enough to be seen at work
 	}
 	for _, o := range p.nodes {
 		if o.ID != n.ID {

@@ -30,9 +30,11 @@ const (
 
 // Limits and defaults. A mailbox shard is a Raft group; their number is fixed when a cluster is made.
 const (
-	DefaultShards      = 6
-	DefaultMaxMessage  = 100<<20 + 1<<20 // 100 MiB and room for its headers
-	DefaultDiskReserve = 256 << 20
+	DefaultShards        = 6
+	DefaultMaxMessage    = 100<<20 + 1<<20 // 100 MiB and room for its headers
+	DefaultDiskReserve   = 256 << 20
+	DefaultScrubInterval = 14 * 24 * 3600 // seconds
+	DefaultScrubRate     = 32 << 20
 
 	DefaultCheckpointSeconds = 900
 	DefaultCheckpointChanges = 100_000
@@ -60,6 +62,7 @@ type Node struct {
 	ServerTLS ServerTLS `yaml:"server_tls,omitempty"`
 
 	AdminTokenSHA256 string `yaml:"admin_token_sha256,omitempty"` // hex; without it the admin API is closed
+	Scrub            Scrub  `yaml:"scrub,omitempty"`
 	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
 	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
 
@@ -110,6 +113,12 @@ type Listeners struct {
 	POP3  *Listener `yaml:"pop3,omitempty"`
 	POP3S *Listener `yaml:"pop3s,omitempty"`
 	HTTP  *Listener `yaml:"http,omitempty"`
+}
+
+// Scrub says how the copies of mail on this node are proved to be whole.
+type Scrub struct {
+	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"` // each copy is read once in this time
+	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"` // that are read for it at most
 }
 
 // Listener is an address and the networks that may connect to it.
@@ -163,6 +172,12 @@ func (n *Node) setDefaults() {
 	}
 	if n.DiskReserveBytes == 0 {
 		n.DiskReserveBytes = DefaultDiskReserve
+	}
+	if n.Scrub.IntervalSeconds == 0 {
+		n.Scrub.IntervalSeconds = DefaultScrubInterval
+	}
+	if n.Scrub.BytesPerSecond == 0 {
+		n.Scrub.BytesPerSecond = DefaultScrubRate
 	}
 	if len(n.RPC.Allow) == 0 {
 		n.RPC.Allow = Inside()

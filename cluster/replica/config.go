@@ -30,7 +30,10 @@ type Config struct {
 	MaxBlob    uint64        // raw bytes of a blob that a peer may put
 	AckTimeout time.Duration // a copy that owes bytes this long without progress is fenced
 	PeerDown   time.Duration // a primary gone this long has its volumes sealed by the other copy
-	RepairRate int64         // bytes a second that repair may fetch
+	// Damaged is told of each record of this node's copies that a read found damaged; it mends them. May be nil.
+	Damaged func(id volume.ID, record uint64)
+
+	RepairRate int64 // bytes a second that repair may fetch
 }
 
 const (

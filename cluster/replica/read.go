@@ -231,6 +231,9 @@ func (m *Manager) noteReadError(ref volume.Ref, err error) {
 	}
 	m.stats.corruptReads.Add(1)
 	m.log.Error("copy of record not readable here", "volume", ref.Volume, "record", ref.Record, "err", err)
+	if isDamage(err) {
+		m.noteDamage(ref.Volume, ref.Record)
+	}
 }
 
 // readThere reads one segment from a peer, all of it or an error. A peer that owes the next piece for as long as silence is left.

@@ -198,13 +198,21 @@ func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, erro
 	return vol, nil
 }
 
-// begin makes this node's copy anew. One with a damaged header goes only when another copy is there to take its place.
+// begin gives this node's copy a header block. The block of another copy makes a file with a damaged one as good as before;
+// only where no record goes with it, or there is no file, the copy is made anew.
 func (m *Manager) begin(ctx context.Context, e Entry, damaged bool) (*volume.Volume, error) {
 	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true}, nil)
 	if err != nil {
 		return nil, err
 	}
 	if damaged {
+		if err := m.cfg.Volumes.MendHeader(e.ID, head.Block); err == nil {
+			m.log.Warn("header block of a copy mended", "volume", e.ID)
+			m.noteDamage(e.ID, 0)
+			return m.cfg.Volumes.Get(e.ID)
+		} else if !errors.Is(err, volume.ErrMisplaced) {
+			return nil, err
+		}
 		m.log.Warn("copy with a damaged header is made anew", "volume", e.ID)
 		if err := m.cfg.Volumes.Remove(e.ID); err != nil {
 			return nil, err

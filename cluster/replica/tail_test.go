@@ -135,10 +135,8 @@ func (g *group) verifyHere(acked map[uint64]volume.Ref, ids ...string) {
 			if !e.Holds(id) {
 				continue
 			}
-			// A mended file has its bytes before the fsync after which its records are served.
-			eventually(g.t, fmt.Sprintf("message %d is on %s", seed, id), 10*time.Second, func() error {
-				return holds(g.at(id).set, ref)
-			})
+			// What repair wrote is in the file before it is committed.
+			eventually(g.t, fmt.Sprintf("message %d on %s", seed, id), 10*time.Second, func() error { return holds(g.at(id).set, ref) })
 		}
 	}
 }
@@ -157,7 +155,7 @@ func TestLostKeyFile(t *testing.T) {
 	g.verifyHere(acked, "a", "b")
 }
 
-// TestDamagedHeader: a copy whose header block is damaged is of no use, and is made anew.
+// TestDamagedHeader: a copy whose header block is damaged gets it from the other copy.
 func TestDamagedHeader(t *testing.T) {
 	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
 	g.openWith("a", "b")

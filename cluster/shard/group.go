@@ -1,7 +1,7 @@
 // Package shard runs Raft groups: one instance of hashicorp/raft for each shard that this node has a
 // replica of, over one shared transport.
 //
-// It owns a group's log (raft-boltdb), its snapshot record and the order in which commands reach the
+// It owns the groups' logs (Logs), their snapshot records and the order in which commands reach the
 // state machine. Invariants:
 //
 //  1. A proposal is answered only after a majority of the voters has fsynced it and this
@@ -31,7 +31,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 
 	"hongyan/cluster/placement"
 	"hongyan/cluster/wire"
@@ -61,7 +60,8 @@ type Config struct {
 	Group     placement.Group
 	Self      string
 	Preferred []string // voters that should lead: those in the home region
-	Dir       string   // holds raft.db and the snapshot record
+	Dir       string   // holds the snapshot record
+	Logs      *Logs    // of all groups of this node; closed by its owner
 	Transport raft.Transport
 	Peers     Peers
 	Store     *index.Shard
@@ -79,7 +79,7 @@ type Peers interface {
 type Group struct {
 	cfg  Config
 	raft *raft.Raft
-	log  *raftboltdb.BoltStore
+	log  *groupLog
 	fsm  *fsm
 
 	leading   atomic.Bool     // so raft said last: followers are told of commits
@@ -111,17 +111,7 @@ func (g *Group) open() (err error) {
 	if err := fs.MkdirAll(g.cfg.Dir, 0o700); err != nil {
 		return err
 	}
-	// The free list is rebuilt at start instead of being rewritten with each commit.
-	opts := &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: time.Second}
-	g.log, err = raftboltdb.New(raftboltdb.Options{Path: filepath.Join(g.cfg.Dir, "raft.db"), BoltOptions: opts, MsgpackUseNewTimeFormat: true})
-	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, g.log.Close())
-		}
-	}()
+	g.log = g.cfg.Logs.group(g.Shard())
 	snaps, err := openSnapshots(fs, filepath.Join(g.cfg.Dir, "snapshot"), g.Shard(), g.cfg.Store, g.log)
 	if err != nil {
 		return err
@@ -317,7 +307,7 @@ func (g *Group) takeOffice(ctx context.Context) {
 	}
 }
 
-// Stop hands leadership over if this replica has it and another voter is up, and ends. The log is closed in every case.
+// Stop hands leadership over if this replica has it and another voter is up, and ends.
 func (g *Group) Stop() error {
 	g.stop()
 	g.workers.Wait()
@@ -329,7 +319,7 @@ func (g *Group) Stop() error {
 	}
 	err := errors.Join(down.Error(), errNet)
 	close(g.closed)
-	if err := errors.Join(err, g.log.Close()); err != nil {
+	if err != nil {
 		return fmt.Errorf("stop shard %d: %w", g.Shard(), err)
 	}
 	return nil

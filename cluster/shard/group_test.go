@@ -2,12 +2,10 @@ package shard
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"hongyan/cluster/placement"
 )
@@ -19,11 +17,9 @@ func TestStartAfterHalfABeginning(t *testing.T) {
 	m := members[0]
 	m.stop(t)
 	must(t, os.RemoveAll(m.cfg.Dir))
-	must(t, os.MkdirAll(m.cfg.Dir, 0o700))
-	log, err := raftboltdb.NewBoltStore(filepath.Join(m.cfg.Dir, "raft.db"))
-	must(t, err)
-	must(t, log.SetUint64([]byte("CurrentTerm"), 1))
-	must(t, log.Close())
+	m.openLogs(t)
+	must(t, m.cfg.Logs.group(testShard).SetUint64([]byte("CurrentTerm"), 1))
+	must(t, m.cfg.Logs.Close())
 	m.start(t)
 	if n := leaderOf(t, members).propose(t, "x"); n != 1 {
 		t.Errorf("counted %d", n)
@@ -35,6 +31,7 @@ func TestChangedTableIsRefused(t *testing.T) {
 	members := startGroup(t, 1)
 	m := members[0]
 	m.stop(t)
+	m.openLogs(t)
 	changed := m.cfg
 	changed.Transport = m.net.RaftGroup(testShard)
 	changed.Group = placement.Group{Shard: testShard, Home: "home", Voters: []string{"v1", "v2", "v3"}}
@@ -44,6 +41,7 @@ func TestChangedTableIsRefused(t *testing.T) {
 	} else if !strings.Contains(err.Error(), "node table") {
 		t.Errorf("refused for another reason: %v", err)
 	}
+	must(t, changed.Logs.Close())
 	m.start(t)
 	leaderOf(t, members).propose(t, "x")
 }

@@ -210,6 +210,7 @@ func startGroup(t *testing.T, voters int, preferred ...string) []*member {
 
 func (m *member) start(t *testing.T) {
 	t.Helper()
+	m.openLogs(t)
 	m.cfg.Transport = m.net.RaftGroup(testShard)
 	g, err := Start(m.cfg)
 	must(t, err)
@@ -217,10 +218,18 @@ func (m *member) start(t *testing.T) {
 	m.host.Add(g)
 }
 
+func (m *member) openLogs(t *testing.T) {
+	t.Helper()
+	logs, err := OpenLogs(m.cfg.Dir, m.cfg.Log)
+	must(t, err)
+	m.cfg.Logs = logs
+}
+
 func (m *member) stop(t *testing.T) {
 	t.Helper()
 	if m.group != nil {
 		must(t, m.group.Stop())
+		must(t, m.cfg.Logs.Close())
 		m.group = nil
 	}
 }

@@ -31,6 +31,7 @@ func TestLostIndex(t *testing.T) {
 	for i := range 5 {
 		lead.propose(t, fmt.Sprintf("meanwhile %d", i))
 	}
+	victim.openLogs(t)
 	victim.cfg.Transport = victim.net.RaftGroup(testShard)
 	_, err := Start(victim.cfg)
 	var lost *LostError
@@ -41,6 +42,7 @@ func TestLostIndex(t *testing.T) {
 	defer cancel()
 	must(t, victim.cfg.Transport.(raft.WithClose).Close())
 	must(t, Recover(ctx, victim.cfg, victim.net, lost))
+	must(t, victim.cfg.Logs.Close())
 	victim.start(t)
 	eventually(t, "the victim has applied all again", func() bool { return victim.group.Applied() == lead.group.Applied() })
 	for i := range 7 {

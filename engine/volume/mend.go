@@ -154,8 +154,8 @@ func holdsRecord(f vfs.File, r rules) error {
 	return fmt.Errorf("no record goes with that header block: %w", ErrMisplaced)
 }
 
-// Recheck looks whether the file under a volume's name is still the one that is open, and as long as it should be. If not,
-// the volume is closed, to be opened anew by whoever asks next, and true comes back. A file that is gone is forgotten.
+// Recheck looks whether the file under a volume's name is still the one that is open, and as long as it should be, and whether its
+// key file is there. If not, they are closed, to be opened anew by whoever asks next, and true comes back. A file that is gone is forgotten.
 func (s *Set) Recheck(id ID) (bool, error) {
 	e, err := s.find(id)
 	if err != nil {
@@ -169,17 +169,28 @@ func (s *Set) Recheck(id ID) (bool, error) {
 	}
 	v := e.volume
 	if !gone && (v == nil || info.Size() >= v.Durable() && v.isOpenFile(info)) {
-		return false, nil
+		return s.recheckKeys(e)
 	}
-	if v != nil {
-		e.volume = nil
-		if err := v.Close(); err != nil {
-			return true, err
-		}
-	}
+	e.volume = nil
 	if gone {
 		e.gone = true
 		s.forget(id)
 	}
-	return true, nil
+	if v != nil {
+		err = v.close(false)
+	} else {
+		err = nil
+	}
+	return true, errors.Join(err, e.keys.rest())
+}
+
+// recheckKeys does the same for the key file of a volume that is open.
+func (s *Set) recheckKeys(e *entry) (bool, error) {
+	if e.volume == nil || !e.volume.header.Encrypted {
+		return false, nil
+	}
+	if _, err := s.fs.Stat(e.keys.path); !errors.Is(err, os.ErrNotExist) {
+		return false, err
+	}
+	return true, e.keys.rest()
 }

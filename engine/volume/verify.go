@@ -41,11 +41,12 @@ type Checked struct {
 	Digest     [32]byte // SHA-256 of the whole file; zero while something in it is damaged
 }
 
-// Finding is damage in one place.
+// Finding is damage in one place, or in records that follow each other.
 type Finding struct {
-	Record uint64 // 0: the header block, or nobody can tell
+	Record  uint64 // the first; 0: the header block, or nobody can tell
+	Records uint64
 	Span
-	Reason string
+	Reason string // of the first
 	Mended bool
 	Source int // in Check.Others, of what was mended
 }
@@ -102,6 +103,7 @@ type walker struct {
 	order order
 
 	off, end int64
+	start    int64 // of the record that is being read
 	in       window
 	out      Checked
 	bad      *Finding // of the record that is being read; nil while that is whole
@@ -115,25 +117,19 @@ func (v *Volume) walk(c Check) (*walker, error) {
 	if err := v.hold(); err != nil {
 		return nil, err
 	}
-	w := &walker{v: v, check: c, order: v.rules.orderAfter(nil), sum: sha256.New(), stretch: sha256.New()}
 	v.mu.Lock()
 	sealed := v.sealed
 	v.mu.Unlock()
-	if !sealed {
-		return nil, errors.Join(fmt.Errorf("verify volume %s: not sealed yet: %w", v.header.ID, ErrMisplaced), v.drop())
+	at, _, err := v.layout()
+	if err == nil && !sealed {
+		err = fmt.Errorf("not sealed yet: %w", ErrMisplaced)
 	}
-	var err error
-	if w.index, w.out.Length, err = v.places(); err != nil {
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("verify volume %s: %w", v.header.ID, err), v.drop())
 	}
-	w.out.Generation = v.header.Generation
-	for i, p := range w.index {
-		if p != 0 {
-			w.known = append(w.known, placed{number: uint64(i) + 1, position: p})
-		}
-	}
-	slices.SortFunc(w.known, func(a, b placed) int { return cmp.Compare(a.position, b.position) })
-	w.in = window{file: v.file, end: w.out.Length, pace: c.Pace}
+	w := &walker{v: v, check: c, index: at.positions, known: at.sorted, order: v.rules.orderAfter(nil), sum: sha256.New(), stretch: sha256.New()}
+	w.out.Length, w.out.Generation = at.end, v.header.Generation
+	w.in = window{file: v.file, end: at.end, pace: c.Pace}
 	return w, nil
 }
 
@@ -170,7 +166,7 @@ func (w *walker) block() error {
 	if err != nil {
 		return err
 	}
-	return w.ended(0, 0, ok, fileHeaderSize)
+	return w.ended(0, ok, fileHeaderSize)
 }
 
 // records verifies one record after the other.
@@ -185,6 +181,7 @@ func (w *walker) records() error {
 
 func (w *walker) record() error {
 	start := w.off
+	w.start = start
 	var h recordHeader
 	ok, err := w.part(recordHeaderSize, func(p []byte) (n int64, err error) {
 		if h, err = w.v.rules.decode(p); err == nil {
@@ -203,7 +200,7 @@ func (w *walker) record() error {
 	if ok, err = w.body(start, &h); err != nil {
 		return err
 	}
-	return w.ended(start, h.number, ok, start+h.size())
+	return w.ended(h.number, ok, start+h.size())
 }
 
 // fits says whether this record can stand here.
@@ -327,7 +324,7 @@ func (w *walker) note(wrong error) {
 }
 
 // ended books a record, or the header block, and goes on at its end.
-func (w *walker) ended(start int64, number uint64, whole bool, end int64) error {
+func (w *walker) ended(number uint64, whole bool, end int64) error {
 	if whole && number > 0 {
 		w.out.Records++
 	}
@@ -362,15 +359,28 @@ func (w *walker) lose(start int64, next placed, to int64) error {
 
 // find books damage.
 func (w *walker) find(f Finding, records uint64) {
+	f.Records = records
 	if f.Mended {
 		w.out.Mended += records
 	} else {
 		w.out.Damaged += records
 	}
+	w.bad = nil
+	if n := len(w.out.Findings); n > 0 {
+		last := &w.out.Findings[n-1]
+		if last.Record > 0 && f.Record > 0 && f.follows(last, w.start) {
+			last.End, last.Records = f.End, last.Records+records
+			return
+		}
+	}
 	if len(w.out.Findings) < maxFindings {
 		w.out.Findings = append(w.out.Findings, f)
 	}
-	w.bad = nil
+}
+
+// follows says that the damage begins in the record behind other damage, which had the same end.
+func (f *Finding) follows(last *Finding, start int64) bool {
+	return last.End == start && last.Mended == f.Mended && last.Source == f.Source
 }
 
 // skipTo goes on there; what lies before is given up, but read.

@@ -5,6 +5,8 @@
 //	GET /metrics                    Prometheus
 //	GET /api/v1/status              the cluster as this node sees it
 //	GET /api/v1/accounts            all addresses
+//	GET /api/v1/scrub               health of the copies of mail, node by node
+//	POST /api/v1/scrub              {"volume": 31}: verify its copies now; 0 for all
 //	GET /api/v1/debug/pprof/{name}  profiles of the process: heap, allocs, goroutine, profile?seconds=10, trace?seconds=10
 //	PUT /api/v1/domains/{name}      {"home_region": "…"}
 //	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}; instead of the password
@@ -61,6 +63,9 @@ type Admin interface {
 	AddDomain(ctx context.Context, name, home string) error
 	AddAccount(ctx context.Context, a client.NewAccount) (created bool, err error)
 	Accounts(ctx context.Context) ([]string, error)
+	// ScrubReports and Scrub give values that encoding/json takes, with a line for each node.
+	ScrubReports(ctx context.Context) any
+	Scrub(ctx context.Context, volume uint64) any
 }
 
 // Config is what a Server needs.
@@ -143,6 +148,8 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api := http.NewServeMux()
 	api.HandleFunc("GET /api/v1/status", s.status)
 	api.HandleFunc("GET /api/v1/accounts", s.accounts)
+	api.HandleFunc("GET /api/v1/scrub", s.scrubReports)
+	api.HandleFunc("POST /api/v1/scrub", s.startScrub)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)

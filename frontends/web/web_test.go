@@ -88,6 +88,10 @@ func (f *fakeAdmin) Accounts(context.Context) ([]string, error) {
 	return list, f.err
 }
 
+func (f *fakeAdmin) ScrubReports(context.Context) any { return []string{"whole"} }
+
+func (f *fakeAdmin) Scrub(_ context.Context, volume uint64) any { return []uint64{volume} }
+
 // site is a server on a socket.
 type site struct {
 	*Server
@@ -441,4 +445,17 @@ func TestShutdownGivesUp(t *testing.T) {
 		t.Error(err)
 	}
 	s.done = nil
+}
+
+func TestScrub(t *testing.T) {
+	s := start(t, nil)
+	if code, body := s.call("GET", "/api/v1/scrub", ""); code != 200 || body != `{"nodes":["whole"]}` {
+		t.Errorf("report: %d %s", code, body)
+	}
+	if code, body := s.call("POST", "/api/v1/scrub", `{"volume": 31}`); code != 202 || body != `{"nodes":[31]}` {
+		t.Errorf("start: %d %s", code, body)
+	}
+	if code, _ := s.call("POST", "/api/v1/scrub", `{"volume": "all"}`); code != 400 {
+		t.Errorf("a volume that is none: %d", code)
+	}
 }

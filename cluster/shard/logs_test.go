@@ -1,0 +1,161 @@
+package shard
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+)
+
+func openLogsAt(t testing.TB, dir string) *Logs {
+	t.Helper()
+	l, err := OpenLogs(dir, nil)
+	must(t, err)
+	return l
+}
+
+// TestLogsAsBolt makes the same random changes, of the kinds that raft makes, in our logs and in raft-boltdb.
+func TestLogsAsBolt(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(seed, 5))
+			dir := t.TempDir()
+			bolt, err := raftboltdb.NewBoltStore(filepath.Join(t.TempDir(), "reference.db"))
+			must(t, err)
+			defer func() { must(t, bolt.Close()) }()
+			logs := openLogsAt(t, dir)
+			for range 120 {
+				if rnd.IntN(40) == 0 {
+					must(t, logs.Close())
+					logs = openLogsAt(t, dir)
+				}
+				changeBoth(t, rnd, logs.group(1), bolt)
+				same(t, rnd, logs.group(1), bolt)
+			}
+			must(t, logs.Close())
+		})
+	}
+}
+
+// changeBoth makes one change.
+func changeBoth(t *testing.T, rnd *rand.Rand, a, b raft.LogStore) {
+	t.Helper()
+	first, err := b.FirstIndex()
+	must(t, err)
+	last, err := b.LastIndex()
+	must(t, err)
+	switch k := rnd.IntN(10); {
+	case k < 7 || last == 0:
+		var list []*raft.Log
+		for i := range 1 + rnd.IntN(6) {
+			list = append(list, &raft.Log{Index: last + 1 + uint64(i), Term: rnd.Uint64N(5), Type: raft.LogType(rnd.IntN(3)),
+				Data: bytes.Repeat([]byte{byte(i)}, rnd.IntN(3000)), Extensions: []byte("x"), AppendedAt: time.Unix(rnd.Int64N(1e9), 5)})
+		}
+		must(t, a.StoreLogs(list))
+		must(t, b.StoreLogs(list))
+	case k < 8: // entries of a leader that lost
+		from := first + rnd.Uint64N(last-first+1)
+		must(t, a.DeleteRange(from, last))
+		must(t, b.DeleteRange(from, last))
+	default: // after a snapshot
+		to := first + rnd.Uint64N(last-first+1)
+		must(t, a.DeleteRange(first, to))
+		must(t, b.DeleteRange(first, to))
+	}
+}
+
+func same(t *testing.T, rnd *rand.Rand, a, b raft.LogStore) {
+	t.Helper()
+	firstA, errA := a.FirstIndex()
+	firstB, errB := b.FirstIndex()
+	lastA, errC := a.LastIndex()
+	lastB, errD := b.LastIndex()
+	must(t, errors.Join(errA, errB, errC, errD))
+	if firstA != firstB || lastA != lastB {
+		t.Fatalf("entries %d to %d, expected %d to %d", firstA, lastA, firstB, lastB)
+	}
+	for range 5 {
+		at := firstB + rnd.Uint64N(lastB-firstB+3)
+		var x, y raft.Log
+		errA, errB := a.GetLog(at, &x), b.GetLog(at, &y)
+		if !errors.Is(errA, errB) {
+			t.Fatalf("entry %d: %v, expected %v", at, errA, errB)
+		}
+		if errA == nil && (x.Index != y.Index || x.Term != y.Term || x.Type != y.Type || !bytes.Equal(x.Data, y.Data) ||
+			!bytes.Equal(x.Extensions, y.Extensions) || !x.AppendedAt.Equal(y.AppendedAt)) {
+			t.Fatalf("entry %d differs: %+v, expected %+v", at, x, y)
+		}
+	}
+}
+
+// Groups share a store of terms and votes without seeing each other's.
+func TestStableByGroup(t *testing.T) {
+	dir := t.TempDir()
+	logs := openLogsAt(t, dir)
+	for shard := range uint32(3) {
+		must(t, logs.group(shard).SetUint64([]byte("CurrentTerm"), uint64(shard)+10))
+	}
+	must(t, logs.group(1).Set([]byte("LastVoteCand"), []byte("v2")))
+	must(t, logs.Close())
+	logs = openLogsAt(t, dir)
+	for shard := range uint32(3) {
+		n, err := logs.group(shard).GetUint64([]byte("CurrentTerm"))
+		must(t, err)
+		if n != uint64(shard)+10 {
+			t.Errorf("term of shard %d is %d", shard, n)
+		}
+	}
+	if _, err := logs.group(0).Get([]byte("LastVoteCand")); !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		t.Errorf("vote of a group that has not voted: %v", err)
+	}
+	must(t, logs.Close())
+}
+
+// BenchmarkLogs has shards append entries of 500 B at once: all in one journal, and each in a raft-boltdb of its own.
+func BenchmarkLogs(b *testing.B) {
+	for _, shards := range []int{1, 16, 64, 128} {
+		b.Run(fmt.Sprintf("journal/shards=%d", shards), func(b *testing.B) {
+			logs := openLogsAt(b, b.TempDir())
+			benchStores(b, shards, func(i int) raft.LogStore { return logs.group(uint32(i)) })
+			b.ReportMetric(float64(logs.Journal().Entries)/float64(logs.Journal().Frames), "entries/fsync")
+			must(b, logs.Close())
+		})
+		b.Run(fmt.Sprintf("boltdb/shards=%d", shards), func(b *testing.B) {
+			dir := b.TempDir()
+			benchStores(b, shards, func(i int) raft.LogStore {
+				s, err := raftboltdb.NewBoltStore(filepath.Join(dir, strconv.Itoa(i)))
+				must(b, err)
+				b.Cleanup(func() { must(b, s.Close()) })
+				return s
+			})
+		})
+	}
+}
+
+func benchStores(b *testing.B, shards int, open func(i int) raft.LogStore) {
+	stores := make([]raft.LogStore, shards)
+	for i := range stores {
+		stores[i] = open(i)
+	}
+	data := bytes.Repeat([]byte("entry"), 100)
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for i, s := range stores {
+		wg.Go(func() {
+			for k := i; k < b.N; k += shards {
+				must(b, s.StoreLog(&raft.Log{Index: uint64(k/shards) + 1, Term: 1, Data: data}))
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+}

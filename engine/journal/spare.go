@@ -1,0 +1,160 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	zeroPiece  = 1 << 20
+	retrySpare = 500 * time.Millisecond
+	maxSpares  = 2 // files kept for later use
+)
+
+// spare is a file that is ready to become a segment: all its blocks have been written.
+type spare struct {
+	path string
+	file vfs.File
+	size int64
+}
+
+// prepared is what the preparer has to give.
+type prepared struct {
+	spare *spare
+	err   error
+}
+
+// prepare is the goroutine that has the next segment's file ready before it is needed, and takes in those that are done with.
+func (j *Journal) prepare() {
+	defer close(j.preparer)
+	var ready *spare
+	var failure error
+	for {
+		if ready == nil {
+			ready, failure = j.makeSpare(j.o.SegmentSize)
+		}
+		var retry <-chan time.Time
+		if failure != nil {
+			retry = time.After(retrySpare) // an answer that is old says nothing of the disk any more
+		}
+		select {
+		case j.spares <- prepared{ready, failure}:
+			ready, failure = nil, nil
+		case <-retry:
+		case s := <-j.returned:
+			if err := j.takeIn(s); err != nil {
+				j.fail(err)
+			}
+		case <-j.quit:
+			j.leave(ready)
+			return
+		}
+	}
+}
+
+// leave closes what is not needed. The files stay, for the next Open.
+func (j *Journal) leave(s *spare) {
+	if s != nil {
+		_ = s.file.Close() // nothing in it is of value
+	}
+}
+
+// makeSpare gives a file with all its blocks written, one that was used before if there is one of the size.
+func (j *Journal) makeSpare(size int64) (*spare, error) {
+	if s := j.reuse(size); s != nil {
+		return s, nil
+	}
+	return j.newSpare(size)
+}
+
+func (j *Journal) newSpare(size int64) (*spare, error) {
+	path := j.fs.PathJoin(j.dir, fmt.Sprintf("%s%016x", sparePrefix, rand.Uint64()))
+	f, err := j.fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("prepare a segment: %w", err)
+	}
+	if err := fill(f, size); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare a segment of %d bytes: %w", size, err), f.Close(), j.fs.Remove(path))
+	}
+	return &spare{path: path, file: f, size: size}, nil
+}
+
+func fill(f vfs.File, size int64) error {
+	zeros := make([]byte, min(size, zeroPiece))
+	for off := int64(0); off < size; {
+		n := min(int64(len(zeros)), size-off)
+		if _, err := f.WriteAt(zeros[:n], off); err != nil {
+			return err
+		}
+		off += n
+	}
+	return f.Sync()
+}
+
+// reuse opens a file that an earlier segment left.
+func (j *Journal) reuse(size int64) *spare {
+	for len(j.kept) > 0 {
+		path := j.kept[len(j.kept)-1]
+		j.kept = j.kept[:len(j.kept)-1]
+		f, err := j.fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			continue
+		}
+		if info, err := f.Stat(); err == nil && info.Size() == size {
+			return &spare{path: path, file: f, size: size}
+		}
+		_ = f.Close()
+		_ = j.fs.Remove(path) // of another size: an earlier configuration's, or made for one large frame
+	}
+	return nil
+}
+
+// takeIn keeps the file of a segment that no log needs any more, or removes it. Its name goes durably first: its header is
+// overwritten later, and must not be found under the old number then.
+func (j *Journal) takeIn(s *segment) error {
+	if err := s.file.Close(); err != nil {
+		return fmt.Errorf("close segment %d: %w", s.number, err)
+	}
+	if err := j.Err(); err != nil {
+		return err // an older one may have stayed: there must be no gap behind it
+	}
+	keep := len(j.kept) < maxSpares && s.size == j.o.SegmentSize
+	path := j.fs.PathJoin(j.dir, fmt.Sprintf("%s%016x", sparePrefix, rand.Uint64()))
+	err := j.fs.Rename(s.path, path)
+	if err == nil {
+		err = syncDir(j.fs, j.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("put segment %d aside: %w", s.number, err)
+	}
+	if keep {
+		j.kept = append(j.kept, path)
+		return nil
+	}
+	if err := j.fs.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the file of segment %d: %w", s.number, err)
+	}
+	return nil
+}
+
+// findSpares takes what an earlier process prepared, if it is whole: a file that was not filled yet is of another size.
+func (j *Journal) findSpares(names []string) {
+	for _, name := range names {
+		if !strings.HasPrefix(name, sparePrefix) {
+			continue
+		}
+		path := j.fs.PathJoin(j.dir, name)
+		info, err := j.fs.Stat(path)
+		if err == nil && info.Size() == j.o.SegmentSize && len(j.kept) < maxSpares {
+			j.kept = append(j.kept, path)
+			continue
+		}
+		_ = j.fs.Remove(path) // in nobody's way
+	}
+}
