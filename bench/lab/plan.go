@@ -159,7 +159,8 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		},
 		AdminTokenSHA256: tokenSHA256,
 		Cold:             &config.Cold{AfterSeconds: coldAfter, MinBytes: coldLeast},
-		Scrub:            config.Scrub{IntervalSeconds: 600}, // often enough to be seen at work
+		Compaction:       config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, // so that one can watch it
+		Scrub:            config.Scrub{IntervalSeconds: 600},                                          // often enough to be seen at work
 	}
 	for _, o := range p.nodes {
 		if o.ID != n.ID {
