@@ -13,12 +13,14 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/client"
+	"hongyan/cluster/collect"
 	"hongyan/cluster/config"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
@@ -29,6 +31,7 @@ import (
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/engine"
+	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
 
@@ -53,11 +56,13 @@ type Node struct {
 	scrub     *scrub.Scrubber
 	client    *client.Client
 	members   *member.List
+	collector *collect.Collector // nil without the storage role
 
 	checkpoints *checkpoint.Keeper
 	lost        lostGroups
 	stop        context.CancelFunc
-	done        chan struct{} // the founding work has ended
+	done        chan struct{}  // the founding work has ended
+	work        sync.WaitGroup // what else runs until the node stops
 	closers     []func(context.Context) error
 }
 
@@ -114,6 +119,10 @@ func (n *Node) open(ctx context.Context) error {
 	if n.store != nil {
 		n.checkpoints.Start()
 		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
+	}
+	if n.collector != nil {
+		n.work.Go(func() { n.collector.Run(ctx) })
+		n.closing(func(context.Context) error { n.work.Wait(); return nil })
 	}
 	go n.found(ctx)
 	return nil
@@ -185,6 +194,7 @@ func (n *Node) openServices() error {
 	manager := replica.Config{
 		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Peers: n.storagePeers,
 		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
+		CompactRate: n.cfg.Compaction.BytesPerSecond, MaxAge: seconds(n.cfg.Compaction.CloseSeconds),
 	}
 	n.directory = directory.NewService(n.router, n.host, n.net, nil)
 	if n.store != nil {
@@ -195,6 +205,9 @@ func (n *Node) openServices() error {
 	manager.Damaged = func(id volume.ID, record uint64) { n.scrub.Damaged(id, record) }
 	var err error
 	if n.volumes, err = replica.New(manager); err != nil {
+		return err
+	}
+	if err := n.openCollector(); err != nil {
 		return err
 	}
 	n.openScrub(manager.Volumes)
@@ -209,6 +222,26 @@ func (n *Node) openServices() error {
 	})
 	return nil
 }
+
+// openCollector makes what takes back the space of deleted mail, on a node that keeps any.
+func (n *Node) openCollector() (err error) {
+	var db *index.DB
+	if n.store != nil {
+		db = n.store.Index
+	}
+	shards := collect.NewCluster(n.net, n.router, n.host, db, n.directory, n.groups)
+	if n.store == nil {
+		return nil
+	}
+	c := n.cfg.Compaction
+	n.collector, err = collect.New(collect.Config{
+		Options: collect.Options{Every: seconds(c.IntervalSeconds), Grace: seconds(c.GraceSeconds), Garbage: int(c.GarbagePercent)},
+		Volumes: n.store.Volumes, Shards: shards, Directory: n.directory, Copies: n.volumes, Log: n.log.With("part", "collect"),
+	})
+	return err
+}
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
 
 // openScrub makes what proves this node's copies of volumes to be whole.
 func (n *Node) openScrub(volumes *volume.Set) {

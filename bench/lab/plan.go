@@ -155,7 +155,8 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 			SMTP: at(25), LMTP: at(24), IMAP: at(43), IMAPS: at(93), POP3: at(10), POP3S: at(95), HTTP: at(80),
 		},
 		AdminTokenSHA256: tokenSHA256,
-		Scrub:            config.Scrub{IntervalSeconds: 600}, // often enough to be seen at work
+		Compaction:       config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, // so that one can watch it
+		Scrub:            config.Scrub{IntervalSeconds: 600},                                          // often enough to be seen at work
 	}
 	for _, o := range p.nodes {
 		if o.ID != n.ID {

@@ -79,6 +79,7 @@ func StartNodes(t testing.TB, specs ...Spec) *Cluster {
 			RPC:    config.RPC{Listen: freeAddress(t)},
 			TLS:    config.NodeTLS{CA: filepath.Join(dir, "ca", "ca.pem"), Cert: cert, Key: key},
 			Shards: 4, MaxMessageBytes: config.DefaultMaxMessage, DiskReserveBytes: 1 << 20,
+			Compaction: config.Compaction{IntervalSeconds: 1, GraceSeconds: 1, CloseSeconds: 3600, GarbagePercent: 30, BytesPerSecond: 64 << 20},
 		})
 	}
 	for _, n := range c.Configs {

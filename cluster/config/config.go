@@ -66,6 +66,8 @@ type Node struct {
 	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
 	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
 
+	Compaction Compaction `yaml:"compaction,omitempty"`
+
 	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
 }
 
@@ -87,6 +89,15 @@ type NodeTLS struct {
 	CA   string `yaml:"ca"`
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+}
+
+// Compaction says how the space of deleted mail comes back.
+type Compaction struct {
+	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`    // between two rounds through the volumes
+	GraceSeconds    int64 `yaml:"grace_seconds,omitempty"`       // after a volume was closed
+	CloseSeconds    int64 `yaml:"close_after_seconds,omitempty"` // an open volume with mail in it is closed that long after it was opened
+	GarbagePercent  int64 `yaml:"garbage_percent,omitempty"`     // of a volume that must be dead for it to be compacted
+	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"`    // that compaction writes on this node
 }
 
 // ServerTLS names the certificate that mail clients see.
@@ -172,6 +183,7 @@ func (n *Node) setDefaults() {
 	if n.DiskReserveBytes == 0 {
 		n.DiskReserveBytes = DefaultDiskReserve
 	}
+	n.Compaction.setDefaults()
 	if n.Scrub.IntervalSeconds == 0 {
 		n.Scrub.IntervalSeconds = DefaultScrubInterval
 	}
@@ -202,6 +214,17 @@ func (c *Checkpoint) setDefaults() {
 	}
 	if c.BytesPerSecond == 0 {
 		c.BytesPerSecond = DefaultCheckpointRate
+	}
+}
+
+func (c *Compaction) setDefaults() {
+	for _, d := range []struct {
+		value *int64
+		is    int64
+	}{{&c.IntervalSeconds, 600}, {&c.GraceSeconds, 3600}, {&c.CloseSeconds, 86_400}, {&c.GarbagePercent, 30}, {&c.BytesPerSecond, 64 << 20}} {
+		if *d.value == 0 {
+			*d.value = d.is
+		}
 	}
 }
 

@@ -42,6 +42,11 @@ func (c *checker) values(n *Node) {
 	c.between("checkpoint.interval_seconds", n.Checkpoint.IntervalSeconds, 1, 30*24*3600)
 	c.between("checkpoint.changes", n.Checkpoint.Changes, 1, 1<<40)
 	c.between("checkpoint.bytes_per_second", n.Checkpoint.BytesPerSecond, 1<<10, 1<<40)
+	c.between("compaction.interval_seconds", n.Compaction.IntervalSeconds, 1, 1<<31)
+	c.between("compaction.grace_seconds", n.Compaction.GraceSeconds, 1, 1<<31)
+	c.between("compaction.close_after_seconds", n.Compaction.CloseSeconds, 1, 1<<31)
+	c.between("compaction.garbage_percent", n.Compaction.GarbagePercent, 1, 100)
+	c.between("compaction.bytes_per_second", n.Compaction.BytesPerSecond, 1<<16, 1<<40)
 	if s := n.AdminTokenSHA256; s != "" {
 		if b, err := hex.DecodeString(s); err != nil || len(b) != 32 {
 			c.fail("admin_token_sha256", "expected 64 hexadecimal digits")

@@ -27,7 +27,7 @@ type incomplete struct {
 func (m *Manager) takeAsIs(ctx context.Context, state *mending, e Entry, cause error) error {
 	nodes, _ := m.Others(ctx, e)
 	vol, err := m.cfg.Volumes.Get(e.ID)
-	if err != nil || len(nodes) == 0 || vol.Durable() >= e.Length {
+	if err != nil || len(nodes) == 0 || vol.Durable() >= e.Length || vol.Header().Generation != e.Generation {
 		return cause
 	}
 	i := state.incomplete[e.ID]
@@ -88,7 +88,7 @@ func (d *damagedCopy) ReadAt(p []byte, off int64) (int, error) {
 
 func (d *damagedCopy) read(p []byte, off int64) error {
 	got := 0
-	_, _, err := d.m.fetchFrom(d.ctx, d.node, rawRequest{Volume: d.entry.ID, Off: off, End: off + int64(len(p))}, func(piece []byte) error {
+	_, _, err := d.m.fetchFrom(d.ctx, d.node, rawRequest{Volume: d.entry.ID, Off: off, End: off + int64(len(p)), Generation: d.entry.Generation}, func(piece []byte) error {
 		if got+len(piece) > len(p) {
 			return io.ErrShortBuffer
 		}
