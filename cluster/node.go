@@ -20,6 +20,7 @@ import (
 
 	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/client"
+	"hongyan/cluster/cold"
 	"hongyan/cluster/collect"
 	"hongyan/cluster/config"
 	"hongyan/cluster/directory"
@@ -59,6 +60,7 @@ type Node struct {
 	collector *collect.Collector // nil without the storage role
 
 	checkpoints *checkpoint.Keeper
+	cold        *cold.Manager // nil without the storage role
 	lost        lostGroups
 	stop        context.CancelFunc
 	done        chan struct{}  // the founding work has ended
@@ -117,6 +119,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
 	if n.store != nil {
+		n.startCold()
 		n.checkpoints.Start()
 		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
 	}
@@ -200,6 +203,10 @@ func (n *Node) openServices() error {
 	if n.store != nil {
 		n.directory = directory.NewService(n.router, n.host, n.net, n.store.Index.Shard(placement.DirectoryShard))
 		manager.Volumes = n.store.Volumes
+		if err := n.openCold(); err != nil {
+			return err
+		}
+		manager.Cold = n.cold
 	}
 	manager.Directory = n.directory
 	manager.Damaged = func(id volume.ID, record uint64) { n.scrub.Damaged(id, record) }

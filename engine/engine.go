@@ -2,6 +2,7 @@
 // everything else, under one directory which one process may use at a time.
 //
 //	DIR/volumes/  volume copies (package volume), with the lock that keeps a second process out
+//	DIR/cold/     fragments of cold volumes (package cold)
 //	DIR/index/    the index database (package index)
 package engine
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/cold"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
@@ -20,6 +22,7 @@ import (
 // Store is an open node directory.
 type Store struct {
 	Volumes *volume.Set
+	Cold    *cold.Store
 	Index   *index.DB
 }
 
@@ -39,6 +42,9 @@ func (s *Store) open(fs vfs.FS, dir string, reserve uint64, log *slog.Logger) (e
 	if s.Volumes, err = volume.OpenSet(fs, filepath.Join(dir, "volumes"), volume.SetOptions{Reserve: reserve, Ahead: volume.DefaultAhead}); err != nil {
 		return err
 	}
+	if s.Cold, err = cold.OpenStore(fs, filepath.Join(dir, "cold"), nil); err != nil {
+		return err
+	}
 	s.Index, err = index.Open(fs, filepath.Join(dir, "index"), index.Options{Log: log})
 	return err
 }
@@ -48,6 +54,9 @@ func (s *Store) Close() error {
 	var errs []error
 	if s.Index != nil {
 		errs = append(errs, s.Index.Close())
+	}
+	if s.Cold != nil {
+		errs = append(errs, s.Cold.Close())
 	}
 	if s.Volumes != nil {
 		errs = append(errs, s.Volumes.Close())

@@ -69,6 +69,7 @@ type Node struct {
 	Compaction Compaction `yaml:"compaction,omitempty"`
 
 	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
+	Cold       *Cold      `yaml:"cold,omitempty"`
 }
 
 // Checkpoint says how often the state of shards is saved into volumes, from where lost indexes are rebuilt.
@@ -194,6 +195,7 @@ func (n *Node) setDefaults() {
 		n.RPC.Allow = Inside()
 	}
 	n.Checkpoint.setDefaults()
+	n.Cold.setDefaults()
 	for _, l := range n.Listeners.named() {
 		switch {
 		case l.Listener == nil || len(l.Allow) > 0:
