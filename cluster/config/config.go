@@ -62,6 +62,8 @@ type Node struct {
 	Listeners Listeners `yaml:"listeners,omitempty"`
 	ServerTLS ServerTLS `yaml:"server_tls,omitempty"`
 
+	Encryption *Encryption `yaml:"encryption,omitempty"` // of what storage keeps; absent: it is in the clear
+
 	AdminTokenSHA256 string `yaml:"admin_token_sha256,omitempty"` // hex; without it the admin API is closed
 	Scrub            Scrub  `yaml:"scrub,omitempty"`
 	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
@@ -71,10 +73,11 @@ type Node struct {
 
 	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
 	Dictionary Dictionary `yaml:"dictionary,omitempty"`
+	Cold       *Cold      `yaml:"cold,omitempty"`
 }
 
-// Dictionary says how often the node that leads the directory looks whether small messages would become smaller with a dictionary of
-// what mail has in common at present.
+// Dictionary says how often a storage node looks whether small messages would become smaller with a dictionary of what mail has
+// in common at present.
 type Dictionary struct {
 	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`
 }
@@ -112,6 +115,12 @@ type Compaction struct {
 type ServerTLS struct {
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+}
+
+// Encryption says where the master keys come from: a file, or a command that asks a key service (docs/operations.md).
+type Encryption struct {
+	MasterKeyFile string   `yaml:"master_key_file,omitempty"`
+	Command       []string `yaml:"command,omitempty"`
 }
 
 // Peer is another node: how to reach it, and what it is.
@@ -205,6 +214,7 @@ func (n *Node) setDefaults() {
 	if n.Dictionary.IntervalSeconds == 0 {
 		n.Dictionary.IntervalSeconds = DefaultDictionarySeconds
 	}
+	n.Cold.setDefaults()
 	for _, l := range n.Listeners.named() {
 		switch {
 		case l.Listener == nil || len(l.Allow) > 0:
