@@ -212,7 +212,7 @@ func (n *Node) openServices() error {
 	}
 	n.openScrub(manager.Volumes)
 	n.checkpoints = checkpoint.New(checkpoint.Config{
-		Host: n.host, Directory: n.directory, Store: n.volumes, FS: vfs.Default, SpoolDir: spool,
+		Net: n.net, Host: n.host, Directory: n.directory, Store: n.volumes, FS: vfs.Default, SpoolDir: spool,
 		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
 		Rate: n.cfg.Checkpoint.BytesPerSecond, Log: n.log,
 	})

@@ -5,6 +5,7 @@
 //	GET /metrics                    Prometheus
 //	GET /api/v1/status              the cluster as this node sees it
 //	GET /api/v1/accounts            all addresses
+//	POST /api/v1/checkpoints        save every shard that changed into volumes, now
 //	GET /api/v1/scrub               health of the copies of mail, node by node
 //	POST /api/v1/scrub              {"volume": 31}: verify its copies now; 0 for all
 //	GET /api/v1/debug/pprof/{name}  profiles of the process: heap, allocs, goroutine, profile?seconds=10, trace?seconds=10
@@ -63,6 +64,8 @@ type Admin interface {
 	AddDomain(ctx context.Context, name, home string) error
 	AddAccount(ctx context.Context, a client.NewAccount) (created bool, err error)
 	Accounts(ctx context.Context) ([]string, error)
+	// Checkpoint has every shard that changed saved into volumes, and gives a value that encoding/json takes.
+	Checkpoint(ctx context.Context) (any, error)
 	// ScrubReports and Scrub give values that encoding/json takes, with a line for each node.
 	ScrubReports(ctx context.Context) any
 	Scrub(ctx context.Context, volume uint64) any
@@ -150,6 +153,7 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("GET /api/v1/accounts", s.accounts)
 	api.HandleFunc("GET /api/v1/scrub", s.scrubReports)
 	api.HandleFunc("POST /api/v1/scrub", s.startScrub)
+	api.HandleFunc("POST /api/v1/checkpoints", s.checkpoint)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)
