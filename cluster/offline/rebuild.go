@@ -19,6 +19,7 @@ import (
 	"hongyan/cluster/rebuild"
 	"hongyan/cluster/shard"
 	"hongyan/engine"
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -94,7 +95,7 @@ func (r *rebuildRun) run(ctx context.Context, extra []string) (err error) {
 	}
 	locked := shelves
 	defer func() { err = errors.Join(err, closeAll(locked), r.closeVolumes()) }()
-	if err := r.openVolumes(shelves); err != nil { // step 2
+	if err := r.openVolumes(ctx, shelves, len(extra)); err != nil { // step 2
 		return err
 	}
 	survey, err := rebuild.Look(&r.volumes)
@@ -146,9 +147,12 @@ func (r *rebuildRun) configure() error {
 }
 
 // openVolumes opens every copy that can be opened. Those of a node need its master key, the first extra ones --master-key.
-func (r *rebuildRun) openVolumes(shelves []*shelf) error {
-	for _, sh := range shelves {
+func (r *rebuildRun) openVolumes(ctx context.Context, shelves []*shelf, extra int) error {
+	for i, sh := range shelves {
 		master, err := r.s.master()
+		if i >= extra && err == nil {
+			master, err = masterOf(ctx, r.nodes[i-extra])
+		}
 		if err != nil {
 			return err
 		}
@@ -165,6 +169,15 @@ func (r *rebuildRun) openVolumes(shelves []*shelf) error {
 		}
 	}
 	return nil
+}
+
+// masterOf opens a node's master keys, nil if it has none.
+func masterOf(ctx context.Context, n *config.Node) (keys.Master, error) {
+	ring, err := cluster.OpenMaster(ctx, n)
+	if err != nil || ring == nil {
+		return nil, err
+	}
+	return ring, nil
 }
 
 func (r *rebuildRun) closeVolumes() error {
