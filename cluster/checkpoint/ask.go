@@ -28,7 +28,13 @@ type SaveResponse struct {
 // ask is a request on its way to the goroutine that saves.
 type ask struct {
 	group *shard.Group
-	done  chan error // capacity one
+	done  chan saved // capacity one
+}
+
+// saved is what became of it.
+type saved struct {
+	last directory.Checkpoint
+	err  error
 }
 
 // serveSave saves a shard that this node leads, if it has changed.
@@ -37,39 +43,36 @@ func (k *Keeper) serveSave(ctx context.Context, from string, req *SaveRequest) (
 	if !ok || !g.IsLeader() {
 		return nil, &wire.Error{Code: wire.NotLeader, Message: fmt.Sprintf("shard %d is not led here", req.Shard)}
 	}
-	a := ask{group: g, done: make(chan error, 1)}
+	a := ask{group: g, done: make(chan saved, 1)}
 	select {
 	case k.asks <- a:
 	case <-ctx.Done():
 		return nil, wire.Errorf(wire.Unavailable, "checkpoint for %s: %v", from, ctx.Err())
 	}
 	select {
-	case err := <-a.done:
-		if err != nil {
-			return nil, wire.Errorf(wire.Unavailable, "checkpoint of shard %d: %v", req.Shard, err)
+	case s := <-a.done:
+		if s.err != nil {
+			return nil, wire.Errorf(wire.Unavailable, "checkpoint of shard %d: %v", req.Shard, s.err)
 		}
+		return &SaveResponse{Applied: s.last.Applied, Taken: s.last.Taken, Bytes: s.last.Bytes}, nil
 	case <-ctx.Done():
 		return nil, wire.Errorf(wire.Unavailable, "checkpoint for %s: %v", from, ctx.Err())
 	}
-	last, err := k.last()
-	if err != nil {
-		return nil, err
-	}
-	c := last[req.Shard]
-	return &SaveResponse{Applied: c.Applied, Taken: c.Taken, Bytes: c.Bytes}, nil
 }
 
 // answer saves a shard that somebody asked for.
-func (k *Keeper) answer(ctx context.Context, a ask) error {
+func (k *Keeper) answer(ctx context.Context, a ask) saved {
 	last, err := k.last()
 	if err != nil {
-		return err
+		return saved{err: err}
 	}
-	changes, err := k.changes(a.group, last[a.group.Shard()])
+	was := last[a.group.Shard()]
+	changes, err := k.changes(a.group, was)
 	if err != nil || changes == 0 {
-		return err
+		return saved{was, err}
 	}
-	return k.save(ctx, a.group)
+	now, err := k.save(ctx, a.group)
+	return saved{now, err}
 }
 
 // last gives the last checkpoint of each shard, as this node's directory knows them.

@@ -82,7 +82,7 @@ func (k *Keeper) look(ctx context.Context) {
 		}
 		due, err := k.due(g, last[g.Shard()])
 		if err == nil && due {
-			err = k.save(ctx, g)
+			_, err = k.save(ctx, g)
 		}
 		if err != nil && ctx.Err() == nil {
 			k.metrics.results.WithLabelValues("failed").Inc()
@@ -122,7 +122,7 @@ func (k *Keeper) changes(g *shard.Group, last directory.Checkpoint) (uint64, err
 }
 
 // save writes a checkpoint of a shard. Steps: the parts, each durable on all copies of its volume; then the entry.
-func (k *Keeper) save(ctx context.Context, g *shard.Group) (err error) {
+func (k *Keeper) save(ctx context.Context, g *shard.Group) (made directory.Checkpoint, err error) {
 	began := time.Now()
 	home := ""
 	if g.Shard() != placement.DirectoryShard {
@@ -134,24 +134,24 @@ func (k *Keeper) save(ctx context.Context, g *shard.Group) (err error) {
 	w.out.ID, w.out.Taken = w.meta.ID, w.meta.Taken
 	defer func() { err = errors.Join(err, w.abort()) }()
 	if w.out.Applied, err = g.Save(w); err != nil {
-		return fmt.Errorf("save the state: %w", err)
+		return made, fmt.Errorf("save the state: %w", err)
 	}
 	if err := w.finish(); err != nil {
-		return err
+		return made, err
 	}
 	if g.Shard() == placement.DirectoryShard {
 		if w.out.Noise, err = k.cfg.Directory.Noise(); err != nil { // later than the state: see directory.Checkpoint
-			return err
+			return made, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, putWait)
 	defer cancel()
 	if err := k.cfg.Directory.AddCheckpoint(ctx, g.Shard(), w.out); err != nil {
-		return fmt.Errorf("enter it in the directory: %w", err)
+		return made, fmt.Errorf("enter it in the directory: %w", err)
 	}
 	k.metrics.results.WithLabelValues("ok").Inc()
 	k.metrics.bytes.Add(float64(w.out.Bytes))
 	k.metrics.seconds.Observe(time.Since(began).Seconds())
 	k.cfg.Log.Info("shard saved into volumes", "shard", g.Shard(), "index", w.out.Applied, "bytes", w.out.Bytes, "parts", len(w.out.Parts))
-	return nil
+	return w.out, nil
 }

@@ -265,7 +265,7 @@ func (r *rebuildRun) found(n *config.Node, store *engine.Store) error {
 		if err := state.FlushTo(applied); err != nil {
 			return err
 		}
-		if err := shard.Found(r.s.fs, shard.Dir(n.Data, g.Shard), g, applied); err != nil {
+		if err := shard.Found(store.Key.FS(r.s.fs), shard.Dir(n.Data, g.Shard), g, applied); err != nil {
 			return err
 		}
 	}
