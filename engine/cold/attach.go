@@ -145,6 +145,19 @@ func (s *Store) Record(id volume.ID, n uint64) (key [32]byte, err error) {
 	return key, err
 }
 
+// Erase destroys the keys of all records of a volume but those that stay, and says how many there were. A volume that is not encrypted
+// has none.
+func (s *Store) Erase(id volume.ID, stay func(record uint64) bool) (erased uint64, err error) {
+	err = s.UseKeys(id, func(f *keys.File) error {
+		erased, err = f.Keep(stay)
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return 0, nil
+	}
+	return erased, err
+}
+
 // Detach removes what is kept beside the fragments of a volume: index files of all generations, and the keys first.
 func (s *Store) Detach(id volume.ID) error {
 	s.beside.Lock()
