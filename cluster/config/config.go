@@ -61,6 +61,8 @@ type Node struct {
 	Listeners Listeners `yaml:"listeners,omitempty"`
 	ServerTLS ServerTLS `yaml:"server_tls,omitempty"`
 
+	Encryption *Encryption `yaml:"encryption,omitempty"` // of what storage keeps; absent: it is in the clear
+
 	AdminTokenSHA256 string `yaml:"admin_token_sha256,omitempty"` // hex; without it the admin API is closed
 	Scrub            Scrub  `yaml:"scrub,omitempty"`
 	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
@@ -105,6 +107,12 @@ type Compaction struct {
 type ServerTLS struct {
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+}
+
+// Encryption says where the master keys come from: a file, or a command that asks a key service (docs/operations.md).
+type Encryption struct {
+	MasterKeyFile string   `yaml:"master_key_file,omitempty"`
+	Command       []string `yaml:"command,omitempty"`
 }
 
 // Peer is another node: how to reach it, and what it is.

@@ -34,6 +34,7 @@ func (c *checker) values(n *Node) {
 	c.present("tls.key", n.TLS.Key, "a file")
 	c.peers(n)
 	c.listeners(n)
+	c.encryption(n.Encryption)
 	c.between("shards", int64(n.Shards), 1, maxShards)
 	c.between("max_message_bytes", n.MaxMessageBytes, 1<<10, maxMessage)
 	c.between("disk_reserve_bytes", n.DiskReserveBytes, 1, 1<<50)
@@ -52,6 +53,18 @@ func (c *checker) values(n *Node) {
 		if b, err := hex.DecodeString(s); err != nil || len(b) != 32 {
 			c.fail("admin_token_sha256", "expected 64 hexadecimal digits")
 		}
+	}
+}
+
+func (c *checker) encryption(e *Encryption) {
+	if e == nil {
+		return
+	}
+	if (e.MasterKeyFile == "") == (len(e.Command) == 0) {
+		c.fail("encryption", "expected either master_key_file, a file, or command, a list of a program and its arguments")
+	}
+	if len(e.Command) > 0 && e.Command[0] == "" {
+		c.fail("encryption.command[0]", "expected a program, got nothing")
 	}
 }
 
