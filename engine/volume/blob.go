@@ -41,7 +41,7 @@ func (b *Blob) Open(off, n uint64) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("blob: %w", ErrClosed)
 	}
 	span := chunkSpan{src: b.store, size: b.store.size, length: b.length, chunk: chunkSize}
-	return newChunkReader(span, off, n, b.store.drop), nil
+	return newChunkReader(span, off, n, b.store), nil
 }
 
 // Close gives the blob back. Readers that are still open go on; the last of them frees the memory.
