@@ -104,6 +104,9 @@ func (v *Volume) reader(record uint64, ref *Ref, off, n uint64) (_ *chunkReader,
 	start := at + recordHeaderSize + int64(h.meta)
 	span := chunkSpan{src: v.file, start: start, size: int64(h.stored), length: h.length, chunk: h.chunk, seal: seal,
 		window: window, windowAt: at - start, volume: v.header.ID, record: record}
+	if h.kind != KindDictionary {
+		span.dictionary = v.dictionary
+	}
 	return newChunkReader(span, off, n, v), nil
 }
 

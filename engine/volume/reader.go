@@ -16,6 +16,8 @@ type chunkSpan struct {
 	// window holds what was read of src already, from windowAt on, relative to start; the reader releases it. It may be nil.
 	window   *buffer
 	windowAt int64
+	// dictionary gives what frames name; nil where none may
+	dictionary func(id uint32) (*Dictionary, error)
 	// where the span is, for errors
 	volume ID
 	record uint64
@@ -133,11 +135,11 @@ func (r *chunkReader) next(p []byte) (int, error) {
 	case h.plain:
 		r.raw, r.rest, direct = stored, body, false
 	case direct:
-		_, err = decodeChunk(body, p, raw, h.recoded)
+		_, err = r.decode(body, p, raw, h.recoded)
 		stored.release()
 	default:
 		r.raw = newBuffer(int(raw) + overrun)
-		r.rest, err = decodeChunk(body, r.raw.b, raw, h.recoded)
+		r.rest, err = r.decode(body, r.raw.b, raw, h.recoded)
 		stored.release()
 	}
 	if err != nil {
@@ -151,6 +153,15 @@ func (r *chunkReader) next(p []byte) (int, error) {
 	r.rest = r.rest[:min(uint64(len(r.rest)), r.left)]
 	r.skip = 0
 	return 0, nil
+}
+
+// decode decompresses a frame into dst.
+func (r *chunkReader) decode(frame, dst []byte, raw uint32, recoded bool) ([]byte, error) {
+	own, err := decoderFor(frame, r.dictionary)
+	if err != nil {
+		return nil, err
+	}
+	return decodeChunk(own, frame, dst, raw, recoded)
 }
 
 // pass steps over a chunk before the range without reading it.
