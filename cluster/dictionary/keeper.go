@@ -57,6 +57,7 @@ type Keeper struct {
 
 // New makes a Keeper that knows none. Start begins its work.
 func New(cfg Config) *Keeper {
+	cfg.Interval = max(cfg.Interval, time.Second)
 	return &Keeper{cfg: cfg, metrics: newMetrics(), stop: func() {}}
 }
 
