@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -62,5 +64,20 @@ func (s *Store) eachKey(do func(*keys.File) error) (*KeyUse, error) {
 			errs = append(errs, fmt.Errorf("key file of volume %s: %w", id, err))
 		}
 	}
+	for _, id := range s.coldVolumes() {
+		if err := s.Cold.UseKeys(id, visit); err != nil && !errors.Is(err, cold.ErrNotFound) {
+			errs = append(errs, err) // names the volume
+		}
+	}
 	return use, errors.Join(errs...)
+}
+
+// coldVolumes are those of which there are fragments here.
+func (s *Store) coldVolumes() []volume.ID {
+	var ids []volume.ID
+	for _, n := range s.Cold.List() {
+		ids = append(ids, n.Volume)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }

@@ -139,7 +139,7 @@ func (s *Set) UseKeys(id ID, do func(*keys.File) error) error {
 	}
 	defer e.mu.Unlock()
 	err = e.keys.use(do)
-	if errors.Is(err, keys.ErrFailed) {
+	if errors.Is(err, keys.ErrFailed) || e.volume == nil || e.volume.rests() {
 		err = errors.Join(err, e.keys.rest()) // the next call opens it anew
 	}
 	if err != nil {
