@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"hongyan/engine/cold"
 	"hongyan/engine/keys"
@@ -64,20 +63,12 @@ func (s *Store) eachKey(do func(*keys.File) error) (*KeyUse, error) {
 			errs = append(errs, fmt.Errorf("key file of volume %s: %w", id, err))
 		}
 	}
-	for _, id := range s.coldVolumes() {
+	kept, err := s.Cold.Keyed()
+	errs = append(errs, err)
+	for _, id := range kept {
 		if err := s.Cold.UseKeys(id, visit); err != nil && !errors.Is(err, cold.ErrNotFound) {
-			errs = append(errs, err) // names the volume
+			errs = append(errs, err)
 		}
 	}
 	return use, errors.Join(errs...)
-}
-
-// coldVolumes are those of which there are fragments here.
-func (s *Store) coldVolumes() []volume.ID {
-	var ids []volume.ID
-	for _, n := range s.Cold.List() {
-		ids = append(ids, n.Volume)
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
 }

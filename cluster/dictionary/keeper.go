@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	learnEvery = 5 * time.Second
+	learnEvery      = 5 * time.Second
+	defaultInterval = 10 * time.Minute
 	// kept is how many a node knows: peers may still send blobs that were compressed with an older one.
 	kept = 8
 	// renewAfter is how old the newest must be before another is trained: mail changes slowly, and each stands in every later volume.
@@ -37,7 +38,7 @@ type Directory interface {
 type Config struct {
 	Directory Directory
 	Volumes   *volume.Set   // nil on a node without the storage role, which trains nothing
-	Interval  time.Duration // between two looks whether training is worthwhile, on average
+	Interval  time.Duration // between two looks whether training is worthwhile, on average; 0 is ten minutes
 	Log       *slog.Logger
 }
 
@@ -57,7 +58,9 @@ type Keeper struct {
 
 // New makes a Keeper that knows none. Start begins its work.
 func New(cfg Config) *Keeper {
-	cfg.Interval = max(cfg.Interval, time.Second)
+	if cfg.Interval <= 0 {
+		cfg.Interval = defaultInterval
+	}
 	return &Keeper{cfg: cfg, metrics: newMetrics(), stop: func() {}}
 }
 
