@@ -183,13 +183,6 @@ func (v *Volume) isOpenFile(info vfs.FileInfo) bool {
 	return f == nil || sameFile(info, f)
 }
 
-// rests says that the file is closed until it is needed.
-func (v *Volume) rests() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.file == nil
-}
-
 // rest closes the file of a volume that nobody uses, if all that was written to it is durable, and says whether it did.
 func (v *Volume) rest() bool {
 	if !v.disk.TryLock() {
