@@ -6,8 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // How a volume and its index file (savedIndex) go together:
@@ -60,6 +58,7 @@ func (v *Volume) save() {
 	if !ready {
 		return
 	}
+	v.unindexed = false
 	x, err := writeIndex(v.fs, v.indexPath(), f, at)
 	if err != nil {
 		v.o.shared.saveFailures.Add(1)
@@ -77,7 +76,7 @@ func (v *Volume) thaw() error {
 	x := v.saved
 	v.mu.Unlock()
 	if x == nil {
-		return nil
+		return v.unindex()
 	}
 	at, err := x.all()
 	var damage []Span
@@ -87,8 +86,8 @@ func (v *Volume) thaw() error {
 	if err != nil {
 		return fmt.Errorf("volume %s: %w", v.header.ID, err)
 	}
-	if err := removeIndex(v.fs, v.path); err != nil {
-		return fmt.Errorf("volume %s: %w", v.header.ID, err)
+	if err := v.unindex(); err != nil {
+		return err
 	}
 	v.mu.Lock()
 	v.saved, v.index, v.damage = nil, at, damage
@@ -168,13 +167,19 @@ func countPlaces(at []uint32) (n uint64) {
 	return n
 }
 
-// removeIndex removes the index file of a volume, durably.
-func removeIndex(fs vfs.FS, path string) error {
-	switch err := fs.Remove(indexPath(path)); {
-	case errors.Is(err, os.ErrNotExist):
+// unindex removes the volume's index file, durably: one that is not there may come back with a crash, if nobody has synced that.
+// The caller holds disk.
+func (v *Volume) unindex() error {
+	if v.unindexed {
 		return nil
-	case err != nil:
-		return fmt.Errorf("remove outdated index: %w", err)
 	}
-	return syncDir(fs, fs.PathDir(path))
+	err := v.fs.Remove(v.indexPath())
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = syncDir(v.fs, v.fs.PathDir(v.path))
+	}
+	if err != nil {
+		return fmt.Errorf("volume %s: remove its index before it changes: %w", v.header.ID, err)
+	}
+	v.unindexed = true
+	return nil
 }
