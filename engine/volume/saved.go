@@ -81,9 +81,8 @@ func (v *Volume) thaw() error {
 	at, err := x.all()
 	var damage []Span
 	if unusable(err) {
-		at, damage, err = v.scanAgain(x.fields.Highest)
-	}
-	if err != nil {
+		at, damage = v.scanAgain(x.fields.Highest)
+	} else if err != nil {
 		return fmt.Errorf("volume %s: %w", v.header.ID, err)
 	}
 	if err := v.unindex(); err != nil {
@@ -98,20 +97,17 @@ func (v *Volume) thaw() error {
 }
 
 // scanAgain finds the records of a volume whose length is known: what cannot be made out is damage, up to its end.
-func (v *Volume) scanAgain(highest uint64) (at []uint32, damage []Span, err error) {
+func (v *Volume) scanAgain(highest uint64) (at []uint32, damage []Span) {
 	s := newScanner(v.file, v.rules, v.durable)
 	s.run()
 	v.o.shared.scans.Add(1)
-	if s.readErr != nil && s.unreadable == 0 {
-		return nil, nil, s.readErr
-	}
 	if s.off < v.durable {
 		s.damage = append(s.damage, Span{Start: s.off, End: v.durable})
 	}
 	for !v.rules.sparse() && uint64(len(s.index)) < highest {
 		s.index = append(s.index, 0)
 	}
-	return s.index, s.damage, nil
+	return s.index, s.damage
 }
 
 // reindex makes the index anew when the file it was read from turned out to be damaged or gone.
