@@ -61,12 +61,17 @@ type Node struct {
 	Listeners Listeners `yaml:"listeners,omitempty"`
 	ServerTLS ServerTLS `yaml:"server_tls,omitempty"`
 
+	Encryption *Encryption `yaml:"encryption,omitempty"` // of what storage keeps; absent: it is in the clear
+
 	AdminTokenSHA256 string `yaml:"admin_token_sha256,omitempty"` // hex; without it the admin API is closed
 	Scrub            Scrub  `yaml:"scrub,omitempty"`
 	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
 	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
 
+	Compaction Compaction `yaml:"compaction,omitempty"`
+
 	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
+	Cold       *Cold      `yaml:"cold,omitempty"`
 }
 
 // Checkpoint says how often the state of shards is saved into volumes, from where lost indexes are rebuilt.
@@ -89,10 +94,25 @@ type NodeTLS struct {
 	Key  string `yaml:"key"`
 }
 
+// Compaction says how the space of deleted mail comes back.
+type Compaction struct {
+	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`    // between two rounds through the volumes
+	GraceSeconds    int64 `yaml:"grace_seconds,omitempty"`       // after a volume was closed
+	CloseSeconds    int64 `yaml:"close_after_seconds,omitempty"` // an open volume with mail in it is closed that long after it was opened
+	GarbagePercent  int64 `yaml:"garbage_percent,omitempty"`     // of a volume that must be dead for it to be compacted
+	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"`    // that compaction writes on this node
+}
+
 // ServerTLS names the certificate that mail clients see.
 type ServerTLS struct {
 	Cert string `yaml:"cert"`
 	Key  string `yaml:"key"`
+}
+
+// Encryption says where the master keys come from: a file, or a command that asks a key service (docs/operations.md).
+type Encryption struct {
+	MasterKeyFile string   `yaml:"master_key_file,omitempty"`
+	Command       []string `yaml:"command,omitempty"`
 }
 
 // Peer is another node: how to reach it, and what it is.
@@ -172,6 +192,7 @@ func (n *Node) setDefaults() {
 	if n.DiskReserveBytes == 0 {
 		n.DiskReserveBytes = DefaultDiskReserve
 	}
+	n.Compaction.setDefaults()
 	if n.Scrub.IntervalSeconds == 0 {
 		n.Scrub.IntervalSeconds = DefaultScrubInterval
 	}
@@ -182,6 +203,7 @@ func (n *Node) setDefaults() {
 		n.RPC.Allow = Inside()
 	}
 	n.Checkpoint.setDefaults()
+	n.Cold.setDefaults()
 	for _, l := range n.Listeners.named() {
 		switch {
 		case l.Listener == nil || len(l.Allow) > 0:
@@ -202,6 +224,17 @@ func (c *Checkpoint) setDefaults() {
 	}
 	if c.BytesPerSecond == 0 {
 		c.BytesPerSecond = DefaultCheckpointRate
+	}
+}
+
+func (c *Compaction) setDefaults() {
+	for _, d := range []struct {
+		value *int64
+		is    int64
+	}{{&c.IntervalSeconds, 600}, {&c.GraceSeconds, 3600}, {&c.CloseSeconds, 86_400}, {&c.GarbagePercent, 30}, {&c.BytesPerSecond, 64 << 20}} {
+		if *d.value == 0 {
+			*d.value = d.is
+		}
 	}
 }
 

@@ -3,8 +3,11 @@ package directory
 import (
 	"context"
 	"errors"
+	"fmt"
 
+	"hongyan/cluster/replica"
 	"hongyan/cluster/wire"
+	"hongyan/engine/codec"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
@@ -51,6 +54,16 @@ func addCheckpoint(t *index.Txn, c *AddCheckpoint) (*Result, error) {
 	if n := len(list.List); n > 0 && list.List[n-1].Applied >= c.Checkpoint.Applied {
 		return nil, refuse("shard %d has a checkpoint of entry %d already", c.Shard, list.List[n-1].Applied)
 	}
+	for i, part := range c.Checkpoint.Parts {
+		if i > 0 && part.Volume == c.Checkpoint.Parts[i-1].Volume {
+			continue
+		}
+		if gone, err := condemned(t, part.Volume); err != nil {
+			return nil, err
+		} else if gone {
+			return nil, refuse("volume %s, with a part of the checkpoint, is being collected: take it again", part.Volume)
+		}
+	}
 	if _, err := nextNumber(t, func(n *counters) *uint64 { return &n.Noise }); err != nil {
 		return nil, err
 	}
@@ -81,4 +94,33 @@ func (s *Service) Noise() (n uint64, err error) {
 		err = nil
 	}
 	return c.Noise, err
+}
+
+// References says which records of a volume this node's replica of the directory refers to, as parts of checkpoints, and which
+// compaction of the volume was begun last.
+func (s *Service) References(id volume.ID) (attempt uint32, records []uint64, err error) {
+	if s.store == nil {
+		return 0, nil, wire.Errorf(wire.Unavailable, "this node has no replica of the directory")
+	}
+	v := s.store.View()
+	defer func() { err = errors.Join(err, v.Close()) }()
+	e, err := load[replica.Entry](v, numberKey(volumeTable, uint64(id)))
+	if err != nil {
+		return 0, nil, err
+	}
+	err = v.Scan([]byte(checkpointTable), func(key, value []byte) error {
+		var all Checkpoints
+		if err := codec.Unmarshal(value, &all); err != nil {
+			return fmt.Errorf("directory entry %q: %w", key, err)
+		}
+		for _, c := range all.List {
+			for _, part := range c.Parts {
+				if part.Volume == id {
+					records = append(records, part.Record)
+				}
+			}
+		}
+		return nil
+	})
+	return e.Attempt, records, err
 }

@@ -9,8 +9,16 @@ import (
 // TestCheckpoints keeps the last two of each shard, in order, and counts them as noise.
 func TestCheckpoints(t *testing.T) {
 	d := newTables(t)
+	for range 2 {
+		d.do(Command{OpenVolume: &OpenVolume{Primary: "a", Copies: []string{"a", "b"}}})
+	}
+	in := volume.ID(1)
 	add := func(shard uint32, applied uint64, parts int) string {
-		return d.do(Command{AddCheckpoint: &AddCheckpoint{Shard: shard, Checkpoint: Checkpoint{Applied: applied, Parts: make([]volume.Ref, parts)}}}).Refused
+		refs := make([]volume.Ref, parts)
+		for i := range refs {
+			refs[i].Volume = in
+		}
+		return d.do(Command{AddCheckpoint: &AddCheckpoint{Shard: shard, Checkpoint: Checkpoint{Applied: applied, Parts: refs}}}).Refused
 	}
 	for _, applied := range []uint64{5, 9, 12} {
 		if why := add(3, applied, 1); why != "" {
@@ -22,6 +30,16 @@ func TestCheckpoints(t *testing.T) {
 	}
 	if why := add(4, 2, 1); why != "" {
 		t.Fatal(why)
+	}
+	in = 3
+	if add(4, 3, 1) == "" {
+		t.Error("took a checkpoint in a volume that is not there")
+	}
+	in = 2
+	d.do(Command{SealVolume: &SealVolume{ID: 2, Length: 9000}})
+	d.do(Command{Compact: &Compact{ID: 2}})
+	if add(4, 3, 1) == "" {
+		t.Error("took a checkpoint in a volume that is being collected")
 	}
 	v := d.store.View()
 	defer func() { _ = v.Close() }()

@@ -88,3 +88,13 @@ func compacted(t *index.Txn, c *Compacted) (*Result, error) {
 	e.Generation, e.Length, e.Cold = c.Generation, c.Length, nil
 	return &Result{Volume: &e}, save(t, key, &e)
 }
+
+// condemned says whether a volume takes no new references: a compaction of it was begun, or it is gone. What the directory itself
+// refers to in volumes holds to that, as messages do (package collect).
+func condemned(t *index.Txn, id volume.ID) (bool, error) {
+	e, err := load[replica.Entry](t, numberKey(volumeTable, uint64(id)))
+	if errors.Is(err, errNoRecord) {
+		return true, nil
+	}
+	return e.Attempt > 0, err
+}

@@ -28,20 +28,23 @@ type Config struct {
 
 	MaxVolume  int64         // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway
 	MaxBlob    uint64        // raw bytes of a blob that a peer may put
+	MaxAge     time.Duration // an open volume with records is sealed after that time, once it has a successor; 0 is never
 	AckTimeout time.Duration // a copy that owes bytes this long without progress is fenced
 	PeerDown   time.Duration // a primary gone this long has its volumes sealed by the other copy
 	// Damaged is told of each record of this node's copies that a read found damaged; it mends them. May be nil.
 	Damaged func(id volume.ID, record uint64)
 
-	RepairRate int64 // bytes a second that repair may fetch
+	RepairRate  int64 // bytes a second that repair may fetch
+	CompactRate int64 // bytes a second that compaction may write
 }
 
 const (
-	defaultMaxVolume  = volume.DefaultMaxSize - 64<<20
-	defaultMaxBlob    = 256 << 20
-	defaultAckTimeout = time.Second
-	defaultPeerDown   = 5 * time.Second
-	defaultRepairRate = 64 << 20
+	defaultMaxVolume   = volume.DefaultMaxSize - 64<<20
+	defaultMaxBlob     = 256 << 20
+	defaultAckTimeout  = time.Second
+	defaultPeerDown    = 5 * time.Second
+	defaultRepairRate  = 64 << 20
+	defaultCompactRate = 64 << 20
 )
 
 // Fixed bounds. Waits on others are short since there is always somebody else to go to.
@@ -81,6 +84,7 @@ func (c *Config) complete() error {
 	setDefault(&c.AckTimeout, defaultAckTimeout)
 	setDefault(&c.PeerDown, defaultPeerDown)
 	setDefault(&c.RepairRate, defaultRepairRate)
+	setDefault(&c.CompactRate, defaultCompactRate)
 	return nil
 }
 

@@ -37,7 +37,7 @@ func (m *Manager) keep() {
 	}
 }
 
-// refresh reads this node's copy of the directory. A later state that this node knows of stays, should the copy lag behind.
+// refresh reads this node's copy of the directory. What this node knows to be newer stays, should the copy lag behind.
 func (m *Manager) refresh(ctx context.Context) {
 	ctx, stop := context.WithTimeout(ctx, directoryWait)
 	defer stop()
@@ -50,10 +50,11 @@ func (m *Manager) refresh(ctx context.Context) {
 	defer m.mu.Unlock()
 	next := make(map[volume.ID]Entry, len(list))
 	for _, e := range list {
-		if old, ok := m.entries[e.ID]; ok && old.after(e) {
+		old, known := m.entries[e.ID]
+		if known && old.after(e) {
 			e = old
 		}
-		next[e.ID] = e
+		m.takeEntry(next, e, old)
 	}
 	m.entries, m.seen = next, time.Now()
 	for id := range m.whole {
@@ -150,7 +151,7 @@ func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, partner 
 	}
 }
 
-// prune says which slots are held, and retires what has a successor: a volume that is long enough, and one with both
+// prune says which slots are held, and retires what has a successor: a volume that is long or old enough, and one with both
 // copies in this region once another has a copy elsewhere.
 func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 	held := make(map[slot]*primary)
@@ -159,7 +160,7 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 	for _, p := range own {
 		l, takes := p.load(now)
 		switch {
-		case takes && l.size >= replaceAt(m.cfg.MaxVolume):
+		case takes && (l.old || l.size >= replaceAt(m.cfg.MaxVolume)):
 			long = append(long, p)
 			continue
 		case takes && !p.cross():
@@ -175,7 +176,7 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 		if next == nil {
 			continue
 		}
-		if l, takes := p.load(now); takes && l.size >= m.cfg.MaxVolume && !next.isConnecting() {
+		if l, takes := p.load(now); takes && (l.old || l.size >= m.cfg.MaxVolume) && !next.isConnecting() {
 			p.retire()
 		}
 	}

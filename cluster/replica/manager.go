@@ -17,16 +17,17 @@ import (
 
 // Manager is one node's part in the replication of volumes. Safe for concurrent use.
 type Manager struct {
-	cfg   Config
-	log   *slog.Logger
-	ctx   context.Context
-	stop  context.CancelFunc
-	work  sync.WaitGroup // every goroutine of the manager
-	kicks chan struct{}  // capacity one: the keeper has something to do
-	mend  chan struct{}  // capacity one: the repairer has something to do
-	puts  chan struct{}  // one token for each blob that a peer puts now
-	full  fullness
-	stats counters
+	cfg        Config
+	log        *slog.Logger
+	ctx        context.Context
+	stop       context.CancelFunc
+	work       sync.WaitGroup // every goroutine of the manager
+	kicks      chan struct{}  // capacity one: the keeper has something to do
+	mend       chan struct{}  // capacity one: the repairer has something to do
+	puts       chan struct{}  // one token for each blob that a peer puts now
+	compacting chan struct{}  // capacity one: a next generation is made here, or switched to
+	full       fullness
+	stats      counters
 
 	mu        sync.Mutex              // guards all below
 	closed    bool                    // no more volumes are opened
@@ -54,7 +55,7 @@ func New(cfg Config) (*Manager, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	m := &Manager{
 		cfg: cfg, log: cfg.Log.With("part", "replica"), ctx: ctx, stop: stop,
-		kicks: make(chan struct{}, 1), mend: make(chan struct{}, 1), puts: make(chan struct{}, maxPuts),
+		kicks: make(chan struct{}, 1), mend: make(chan struct{}, 1), puts: make(chan struct{}, maxPuts), compacting: make(chan struct{}, 1),
 		own: make(map[volume.ID]*primary), followers: make(map[volume.ID]*follower),
 		sealing: make(map[volume.ID]struct{}), entries: make(map[volume.ID]Entry), whole: make(map[volume.ID]struct{}),
 		avoided: make(map[string]time.Time), refused: make(map[string]time.Time),
@@ -63,6 +64,8 @@ func New(cfg Config) (*Manager, error) {
 	m.setPeers(cfg.Peers())
 	transport.HandleUnary(cfg.Net, methodOffer, m.serveOffer)
 	transport.HandleUnary(cfg.Net, methodFence, m.serveFence)
+	transport.HandleUnary(cfg.Net, methodErase, m.serveErase)
+	cfg.Net.Handle(methodPrepare, m.servePrepare)
 	cfg.Net.Handle(methodStream, m.serveStream)
 	cfg.Net.Handle(methodRaw, m.serveRaw)
 	cfg.Net.Handle(methodRead, m.serveRead)
@@ -233,9 +236,19 @@ func (m *Manager) entry(id volume.ID) (Entry, bool) {
 // noteEntry keeps what the directory answered: it may be newer than the local view of it.
 func (m *Manager) noteEntry(e Entry) {
 	m.mu.Lock()
-	m.entries[e.ID] = e
+	if old := m.entries[e.ID]; !old.after(e) {
+		m.takeEntry(m.entries, e, old)
+	}
 	m.mu.Unlock()
 	signal(m.mend)
+}
+
+// takeEntry replaces an entry. A copy that was whole is not when the volume has a new generation. Called under mu.
+func (m *Manager) takeEntry(entries map[volume.ID]Entry, e, old Entry) {
+	entries[e.ID] = e
+	if e.Generation != old.Generation {
+		delete(m.whole, e.ID)
+	}
 }
 
 // tick looks for copies that do not get on.

@@ -10,12 +10,14 @@ import (
 
 // Methods on the transport. Their values are CBOR maps with integer keys; keys are added, never reused.
 const (
-	methodOffer  = "replica.offer"    // may a volume be opened with you? (step 1)
-	methodStream = "replica.stream"   // a volume's bytes, once in its life (step 2)
-	methodFence  = "replica.fence"    // how far are you durable, and stop there (step 4)
-	methodRaw    = "replica.read_raw" // a stretch of a sealed volume's file (step 5)
-	methodRead   = "replica.read"     // a message's raw bytes
-	methodPut    = "replica.put"      // append a blob on your volumes
+	methodOffer   = "replica.offer"    // may a volume be opened with you? (step 1)
+	methodStream  = "replica.stream"   // a volume's bytes, once in its life (step 2)
+	methodFence   = "replica.fence"    // how far are you durable, and stop there (step 4)
+	methodRaw     = "replica.read_raw" // a stretch of a sealed volume's file (step 5)
+	methodRead    = "replica.read"     // a message's raw bytes
+	methodPut     = "replica.put"      // append a blob on your volumes
+	methodPrepare = "replica.prepare"  // make a volume's next generation (step 6)
+	methodErase   = "replica.erase"    // destroy the keys of dead records
 )
 
 // Sizes of the pieces that cross the network.
@@ -83,12 +85,13 @@ type fenceReply struct {
 	Unreadable bool `cbor:"5,keyasint,omitempty"`
 }
 
-// rawRequest asks for a sealed volume's file from Off to End.
+// rawRequest asks for a sealed volume's file from Off to End, if it is of that generation.
 type rawRequest struct {
-	Volume volume.ID `cbor:"1,keyasint"`
-	Off    int64     `cbor:"2,keyasint"`
-	End    int64     `cbor:"3,keyasint"`
-	Keys   bool      `cbor:"4,keyasint,omitempty"` // the keys of an encrypted volume too
+	Volume     volume.ID `cbor:"1,keyasint"`
+	Off        int64     `cbor:"2,keyasint"`
+	End        int64     `cbor:"3,keyasint"`
+	Keys       bool      `cbor:"4,keyasint,omitempty"` // the keys of an encrypted volume too
+	Generation uint32    `cbor:"5,keyasint,omitempty"`
 }
 
 // rawHead precedes the bytes.
@@ -117,4 +120,30 @@ type putRequest struct {
 
 type putReply struct {
 	Ref volume.Ref `cbor:"1,keyasint"`
+}
+
+// prepareRequest precedes the numbers of the records that the next generation is to have, in their order: u32, little endian, many in a
+// message.
+type prepareRequest struct {
+	Volume     volume.ID `cbor:"1,keyasint"`
+	Epoch      uint64    `cbor:"2,keyasint,omitempty"`
+	Generation uint32    `cbor:"3,keyasint,omitempty"` // of the volume now
+	Block      []byte    `cbor:"4,keyasint"`           // header block of the file to be made
+	Bytes      int64     `cbor:"5,keyasint"`           // that it will have, about
+	Records    int       `cbor:"6,keyasint"`
+}
+
+type prepareReply struct {
+	Length int64    `cbor:"1,keyasint"`
+	Sum    [32]byte `cbor:"2,keyasint"` // SHA-256 of the file
+}
+
+// eraseRequest says which records of a volume keep their keys.
+type eraseRequest struct {
+	Volume volume.ID `cbor:"1,keyasint"`
+	Stay   []byte    `cbor:"2,keyasint"` // roaring bitmap
+}
+
+type eraseReply struct {
+	Erased uint64 `cbor:"1,keyasint,omitempty"`
 }

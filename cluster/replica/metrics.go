@@ -49,6 +49,9 @@ func (m *Manager) Metrics() prometheus.Collector {
 	counter("remote_reads_total", "Reads from another node's copy.", func(s *Stats) uint64 { return s.RemoteReads })
 	counter("read_failovers_total", "Reads continued on another copy.", func(s *Stats) uint64 { return s.ReadFailovers })
 	counter("removed_total", "Copies removed.", func(s *Stats) uint64 { return s.Removed })
+	counter("generations_prepared_total", "Compacted files made here.", func(s *Stats) uint64 { return s.Prepared })
+	counter("generations_switched_total", "Copies switched to their compacted file.", func(s *Stats) uint64 { return s.Switches })
+	counter("keys_erased_total", "Keys of dead records destroyed here.", func(s *Stats) uint64 { return s.Erased })
 	return c
 }
 

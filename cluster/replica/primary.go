@@ -29,6 +29,7 @@ type primary struct {
 	m       *Manager
 	entry   Entry
 	partner string // the node with the second copy
+	born    time.Time
 	region  string // and its region
 	ctx     context.Context
 	stop    context.CancelFunc // ends the streams
@@ -55,7 +56,7 @@ type waiter struct {
 
 func newPrimary(m *Manager, e Entry, partner Peer) *primary {
 	ctx, stop := context.WithCancel(m.ctx)
-	p := &primary{m: m, entry: e, partner: partner.ID, region: partner.Region, ctx: ctx, stop: stop, pristine: true, waiters: make(map[*waiter]struct{})}
+	p := &primary{m: m, entry: e, born: time.Now(), partner: partner.ID, region: partner.Region, ctx: ctx, stop: stop, pristine: true, waiters: make(map[*waiter]struct{})}
 	p.room = sync.NewCond(&p.mu)
 	return p
 }
@@ -320,6 +321,7 @@ func (p *primary) isConnecting() bool {
 type load struct {
 	inflight int
 	size     int64
+	old      bool          // has records, and took the first long ago: what is deleted of them cannot be collected before it is sealed
 	stalled  time.Duration // since when this disk or a copy owes progress
 }
 
@@ -327,6 +329,9 @@ func (p *primary) load(now time.Time) (load, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := load{inflight: p.inflight, size: p.tapped}
+	if p.phase == open && p.m.cfg.MaxAge > 0 && now.Sub(p.born) >= p.m.cfg.MaxAge {
+		out.old = p.vol.Stats().Records > 0
+	}
 	if len(p.waiters) < p.inflight { // those that are not waiting for the copies wait for this disk
 		out.stalled = now.Sub(p.local)
 	}

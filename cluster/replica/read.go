@@ -214,14 +214,20 @@ func (m *Manager) readHere(ctx context.Context, ref volume.Ref, off, n uint64) (
 	if m.cfg.Volumes == nil {
 		return nil, volume.ErrNotFound
 	}
-	vol, err := m.cfg.Volumes.Get(ref.Volume)
-	if e, _ := m.entry(ref.Volume); errors.Is(err, volume.ErrNotFound) && e.Cold != nil && m.cfg.Cold != nil {
-		return m.cfg.Cold.Open(ctx, e, ref, off, n)
+	for {
+		vol, err := m.cfg.Volumes.Get(ref.Volume)
+		if e, _ := m.entry(ref.Volume); errors.Is(err, volume.ErrNotFound) && e.Cold != nil && m.cfg.Cold != nil {
+			return m.cfg.Cold.Open(ctx, e, ref, off, n)
+		}
+		if err != nil {
+			return nil, err
+		}
+		r, err := vol.OpenRef(ref, off, n)
+		if !errors.Is(err, volume.ErrClosed) || m.ctx.Err() != nil {
+			return r, err
+		}
+		// The copy has switched to another generation since: the set has that one now.
 	}
-	if err != nil {
-		return nil, err
-	}
-	return vol.OpenRef(ref, off, n)
 }
 
 // noteReadError reports damage of this node's copy. That a record is elsewhere is no damage.

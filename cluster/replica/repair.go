@@ -23,8 +23,9 @@ const (
 
 // mending is what the repairer remembers of volumes between its rounds. Only its goroutine uses it.
 type mending struct {
-	retry   map[volume.ID]retry     // copies that could not be mended
-	orphans map[volume.ID]time.Time // files without an entry, since when
+	retry      map[volume.ID]retry      // copies that could not be mended
+	orphans    map[volume.ID]time.Time  // files without an entry, since when
+	incomplete map[volume.ID]incomplete // of retry, those for which a copy to fill from was there
 }
 
 type retry struct {
@@ -34,7 +35,7 @@ type retry struct {
 
 // repairer is the goroutine of step 5: one volume at a time, so that it never takes more than its rate.
 func (m *Manager) repairer() {
-	state := mending{retry: make(map[volume.ID]retry), orphans: make(map[volume.ID]time.Time)}
+	state := mending{retry: make(map[volume.ID]retry), orphans: make(map[volume.ID]time.Time), incomplete: make(map[volume.ID]incomplete)}
 	for {
 		for _, e := range m.behind(&state) {
 			if m.ctx.Err() != nil {
@@ -43,6 +44,7 @@ func (m *Manager) repairer() {
 			m.mendOne(&state, e)
 		}
 		m.sweep(&state)
+		m.dropStaleNext(&state)
 		wait := time.NewTimer(mendEvery/2 + rand.N(mendEvery))
 		select {
 		case <-m.mend:
@@ -70,6 +72,7 @@ func (m *Manager) behind(state *mending) []Entry {
 	for id := range state.retry {
 		if _, ok := m.entries[id]; !ok {
 			delete(state.retry, id)
+			delete(state.incomplete, id)
 		}
 	}
 	return out
@@ -79,13 +82,19 @@ func (m *Manager) mendOne(state *mending, e Entry) {
 	ctx, stop := context.WithTimeout(m.ctx, mendTimeout)
 	defer stop()
 	var err error
-	if e.Length == 0 {
+	switch {
+	case e.Length == 0 && e.Generation > 0:
+		err = m.dropCollected(ctx, e)
+	case e.Length == 0:
 		err = m.drop(ctx, e)
-	} else {
-		err = m.mendCopy(ctx, e)
+	default:
+		if err = m.mendCopy(ctx, e); err != nil {
+			err = m.takeAsIs(ctx, state, e, err)
+		}
 	}
 	if err == nil {
 		delete(state.retry, e.ID)
+		delete(state.incomplete, e.ID)
 		m.mu.Lock()
 		m.whole[e.ID] = struct{}{}
 		m.mu.Unlock()
@@ -109,6 +118,10 @@ func (m *Manager) drop(ctx context.Context, e Entry) error {
 	if e.Primary != m.cfg.ID && m.cfg.Net.Up(e.Primary) {
 		return nil
 	}
+	return m.dropEntry(ctx, e)
+}
+
+func (m *Manager) dropEntry(ctx context.Context, e Entry) error {
 	ctx, stop := context.WithTimeout(ctx, directoryWait)
 	defer stop()
 	if err := m.cfg.Directory.DropVolume(ctx, e.ID); err != nil {
@@ -136,6 +149,12 @@ func (m *Manager) mendCopy(ctx context.Context, e Entry) error {
 	vol, err := m.sealedCopy(ctx, e)
 	if err != nil {
 		return err
+	}
+	switch have := vol.Header().Generation; {
+	case have < e.Generation:
+		return m.advance(ctx, e)
+	case have > e.Generation:
+		return fmt.Errorf("volume %s has generation %d here, %d in this node's copy of the directory", e.ID, have, e.Generation)
 	}
 	if err := m.mendKeys(ctx, e); err != nil {
 		return err
@@ -201,7 +220,7 @@ func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, erro
 // begin gives this node's copy a header block. The block of another copy makes a file with a damaged one as good as before;
 // only where no record goes with it, or there is no file, the copy is made anew.
 func (m *Manager) begin(ctx context.Context, e Entry, damaged bool) (*volume.Volume, error) {
-	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true}, nil)
+	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true, Generation: e.Generation}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +246,7 @@ func (m *Manager) mendKeys(ctx context.Context, e Entry) error {
 	if err != nil || !lost {
 		return err
 	}
-	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true}, nil)
+	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true, Generation: e.Generation}, nil)
 	if err != nil {
 		return err
 	}
@@ -263,7 +282,7 @@ func (m *Manager) complete(ctx context.Context, vol *volume.Volume, e Entry) err
 		sleep(ctx, due-time.Since(began))
 		return ctx.Err()
 	}
-	if _, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Off: off, End: e.Length}, take); err != nil {
+	if _, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Off: off, End: e.Length, Generation: e.Generation}, take); err != nil {
 		return err
 	}
 	if got := vol.Durable(); got != e.Length {
@@ -334,6 +353,9 @@ func (m *Manager) serveRaw(ctx context.Context, from string, s *transport.Stream
 	vol, err := m.cfg.Volumes.Get(req.Volume)
 	if err != nil {
 		return storageError(fmt.Errorf("raw read for %s: %w", from, err))
+	}
+	if have := vol.Header().Generation; have != req.Generation {
+		return wire.Errorf(wire.NotFound, "volume %s has generation %d here, %s asked for %d", req.Volume, have, from, req.Generation)
 	}
 	if durable := vol.Durable(); req.Off < 0 || req.End > durable {
 		return wire.Errorf(wire.NotFound, "volume %s is durable up to %d here, %s asked up to %d", req.Volume, durable, from, req.End)

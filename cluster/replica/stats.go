@@ -23,6 +23,7 @@ type counters struct {
 	repairs, repairedBytes, cuts, repairFailures                      atomic.Uint64
 	corruptReads, remoteReads, readFailovers                          atomic.Uint64
 	removed                                                           atomic.Uint64
+	prepared, switches, erased                                        atomic.Uint64
 	orphans                                                           atomic.Int64
 }
 
@@ -53,6 +54,8 @@ type Stats struct {
 	Repairs, RepairedBytes, Cuts, RepairFailures                      uint64
 	CorruptReads, RemoteReads, ReadFailovers                          uint64
 	Removed                                                           uint64
+	Prepared, Switches                                                uint64 // next generations made here, and switched to
+	Erased                                                            uint64 // keys of dead records destroyed here
 }
 
 // Bucket counts appends that took no longer than Under, and longer than the bucket before; 0 is no bound.
@@ -71,6 +74,7 @@ func (m *Manager) Stats() Stats {
 		Fences:     c.fences.Load(), Seals: c.seals.Load(), SealFailures: c.sealFailures.Load(), OpenFailures: c.openFailures.Load(),
 		Repairs: c.repairs.Load(), RepairedBytes: c.repairedBytes.Load(), Cuts: c.cuts.Load(), RepairFailures: c.repairFailures.Load(),
 		CorruptReads: c.corruptReads.Load(), RemoteReads: c.remoteReads.Load(), ReadFailovers: c.readFailovers.Load(),
+		Prepared: c.prepared.Load(), Switches: c.switches.Load(), Erased: c.erased.Load(),
 		Removed: c.removed.Load(), Orphans: int(c.orphans.Load()),
 	}
 	bounds := latencyBounds()

@@ -55,17 +55,76 @@ func (s *Scrubber) compare(ctx context.Context, e replica.Entry, nodes []string,
 	}
 }
 
-// differ finds out where two copies differ although each is whole by itself.
+// differ finds out where two copies differ although each is whole by itself, and takes the other's records in place of those whose
+// content is not what their hash says. The other node is asked to look as well: perhaps it is the one that is wrong.
 func (s *Scrubber) differ(ctx context.Context, e replica.Entry, node string) {
 	where, err := s.differences(ctx, e, node)
+	mended, unsound := 0, error(nil)
+	for _, off := range where {
+		n, err := s.settle(ctx, e, off, min(off+volume.RangeSize, e.Length))
+		mended += n
+		unsound = errors.Join(unsound, err)
+	}
+	if mended > 0 {
+		s.log.Warn("records replaced whose checksums were right and whose content was not", "volume", e.ID, "records", mended, "err", unsound)
+		s.StartNow(e.ID)
+		return
+	}
 	s.log.Error("two whole copies of a volume differ; remove the file of the one that is wrong, and it is made anew",
-		"volume", e.ID, "node", node, "ranges", len(where), "err", err)
+		"volume", e.ID, "node", node, "ranges", len(where), "err", errors.Join(err, unsound))
+	fresh := false
 	if len(where) == 0 {
-		s.note(Finding{Volume: e.ID, End: e.Length, What: "another whole copy differs", From: node, Differs: true})
+		fresh = s.note(Finding{Volume: e.ID, End: e.Length, What: "another whole copy differs", From: node, Differs: true})
 	}
 	for _, off := range where {
-		s.note(Finding{Volume: e.ID, Start: off, End: min(off+volume.RangeSize, e.Length), What: "another whole copy differs", From: node, Differs: true})
+		end := min(off+volume.RangeSize, e.Length)
+		fresh = s.note(Finding{Volume: e.ID, Start: off, End: end, What: "another whole copy differs", From: node, Differs: true}) || fresh
 	}
+	if !fresh {
+		return // the other node was asked before
+	}
+	var reply startReply
+	try, stop := context.WithTimeout(ctx, reportWait)
+	defer stop()
+	if err := s.cfg.Net.Call(try, node, methodStart, &startRequest{Volume: e.ID}, &reply); err != nil {
+		s.log.Info("the other copy's node was not asked", "volume", e.ID, "node", node, "err", err)
+	}
+}
+
+// settle looks at the content of the records in a range that differs.
+func (s *Scrubber) settle(ctx context.Context, e replica.Entry, start, end int64) (mended int, err error) {
+	vol, err := s.cfg.Volumes.Get(e.ID)
+	if err != nil {
+		return 0, err
+	}
+	records, err := vol.Within(start, end)
+	if err != nil {
+		return 0, err
+	}
+	for _, record := range records {
+		n, settleErr := s.replaceUnsound(ctx, e, vol, record)
+		mended += n
+		err = errors.Join(err, settleErr)
+	}
+	return mended, err
+}
+
+// replaceUnsound takes another copy's bytes for a record whose content is not what its hash says.
+func (s *Scrubber) replaceUnsound(ctx context.Context, e replica.Entry, vol *volume.Volume, record uint64) (int, error) {
+	var corrupt *volume.CorruptError
+	if err := vol.Sound(record); !errors.As(err, &corrupt) {
+		return 0, nil // sound, or nobody can tell: its key is gone
+	}
+	nodes, files := s.cfg.Copies.Others(ctx, e)
+	out, err := s.cfg.Volumes.Mend(e.ID, record, volume.Check{Pace: s.pace, Others: files, Distrust: true})
+	s.book(e, nodes, out)
+	if err == nil {
+		err = vol.Sound(record)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("record %d: %w", record, err)
+	}
+	return 1, nil
 }
 
 // differences reads both copies, a range at a time.

@@ -11,11 +11,13 @@
 //     is wrong, part by part, with bytes of other copies that verify.
 //  4. Comparison. A copy without damage has a digest. The other copies' nodes are asked for theirs, which each keeps from its own
 //     turn, so that comparing costs no reading. When two whole copies of the same generation differ, both are read again,
-//     range by range, to find out where. That is beyond what checksums can decide, and only reported.
+//     range by range, to find out where, and the messages there are read whole: the copy whose content is not what its hash says takes
+//     the other's. If both are sound by that too, nobody can tell, and it is only reported.
 //
 // Invariants:
 //
-//   - A byte is overwritten only if it does not verify here, by bytes that verify in its place.
+//   - A byte is overwritten only if it does not verify here, or its message is not what its hash says, by bytes that verify in
+//     its place.
 //   - Damage that no copy can mend changes nothing: it is reported, and looked at again later.
 //   - Reading for scrubbing never exceeds the rate, whoever asks for it.
 //

@@ -324,6 +324,11 @@ func (s *Scrubber) mendRecord(p place, copies []replica.Entry) {
 		nodes, files := s.cfg.Copies.Others(ctx, e)
 		out, err := s.cfg.Volumes.Mend(e.ID, p.record, volume.Check{Pace: s.pace, Others: files})
 		s.book(e, nodes, out)
+		if err == nil && out.Damaged+out.Mended == 0 { // its checksums are right, and yet it could not be read
+			if vol, getErr := s.cfg.Volumes.Get(e.ID); getErr == nil {
+				_, err = s.replaceUnsound(ctx, e, vol, p.record)
+			}
+		}
 		if err != nil && !errors.Is(err, volume.ErrNotFound) { // a record without a place is found by the full check
 			s.log.Warn("record not mended", "volume", e.ID, "record", p.record, "err", err)
 		}
@@ -460,14 +465,17 @@ func (s *Scrubber) book(e replica.Entry, nodes []string, out *volume.Checked) {
 	}
 }
 
-// note keeps a finding for the report. One that is there already, from an earlier check, takes its place at the end.
-func (s *Scrubber) note(f Finding) {
+// note keeps a finding for the report, and says whether it is new. One that is there already, from an earlier check, takes its
+// place at the end.
+func (s *Scrubber) note(f Finding) (fresh bool) {
+	fresh = true
 	f.Time = time.Now().Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, old := range s.findings {
 		if old.Volume == f.Volume && old.Start == f.Start && old.What == f.What && old.Mended == f.Mended && old.From == f.From {
 			s.findings = append(s.findings[:i], s.findings[i+1:]...)
+			fresh = false
 			break
 		}
 	}
@@ -476,6 +484,7 @@ func (s *Scrubber) note(f Finding) {
 		s.findings = s.findings[len(s.findings)-maxFindings:]
 	}
 	s.dirty = true
+	return fresh
 }
 
 // save writes the state file if it is behind.

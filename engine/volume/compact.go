@@ -13,6 +13,8 @@ import (
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/engine/keys"
 )
 
 // A volume's next generation is made beside the present one, in a file of its own (nextSuffix), and takes its place by one rename:
@@ -91,6 +93,12 @@ func (v *Volume) NextBlock(generation uint32, salt uint64) ([]byte, error) {
 		return nil, fmt.Errorf("volume %s: next header: %w", h.ID, err)
 	}
 	return block, nil
+}
+
+// DecodeHeader reads a header block.
+func DecodeHeader(block []byte) (Header, error) {
+	h, _, err := decodeFileHeader(block)
+	return h, err
 }
 
 // Prepare makes the file of a volume's next generation: block, then those records in that order. pace is told of the bytes as they are
@@ -364,4 +372,25 @@ func (w where) sort() where {
 	}
 	slices.SortFunc(w.sorted, func(a, b placed) int { return cmp.Compare(a.position, b.position) })
 	return w
+}
+
+// Erase destroys the keys of all records of an encrypted volume but those that stay, and says how many there were. Dictionaries keep theirs
+// while anything stays. A volume that is not encrypted has none.
+func (s *Set) Erase(id ID, stay *roaring.Bitmap) (destroyed uint64, err error) {
+	v, err := s.Get(id)
+	if err != nil || !v.header.Encrypted {
+		return 0, err
+	}
+	_, dictionaries, err := v.layout()
+	if err != nil {
+		return 0, fmt.Errorf("volume %s: erase: %w", id, err)
+	}
+	if !stay.IsEmpty() {
+		stay = roaring.Or(stay, dictionaries)
+	}
+	err = s.UseKeys(id, func(f *keys.File) error {
+		destroyed, err = f.Keep(func(n uint64) bool { return stay.Contains(uint32(n)) })
+		return err
+	})
+	return destroyed, err
 }

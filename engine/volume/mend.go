@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +74,44 @@ func (w *walker) syncPatches() error {
 	}
 	w.patches, w.unsynced = w.patches[:0], 0
 	return nil
+}
+
+// Sound reads a whole message and says whether it is what its hash says, which the checksums of its parts do not prove:
+// *CorruptError if not. Of an encrypted record, which needs its key, every part proves by its tag that it is what was written.
+func (v *Volume) Sound(record uint64) error {
+	info, err := v.Stat(record)
+	if err != nil {
+		return err
+	}
+	r, err := v.Open(record, 0, info.Length)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	_, err = io.Copy(sum, r)
+	if err = errors.Join(err, r.Close()); err != nil || info.Sealed || [32]byte(sum.Sum(nil)) == info.Hash {
+		return err
+	}
+	return &CorruptError{Volume: v.header.ID, Record: record, Reason: "content is not what its hash says"}
+}
+
+// Within lists the records that lie in a part of the file, or reach into it.
+func (v *Volume) Within(start, end int64) ([]uint64, error) {
+	at, _, err := v.layout()
+	if err != nil {
+		return nil, err
+	}
+	var out []uint64
+	for i, p := range at.sorted {
+		next := at.end
+		if i+1 < len(at.sorted) {
+			next = int64(at.sorted[i+1].position) * alignment
+		}
+		if int64(p.position)*alignment < end && next > start {
+			out = append(out, p.number)
+		}
+	}
+	return out, nil
 }
 
 // Verify checks a volume's copy (Volume.Verify). Records that opening had not found are known again when they were mended.

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -25,6 +26,9 @@ type Check struct {
 	// Others are the same file on other nodes. What is damaged here is overwritten by the first of them that has it right;
 	// without any, damage is only reported.
 	Others []io.ReaderAt
+	// Distrust takes the other copies' word where their bytes verify and differ from those here, which verify too: the record's
+	// content was found not to be what its hash says.
+	Distrust bool
 	// Range gets the SHA-256 of each RangeSize bytes of the file in order, the last of what is left. Nil: nobody asks.
 	Range func(sum [32]byte) error
 }
@@ -294,24 +298,34 @@ func (w *walker) part(most int64, verify func(p []byte) (int64, error)) (bool, e
 	if wrong == nil && w.in.unreadable(w.off, n) {
 		wrong = malformed("the disk does not give it")
 	}
-	if wrong == nil {
+	if wrong == nil && !w.check.Distrust {
 		return true, w.pass(p[:n])
 	}
-	w.note(wrong)
+	return w.fromOthers(most, p, n, wrong, verify)
+}
+
+// fromOthers is step 2 for a part of which p are the bytes here, the first n of them right if nothing is wrong with them.
+func (w *walker) fromOthers(most int64, p []byte, n int64, wrong error, verify func(p []byte) (int64, error)) (bool, error) {
 	good := newBuffer(int(most))
 	defer good.release()
 	for i, other := range w.check.Others {
 		got, _ := other.ReadAt(good.b[:most], w.off) // what it does not give does not verify
-		n, err := verify(good.b[:got])
-		if err != nil || n > int64(got) {
+		size, err := verify(good.b[:got])
+		if err != nil || size > int64(got) || wrong == nil && bytes.Equal(good.b[:size], p[:n]) {
 			continue
 		}
+		w.note(cmp.Or(wrong, error(malformed("content is not what its hash says"))))
 		w.bad.Source = i
-		if err := w.overwrite(good.b[:n]); err != nil {
+		if err := w.overwrite(good.b[:size]); err != nil {
 			return false, err
 		}
-		return true, w.pass(good.b[:n])
+		return true, w.pass(good.b[:size])
 	}
+	if wrong == nil {
+		_, err := verify(p) // so that what it found is what stands here
+		return true, errors.Join(err, w.pass(p[:n]))
+	}
+	w.note(wrong)
 	w.bad.Mended = false
 	return false, nil
 }

@@ -462,3 +462,93 @@ func TestRecheck(t *testing.T) {
 		must(t, s.Close())
 	}
 }
+
+// FuzzVerify: whatever is written over a file, checking does not panic, and with another copy that is whole the file is as before.
+func FuzzVerify(f *testing.F) {
+	var files [][]byte
+	for _, file := range generations(f, mails(12, 200, 0, 9000, 60)...) {
+		files = append(files, file)
+	}
+	f.Add(uint16(4096), false, []byte("\x01HYR"))
+	f.Add(uint16(4100), true, make([]byte, 5000))
+	f.Add(uint16(0), true, []byte("HYvolume\x02"))
+	f.Fuzz(func(t *testing.T, at uint16, flip bool, p []byte) {
+		for _, file := range files {
+			bad := bytes.Clone(file)
+			for i, b := range p {
+				switch o := int(at) + i; {
+				case o >= len(bad):
+				case flip:
+					bad[o] ^= b
+				default:
+					bad[o] = b
+				}
+			}
+			v := damaged(t, memFS(t), file, bad)
+			alone, err := v.Verify(Check{})
+			must(t, err)
+			if (alone.Damaged == 0) != bytes.Equal(bad, file) {
+				t.Fatalf("%+v", alone)
+			}
+			out, err := v.Verify(Check{Others: []io.ReaderAt{bytes.NewReader(bad), bytes.NewReader(file)}})
+			must(t, err)
+			if out.Damaged > 0 || !bytes.Equal(content(t, v), file) {
+				t.Fatalf("%+v", out)
+			}
+			must(t, v.Close())
+		}
+	})
+}
+
+// BenchmarkVerify reads a file of 64 MiB from the disk under the temporary directory, and mends it when all of it is lost; beside it the
+// bare cost of reading as many bytes with SHA-256.
+func BenchmarkVerify(b *testing.B) {
+	rng := rand.New(rand.NewPCG(13, 13))
+	var messages [][]byte
+	for range 1600 {
+		messages = append(messages, mail(rng, 64<<10))
+	}
+	file, _ := example(b, messages...)
+	path := b.TempDir() + "/a"
+	must(b, os.WriteFile(path, file, 0o600))
+	v, err := Open(vfs.Default, path, Options{})
+	must(b, err)
+	defer v.Close()
+	b.Run("bare read and SHA-256", func(b *testing.B) {
+		b.SetBytes(int64(len(file)))
+		buf := make([]byte, RangeSize)
+		for b.Loop() {
+			sum := sha256.New()
+			for off := int64(0); off < int64(len(file)); off += RangeSize {
+				forgetPages(v.file, off, RangeSize)
+				n, err := v.file.ReadAt(buf, off)
+				if err != nil && err != io.EOF {
+					b.Fatal(err)
+				}
+				sum.Write(buf[:n])
+			}
+		}
+	})
+	b.Run("verify", func(b *testing.B) {
+		b.SetBytes(int64(len(file)))
+		b.ReportAllocs()
+		for b.Loop() {
+			out, err := v.Verify(Check{})
+			must(b, err)
+			if out.Damaged > 0 {
+				b.Fatal(out)
+			}
+		}
+	})
+	b.Run("mend all", func(b *testing.B) {
+		b.SetBytes(int64(len(file)))
+		for b.Loop() {
+			must(b, os.WriteFile(path, make([]byte, len(file)), 0o600))
+			out, err := v.Verify(Check{Others: []io.ReaderAt{bytes.NewReader(file)}})
+			must(b, err)
+			if out.Damaged > 0 {
+				b.Fatal(out)
+			}
+		}
+	})
+}

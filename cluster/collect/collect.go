@@ -1,0 +1,225 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/cluster/replica"
+	"hongyan/cluster/wire"
+	"hongyan/engine/volume"
+)
+
+// Bounds of the work on one volume.
+const (
+	volumeTimeout = 30 * time.Minute // most of it goes to copying at the nodes' rates
+	busyPause     = 2 * time.Second  // before a node that is at work for another volume is asked again
+	busyTries     = 30
+	eraseAgain    = 6 * time.Hour // keys are destroyed again although nothing died since: a copy may have been mended with older keys
+)
+
+// Collector is one node's part in collecting. Its methods but Metrics are for one goroutine.
+type Collector struct {
+	cfg    Config
+	stats  stats
+	erased map[volume.ID]erasure
+}
+
+// erasure is what every copy has confirmed.
+type erasure struct {
+	stay uint64 // so many records kept their keys
+	at   time.Time
+}
+
+// New makes a collector. Run it, or call Round.
+func New(cfg Config) (*Collector, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	return &Collector{cfg: cfg, erased: make(map[volume.ID]erasure)}, nil
+}
+
+// Run goes through the volumes again and again until ctx ends.
+func (c *Collector) Run(ctx context.Context) {
+	for {
+		wait := time.NewTimer(c.cfg.Every/2 + rand.N(c.cfg.Every))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		}
+		c.Round(ctx)
+	}
+}
+
+// Round looks at every volume that is this node's to collect once.
+func (c *Collector) Round(ctx context.Context) {
+	began := time.Now()
+	var dead, bytes int64
+	mine := make(map[volume.ID]bool)
+	entries := c.cfg.Copies.Collectable()
+	slices.SortFunc(entries, func(a, b replica.Entry) int { return int(int64(a.ID) - int64(b.ID)) })
+	for _, e := range entries {
+		mine[e.ID] = true
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(time.Unix(e.SealedAt, 0)) < c.cfg.Grace {
+			continue
+		}
+		one, stop := context.WithTimeout(ctx, volumeTimeout)
+		census, err := c.collect(one, e)
+		stop()
+		dead += census.Bytes - census.StayBytes
+		bytes += census.Bytes
+		if err != nil && ctx.Err() == nil {
+			c.stats.failures.Add(1)
+			c.cfg.Log.Warn("volume not collected", "volume", e.ID, "generation", e.Generation, "err", err)
+		}
+	}
+	for id := range c.erased {
+		if !mine[id] {
+			delete(c.erased, id)
+		}
+	}
+	c.stats.round(time.Since(began), bytes, dead)
+}
+
+// collect takes all steps for one volume, as far as they are worth it. It says how much of the file is left dead.
+func (c *Collector) collect(ctx context.Context, e replica.Entry) (volume.Census, error) {
+	c.stats.looks.Add(1)
+	l, err := c.ask(ctx, e.ID, 0) // an estimate: most volumes have no garbage
+	if err != nil {
+		return volume.Census{}, err
+	}
+	census, err := c.census(e, l)
+	if err != nil || census.Stay.Equals(census.Here) {
+		return census, err
+	}
+	if e, l, err = c.final(ctx, e, l); err != nil {
+		return census, err
+	}
+	if census, err = c.census(e, l); err != nil {
+		return census, err
+	}
+	c.erase(ctx, e, census.Stay)
+	dead := census.Bytes - census.StayBytes
+	if !l.records.IsEmpty() && dead*100 < int64(c.cfg.Garbage)*census.Bytes {
+		return census, nil
+	}
+	length, err := c.compact(ctx, e, l, census)
+	if err != nil {
+		return census, err
+	}
+	c.stats.reclaimed.Add(uint64(max(census.Bytes-length, 0)))
+	return volume.Census{Bytes: length, StayBytes: length}, nil
+}
+
+// census holds this node's copy against what is live. A copy that lacks a live record cannot tell what is dead.
+func (c *Collector) census(e replica.Entry, l *live) (volume.Census, error) {
+	v, err := c.cfg.Volumes.Get(e.ID)
+	if err != nil {
+		return volume.Census{}, err
+	}
+	if have := v.Header().Generation; have != e.Generation {
+		return volume.Census{}, fmt.Errorf("generation %d is here, the volume has %d: the copy is behind", have, e.Generation)
+	}
+	census, err := v.Census(l.records)
+	if err != nil {
+		return volume.Census{}, err
+	}
+	if lost := roaring.AndNot(l.records, census.Here); !lost.IsEmpty() {
+		return volume.Census{}, fmt.Errorf("%d live records, the first is %d, are not in this node's copy: it has to be mended first", lost.GetCardinality(), lost.Minimum())
+	}
+	return census, nil
+}
+
+// erase is step 4. A copy that cannot be reached is told in a later round.
+func (c *Collector) erase(ctx context.Context, e replica.Entry, stay *roaring.Bitmap) {
+	last, done := c.erased[e.ID]
+	if done && last.stay == stay.GetCardinality() && time.Since(last.at) < eraseAgain {
+		return
+	}
+	for _, node := range e.Copies {
+		n, err := c.cfg.Copies.Erase(ctx, node, e.ID, stay)
+		if err != nil {
+			c.cfg.Log.Warn("keys of dead records not destroyed", "volume", e.ID, "node", node, "err", err)
+			return
+		}
+		if n > 0 {
+			c.cfg.Log.Info("keys of dead records destroyed", "volume", e.ID, "node", node, "keys", n)
+		}
+	}
+	c.erased[e.ID] = erasure{stay: stay.GetCardinality(), at: time.Now()}
+}
+
+// compact is steps 5 and 6, under a number of its own. It gives the length of the new generation.
+func (c *Collector) compact(ctx context.Context, e replica.Entry, l *live, census volume.Census) (int64, error) {
+	e, err := c.cfg.Directory.CompactVolume(ctx, e.ID)
+	if err != nil {
+		return 0, err
+	}
+	c.cfg.Copies.Entered(e)
+	var made volume.Prepared
+	if !l.records.IsEmpty() {
+		if made, err = c.prepare(ctx, e, l, census); err != nil {
+			return 0, err
+		}
+	}
+	e, err = c.cfg.Directory.VolumeCompacted(ctx, e.ID, e.Attempt, made.Length)
+	if err != nil {
+		return 0, err
+	}
+	c.cfg.Copies.Entered(e)
+	c.stats.compactions.Add(1)
+	c.cfg.Log.Info("volume compacted", "volume", e.ID, "generation", e.Generation, "from", census.Bytes, "to", made.Length, "records", l.records.GetCardinality())
+	return made.Length, nil
+}
+
+// prepare is step 5: one node after the other, so that two collectors never wait for each other.
+func (c *Collector) prepare(ctx context.Context, e replica.Entry, l *live, census volume.Census) (volume.Prepared, error) {
+	v, err := c.cfg.Volumes.Get(e.ID)
+	if err != nil {
+		return volume.Prepared{}, err
+	}
+	block, err := v.NextBlock(e.Attempt, rand.Uint64())
+	if err != nil {
+		return volume.Prepared{}, err
+	}
+	records := l.order(census.Stay)
+	var first volume.Prepared
+	for i, node := range e.Copies {
+		made, err := c.prepareOn(ctx, node, e, block, records, census.StayBytes)
+		switch {
+		case err != nil:
+			return made, fmt.Errorf("prepare generation %d on %s: %w", e.Attempt, node, err)
+		case i == 0:
+			first = made
+		case made != first:
+			return made, fmt.Errorf("generation %d comes out as %d bytes, SHA-256 %x on %s, and %d bytes, %x on %s: the copies differ, scrub them",
+				e.Attempt, first.Length, first.Sum, e.Copies[0], made.Length, made.Sum, node)
+		}
+	}
+	return first, nil
+}
+
+// prepareOn waits a while for a node that is at work for another volume.
+func (c *Collector) prepareOn(ctx context.Context, node string, e replica.Entry, block []byte, records []uint32, bytes int64) (volume.Prepared, error) {
+	for try := 1; ; try++ {
+		made, err := c.cfg.Copies.Prepare(ctx, node, e, block, records, bytes)
+		if err == nil || try == busyTries || !errors.Is(err, wire.ErrUnavailable) {
+			return made, err
+		}
+		select {
+		case <-time.After(busyPause/2 + rand.N(busyPause)):
+		case <-ctx.Done():
+			return made, err
+		}
+	}
+}
