@@ -24,6 +24,7 @@ import (
 	"hongyan/cluster/collect"
 	"hongyan/cluster/config"
 	"hongyan/cluster/custody"
+	"hongyan/cluster/dictionary"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/member"
@@ -64,13 +65,14 @@ type Node struct {
 	members   *member.List
 	collector *collect.Collector // nil without the storage role
 
-	checkpoints *checkpoint.Keeper
-	cold        *cold.Manager // nil without the storage role
-	lost        lostGroups
-	stop        context.CancelFunc
-	done        chan struct{}  // the founding work has ended
-	work        sync.WaitGroup // what else runs until the node stops
-	closers     []func(context.Context) error
+	checkpoints  *checkpoint.Keeper
+	dictionaries *dictionary.Keeper
+	cold         *cold.Manager // nil without the storage role
+	lost         lostGroups
+	stop         context.CancelFunc
+	done         chan struct{}  // the founding work has ended
+	work         sync.WaitGroup // what else runs until the node stops
+	closers      []func(context.Context) error
 }
 
 // Start opens the node that cfg describes.
@@ -118,6 +120,8 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.volumes.Start()
 	n.closing(n.retireVolumes)
+	n.dictionaries.Start()
+	n.closing(func(context.Context) error { n.dictionaries.Close(); return nil })
 	n.scrub.Start()
 	n.closing(func(context.Context) error { return n.scrub.Close() })
 	n.client.Start()
@@ -242,7 +246,8 @@ func (n *Node) openServices() error {
 		}
 		manager.Cold = n.cold
 	}
-	manager.Directory = n.directory
+	n.openDictionaries(manager.Volumes)
+	manager.Directory, manager.Dictionary = n.directory, n.dictionaries.Get
 	manager.Damaged = func(id volume.ID, record uint64) { n.scrub.Damaged(id, record) }
 	var err error
 	if n.volumes, err = replica.New(manager); err != nil {
@@ -259,7 +264,8 @@ func (n *Node) openServices() error {
 	})
 	n.client = client.New(client.Config{
 		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
-		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,
+		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes,
+		Dictionary: n.dictionaries.Newest, Log: n.log,
 	})
 	return nil
 }

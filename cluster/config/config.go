@@ -39,6 +39,7 @@ const (
 	DefaultCheckpointSeconds = 900
 	DefaultCheckpointChanges = 100_000
 	DefaultCheckpointRate    = 64 << 10
+	DefaultDictionarySeconds = 600
 
 	maxFile    = 1 << 20
 	maxShards  = 1024
@@ -71,7 +72,14 @@ type Node struct {
 	Compaction Compaction `yaml:"compaction,omitempty"`
 
 	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
+	Dictionary Dictionary `yaml:"dictionary,omitempty"`
 	Cold       *Cold      `yaml:"cold,omitempty"`
+}
+
+// Dictionary says how often a storage node looks whether small messages would become smaller with a dictionary of what mail has
+// in common at present.
+type Dictionary struct {
+	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`
 }
 
 // Checkpoint says how often the state of shards is saved into volumes, from where lost indexes are rebuilt.
@@ -203,6 +211,9 @@ func (n *Node) setDefaults() {
 		n.RPC.Allow = Inside()
 	}
 	n.Checkpoint.setDefaults()
+	if n.Dictionary.IntervalSeconds == 0 {
+		n.Dictionary.IntervalSeconds = DefaultDictionarySeconds
+	}
 	n.Cold.setDefaults()
 	for _, l := range n.Listeners.named() {
 		switch {
