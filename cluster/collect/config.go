@@ -53,6 +53,9 @@ type Copies interface {
 	Prepare(ctx context.Context, node string, e replica.Entry, block []byte, records []uint32, bytes int64) (volume.Prepared, error)
 	Erase(ctx context.Context, node string, id volume.ID, stay *roaring.Bitmap) (uint64, error)
 	Entered(e replica.Entry)
+	// ColdCensus is Volume.Census of a cold volume, and Thaw gives one whole copies again.
+	ColdCensus(ctx context.Context, e replica.Entry, live *roaring.Bitmap) (volume.Census, error)
+	Thaw(ctx context.Context, e replica.Entry) error
 }
 
 func (o Options) check() error {
