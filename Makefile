@@ -8,7 +8,7 @@ VERSION     := $(shell git describe --always --dirty 2>/dev/null || echo unversi
 HAVE_CC := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo yes)
 RACE    := $(if $(HAVE_CC),-race)
 
-.PHONY: build run test fmt-check lint fuzz bench clean
+.PHONY: build run test nightly fmt-check lint fuzz bench clean
 
 build: ## one static binary, bin/hongyan
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/hongyan .
@@ -19,6 +19,9 @@ run: build ## a cluster of three regions on this machine, until Ctrl-C
 test: lint ## everything that must hold
 	@$(if $(HAVE_CC),true,echo "no C compiler: testing without the race detector (install gcc to have it)")
 	go test $(RACE) -timeout 12m ./...
+
+nightly: ## the same tests with thousands of random runs where `make test` has hundreds; hours
+	HONGYAN_NIGHTLY=1 go test -timeout 4h ./...
 
 lint: fmt-check ## gofmt, go vet, staticcheck
 	go vet ./...

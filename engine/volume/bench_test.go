@@ -188,29 +188,3 @@ func (r *bareReader) read(i int) error {
 	_, err := decoder.DecodeAll(r.frame, r.buf[:0])
 	return err
 }
-
-// BenchmarkOpen scans a volume of 100,000 records.
-func BenchmarkOpen(b *testing.B) {
-	dir := b.TempDir()
-	v, err := Create(vfs.Default, dir+"/v", testHeader, Options{MaxSize: maxVolume / 2})
-	must(b, err)
-	blob := newBlob(b, vfs.Default, dir, letter())
-	defer blob.Close()
-	var wg sync.WaitGroup
-	for range 100 {
-		wg.Go(func() {
-			for range 1000 {
-				_, _, err := v.Append(b.Context(), KindMessage, []byte("m"), blob)
-				must(b, err)
-			}
-		})
-	}
-	wg.Wait()
-	must(b, v.Close())
-	for b.Loop() {
-		v, err := Open(vfs.Default, dir+"/v", Options{})
-		must(b, err)
-		must(b, v.Close())
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100_000, "ns/record")
-}

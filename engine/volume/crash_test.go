@@ -99,14 +99,17 @@ func (c powerCut) check(t *testing.T, fs vfs.FS) {
 	must(t, v.Close())
 }
 
-// checkAll checks each cut, and cuts the power again while the volume is being opened.
+// checkAll checks each cut, and cuts the power again while the volume is being opened: at a fifth of the places, each time others.
 func (p *powerCuts) checkAll(t *testing.T) {
 	t.Helper()
 	for i, c := range p.cuts {
 		again := newPowerCuts(c.fs, uint64(i))
 		again.acked = c.acked
 		c.check(t, errorfs.Wrap(c.fs, again))
-		for _, second := range again.cuts {
+		for j, second := range again.cuts {
+			if (i+j)%5 != 0 {
+				continue
+			}
 			second.at = c.at + ", then " + second.at
 			second.check(t, second.fs)
 		}
@@ -127,7 +130,7 @@ func seeds(t *testing.T, n int) int {
 
 // TestPowerCutWhileAppending: a record whose Append returned is there after a power cut at any write or fsync.
 func TestPowerCutWhileAppending(t *testing.T) {
-	for seed := range seeds(t, 100) {
+	for seed := range seeds(t, 40) {
 		mem := memFS(t)
 		cuts := newPowerCuts(mem, uint64(seed))
 		v, err := Create(errorfs.Wrap(mem, cuts), testDir+"/a", testHeader, Options{Ahead: int64(seed%2) * 10_000})
@@ -163,7 +166,7 @@ func TestPowerCutWhileAppending(t *testing.T) {
 func TestPowerCutWhileReceiving(t *testing.T) {
 	messages := mails(11, 0, 100, 9000, 20_000, 5, 12_000)
 	file, ends := example(t, messages...)
-	for seed := range seeds(t, 100) {
+	for seed := range seeds(t, 40) {
 		rng := rand.New(rand.NewPCG(uint64(seed), 5))
 		mem := memFS(t)
 		cuts := newPowerCuts(mem, uint64(seed))
@@ -193,7 +196,7 @@ func TestPowerCutWhileReceiving(t *testing.T) {
 func TestPowerCutWhileMending(t *testing.T) {
 	messages := mails(12, 3000, 100, 9000, 20_000, 5)
 	file, ends := example(t, messages...)
-	for seed := range seeds(t, 60) {
+	for seed := range seeds(t, 30) {
 		rng := rand.New(rand.NewPCG(uint64(seed), 6))
 		mem := memFS(t)
 		writeFile(t, mem, testDir+"/a", file)

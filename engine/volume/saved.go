@@ -6,8 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // How a volume and its index file (savedIndex) go together:
@@ -60,6 +58,7 @@ func (v *Volume) save() {
 	if !ready {
 		return
 	}
+	v.unindexed = false
 	x, err := writeIndex(v.fs, v.indexPath(), f, at)
 	if err != nil {
 		v.o.shared.saveFailures.Add(1)
@@ -77,18 +76,17 @@ func (v *Volume) thaw() error {
 	x := v.saved
 	v.mu.Unlock()
 	if x == nil {
-		return nil
+		return v.unindex()
 	}
 	at, err := x.all()
 	var damage []Span
 	if unusable(err) {
-		at, damage, err = v.scanAgain(x.fields.Highest)
-	}
-	if err != nil {
+		at, damage = v.scanAgain(x.fields.Highest)
+	} else if err != nil {
 		return fmt.Errorf("volume %s: %w", v.header.ID, err)
 	}
-	if err := removeIndex(v.fs, v.path); err != nil {
-		return fmt.Errorf("volume %s: %w", v.header.ID, err)
+	if err := v.unindex(); err != nil {
+		return err
 	}
 	v.mu.Lock()
 	v.saved, v.index, v.damage = nil, at, damage
@@ -99,20 +97,17 @@ func (v *Volume) thaw() error {
 }
 
 // scanAgain finds the records of a volume whose length is known: what cannot be made out is damage, up to its end.
-func (v *Volume) scanAgain(highest uint64) (at []uint32, damage []Span, err error) {
+func (v *Volume) scanAgain(highest uint64) (at []uint32, damage []Span) {
 	s := newScanner(v.file, v.rules, v.durable)
 	s.run()
 	v.o.shared.scans.Add(1)
-	if s.readErr != nil && s.unreadable == 0 {
-		return nil, nil, s.readErr
-	}
 	if s.off < v.durable {
 		s.damage = append(s.damage, Span{Start: s.off, End: v.durable})
 	}
 	for !v.rules.sparse() && uint64(len(s.index)) < highest {
 		s.index = append(s.index, 0)
 	}
-	return s.index, s.damage, nil
+	return s.index, s.damage
 }
 
 // reindex makes the index anew when the file it was read from turned out to be damaged or gone.
@@ -168,13 +163,19 @@ func countPlaces(at []uint32) (n uint64) {
 	return n
 }
 
-// removeIndex removes the index file of a volume, durably.
-func removeIndex(fs vfs.FS, path string) error {
-	switch err := fs.Remove(indexPath(path)); {
-	case errors.Is(err, os.ErrNotExist):
+// unindex removes the volume's index file, durably: one that is not there may come back with a crash, if nobody has synced that.
+// The caller holds disk.
+func (v *Volume) unindex() error {
+	if v.unindexed {
 		return nil
-	case err != nil:
-		return fmt.Errorf("remove outdated index: %w", err)
 	}
-	return syncDir(fs, fs.PathDir(path))
+	err := v.fs.Remove(v.indexPath())
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = syncDir(v.fs, v.fs.PathDir(v.path))
+	}
+	if err != nil {
+		return fmt.Errorf("volume %s: remove its index before it changes: %w", v.header.ID, err)
+	}
+	v.unindexed = true
+	return nil
 }

@@ -113,7 +113,7 @@ type scanner struct {
 	dicts  []uint64 // of them, dictionaries
 	damage []Span
 
-	unreadable int64 // last place where the disk did not answer; zero if it did everywhere
+	unreadable int64 // last byte that the disk did not give; zero if it gave all
 	readErr    error
 	buf        *buffer // of window
 	window     []byte  // bytes of the file from windowOff on
@@ -252,7 +252,7 @@ func (s *scanner) read(p []byte, at int64) {
 		n := min(int64(len(p)), sector-at%sector)
 		if got, err := s.file.ReadAt(p[:n], at); got < int(n) {
 			clear(p[:n])
-			s.unreadable, s.readErr = max(s.unreadable, at), err
+			s.unreadable, s.readErr = max(s.unreadable, at+n-1), err
 		}
 		p, at = p[n:], at+n
 	}

@@ -66,11 +66,12 @@ type Volume struct {
 
 	// disk orders the writes and fsyncs of Receive, Commit, Extend and Truncate, and guards the fields
 	// below it. It is taken before mu.
-	disk   sync.Mutex
-	check  *checker // follows what is received; nil while saved is in use
-	tail   int64    // end of what was received
-	end    int64    // bytes given up lie between tail and here, if that is more
-	broken error    // why nothing more can be received at tail
+	disk      sync.Mutex
+	check     *checker // follows what is received; nil while saved is in use
+	tail      int64    // end of what was received
+	end       int64    // bytes given up lie between tail and here, if that is more
+	broken    error    // why nothing more can be received at tail
+	unindexed bool     // no index file is there, durably
 
 	mu           sync.Mutex  // guards what follows; never held during input or output
 	wake         *sync.Cond  // pending, sealed or failed changed
