@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hongyan/cluster/client"
+	"hongyan/cluster/custody"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
@@ -121,3 +122,9 @@ func (n *Node) AddAccount(ctx context.Context, a client.NewAccount) (created boo
 
 // Accounts lists all addresses.
 func (n *Node) Accounts(context.Context) ([]string, error) { return n.directory.Addresses() }
+
+// Keys reports which master keys the files of nodes are wrapped by, after the rotation that req asks for; of all nodes that keep
+// mail, or of one.
+func (n *Node) Keys(ctx context.Context, node string, req custody.Request) ([]custody.Report, error) {
+	return n.custody.Ask(ctx, node, req)
+}

@@ -11,7 +11,7 @@ import (
 // Metrics are those of the node itself, its index, shards, volumes and peers.
 func (n *Node) Metrics() prometheus.Collector {
 	r := prometheus.NewRegistry()
-	r.MustRegister(n.host.Metrics(), n.volumes.Metrics(), n.scrub.Metrics(), newPeers(n),
+	r.MustRegister(n.host.Metrics(), n.volumes.Metrics(), n.scrub.Metrics(), n.dictionaries, newPeers(n),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_node_ready", Help: "1 if the node takes and serves mail; /readyz says why not."},
 			func() float64 {
 				if len(n.Ready()) > 0 {
@@ -23,7 +23,7 @@ func (n *Node) Metrics() prometheus.Collector {
 		r.MustRegister(newJournal(n.logs))
 	}
 	if n.store != nil {
-		r.MustRegister(n.collector.Metrics(), n.store.Index.Metrics(), n.checkpoints, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_disk_free_bytes",
+		r.MustRegister(n.collector.Metrics(), n.cold.Metrics(), n.store.Index.Metrics(), n.checkpoints, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_disk_free_bytes",
 			Help: "Free for volumes, beyond the reserve that is kept for logs and index; NaN if unknown."}, n.freeBytes),
 			newVolumeFiles(n.store.Volumes))
 	}

@@ -20,8 +20,11 @@ import (
 
 	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/client"
+	"hongyan/cluster/cold"
 	"hongyan/cluster/collect"
 	"hongyan/cluster/config"
+	"hongyan/cluster/custody"
+	"hongyan/cluster/dictionary"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/member"
@@ -31,7 +34,9 @@ import (
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/engine"
+	"hongyan/engine/atrest"
 	"hongyan/engine/index"
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -47,8 +52,10 @@ type Node struct {
 	log       *slog.Logger
 	groups    []placement.Group
 	net       *transport.Net
+	ring      *keys.Keyring // nil if nothing is encrypted
 	store     *engine.Store // nil without the storage role
-	logs      *shard.Logs   // nil without the storage role
+	custody   *custody.Service
+	logs      *shard.Logs // nil without the storage role
 	host      *shard.Host
 	router    *shard.Router
 	directory *directory.Service
@@ -58,12 +65,14 @@ type Node struct {
 	members   *member.List
 	collector *collect.Collector // nil without the storage role
 
-	checkpoints *checkpoint.Keeper
-	lost        lostGroups
-	stop        context.CancelFunc
-	done        chan struct{}  // the founding work has ended
-	work        sync.WaitGroup // what else runs until the node stops
-	closers     []func(context.Context) error
+	checkpoints  *checkpoint.Keeper
+	dictionaries *dictionary.Keeper
+	cold         *cold.Manager // nil without the storage role
+	lost         lostGroups
+	stop         context.CancelFunc
+	done         chan struct{}  // the founding work has ended
+	work         sync.WaitGroup // what else runs until the node stops
+	closers      []func(context.Context) error
 }
 
 // Start opens the node that cfg describes.
@@ -90,10 +99,9 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	if n.cfg.Has(config.Storage) {
-		if n.store, err = engine.Open(n.cfg.Data, uint64(n.cfg.DiskReserveBytes), n.log); err != nil {
+		if err := n.openStore(ctx); err != nil {
 			return err
 		}
-		n.closing(func(context.Context) error { return n.store.Close() })
 	}
 	if err := n.openNet(); err != nil {
 		return err
@@ -112,11 +120,14 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.volumes.Start()
 	n.closing(n.retireVolumes)
+	n.dictionaries.Start()
+	n.closing(func(context.Context) error { n.dictionaries.Close(); return nil })
 	n.scrub.Start()
 	n.closing(func(context.Context) error { return n.scrub.Close() })
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
 	if n.store != nil {
+		n.startCold()
 		n.checkpoints.Start()
 		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
 	}
@@ -125,6 +136,33 @@ func (n *Node) open(ctx context.Context) error {
 		n.closing(func(context.Context) error { n.work.Wait(); return nil })
 	}
 	go n.found(ctx)
+	return nil
+}
+
+// wrappedKeys is the file in the data folder that holds the master keys as a command wrapped them.
+const wrappedKeys = "master.wrapped"
+
+// openStore opens the master keys, if the configuration names some, and the storage.
+func (n *Node) openStore(ctx context.Context) (err error) {
+	o := engine.Options{Reserve: uint64(n.cfg.DiskReserveBytes), Log: n.log}
+	if e := n.cfg.Encryption; e != nil {
+		if e.MasterKeyFile != "" {
+			n.ring, err = keys.OpenKeyFile(vfs.Default, e.MasterKeyFile)
+		} else {
+			if err := vfs.Default.MkdirAll(n.cfg.Data, 0o700); err != nil {
+				return err
+			}
+			n.ring, err = keys.OpenKeyCommand(ctx, vfs.Default, filepath.Join(n.cfg.Data, wrappedKeys), e.Command)
+		}
+		if err != nil {
+			return fmt.Errorf("open the master keys: %w", err)
+		}
+		o.Master = n.ring
+	}
+	if n.store, err = engine.Open(n.cfg.Data, o); err != nil {
+		return err
+	}
+	n.closing(func(context.Context) error { return n.store.Close() })
 	return nil
 }
 
@@ -191,17 +229,25 @@ func (n *Node) openServices() error {
 	if n.store != nil {
 		keep = uint64(n.cfg.DiskReserveBytes) / 2
 	}
+	// Mail on its way is for this process only, and so is the key that encrypts it on the disk.
+	scratch := atrest.ScratchKey().FS(vfs.Default)
+	n.openCustody()
 	manager := replica.Config{
 		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Peers: n.storagePeers,
-		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
+		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
 		CompactRate: n.cfg.Compaction.BytesPerSecond, MaxAge: seconds(n.cfg.Compaction.CloseSeconds),
 	}
 	n.directory = directory.NewService(n.router, n.host, n.net, nil)
 	if n.store != nil {
 		n.directory = directory.NewService(n.router, n.host, n.net, n.store.Index.Shard(placement.DirectoryShard))
 		manager.Volumes = n.store.Volumes
+		if err := n.openCold(); err != nil {
+			return err
+		}
+		manager.Cold = n.cold
 	}
-	manager.Directory = n.directory
+	n.openDictionaries(manager.Volumes)
+	manager.Directory, manager.Dictionary = n.directory, n.dictionaries.Get
 	manager.Damaged = func(id volume.ID, record uint64) { n.scrub.Damaged(id, record) }
 	var err error
 	if n.volumes, err = replica.New(manager); err != nil {
@@ -212,15 +258,24 @@ func (n *Node) openServices() error {
 	}
 	n.openScrub(manager.Volumes)
 	n.checkpoints = checkpoint.New(checkpoint.Config{
-		Host: n.host, Directory: n.directory, Store: n.volumes, FS: vfs.Default, SpoolDir: spool,
+		Host: n.host, Directory: n.directory, Store: n.volumes, FS: scratch, SpoolDir: spool,
 		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
 		Rate: n.cfg.Checkpoint.BytesPerSecond, Log: n.log,
 	})
 	n.client = client.New(client.Config{
 		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
-		FS: vfs.Default, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes, Log: n.log,
+		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes,
+		Dictionary: n.dictionaries.Newest, Log: n.log,
 	})
 	return nil
+}
+
+func (n *Node) openCustody() {
+	var nodes []string
+	for _, p := range n.storagePeers() {
+		nodes = append(nodes, p.ID)
+	}
+	n.custody = custody.New(custody.Config{ID: n.cfg.ID, Net: n.net, Nodes: nodes, Store: n.store, Ring: n.ring, Log: n.log})
 }
 
 // openCollector makes what takes back the space of deleted mail, on a node that keeps any.
@@ -286,7 +341,7 @@ func (n *Node) openGroups() error {
 		return nil
 	}
 	var err error
-	if n.logs, err = shard.OpenLogs(filepath.Join(n.cfg.Data, "raft"), n.log); err != nil {
+	if n.logs, err = shard.OpenLogs(filepath.Join(n.cfg.Data, "raft"), n.store.Key, n.log); err != nil {
 		return err
 	}
 	n.closing(func(context.Context) error { return n.logs.Close() })

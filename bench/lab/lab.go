@@ -5,6 +5,7 @@
 //
 //	DIR/lab.json       the nodes that this cluster was made with; they do not change afterwards
 //	DIR/ca.pem, …      certificate authority, and DIR/server.pem, .key, the certificate that mail clients see
+//	DIR/master.key     master keys that wrap what the nodes encrypt; all share them here
 //	DIR/admin.token    the admin API's token; nodes know its SHA-256 only
 //	DIR/cluster.json   how to reach a cluster that runs and is ready (see Cluster); absent at any other time
 //	DIR/dev.sock       control socket of the running supervisor
@@ -32,7 +33,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"hongyan/cluster/pki"
+	"hongyan/engine/keys"
 )
 
 // Options say what to run.
@@ -159,6 +163,9 @@ func (s *supervisor) writeKeys() error {
 		if err := ca.EnsureNode(n.ID, filepath.Join(n.dir, "node.pem"), filepath.Join(n.dir, "node.key")); err != nil {
 			return err
 		}
+	}
+	if err := keys.CreateKeyFile(vfs.Default, filepath.Join(s.o.Dir, masterKeyFile)); err != nil {
+		return fmt.Errorf("make the master key: %w", err)
 	}
 	names := []string{Domain, "*." + Domain}
 	return ca.EnsureServer(names, nil, filepath.Join(s.o.Dir, "server.pem"), filepath.Join(s.o.Dir, "server.key"))

@@ -27,6 +27,11 @@ const (
 	maxNodes      = 64
 	portsPerNode  = 100
 	highestOffset = 95
+
+	masterKeyFile = "master.key"
+
+	coldAfter = 300      // seconds after which sealed volumes become fragments: soon, for somebody who looks on
+	coldLeast = 64 << 10 // bytes
 )
 
 // ParseRegions reads a list such as south-china=1,north-china=1,overseas=1.
@@ -154,7 +159,9 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		Listeners: config.Listeners{
 			SMTP: at(25), LMTP: at(24), IMAP: at(43), IMAPS: at(93), POP3: at(10), POP3S: at(95), HTTP: at(80),
 		},
+		Encryption:       &config.Encryption{MasterKeyFile: filepath.Join(p.dir, masterKeyFile)},
 		AdminTokenSHA256: tokenSHA256,
+		Cold:             &config.Cold{AfterSeconds: coldAfter, MinBytes: coldLeast},
 		Compaction:       config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, // so that one can watch it
 		Scrub:            config.Scrub{IntervalSeconds: 600},                                          // often enough to be seen at work
 	}

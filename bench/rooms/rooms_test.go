@@ -38,9 +38,11 @@ var values = []string{"engine/index", "engine/message"}
 var order = [][]string{
 	{"engine/codec", "engine/recode", "engine/volume", "engine/index", "engine"},
 	{"engine/codec", "engine/message", "engine"},
+	{"engine/codec", "engine/keys", "engine/volume"},
+	{"engine/atrest", "engine/index"},
 	{
 		"cluster/wire", "cluster/transport", "cluster/placement", "cluster/shard", "cluster/replica", "cluster/directory", "cluster/mailbox",
-		"cluster/checkpoint", "cluster/client", "cluster",
+		"cluster/checkpoint", "cluster/client", "cluster/custody", "cluster",
 	},
 	{"frontends/listen", "frontends/auth", "frontends/smtp"},
 	{"frontends/listen", "frontends/auth", "frontends/imap"},

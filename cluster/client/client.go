@@ -93,6 +93,8 @@ type Config struct {
 	SpoolDir   string // for drafts too large for memory
 	SpoolKeep  uint64 // bytes of disk that drafts leave free
 	MaxMessage int64  // bytes
+	// Dictionary is what small messages are compressed with at present; nil is none.
+	Dictionary func() *volume.Dictionary
 	Log        *slog.Logger
 }
 

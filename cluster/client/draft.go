@@ -37,8 +37,10 @@ type Draft struct {
 
 // NewDraft starts taking a message in. Always Close it.
 func (c *Client) NewDraft() *Draft {
+	spool := volume.NewSpool(c.cfg.FS, c.cfg.SpoolDir, draftMemory)
+	spool.Use(c.cfg.Dictionary())
 	return &Draft{
-		spool:   volume.NewSpool(c.cfg.FS, c.cfg.SpoolDir, draftMemory),
+		spool:   spool,
 		scanner: message.NewScanner(),
 		limit:   c.cfg.MaxMessage,
 		room:    func() error { return volume.SpoolRoom(c.cfg.FS, c.cfg.SpoolDir, c.cfg.SpoolKeep) },

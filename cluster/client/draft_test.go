@@ -23,7 +23,8 @@ func (s *shrinking) GetDiskUsage(string) (vfs.DiskUsage, error) {
 // A large draft gives up while the space that it must leave is there; one that fits into memory needs none.
 func TestDraftLeavesTheReserve(t *testing.T) {
 	fs := &shrinking{FS: vfs.NewMem(), free: 12 << 20}
-	c := &Client{cfg: Config{FS: fs, SpoolDir: "", SpoolKeep: 8 << 20, MaxMessage: 100 << 20}}
+	c := &Client{cfg: Config{FS: fs, SpoolDir: "", SpoolKeep: 8 << 20, MaxMessage: 100 << 20,
+		Dictionary: func() *volume.Dictionary { return nil }}}
 	write := func(d *Draft, n int) (err error) {
 		for piece := make([]byte, 32<<10); n > 0 && err == nil; n -= len(piece) {
 			_, err = d.Write(piece)

@@ -34,14 +34,17 @@ func (c *checker) values(n *Node) {
 	c.present("tls.key", n.TLS.Key, "a file")
 	c.peers(n)
 	c.listeners(n)
+	c.encryption(n.Encryption)
 	c.between("shards", int64(n.Shards), 1, maxShards)
 	c.between("max_message_bytes", n.MaxMessageBytes, 1<<10, maxMessage)
 	c.between("disk_reserve_bytes", n.DiskReserveBytes, 1, 1<<50)
+	c.cold(n.Cold)
 	c.between("scrub.interval_seconds", n.Scrub.IntervalSeconds, 60, 366*24*3600)
 	c.between("scrub.bytes_per_second", n.Scrub.BytesPerSecond, 1<<20, 1<<40)
 	c.between("checkpoint.interval_seconds", n.Checkpoint.IntervalSeconds, 1, 30*24*3600)
 	c.between("checkpoint.changes", n.Checkpoint.Changes, 1, 1<<40)
 	c.between("checkpoint.bytes_per_second", n.Checkpoint.BytesPerSecond, 1<<10, 1<<40)
+	c.between("dictionary.interval_seconds", n.Dictionary.IntervalSeconds, 1, 30*24*3600)
 	c.between("compaction.interval_seconds", n.Compaction.IntervalSeconds, 1, 1<<31)
 	c.between("compaction.grace_seconds", n.Compaction.GraceSeconds, 1, 1<<31)
 	c.between("compaction.close_after_seconds", n.Compaction.CloseSeconds, 1, 1<<31)
@@ -51,6 +54,18 @@ func (c *checker) values(n *Node) {
 		if b, err := hex.DecodeString(s); err != nil || len(b) != 32 {
 			c.fail("admin_token_sha256", "expected 64 hexadecimal digits")
 		}
+	}
+}
+
+func (c *checker) encryption(e *Encryption) {
+	if e == nil {
+		return
+	}
+	if (e.MasterKeyFile == "") == (len(e.Command) == 0) {
+		c.fail("encryption", "expected either master_key_file, a file, or command, a list of a program and its arguments")
+	}
+	if len(e.Command) > 0 && e.Command[0] == "" {
+		c.fail("encryption.command[0]", "expected a program, got nothing")
 	}
 }
 

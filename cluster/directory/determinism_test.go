@@ -13,7 +13,9 @@ import (
 // randomCommand draws from few names and numbers, so that commands meet.
 func randomCommand(rng *rand.Rand) Command {
 	pick := func(list ...string) string { return list[rng.IntN(len(list))] }
-	switch rng.IntN(8) {
+	switch rng.IntN(9) {
+	case 7:
+		return Command{AddDictionary: &AddDictionary{Dictionary: Dictionary{Number: uint32(1 + rng.IntN(7)), Bytes: []byte{byte(rng.Uint32())}, Made: 1}}}
 	case 0:
 		return Command{AddShards: &AddShards{Shards: []Shard{{Number: uint32(1 + rng.IntN(4)), Home: pick("south", "north")}}}}
 	case 1:

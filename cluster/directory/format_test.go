@@ -19,6 +19,7 @@ func samples() []codectest.Sample {
 		Generation: 2, SealedAt: 1_700_000_000, Attempt: 3, Cold: &cold}
 	checkpoint := Checkpoint{ID: [16]byte{15: 1}, Applied: 1000, Taken: 1_700_000_000, Bytes: 300, Noise: 5,
 		Parts: []volume.Ref{{Volume: 7, Record: 2, Length: 300, Hash: [32]byte{1, 2, 3}}}}
+	dictionary := Dictionary{Number: 3, Bytes: []byte{0x37, 0xa4, 0x30, 0xec}, Made: 1_700_000_000}
 	return []codectest.Sample{
 		{Name: "add-shards", Value: &Command{AddShards: &AddShards{Shards: []Shard{shard}}}},
 		{Name: "add-domain", Value: &Command{AddDomain: &domain}},
@@ -32,15 +33,19 @@ func samples() []codectest.Sample {
 		{Name: "freeze", Value: &Command{FreezeVolume: &FreezeVolume{ID: 7, Generation: 2, Attempt: 3, Cold: cold}}},
 		{Name: "thaw", Value: &Command{ThawVolume: &ThawVolume{ID: 7, Generation: 2, Copies: []string{"a", "b"}}}},
 		{Name: "move-fragment", Value: &Command{MoveFragment: &MoveFragment{ID: 7, Index: 2, From: "c", To: "d"}}},
+		{Name: "add-dictionary", Value: &Command{AddDictionary: &AddDictionary{Dictionary: dictionary}}},
 		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}},
 		{Name: "lookup", Value: &LookupRequest{Address: account.Address, Fresh: true}},
 		{Name: "found", Value: &LookupResponse{Account: &account, Local: true}},
+		{Name: "dictionaries", Value: &DictionariesRequest{After: 2}},
+		{Name: "dictionaries-found", Value: &DictionariesResponse{List: []Dictionary{dictionary}}},
+		{Name: "dictionary", Value: &dictionary},
 		{Name: "domain", Value: &domain},
 		{Name: "account", Value: &account},
 		{Name: "shard", Value: &shard},
 		{Name: "volume", Value: &entry},
 		{Name: "checkpoints", Value: &Checkpoints{Shard: 3, List: []Checkpoint{checkpoint}}},
-		{Name: "counters", Value: &counters{Account: 1, Volume: 2, Noise: 3}},
+		{Name: "counters", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4}},
 	}
 }
 

@@ -26,6 +26,8 @@ type Command struct {
 	FreezeVolume *FreezeVolume `cbor:"20,keyasint,omitempty"`
 	ThawVolume   *ThawVolume   `cbor:"21,keyasint,omitempty"`
 	MoveFragment *MoveFragment `cbor:"22,keyasint,omitempty"`
+
+	AddDictionary *AddDictionary `cbor:"30,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -138,6 +140,8 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 		return thawVolume(t, c.ThawVolume)
 	case c.MoveFragment != nil:
 		return moveFragment(t, c.MoveFragment)
+	case c.AddDictionary != nil:
+		return addDictionary(t, c.AddDictionary)
 	case c.AddCheckpoint != nil:
 		return addCheckpoint(t, c.AddCheckpoint)
 	}

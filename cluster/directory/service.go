@@ -57,6 +57,7 @@ func NewService(router *shard.Router, host *shard.Host, net *transport.Net, stor
 	s.group = func() (*shard.Group, bool) { return host.Group(placement.DirectoryShard) }
 	if store != nil {
 		transport.HandleUnary(net, MethodLookup, s.serveLookup)
+		transport.HandleUnary(net, MethodDictionaries, s.serveDictionaries)
 	}
 	return s
 }

@@ -12,6 +12,7 @@
 //	s/SHARD     Shard
 //	v/VOLUME    replica.Entry
 //	c/SHARD     Checkpoints
+//	z/NUMBER    Dictionary
 //	n           counters
 package directory
 
@@ -62,6 +63,8 @@ type counters struct {
 	Account uint64 `cbor:"1,keyasint"`
 	Volume  uint64 `cbor:"2,keyasint"`
 	Noise   uint64 `cbor:"3,keyasint,omitempty"` // counts AddCheckpoint
+
+	Dictionary uint64 `cbor:"4,keyasint,omitempty"`
 }
 
 // Prefixes of the tables.
@@ -73,6 +76,7 @@ const (
 	volumeTable  = "v/"
 
 	checkpointTable = "c/"
+	dictionaryTable = "z/"
 
 	counterKey = "n"
 )

@@ -31,7 +31,7 @@ func (s *session) list() command.Command {
 		Example: "hongyan volume list .hongyan/south-china-1 .hongyan/north-china-1",
 		Run: func(_ context.Context, words []string, out io.Writer) error {
 			var lines []volumeLine
-			err := s.each(words, func(sh *shelf, id volume.ID, v *volume.Volume, err error) error {
+			err := s.each(words, func(sh *shelf, id volume.ID, v *opened, err error) error {
 				line := volumeLine{Volume: id.String(), Dir: sh.dir}
 				if err != nil {
 					line.Error = err.Error()

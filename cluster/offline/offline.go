@@ -21,6 +21,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/cluster/command"
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -28,9 +29,12 @@ import (
 type session struct {
 	fs     vfs.FS
 	asJSON bool
+
+	masterKey string // file of the master keys; without it encrypted records show no metadata and no content
 }
 
-const commonFlags = `  --json           print JSON
+const commonFlags = `  --master-key FILE  master keys of the nodes, for what is encrypted (of a development cluster: DIR/master.key)
+  --json           print JSON
 `
 
 // Run executes `hongyan volume ARGS`.
@@ -39,13 +43,16 @@ func Run(ctx context.Context, args []string, out io.Writer) error {
 	t := &command.Tool{
 		Name: "volume", Summary: "hongyan volume: look into the volumes of stopped nodes. DATA is a node's data directory; several may be given.",
 		Flags: commonFlags, Define: s.define,
-		Commands: []command.Command{s.list()},
+		Commands: []command.Command{s.list(), s.inspect(), s.verify(), s.dump()},
 	}
 	return t.Run(ctx, args, out)
 }
 
 // define adds the flags that every command has. It is called twice, before and behind the command's name.
-func (s *session) define(fs *flag.FlagSet) { fs.BoolVar(&s.asJSON, "json", s.asJSON, "") }
+func (s *session) define(fs *flag.FlagSet) {
+	fs.BoolVar(&s.asJSON, "json", s.asJSON, "")
+	fs.StringVar(&s.masterKey, "master-key", s.masterKey, "")
+}
 
 // shelf is an opened data directory: the volumes in it and the lock that keeps a node away.
 type shelf struct {
@@ -113,8 +120,12 @@ func closeAll(shelves []*shelf) error {
 	return errors.Join(errs...)
 }
 
-// each calls fn with every volume of every directory, opened for reading; v is nil when err says that it cannot be.
-func (s *session) each(dirs []string, fn func(sh *shelf, id volume.ID, v *volume.Volume, err error) error) (err error) {
+// each calls fn with every volume of every directory, opened for reading; o is nil when err says that it cannot be.
+func (s *session) each(dirs []string, fn func(sh *shelf, id volume.ID, o *opened, err error) error) (err error) {
+	master, err := s.master()
+	if err != nil {
+		return err
+	}
 	shelves, err := s.open(dirs)
 	if err != nil {
 		return err
@@ -122,11 +133,12 @@ func (s *session) each(dirs []string, fn func(sh *shelf, id volume.ID, v *volume
 	defer func() { err = errors.Join(err, closeAll(shelves)) }()
 	for _, sh := range shelves {
 		for _, id := range sh.ids {
-			v, openErr := s.volume(sh, id)
-			if err := fn(sh, id, v, openErr); err != nil {
-				return errors.Join(err, closeVolume(v))
+			o, openErr := s.openVolume(sh.dir, id, master)
+			err := fn(sh, id, o, openErr)
+			if o != nil {
+				err = errors.Join(err, o.close())
 			}
-			if err := closeVolume(v); err != nil {
+			if err != nil {
 				return err
 			}
 		}
@@ -134,21 +146,14 @@ func (s *session) each(dirs []string, fn func(sh *shelf, id volume.ID, v *volume
 	return nil
 }
 
-func closeVolume(v *volume.Volume) error {
-	if v == nil {
-		return nil
+// master opens the master keys that were given, if any.
+func (s *session) master() (keys.Master, error) {
+	if s.masterKey == "" {
+		return nil, nil
 	}
-	return v.Close()
-}
-
-// volume opens one for reading.
-func (s *session) volume(sh *shelf, id volume.ID) (*volume.Volume, error) {
-	v, err := volume.Open(s.fs, filepath.Join(sh.dir, id.String()+".vol"), volume.Options{ReadOnly: true})
+	ring, err := keys.OpenKeyFile(s.fs, s.masterKey)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open the master keys: %w", err)
 	}
-	if v.Header().ID != id {
-		return nil, errors.Join(fmt.Errorf("%s in %s holds volume %s", id, sh.dir, v.Header().ID), v.Close())
-	}
-	return v, nil
+	return ring, nil
 }

@@ -25,6 +25,8 @@ type Config struct {
 	SpoolDir  string
 	SpoolKeep uint64 // bytes of disk that blobs of peers leave free there
 	Log       *slog.Logger
+	// Dictionary gives the one that frames name by this id, for blobs that peers put; nil if it is not known. May be nil.
+	Dictionary func(id uint32) *volume.Dictionary
 
 	MaxVolume  int64         // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway
 	MaxBlob    uint64        // raw bytes of a blob that a peer may put
@@ -78,6 +80,9 @@ func (c *Config) complete() error {
 	}
 	if c.Net == nil || c.Directory == nil || c.Peers == nil || c.Log == nil {
 		return fmt.Errorf("replica: node %s needs a network, a directory, peers and a log", c.ID)
+	}
+	if c.Dictionary == nil {
+		c.Dictionary = func(uint32) *volume.Dictionary { return nil }
 	}
 	setDefault(&c.MaxVolume, defaultMaxVolume)
 	setDefault(&c.MaxBlob, defaultMaxBlob)

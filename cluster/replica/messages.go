@@ -116,6 +116,8 @@ type putRequest struct {
 	Hash   [32]byte `cbor:"5,keyasint"`
 
 	Kind volume.Kind `cbor:"6,keyasint"`
+	// Dictionary is the id of the one that the blob's frames may need; 0 is none.
+	Dictionary uint32 `cbor:"7,keyasint,omitempty"`
 }
 
 type putReply struct {

@@ -33,7 +33,7 @@ func TestEncodings(t *testing.T) {
 		{rawHead{Block: []byte("HY")}, "a101424859"},
 		{rawHead{Block: []byte("HY"), Secret: &keys.Secret{Slots: []byte{9}}}, "a201424859" + "02a2015820" + zeros(32) + "024109"},
 		{readRequest{Ref: volume.Ref{Volume: 7, Record: 2, Length: 300}, Off: 1, N: 2}, "a301" + encoded(t, ref) + "02010302"},
-		{putRequest{Home: "sea", Meta: []byte("m"), Length: 3, Stored: 11, Kind: volume.KindMessage}, "a60163736561024" + "16d0303040b055820" + zeros(32) + "0601"},
+		{putRequest{Home: "sea", Meta: []byte("m"), Length: 3, Stored: 11, Kind: volume.KindMessage, Dictionary: 5}, "a70163736561024" + "16d0303040b055820" + zeros(32) + "06010705"},
 		{putReply{Ref: ref}, "a101" + encoded(t, ref)},
 		{Entry{ID: 7, Epoch: 1, Primary: "a", Copies: []string{"a", "b"}}, "a40107020103616104" + "8261616162"},
 		{Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a"}, Class: 1, State: Sealed, Length: 4096},

@@ -129,6 +129,9 @@ func (m *Manager) putThere(ctx context.Context, node, home string, kind volume.K
 	}
 	defer hangUp(s)
 	req := putRequest{Home: home, Meta: meta, Length: b.Length(), Stored: b.StoredLength(), Hash: b.Hash(), Kind: kind}
+	if d := b.Dictionary(); d != nil {
+		req.Dictionary = d.ID()
+	}
 	if err := sendBlob(s, req, b); err != nil {
 		// A node that refuses says why and stops reading: its reason is better than that of the send.
 		if errors.Is(err, errBlob) {
@@ -195,7 +198,13 @@ func (m *Manager) servePut(ctx context.Context, from string, s *transport.Stream
 			return wire.Errorf(wire.Unavailable, "put by %s: %v", from, err)
 		}
 	}
-	b, err := volume.ReceiveBlob(&streamReader{s: s}, req.Length, req.Stored, req.Hash, m.cfg.FS, m.cfg.SpoolDir, blobMemory)
+	var dictionary *volume.Dictionary
+	if req.Dictionary != 0 {
+		if dictionary = m.cfg.Dictionary(req.Dictionary); dictionary == nil {
+			return wire.Errorf(wire.Unavailable, "put by %s: %s has not learned dictionary %d yet", from, m.cfg.ID, req.Dictionary)
+		}
+	}
+	b, err := volume.ReceiveBlob(&streamReader{s: s}, req.Length, req.Stored, req.Hash, dictionary, m.cfg.FS, m.cfg.SpoolDir, blobMemory)
 	if err != nil {
 		return fmt.Errorf("put by %s: %w", from, err)
 	}

@@ -23,8 +23,9 @@ const (
 
 // mending is what the repairer remembers of volumes between its rounds. Only its goroutine uses it.
 type mending struct {
-	retry   map[volume.ID]retry     // copies that could not be mended
-	orphans map[volume.ID]time.Time // files without an entry, since when
+	retry      map[volume.ID]retry      // copies that could not be mended
+	orphans    map[volume.ID]time.Time  // files without an entry, since when
+	incomplete map[volume.ID]incomplete // of retry, those for which a copy to fill from was there
 }
 
 type retry struct {
@@ -34,7 +35,7 @@ type retry struct {
 
 // repairer is the goroutine of step 5: one volume at a time, so that it never takes more than its rate.
 func (m *Manager) repairer() {
-	state := mending{retry: make(map[volume.ID]retry), orphans: make(map[volume.ID]time.Time)}
+	state := mending{retry: make(map[volume.ID]retry), orphans: make(map[volume.ID]time.Time), incomplete: make(map[volume.ID]incomplete)}
 	for {
 		for _, e := range m.behind(&state) {
 			if m.ctx.Err() != nil {
@@ -71,6 +72,7 @@ func (m *Manager) behind(state *mending) []Entry {
 	for id := range state.retry {
 		if _, ok := m.entries[id]; !ok {
 			delete(state.retry, id)
+			delete(state.incomplete, id)
 		}
 	}
 	return out
@@ -86,10 +88,13 @@ func (m *Manager) mendOne(state *mending, e Entry) {
 	case e.Length == 0:
 		err = m.drop(ctx, e)
 	default:
-		err = m.mendCopy(ctx, e)
+		if err = m.mendCopy(ctx, e); err != nil {
+			err = m.takeAsIs(ctx, state, e, err)
+		}
 	}
 	if err == nil {
 		delete(state.retry, e.ID)
+		delete(state.incomplete, e.ID)
 		m.mu.Lock()
 		m.whole[e.ID] = struct{}{}
 		m.mu.Unlock()

@@ -112,7 +112,7 @@ func (g *Group) open() (err error) {
 		return err
 	}
 	g.log = g.cfg.Logs.group(g.Shard())
-	snaps, err := openSnapshots(fs, filepath.Join(g.cfg.Dir, "snapshot"), g.Shard(), g.cfg.Store, g.log)
+	snaps, err := openSnapshots(g.cfg.Logs.key.FS(fs), filepath.Join(g.cfg.Dir, "snapshot"), g.Shard(), g.cfg.Store, g.log)
 	if err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 // after a crash between them; here the entry, the same on every node, is written whenever there is neither log nor snapshot.
 func (g *Group) found(snaps *snapshotStore) error {
 	last, err := g.log.LastIndex()
-	if err != nil || last > 0 || snaps.current != nil {
+	if err != nil || last > 0 {
 		return err
 	}
 	term := []byte("CurrentTerm") // raft's name for it
@@ -191,6 +191,9 @@ func (g *Group) found(snaps *snapshotStore) error {
 		}
 	} else if err != nil {
 		return err
+	}
+	if snaps.current != nil { // it begins with a state
+		return nil
 	}
 	entry := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(g.membership())}
 	return g.log.StoreLog(entry)
@@ -215,15 +218,17 @@ func (g *Group) checkMembership() error {
 // spreader is the part of our transport that tells followers of a commit at once.
 type spreader interface{ Committed(index uint64) }
 
-func (g *Group) membership() raft.Configuration {
+func (g *Group) membership() raft.Configuration { return membership(g.cfg.Group) }
+
+func membership(g placement.Group) raft.Configuration {
 	var c raft.Configuration
 	add := func(ids []string, s raft.ServerSuffrage) {
 		for _, id := range ids {
 			c.Servers = append(c.Servers, raft.Server{Suffrage: s, ID: raft.ServerID(id), Address: raft.ServerAddress(id)})
 		}
 	}
-	add(g.cfg.Group.Voters, raft.Voter)
-	add(g.cfg.Group.Learners, raft.Nonvoter)
+	add(g.Voters, raft.Voter)
+	add(g.Learners, raft.Nonvoter)
 	return c
 }
 

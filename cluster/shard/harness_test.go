@@ -23,6 +23,7 @@ import (
 	"hongyan/cluster/transport"
 	"hongyan/cluster/transport/transporttest"
 	"hongyan/cluster/wire"
+	"hongyan/engine/atrest"
 	"hongyan/engine/index"
 )
 
@@ -220,7 +221,7 @@ func (m *member) start(t *testing.T) {
 
 func (m *member) openLogs(t *testing.T) {
 	t.Helper()
-	logs, err := OpenLogs(m.cfg.Dir, m.cfg.Log)
+	logs, err := OpenLogs(m.cfg.Dir, atrest.NewKey([32]byte{7}), m.cfg.Log)
 	must(t, err)
 	m.cfg.Logs = logs
 }

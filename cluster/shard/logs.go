@@ -12,6 +12,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 
+	"hongyan/engine/atrest"
 	"hongyan/engine/journal"
 )
 
@@ -20,13 +21,17 @@ import (
 //
 //	DIR/journal/  entries (package journal)
 //	DIR/raft.db   terms and votes; a key is the shard as four hexadecimal digits, a slash and raft's name
+//
+// With a key what entries say is encrypted in the journal, since addresses and subjects of mail are in them; indexes, terms and
+// votes are not.
 type Logs struct {
 	journal *journal.Journal
 	stable  *raftboltdb.BoltStore
+	key     *atrest.Key // nil: in the clear
 }
 
 // OpenLogs opens or creates the logs in dir.
-func OpenLogs(dir string, log *slog.Logger) (*Logs, error) {
+func OpenLogs(dir string, key *atrest.Key, log *slog.Logger) (*Logs, error) {
 	if err := vfs.Default.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open the logs: %w", err)
 	}
@@ -46,7 +51,7 @@ func OpenLogs(dir string, log *slog.Logger) (*Logs, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the logs: %w", err), stable.Close())
 	}
-	return &Logs{journal: j, stable: stable}, nil
+	return &Logs{journal: j, stable: stable, key: key}, nil
 }
 
 // Close closes the logs. The groups have stopped.
@@ -61,12 +66,17 @@ func (l *Logs) Close() error {
 func (l *Logs) Journal() journal.Stats { return l.journal.Stats() }
 
 func (l *Logs) group(shard uint32) *groupLog {
-	return &groupLog{log: l.journal.Log(shard), stable: l.stable, prefix: fmt.Sprintf("%04x/", shard)}
+	g := &groupLog{log: l.journal.Log(shard), stable: l.stable, prefix: fmt.Sprintf("%04x/", shard)}
+	if l.key != nil {
+		g.cipher = l.key.Log(fmt.Sprintf("shard %04d", shard))
+	}
+	return g
 }
 
 // groupLog is one group's raft.LogStore and raft.StableStore.
 type groupLog struct {
 	log    *journal.Log
+	cipher *atrest.Log // nil: in the clear
 	stable *raftboltdb.BoltStore
 	prefix string
 }
@@ -92,6 +102,11 @@ func (g *groupLog) GetLog(index uint64, out *raft.Log) error {
 		return err
 	}
 	*out = raft.Log{Index: e.Index, Term: e.Term, Type: raft.LogType(e.Kind), Data: e.Data, Extensions: e.Ext}
+	if g.cipher != nil {
+		if out.Data, err = g.cipher.Open(e.Data, index); err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+	}
 	if e.Appended != 0 {
 		out.AppendedAt = time.Unix(0, e.Appended)
 	}
@@ -106,6 +121,9 @@ func (g *groupLog) StoreLogs(entries []*raft.Log) error {
 	list := make([]journal.Entry, len(entries))
 	for i, e := range entries {
 		list[i] = journal.Entry{Index: e.Index, Term: e.Term, Kind: uint8(e.Type), Data: e.Data, Ext: e.Extensions}
+		if g.cipher != nil { // what raft has stays as it is: it is sent to followers meanwhile
+			list[i].Data = g.cipher.Seal(e.Data, e.Index)
+		}
 		if !e.AppendedAt.IsZero() {
 			list[i].Appended = e.AppendedAt.UnixNano()
 		}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -13,11 +15,13 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"hongyan/engine/atrest"
 )
 
-func openLogsAt(t testing.TB, dir string) *Logs {
+func openLogsAt(t testing.TB, dir string, key *atrest.Key) *Logs {
 	t.Helper()
-	l, err := OpenLogs(dir, nil)
+	l, err := OpenLogs(dir, key, nil)
 	must(t, err)
 	return l
 }
@@ -27,15 +31,15 @@ func TestLogsAsBolt(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 5))
-			dir := t.TempDir()
+			dir, key := t.TempDir(), []*atrest.Key{nil, atrest.NewKey([32]byte{1})}[seed%2]
 			bolt, err := raftboltdb.NewBoltStore(filepath.Join(t.TempDir(), "reference.db"))
 			must(t, err)
 			defer func() { must(t, bolt.Close()) }()
-			logs := openLogsAt(t, dir)
+			logs := openLogsAt(t, dir, key)
 			for range 120 {
 				if rnd.IntN(40) == 0 {
 					must(t, logs.Close())
-					logs = openLogsAt(t, dir)
+					logs = openLogsAt(t, dir, key)
 				}
 				changeBoth(t, rnd, logs.group(1), bolt)
 				same(t, rnd, logs.group(1), bolt)
@@ -99,13 +103,13 @@ func same(t *testing.T, rnd *rand.Rand, a, b raft.LogStore) {
 // Groups share a store of terms and votes without seeing each other's.
 func TestStableByGroup(t *testing.T) {
 	dir := t.TempDir()
-	logs := openLogsAt(t, dir)
+	logs := openLogsAt(t, dir, nil)
 	for shard := range uint32(3) {
 		must(t, logs.group(shard).SetUint64([]byte("CurrentTerm"), uint64(shard)+10))
 	}
 	must(t, logs.group(1).Set([]byte("LastVoteCand"), []byte("v2")))
 	must(t, logs.Close())
-	logs = openLogsAt(t, dir)
+	logs = openLogsAt(t, dir, nil)
 	for shard := range uint32(3) {
 		n, err := logs.group(shard).GetUint64([]byte("CurrentTerm"))
 		must(t, err)
@@ -122,8 +126,13 @@ func TestStableByGroup(t *testing.T) {
 // BenchmarkLogs has shards append entries of 500 B at once: all in one journal, and each in a raft-boltdb of its own.
 func BenchmarkLogs(b *testing.B) {
 	for _, shards := range []int{1, 16, 64, 128} {
+		b.Run(fmt.Sprintf("encrypted/shards=%d", shards), func(b *testing.B) {
+			logs := openLogsAt(b, b.TempDir(), atrest.NewKey([32]byte{1}))
+			benchStores(b, shards, func(i int) raft.LogStore { return logs.group(uint32(i)) })
+			must(b, logs.Close())
+		})
 		b.Run(fmt.Sprintf("journal/shards=%d", shards), func(b *testing.B) {
-			logs := openLogsAt(b, b.TempDir())
+			logs := openLogsAt(b, b.TempDir(), nil)
 			benchStores(b, shards, func(i int) raft.LogStore { return logs.group(uint32(i)) })
 			b.ReportMetric(float64(logs.Journal().Entries)/float64(logs.Journal().Frames), "entries/fsync")
 			must(b, logs.Close())
@@ -158,4 +167,45 @@ func benchStores(b *testing.B, shards int, open func(i int) raft.LogStore) {
 	wg.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+}
+
+// What commands say is not in the files of the logs; what raft needs comes back as it was.
+func TestLogsAreEncrypted(t *testing.T) {
+	dir, key := t.TempDir(), atrest.NewKey([32]byte{1})
+	entries := []*raft.Log{
+		{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: []byte("members")},
+		{Index: 2, Term: 1, Type: raft.LogCommand, Data: []byte("From: u0001@example.test")},
+		{Index: 3, Term: 2, Type: raft.LogNoop},
+	}
+	logs := openLogsAt(t, dir, key)
+	must(t, logs.group(3).StoreLogs(entries))
+	if string(entries[1].Data) != "From: u0001@example.test" {
+		t.Fatal("the entries that raft sends on were changed")
+	}
+	must(t, logs.Close())
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte("example.test")) {
+			t.Errorf("the address is in the clear in %s", path)
+		}
+		return err
+	})
+	must(t, err)
+	logs = openLogsAt(t, dir, key)
+	for _, want := range entries {
+		var got raft.Log
+		must(t, logs.group(3).GetLog(want.Index, &got))
+		if got.Term != want.Term || got.Type != want.Type || !bytes.Equal(got.Data, want.Data) {
+			t.Errorf("entry %d reads as %+v", want.Index, got)
+		}
+	}
+	must(t, logs.Close())
+	logs = openLogsAt(t, dir, atrest.NewKey([32]byte{2}))
+	if err := logs.group(3).GetLog(2, new(raft.Log)); !errors.Is(err, atrest.ErrWrongKey) {
+		t.Errorf("another key: %v", err)
+	}
+	must(t, logs.Close())
 }

@@ -36,9 +36,12 @@ func (s *Store) Attach(id volume.ID, generation uint32, index []byte, secret *ke
 	if len(index) > maxIndex {
 		return fmt.Errorf("attach to volume %s: an index of %d bytes: %w", id, len(index), ErrLayout)
 	}
-	err := replaceFile(s.fs, s.IndexPath(id, generation), index)
-	if err == nil && secret != nil {
+	var err error
+	if secret != nil {
 		err = s.attachKeys(id, secret)
+	}
+	if err == nil { // last: who has the index has all
+		err = replaceFile(s.fs, s.IndexPath(id, generation), index)
 	}
 	if err != nil {
 		return fmt.Errorf("attach to volume %s: %w", id, err)
@@ -195,3 +198,27 @@ func readAll(fs vfs.FS, path string) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// HasAttached says whether the index of a volume is kept here, and its keys if they were.
+func (s *Store) HasAttached(id volume.ID, generation uint32) bool {
+	_, err := s.fs.Stat(s.IndexPath(id, generation))
+	return err == nil
+}
+
+// View opens a cold volume for the reading of records. src is its file; the header is read from there.
+func (s *Store) View(id volume.ID, generation uint32, src io.ReaderAt) (*volume.View, error) {
+	v, err := volume.OpenView(s.fs, s.IndexPath(id, generation), src, recordKeys{s, id})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return v, err
+}
+
+// recordKeys are those of one volume.
+type recordKeys struct {
+	store *Store
+	id    volume.ID
+}
+
+// Record gives the key of a record.
+func (k recordKeys) Record(n uint64) ([32]byte, error) { return k.store.Record(k.id, n) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 
 	"github.com/klauspost/reedsolomon"
 	"golang.org/x/sync/errgroup"
@@ -26,6 +27,8 @@ type Reader struct {
 	code    reedsolomon.Encoder
 	sources []Source // one of each fragment; nil: nobody has it
 	order   []int    // in which fragments are asked for when one is missing
+
+	restored atomic.Int64 // blocks
 }
 
 // NewReader makes a Reader. order names the fragments, the one that answers fastest first; those it leaves out come last.
@@ -50,6 +53,9 @@ func NewReader(l Layout, sources []Source, order []int) (*Reader, error) {
 	}
 	return r, nil
 }
+
+// Restored is how many blocks were computed from others so far.
+func (r *Reader) Restored() int64 { return r.restored.Load() }
 
 // Layout says what is read.
 func (r *Reader) Layout() Layout { return r.layout }
@@ -152,6 +158,7 @@ func (r *Reader) restore(ctx context.Context, index int, first, n int64) ([]byte
 		return nil, fmt.Errorf("compute fragment %d: %w", index, err)
 	}
 	r.layout.sum(index, first, shards[index])
+	r.restored.Add(n)
 	return shards[index], nil
 }
 

@@ -12,17 +12,28 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"hongyan/engine/atrest"
 )
 
 // Power is cut at moments of its own choosing while three shards are written, memtables rotate, flush and compact. Afterwards
 // each shard stands at an applied index a, not below what Flushed said before, and holds what entries 1 to a give,
 // byte for byte: invariant 1.
 func TestCrashWhileWriting(t *testing.T) {
-	const entries, shards = 1200, 3
+	t.Run("plain", func(t *testing.T) {
+		crashWhileWriting(t, 800, func(fs vfs.FS) vfs.FS { return fs })
+	})
+	t.Run("encrypted", func(t *testing.T) {
+		crashWhileWriting(t, 400, atrest.NewKey([32]byte{1}).FS)
+	})
+}
+
+func crashWhileWriting(t *testing.T, entries uint64, wrap func(vfs.FS) vfs.FS) {
+	const shards = 3
 	reference := referenceDumps(t)
 	r := rand.New(rand.NewPCG(1, 1))
 	fs := vfs.NewCrashableMem()
-	db := openTest(t, fs)
+	db := openTest(t, wrap(fs))
 	for index := uint64(1); index <= entries; index++ {
 		for id := range uint32(shards) {
 			entry(t, db.Shard(id), index, func(tx *Txn) { busyEntry(t, tx, index) })
@@ -34,7 +45,7 @@ func TestCrashWhileWriting(t *testing.T) {
 		for id := range flushed {
 			flushed[id] = db.Shard(uint32(id)).Flushed()
 		}
-		after := openTest(t, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: r}))
+		after := openTest(t, wrap(fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: r})))
 		for id, least := range flushed {
 			s := after.Shard(uint32(id))
 			applied, err := s.Applied()

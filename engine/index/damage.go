@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/atrest"
 )
 
 // A database whose files are damaged is not mended: every shard in it has replicas on other nodes, which are whole. Open sets
@@ -23,7 +25,7 @@ const (
 
 // damaged tells lost and garbled files from a disk that does not answer now, is full, or is in use.
 func damaged(err error) bool {
-	return pebble.IsCorruptionError(err) || errors.Is(err, iofs.ErrNotExist)
+	return pebble.IsCorruptionError(err) || errors.Is(err, iofs.ErrNotExist) || errors.Is(err, atrest.ErrWrongKey) || errors.Is(err, atrest.ErrPlain)
 }
 
 // setAside renames the database's directory, so that somebody may look at it, and removes the one before it.

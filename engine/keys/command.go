@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	iofs "io/fs"
 	"os/exec"
 	"slices"
@@ -53,6 +54,8 @@ func OpenKeyCommand(ctx context.Context, fs vfs.FS, path string, argv []string) 
 	}
 	return openKeyring(ctx, c)
 }
+
+func (c commandFile) lock() (io.Closer, error) { return lockKeyring(c.fs, c.path) }
 
 func (c commandFile) load(ctx context.Context) ([]*masterKey, error) {
 	text, err := readKeyringFile(c.fs, c.path)

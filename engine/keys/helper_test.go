@@ -3,6 +3,7 @@ package keys
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -36,6 +37,7 @@ func memFS(t testing.TB) *vfs.MemFS {
 type fixed struct{ keys []*masterKey }
 
 func (f fixed) load(context.Context) ([]*masterKey, error) { return f.keys, nil }
+func (f fixed) lock() (io.Closer, error)                   { return nil, errors.ErrUnsupported }
 func (f fixed) add(_ context.Context, _ []*masterKey, fresh *masterKey) error {
 	return errors.ErrUnsupported
 }

@@ -135,6 +135,17 @@ func CreateKeyFile(fs vfs.FS, path string) error {
 	return plainFile{fs, path}.add(context.Background(), nil, key)
 }
 
+func (p plainFile) lock() (io.Closer, error) { return lockKeyring(p.fs, p.path) }
+
+// lockKeyring takes the lock beside a file of keys, which several nodes of one machine may share.
+func lockKeyring(fs vfs.FS, path string) (io.Closer, error) {
+	lock, err := fs.Lock(path + ".lock")
+	if err != nil {
+		return nil, fmt.Errorf("lock the master keys (perhaps another node rotates them now: try again): %w", err)
+	}
+	return lock, nil
+}
+
 func (p plainFile) load(context.Context) ([]*masterKey, error) {
 	text, err := readKeyringFile(p.fs, p.path)
 	if err != nil {

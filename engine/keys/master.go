@@ -6,7 +6,9 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -71,6 +73,8 @@ type Keyring struct {
 
 // source is where a keyring comes from.
 type source interface {
+	// lock keeps other processes from adding keys.
+	lock() (io.Closer, error)
 	load(ctx context.Context) ([]*masterKey, error)
 	// add puts fresh behind the keys that are there, durably.
 	add(ctx context.Context, old []*masterKey, fresh *masterKey) error
@@ -102,11 +106,21 @@ func (k *Keyring) reload(ctx context.Context) error {
 	return nil
 }
 
-// Rotate adds a new key to the source, durably, which wraps from then on. The older ones stay.
+// Rotate makes sure that another key wraps from now on than did before: one that was added to the source since it was loaded, or
+// else a new one, which is added durably. The older ones stay.
 func (k *Keyring) Rotate(ctx context.Context) error {
 	k.rotation.Lock()
 	defer k.rotation.Unlock()
-	if err := k.reload(ctx); err != nil {
+	unlock, err := k.source.lock()
+	if err != nil {
+		return err
+	}
+	return errors.Join(k.rotate(ctx), unlock.Close())
+}
+
+func (k *Keyring) rotate(ctx context.Context) error {
+	before := k.ID()
+	if err := k.reload(ctx); err != nil || k.ID() != before {
 		return err
 	}
 	fresh, err := generateMasterKey(time.Now())

@@ -54,9 +54,23 @@ func TestRotateKeyFile(t *testing.T) {
 	if !strings.HasPrefix(string(now), text) {
 		t.Fatalf("the operator's text is gone:\n%s", now)
 	}
+	// Another node that shares the file takes the key that is there now, and adds none.
+	other, err := OpenKeyFile(fs, testPath)
+	must(t, err)
+	must(t, k.Rotate(t.Context()))
+	must(t, other.Rotate(t.Context()))
+	if other.ID() != k.ID() || len(other.IDs()) != 3 {
+		t.Fatalf("two nodes have %v and %v", k.IDs(), other.IDs())
+	}
+	lock, err := fs.Lock(testPath + ".lock")
+	must(t, err)
+	if k.Rotate(t.Context()) == nil {
+		t.Fatal("rotated while another did")
+	}
+	must(t, lock.Close())
 	// A file that became bad leaves the keys as they are.
 	must(t, replaceFile(fs, testPath, []byte(plainHeading+"\n")))
-	if k.Reload(t.Context()) == nil || len(k.IDs()) != 2 {
+	if k.Reload(t.Context()) == nil || len(k.IDs()) != 3 {
 		t.Fatal("took a file without keys")
 	}
 }

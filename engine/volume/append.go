@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 )
 
@@ -21,6 +22,8 @@ type request struct {
 	head   recordHeader // complete but for the number, and what depends on its key
 	blob   io.ReadCloser
 	broken func(error)
+	needs  *Dictionary // that the volume must have before the record; may be nil
+	gives  *Dictionary // that the record is
 
 	state atomic.Uint32 // queued, then taken or abandoned
 	done  chan struct{} // closed when the number, end and err are set
@@ -60,7 +63,7 @@ func (v *Volume) Append(ctx context.Context, kind Kind, meta []byte, b *Blob) (R
 		return Ref{}, 0, fmt.Errorf("volume %s: append: %w", v.header.ID, err)
 	}
 	r := &request{meta: meta, blob: stored, broken: b.setBroken, done: make(chan struct{}), hash: b.Hash(),
-		head: v.newHead(kind, meta, b)}
+		head: v.newHead(kind, meta, b), needs: b.dictionary}
 	err = v.wait(ctx, r)
 	if closeErr := stored.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("volume %s: append: %w", v.header.ID, closeErr)
@@ -108,7 +111,7 @@ func (v *Volume) enqueue(r *request) error {
 	}
 	if v.stopped == nil {
 		v.stopped = make(chan struct{})
-		go (&committer{v: v, next: 1, off: fileHeaderSize, stopped: v.stopped}).run()
+		go (&committer{v: v, next: 1, off: fileHeaderSize, has: make(map[uint32]bool), stopped: v.stopped}).run()
 	}
 	v.pending = append(v.pending, r)
 	v.wake.Signal()
@@ -137,9 +140,10 @@ func (v *Volume) writable(as role) error {
 // committer owns the file of an appending volume: nobody else writes it.
 type committer struct {
 	v       *Volume
-	next    uint64 // number of the next record
-	off     int64  // where buf goes
-	buf     []byte // not written yet; memory that is borrowed for one batch
+	next    uint64          // number of the next record
+	off     int64           // where buf goes
+	buf     []byte          // not written yet; memory that is borrowed for one batch
+	has     map[uint32]bool // dictionaries in the volume, by id
 	stopped chan struct{}
 }
 
@@ -175,15 +179,30 @@ func (c *committer) take() []*request {
 			r := v.pending[0]
 			v.pending[0] = nil
 			v.pending = v.pending[1:]
-			if r.state.CompareAndSwap(queued, taken) {
-				batch = append(batch, r)
-				size += r.head.size()
+			if !r.state.CompareAndSwap(queued, taken) {
+				continue
 			}
+			if d := c.lacking(r, batch); d != nil {
+				batch = append(batch, d)
+				size += d.head.size()
+			}
+			batch = append(batch, r)
+			size += r.head.size()
 		}
 		if len(batch) > 0 || v.sealed {
 			return batch
 		}
 	}
+}
+
+// lacking is a request to append the dictionary that r needs, if neither the volume nor the batch has it. Nobody waits for it.
+func (c *committer) lacking(r *request, batch []*request) *request {
+	need := r.needs
+	if need == nil || c.has[need.id] || slices.ContainsFunc(batch, func(q *request) bool { return q.gives != nil && q.gives.id == need.id }) {
+		return nil
+	}
+	return &request{gives: need, blob: need.stored(), broken: func(error) {}, done: make(chan struct{}),
+		hash: need.blob.Hash(), head: c.v.newHead(KindDictionary, nil, need.blob)}
 }
 
 // refuse answers callers with an error.
@@ -229,8 +248,15 @@ func (c *committer) write(batch []*request) error {
 			r.err = fmt.Errorf("volume %s has reached its size: %w", c.v.header.ID, ErrSealed)
 			continue
 		}
+		if r.needs != nil && !c.has[r.needs.id] {
+			r.err = fmt.Errorf("volume %s has not taken dictionary %d: %w", c.v.header.ID, r.needs.id, ErrSealed)
+			continue
+		}
 		if err := c.record(r); err != nil {
 			return err
+		}
+		if r.gives != nil && r.err == nil {
+			c.has[r.gives.id] = true
 		}
 		wrote = wrote || r.err == nil
 	}
@@ -430,6 +456,7 @@ func (c *committer) publish(batch []*request) {
 			if r.head.kind == KindDictionary {
 				v.dictionaries = append(v.dictionaries, r.head.number)
 			}
+			v.o.shared.appended(r)
 		}
 	}
 	v.durable = c.off

@@ -12,18 +12,19 @@ import (
 // whoever finds none free waits for one. They are made before anything runs, and used only through
 // EncodeAll and DecodeAll, which keep nothing of one message for the next.
 var (
-	encoder = sharedEncoder()
-	decoder = sharedDecoder()
+	encoder = newEncoder()
+	decoder = newDecoder()
 )
 
-func sharedEncoder() *zstd.Encoder {
+// newEncoder makes an encoder; the options are a dictionary that has been looked at, or none.
+func newEncoder(more ...zstd.EOption) *zstd.Encoder {
 	// The chunk's header has a checksum and the record its lengths, so the frame needs neither.
-	e, err := zstd.NewWriter(nil,
+	e, err := zstd.NewWriter(nil, append([]zstd.EOption{
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithEncoderCRC(false),
 		zstd.WithSingleSegment(true),
 		zstd.WithWindowSize(chunkSize),
-		zstd.WithLowerEncoderMem(true))
+		zstd.WithLowerEncoderMem(true)}, more...)...)
 	if err != nil {
 		panic("volume: zstd encoder: " + err.Error()) // these constant options are wrong
 	}
@@ -31,22 +32,23 @@ func sharedEncoder() *zstd.Encoder {
 	return e
 }
 
-func sharedDecoder() *zstd.Decoder {
+// newDecoder is newEncoder's counterpart.
+func newDecoder(more ...zstd.DOption) *zstd.Decoder {
 	// The capacity of the destination is the limit: a frame that claims more is refused.
-	d, err := zstd.NewReader(nil,
+	d, err := zstd.NewReader(nil, append([]zstd.DOption{
 		zstd.WithDecoderConcurrency(0),
 		zstd.WithDecodeAllCapLimit(true),
 		zstd.WithDecoderMaxMemory(maxChunkSize),
 		zstd.WithDecoderMaxWindow(maxChunkSize),
-		zstd.WithDecoderLowmem(true))
+		zstd.WithDecoderLowmem(true)}, more...)...)
 	if err != nil {
 		panic("volume: zstd decoder: " + err.Error()) // these constant options are wrong
 	}
 	return d
 }
 
-// encodeChunk gives a chunk with its header: without its base64, compressed, if that makes it shorter.
-func encodeChunk(raw []byte) *buffer {
+// encodeChunk gives a chunk with its header: without its base64, compressed, with d if it is not nil, if that makes it shorter.
+func encodeChunk(raw []byte, d *Dictionary) *buffer {
 	scratch := newBuffer(len(raw))
 	defer scratch.release()
 	source, h := raw, chunkHeader{}
@@ -54,7 +56,11 @@ func encodeChunk(raw []byte) *buffer {
 		source, h.recoded = coded, true
 	}
 	out := newBuffer(chunkHeaderSize + len(raw) + 64)
-	body := encoder.EncodeAll(source, out.b[chunkHeaderSize:chunkHeaderSize])
+	with := encoder
+	if d != nil {
+		with = d.encoder()
+	}
+	body := with.EncodeAll(source, out.b[chunkHeaderSize:chunkHeaderSize])
 	if len(body) >= len(raw) {
 		h = chunkHeader{plain: true}
 		body = append(out.b[chunkHeaderSize:chunkHeaderSize], raw...)
@@ -68,12 +74,12 @@ func encodeChunk(raw []byte) *buffer {
 // overrun is room that lets the decoder copy in strides; it is never part of the result.
 const overrun = 16
 
-// decodeChunk decompresses a chunk of raw message bytes into dst, which has room for them and the overrun.
-func decodeChunk(body, dst []byte, raw uint32, recoded bool) ([]byte, error) {
+// decodeChunk decompresses a chunk of raw message bytes with its own decoder into dst, which has room for them and the overrun.
+func decodeChunk(own *zstd.Decoder, body, dst []byte, raw uint32, recoded bool) ([]byte, error) {
 	if recoded {
-		return decodeRecoded(body, dst, raw)
+		return decodeRecoded(own, body, dst, raw)
 	}
-	out, err := decoder.DecodeAll(body, dst[:0:int(raw)+overrun])
+	out, err := own.DecodeAll(body, dst[:0:int(raw)+overrun])
 	if err != nil {
 		return nil, malformed("chunk does not decompress: " + err.Error())
 	}
@@ -84,10 +90,10 @@ func decodeChunk(body, dst []byte, raw uint32, recoded bool) ([]byte, error) {
 }
 
 // decodeRecoded decompresses a chunk, and puts the base64 back that was taken out of it.
-func decodeRecoded(body, dst []byte, raw uint32) ([]byte, error) {
+func decodeRecoded(own *zstd.Decoder, body, dst []byte, raw uint32) ([]byte, error) {
 	scratch := newBuffer(int(raw) + overrun)
 	defer scratch.release()
-	coded, err := decoder.DecodeAll(body, scratch.b[:0:int(raw)+overrun])
+	coded, err := own.DecodeAll(body, scratch.b[:0:int(raw)+overrun])
 	if err != nil {
 		return nil, malformed("chunk does not decompress: " + err.Error())
 	}

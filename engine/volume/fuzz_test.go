@@ -59,7 +59,7 @@ func FuzzReceiveBlob(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, sent []byte, length, stored uint64) {
 		fs := memFS(t)
-		b, err := ReceiveBlob(bytes.NewReader(sent), length, stored, [32]byte{}, fs, testDir, 100)
+		b, err := ReceiveBlob(bytes.NewReader(sent), length, stored, [32]byte{}, nil, fs, testDir, 100)
 		if err != nil {
 			if n := files(t, fs); n != 0 {
 				t.Fatalf("%d files are left", n)

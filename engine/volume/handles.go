@@ -18,10 +18,22 @@ const DefaultMaxOpen = 256
 // shared is what the volumes of a set have in common.
 type shared struct {
 	handles                    *handles
+	dictionaries               dictionaries
 	scans, saves, saveFailures atomic.Uint64
+	mail, disk                 atomic.Uint64 // bytes of messages appended, and what they and their dictionaries take in files
 }
 
 func newShared(maxOpen int) *shared { return &shared{handles: newHandles(maxOpen)} }
+
+// appended counts a record that is durable.
+func (s *shared) appended(r *request) {
+	if r.head.kind == KindMessage {
+		s.mail.Add(r.head.length)
+	}
+	if r.head.kind != KindCheckpoint {
+		s.disk.Add(uint64(r.end - r.start))
+	}
+}
 
 // handles limits how many volumes have their file open, and with it how much memory the blocks of their index files take. What
 // was used least recently is closed, and rests until it is used again. Volumes that are appended to, received, mended or read

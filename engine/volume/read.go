@@ -74,6 +74,9 @@ func (v *Volume) open(record, off, n uint64, meant func(recordHeader, *recordCip
 	}
 	span := chunkSpan{src: v.file, start: at + recordHeaderSize + int64(h.meta), size: int64(h.stored),
 		length: h.length, chunk: h.chunk, seal: seal, volume: v.header.ID, record: record}
+	if h.kind != KindDictionary {
+		span.dictionary = v.dictionary
+	}
 	return newChunkReader(span, off, n, v.drop), nil
 }
 

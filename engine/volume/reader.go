@@ -13,6 +13,8 @@ type chunkSpan struct {
 	length uint64
 	chunk  uint32        // raw bytes in every chunk but the last
 	seal   *recordCipher // nil: the chunks are not encrypted
+	// dictionary gives what frames name; nil where none may
+	dictionary func(id uint32) (*Dictionary, error)
 	// where the span is, for errors
 	volume ID
 	record uint64
@@ -119,7 +121,7 @@ func (r *chunkReader) next() error {
 		r.raw, r.rest = stored, body
 	} else {
 		r.raw = newBuffer(int(raw) + overrun)
-		r.rest, err = decodeChunk(body, r.raw.b, raw, h.recoded)
+		err = r.decode(body, raw, h.recoded)
 		stored.release()
 		if err != nil {
 			return r.corrupt(err)
@@ -130,6 +132,15 @@ func (r *chunkReader) next() error {
 	r.skip = 0
 	r.advance(h)
 	return nil
+}
+
+// decode decompresses a frame into raw and rest.
+func (r *chunkReader) decode(frame []byte, raw uint32, recoded bool) error {
+	own, err := decoderFor(frame, r.dictionary)
+	if err == nil {
+		r.rest, err = decodeChunk(own, frame, r.raw.b, raw, recoded)
+	}
+	return err
 }
 
 // pass steps over a chunk before the range without reading it.

@@ -312,6 +312,8 @@ type SetStats struct {
 	Scans   uint64 // volumes that were opened without an index file
 	Saves   uint64 // index files written, and
 	Unsaved uint64 // those that could not be
+	Mail    uint64 // bytes of messages that were appended here, and
+	Disk    uint64 // the bytes that they take in one copy, with their metadata and dictionaries
 }
 
 // Stats describes the set now.
@@ -320,7 +322,8 @@ func (s *Set) Stats() SetStats {
 	entries := slices.Collect(maps.Values(s.entries))
 	s.mu.Unlock()
 	st := SetStats{Volumes: len(entries), Open: s.shared.handles.count(), Rests: s.shared.handles.rests.Load(),
-		Scans: s.shared.scans.Load(), Saves: s.shared.saves.Load(), Unsaved: s.shared.saveFailures.Load()}
+		Scans: s.shared.scans.Load(), Saves: s.shared.saves.Load(), Unsaved: s.shared.saveFailures.Load(),
+		Mail: s.shared.mail.Load(), Disk: s.shared.disk.Load()}
 	for _, e := range entries {
 		st.Bytes += e.bytes()
 	}

@@ -13,17 +13,22 @@ import (
 // once. It holds at most one raw chunk and memLimit encoded bytes in memory; the rest goes to a temporary
 // file. One goroutine uses it, and ends with Finish or Abort.
 type Spool struct {
-	store  *store
-	raw    *buffer // the chunk that is not full yet; nil when empty
-	hash   hash.Hash
-	length uint64
-	err    error // the first failure, or ErrClosed; final
+	store      *store
+	raw        *buffer // the chunk that is not full yet; nil when empty
+	hash       hash.Hash
+	length     uint64
+	dictionary *Dictionary // may be nil
+	err        error       // the first failure, or ErrClosed; final
 }
 
 // NewSpool starts a message. Temporary files go to tmpDir.
 func NewSpool(fs vfs.FS, tmpDir string, memLimit int) *Spool {
 	return &Spool{store: newStore(fs, tmpDir, memLimit), hash: sha256.New()}
 }
+
+// Use compresses the message with a dictionary, which may be nil, if it is one chunk: later chunks have learned enough from
+// the first.
+func (s *Spool) Use(d *Dictionary) { s.dictionary = d }
 
 // SpoolRoom says ErrFull when fewer than keep bytes are free where spools keep their files. Whoever spools what strangers
 // send asks now and then: volumes leave a reserve for the logs and the index, and spools must not use it up. A file
@@ -95,8 +100,12 @@ func (s *Spool) flush() error {
 	return err
 }
 
+// encode adds a chunk to the store. A full one may not be the message's last.
 func (s *Spool) encode(raw []byte) error {
-	return s.store.add(encodeChunk(raw))
+	if len(raw) == chunkSize || s.length > chunkSize {
+		s.dictionary = nil
+	}
+	return s.store.add(encodeChunk(raw, s.dictionary))
 }
 
 // Finish ends the message. The caller closes the Blob. When it fails nothing is left to clean up.
@@ -111,7 +120,7 @@ func (s *Spool) Finish() (*Blob, error) {
 		}
 		return nil, err
 	}
-	b := &Blob{store: s.store, length: s.length}
+	b := &Blob{store: s.store, length: s.length, dictionary: s.dictionary}
 	s.hash.Sum(b.hash[:0])
 	s.store, s.err = nil, ErrClosed
 	return b, nil

@@ -114,7 +114,7 @@ func TestReadersOutliveTheBlob(t *testing.T) {
 	if !bytes.Equal(got, p) {
 		t.Fatal("other bytes after Close")
 	}
-	b2, err := ReceiveBlob(stored, b.Length(), b.StoredLength(), b.Hash(), fs, testDir, 0)
+	b2, err := ReceiveBlob(stored, b.Length(), b.StoredLength(), b.Hash(), nil, fs, testDir, 0)
 	must(t, err)
 	must(t, stored.Close())
 	must(t, b2.Close())
@@ -128,7 +128,7 @@ func TestReceiveBlob(t *testing.T) {
 		b := newBlob(t, fs, testDir, p)
 		sent := storedBytes(t, b)
 		for _, limit := range []int{0, 8 << 20} {
-			got, err := ReceiveBlob(bytes.NewReader(sent), b.Length(), b.StoredLength(), b.Hash(), fs, testDir, limit)
+			got, err := ReceiveBlob(bytes.NewReader(sent), b.Length(), b.StoredLength(), b.Hash(), nil, fs, testDir, limit)
 			must(t, err)
 			if got.Hash() != b.Hash() || !bytes.Equal(storedBytes(t, got), sent) {
 				t.Fatal("received something else")
@@ -148,7 +148,7 @@ func TestReceiveBlobRefuses(t *testing.T) {
 	sent := storedBytes(t, b)
 	length, stored := b.Length(), b.StoredLength()
 	receive := func(p []byte, length, stored uint64) error {
-		got, err := ReceiveBlob(bytes.NewReader(p), length, stored, b.Hash(), fs, testDir, 1000)
+		got, err := ReceiveBlob(bytes.NewReader(p), length, stored, b.Hash(), nil, fs, testDir, 1000)
 		if err == nil {
 			must(t, got.Close())
 		}

@@ -61,6 +61,9 @@ type Volume struct {
 	// sealed. ReadAt by anybody; written by the committer, or under disk.
 	file vfs.File // changed under mu
 
+	learning sync.Mutex             // guards learned
+	learned  map[uint64]*Dictionary // dictionary records that were read, by number
+
 	// disk orders the writes and fsyncs of Receive, Commit, Extend and Truncate, and guards the fields
 	// below it. It is taken before mu.
 	disk   sync.Mutex

@@ -8,6 +8,8 @@
 //	GET /api/v1/scrub               health of the copies of mail, node by node
 //	POST /api/v1/scrub              {"volume": 31}: verify its copies now; 0 for all
 //	GET /api/v1/debug/pprof/{name}  profiles of the process: heap, allocs, goroutine, profile?seconds=10, trace?seconds=10
+//	GET /api/v1/keys?node=…         master keys of each node, by name, and what they wrap
+//	POST /api/v1/keys/rotate        {"node": "…", "new_key": true}: wrap everything by a new master key
 //	PUT /api/v1/domains/{name}      {"home_region": "…"}
 //	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}; instead of the password
 //	                                "password_hash", Argon2id's PHC string
@@ -36,6 +38,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"hongyan/cluster/client"
+	"hongyan/cluster/custody"
 	"hongyan/frontends/listen"
 )
 
@@ -63,6 +66,8 @@ type Admin interface {
 	AddDomain(ctx context.Context, name, home string) error
 	AddAccount(ctx context.Context, a client.NewAccount) (created bool, err error)
 	Accounts(ctx context.Context) ([]string, error)
+	// Keys reports the master keys of one node, or of all that keep mail, after the rotation that req asks for.
+	Keys(ctx context.Context, node string, req custody.Request) ([]custody.Report, error)
 	// ScrubReports and Scrub give values that encoding/json takes, with a line for each node.
 	ScrubReports(ctx context.Context) any
 	Scrub(ctx context.Context, volume uint64) any
@@ -148,6 +153,8 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api := http.NewServeMux()
 	api.HandleFunc("GET /api/v1/status", s.status)
 	api.HandleFunc("GET /api/v1/accounts", s.accounts)
+	api.HandleFunc("GET /api/v1/keys", s.keys)
+	api.HandleFunc("POST /api/v1/keys/rotate", s.rotateKeys)
 	api.HandleFunc("GET /api/v1/scrub", s.scrubReports)
 	api.HandleFunc("POST /api/v1/scrub", s.startScrub)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)

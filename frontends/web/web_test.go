@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hongyan/cluster/client"
+	"hongyan/cluster/custody"
 	"hongyan/cluster/wire"
 )
 
@@ -86,6 +87,15 @@ func (f *fakeAdmin) Accounts(context.Context) ([]string, error) {
 		list = append(list, a)
 	}
 	return list, f.err
+}
+
+func (f *fakeAdmin) Keys(_ context.Context, node string, req custody.Request) ([]custody.Report, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if node == "nobody" {
+		return nil, wire.Errorf(wire.NotFound, "no such node")
+	}
+	return []custody.Report{{Node: node, Keys: []custody.Use{{Key: "a", Files: 3}}, Error: fmt.Sprintf("%+v", req)}}, f.err
 }
 
 func (f *fakeAdmin) ScrubReports(context.Context) any { return []string{"whole"} }

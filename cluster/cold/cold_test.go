@@ -1,0 +1,183 @@
+package cold
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hongyan/cluster/replica"
+	"hongyan/engine/cold"
+	"hongyan/engine/keys"
+	"hongyan/engine/volume"
+)
+
+func at(seconds int64) time.Time { return time.Unix(1000+seconds, 0) }
+
+// TestLifeOfAColdVolume: converted when it is old enough, read, its copies dropped, a node lost, a fragment rebuilt.
+func TestLifeOfAColdVolume(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	e := c.sealed(7, 30)
+	c.round(at(59))
+	if c.entry(7).Cold != nil {
+		t.Fatal("cold before its time")
+	}
+	c.round(at(61))
+	e = c.entry(7)
+	if e.Cold == nil {
+		t.Fatal("not cold")
+	}
+	for _, n := range c.nodes {
+		if held := len(n.m.cfg.Fragments.List()); held != 2 {
+			t.Fatalf("%s holds %d fragments", n.id, held)
+		}
+		c.expect(n)
+	}
+	if got := c.nodes[0].set.List(); len(got) != 1 {
+		t.Fatalf("the copy went at once: %v", got)
+	}
+	c.round(at(62))
+	c.round(at(100))
+	for _, n := range c.nodes {
+		if got := n.set.List(); len(got) != 0 {
+			t.Fatalf("copies left on %s: %v", n.id, got)
+		}
+		if got := n.files(t, "volumes"); len(got) != 0 {
+			t.Fatalf("files left on %s: %v", n.id, got)
+		}
+		c.expect(n)
+	}
+
+	// A node is lost: the two others give all mail.
+	must(t, c.nodes[2].net.Close())
+	for _, n := range c.nodes[:2] {
+		for n.net.Up("c") {
+			time.Sleep(time.Millisecond)
+		}
+		c.expect(n)
+		if n.m.stats.degraded.Load() == 0 {
+			t.Errorf("no degraded read on %s", n.id)
+		}
+	}
+}
+
+// TestLostFragmentIsRebuilt, and damaged blocks, index and keys are put back.
+func TestLostFragmentIsRebuilt(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	c.sealed(7, 30)
+	c.round(at(61))
+	c.round(at(100))
+	n := c.nodes[2]
+	before := n.files(t, "cold")
+	if len(before) != 4 {
+		t.Fatalf("%v", before)
+	}
+	for _, name := range before {
+		if name != before[1] {
+			must(t, n.fs.Remove("cold/"+name))
+		}
+	}
+	f, err := n.fs.OpenReadWrite("cold/"+before[1], "")
+	must(t, err)
+	_, err = f.WriteAt([]byte("damage"), 4096+100)
+	must(t, errors.Join(err, f.Close()))
+	n.m.mu.Lock()
+	clear(n.m.verified)
+	n.m.mu.Unlock()
+	for range 3 {
+		c.round(at(101), 0, 1)
+	}
+	if after := n.files(t, "cold"); !slices.Equal(after, before) {
+		t.Fatalf("%v\nwant %v", after, before)
+	}
+	if s := &n.m.stats; s.rebuilds.Load() != 1 || s.mendedBlocks.Load() != 1 {
+		t.Fatalf("%d rebuilt, %d blocks mended", s.rebuilds.Load(), s.mendedBlocks.Load())
+	}
+	c.expect(n)
+}
+
+// TestCopyStaysUntilAllFragmentsAreWhole, and keys destroyed meanwhile are destroyed everywhere.
+func TestCopyStaysUntilAllFragmentsAreWhole(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	c.sealed(7, 12)
+	c.round(at(61))
+	must(t, c.nodes[0].set.UseKeys(7, func(f *keys.File) error { return f.Destroy([]uint64{3}) }))
+	lost := c.nodes[2].m.cfg.Fragments.List()[0]
+	must(t, c.nodes[2].frags.Remove(lost))
+	c.round(at(100), 2)
+	c.round(at(120), 2)
+	if len(c.nodes[0].set.List()) != 1 {
+		t.Fatal("a copy is gone although a fragment is missing")
+	}
+	c.round(at(140))
+	c.round(at(160))
+	if len(c.nodes[0].set.List()) != 0 {
+		t.Fatal("the copy stays although all fragments are there")
+	}
+	for _, n := range c.nodes {
+		if _, err := n.frags.Record(7, 3); !errors.Is(err, keys.ErrDestroyed) {
+			t.Errorf("key 3 on %s: %v", n.id, err)
+		}
+		if _, err := n.m.Open(t.Context(), c.entry(7), c.refs[2], 0, 10); !errors.Is(err, keys.ErrDestroyed) {
+			t.Errorf("read with a destroyed key on %s: %v", n.id, err)
+		}
+		if _, err := n.frags.Record(7, 4); err != nil {
+			t.Errorf("key 4 on %s: %v", n.id, err)
+		}
+	}
+}
+
+// TestNothingIsConvertedThatMayBeDamaged or whose placement would not survive a region.
+func TestNothingIsConvertedThatMayBeDamaged(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	c.sealed(7, 5)
+	f, err := c.nodes[0].fs.OpenReadWrite("volumes/"+volume.ID(7).String()+".vol", "")
+	must(t, err)
+	_, err = f.WriteAt([]byte("damage"), 5000)
+	must(t, errors.Join(err, f.Close()))
+	c.round(at(61))
+	if c.entry(7).Cold != nil {
+		t.Fatal("converted from a damaged copy")
+	}
+	two := newCluster(t, "a", "b")
+	two.sealed(8, 5)
+	two.round(at(61))
+	if two.entry(8).Cold != nil {
+		t.Fatal("three fragments in a region")
+	}
+}
+
+// TestFragmentsOfANodeThatLeftMove to another one of its region.
+func TestFragmentsOfANodeThatLeftMove(t *testing.T) {
+	c := newCluster(t, "a1", "b1", "c1", "c2")
+	c.sealed(7, 12)
+	c.round(at(61))
+	c.round(at(100))
+	const gone = "c2"
+	if nodes := c.entry(7).Cold.Nodes; !slices.Contains(nodes, gone) {
+		t.Fatalf("not all nodes of a region are used: %v", nodes)
+	}
+	c.peers = slices.DeleteFunc(slices.Clone(c.peers), func(p replica.Peer) bool { return p.ID == gone })
+	c.round(at(110), 3)
+	c.round(at(120), 3)
+	if nodes := c.entry(7).Cold.Nodes; slices.Contains(nodes, gone) {
+		t.Fatalf("%v", nodes)
+	}
+	for i, id := range c.entry(7).Cold.Nodes {
+		k := slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == id })
+		if !c.nodes[k].frags.Has(cold.Name{Volume: 7, Index: i}) {
+			t.Errorf("fragment %d is not on %s", i, id)
+		}
+	}
+	// The node's files are swept when it returns, after a while.
+	n := c.nodes[3]
+	c.round(at(130), 0, 1, 2)
+	if len(n.frags.List()) == 0 {
+		t.Error("swept at once")
+	}
+	c.round(at(130+3601), 0, 1, 2)
+	if got := n.files(t, "cold"); len(got) != 0 {
+		t.Errorf("left: %v", strings.Join(got, " "))
+	}
+}

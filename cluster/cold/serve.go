@@ -1,0 +1,164 @@
+package cold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"hongyan/cluster/transport"
+	"hongyan/cluster/wire"
+	"hongyan/engine/cold"
+	"hongyan/engine/keys"
+	"hongyan/engine/volume"
+)
+
+// hangUp closes a stream whose outcome is known by now.
+func hangUp(s *transport.Stream) { _ = s.Close() }
+
+// take gets one of a limited number of places.
+func take(places chan struct{}) (release func(), ok bool) {
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, true
+	default:
+		return nil, false
+	}
+}
+
+// serveMake writes a fragment that a peer encodes (steps 3 and 4).
+func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Stream) (err error) {
+	release, ok := take(m.makes)
+	if !ok {
+		return wire.Errorf(wire.Unavailable, "%s makes %d fragments already", m.cfg.ID, maxMakes)
+	}
+	defer release()
+	var req makeRequest
+	if err := s.RecvValue(&req); err != nil {
+		return fmt.Errorf("make a fragment for %s: %w", from, err)
+	}
+	if m.cfg.Fragments.Has(cold.Name{Volume: req.Layout.Volume, Generation: req.Layout.Generation, Index: int(req.Index)}) {
+		// Of an attempt that broke after this one was complete.
+		return s.SendValue(makeReply{Next: req.Layout.Blocks(), Done: true})
+	}
+	d, err := m.cfg.Fragments.Make(ctx, req.Layout, int(req.Index))
+	if err != nil {
+		return failed(err)
+	}
+	defer func() {
+		if closed := d.Close(); closed != nil {
+			err = failed(errors.Join(err, closed))
+		}
+	}()
+	if err := s.SendValue(makeReply{Next: d.Next()}); err != nil {
+		return err
+	}
+	silent := time.AfterFunc(streamIdle, func() { hangUp(s) })
+	defer silent.Stop()
+	for {
+		stored, err := s.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("make a fragment for %s: %w", from, err)
+		}
+		silent.Reset(streamIdle)
+		if err := d.Append(ctx, stored); err != nil {
+			return failed(err)
+		}
+	}
+	silent.Stop()
+	if err := d.Finish(ctx); err != nil {
+		return failed(err)
+	}
+	return s.SendValue(makeReply{Next: d.Next(), Done: true})
+}
+
+// serveAttach keeps what belongs to a volume's fragments.
+func (m *Manager) serveAttach(_ context.Context, from string, a *attachment) (*attachReply, error) {
+	if err := m.attach(a); err != nil {
+		return nil, failed(fmt.Errorf("attachment from %s: %w", from, err))
+	}
+	return &attachReply{}, nil
+}
+
+func (m *Manager) attach(a *attachment) error {
+	m.views.forget(a.Volume)
+	return m.cfg.Fragments.Attach(a.Volume, a.Generation, a.Index, a.Keys)
+}
+
+// serveFetch gives it to another node that has fragments of the volume.
+func (m *Manager) serveFetch(_ context.Context, from string, req *fetchRequest) (*attachment, error) {
+	index, secret, err := m.cfg.Fragments.Attached(req.Volume, req.Generation)
+	if err != nil {
+		return nil, failed(fmt.Errorf("attachment for %s: %w", from, err))
+	}
+	return &attachment{Volume: req.Volume, Generation: req.Generation, Index: index, Keys: secret}, nil
+}
+
+// serveHave says whether a fragment is whole here, with all that belongs to it, after destroying keys (step 6, I3).
+func (m *Manager) serveHave(_ context.Context, from string, req *haveRequest) (*haveReply, error) {
+	n := req.Fragment.name()
+	lost, err := m.cfg.Fragments.Lost(n)
+	if err != nil {
+		return nil, failed(fmt.Errorf("%v for %s: %w", req.Fragment, from, err))
+	}
+	if lost || !m.cfg.Fragments.HasAttached(n.Volume, n.Generation) {
+		return &haveReply{}, nil
+	}
+	if len(req.Destroyed) > 0 {
+		if err := m.Destroy(n.Volume, req.Destroyed); err != nil {
+			return nil, failed(err)
+		}
+	}
+	return &haveReply{Whole: true}, nil
+}
+
+// Destroy destroys the keys of records of a cold volume on this node.
+func (m *Manager) Destroy(id volume.ID, records []uint64) error {
+	m.views.forget(id)
+	return m.cfg.Fragments.UseKeys(id, func(f *keys.File) error { return f.Destroy(records) })
+}
+
+// serveRead gives a peer blocks of a fragment.
+func (m *Manager) serveRead(ctx context.Context, from string, s *transport.Stream) error {
+	release, ok := take(m.reads)
+	if !ok {
+		return wire.Errorf(wire.Unavailable, "%s serves %d reads of fragments already", m.cfg.ID, maxReads)
+	}
+	defer release()
+	var req readRequest
+	if err := s.RecvValue(&req); err != nil {
+		return fmt.Errorf("blocks for %s: %w", from, err)
+	}
+	stored, err := m.blocksHere(ctx, req.Fragment.name(), req.First, req.N)
+	if err != nil {
+		return failed(fmt.Errorf("blocks for %s: %w", from, err))
+	}
+	m.stats.served.Add(1)
+	for len(stored) > 0 {
+		n := min(len(stored), piece*cold.BlockSize)
+		if err := s.Send(stored[:n]); err != nil {
+			return fmt.Errorf("blocks for %s: %w", from, err)
+		}
+		stored = stored[n:]
+	}
+	return nil
+}
+
+// blocksHere reads blocks of a fragment of this node. What is damaged is looked after soon.
+func (m *Manager) blocksHere(ctx context.Context, n cold.Name, first, blocks int64) ([]byte, error) {
+	stored, err := m.cfg.Fragments.ReadBlocks(ctx, n, first, blocks)
+	var damage *cold.DamageError
+	if errors.As(err, &damage) {
+		m.stats.damagedReads.Add(1)
+		m.log.Error("fragment not readable here", "volume", n.Volume, "fragment", n.Index, "err", err)
+		m.mu.Lock()
+		delete(m.verified, n)
+		m.mu.Unlock()
+		m.kick()
+	}
+	return stored, err
+}

@@ -1,0 +1,273 @@
+package cold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"hongyan/cluster/replica"
+	"hongyan/engine/cold"
+	"hongyan/engine/volume"
+)
+
+// tend looks after a cold volume: the copy that this node still has, its fragments, and those of nodes that are gone.
+func (m *Manager) tend(e replica.Entry, now time.Time) {
+	for i, node := range e.Cold.Nodes {
+		n := cold.Name{Volume: e.ID, Generation: e.Generation, Index: i}
+		switch {
+		case node == m.cfg.ID:
+			m.try(task{"rebuild", e.ID, i}, func() error { return m.rebuild(e, n) })
+		case m.gone(node, now) && m.first(e):
+			m.try(task{"move", e.ID, i}, func() error { return m.move(e, i) })
+		}
+	}
+	m.dropCopy(e, now)
+}
+
+// first says that of the nodes with fragments which are up this one comes first.
+func (m *Manager) first(e replica.Entry) bool {
+	i := slices.IndexFunc(e.Cold.Nodes, m.up)
+	return i >= 0 && e.Cold.Nodes[i] == m.cfg.ID
+}
+
+// gone says that a node has left the cluster, or has been down for long.
+func (m *Manager) gone(node string, now time.Time) bool {
+	if !slices.ContainsFunc(m.cfg.Peers(), func(p replica.Peer) bool { return p.ID == node }) {
+		return true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	since, down := m.down[node]
+	return down && now.Sub(since) >= goneAfter
+}
+
+// move gives a fragment of a lost node to another one, which rebuilds it.
+func (m *Manager) move(e replica.Entry, index int) error {
+	entries, err := m.entries()
+	if err != nil {
+		return err
+	}
+	nodes := slices.DeleteFunc(slices.Clone(m.cfg.Peers()), func(p replica.Peer) bool { return !m.up(p.ID) })
+	from := e.Cold.Nodes[index]
+	to, ok := replacement(e.ID, e.Cold, index, nodes, load(entries))
+	if !ok {
+		return fmt.Errorf("fragment %d was on %s, which is gone, and no other node may hold it", index, from)
+	}
+	ctx, stop := context.WithTimeout(m.ctx, directoryTTL)
+	defer stop()
+	if _, err := m.cfg.Directory.MoveFragment(ctx, e.ID, index, from, to); err != nil {
+		return fmt.Errorf("move fragment %d from %s to %s: %w", index, from, to, err)
+	}
+	m.log.Info("fragment moves", "volume", e.ID, "fragment", index, "from", from, "to", to)
+	return nil
+}
+
+// rebuild makes a fragment of this node anew if it is lost, and what belongs to it.
+func (m *Manager) rebuild(e replica.Entry, n cold.Name) error {
+	if !m.cfg.Fragments.HasAttached(e.ID, e.Generation) {
+		if err := m.fetchAttachment(e); err != nil {
+			return err
+		}
+	}
+	lost, err := m.cfg.Fragments.Lost(n)
+	if err != nil || !lost {
+		return err
+	}
+	began := time.Now()
+	r, err := m.reader(e, bulkSilence)
+	if err != nil {
+		return err
+	}
+	d, err := m.cfg.Fragments.Make(m.ctx, layout(e), n.Index)
+	if err != nil {
+		return err
+	}
+	from := d.Next()
+	err = r.Rebuild(m.ctx, n.Index, cold.Target{Sink: d, From: from}, m.pace)
+	if err == nil {
+		err = d.Finish(m.ctx)
+	}
+	if err = errors.Join(err, d.Close()); err != nil {
+		return err
+	}
+	m.stats.rebuilds.Add(1)
+	m.stats.rebuiltBytes.Add(uint64(layout(e).FileSize()))
+	m.log.Info("fragment rebuilt", "volume", e.ID, "fragment", n.Index, "bytes", layout(e).FileSize(), "resumed_at", from,
+		"took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// fetchAttachment gets index and keys from another node that has fragments.
+func (m *Manager) fetchAttachment(e replica.Entry) error {
+	var reasons error
+	for _, node := range e.Sources() {
+		if node == m.cfg.ID || !m.up(node) {
+			continue
+		}
+		ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+		var a attachment
+		err := m.cfg.Net.Call(ctx, node, methodFetch, &fetchRequest{Volume: e.ID, Generation: e.Generation}, &a)
+		stop()
+		if err == nil && a.Volume == e.ID && a.Generation == e.Generation {
+			return m.attach(&a)
+		}
+		reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
+	}
+	return fmt.Errorf("fetch index and keys: %w", errors.Join(reasons, errors.New("no node has them")))
+}
+
+// dropCopy is step 6.
+func (m *Manager) dropCopy(e replica.Entry, now time.Time) {
+	key := cold.Name{Volume: e.ID, Index: -1}
+	if !slices.Contains(m.cfg.Volumes.List(), e.ID) {
+		return
+	}
+	m.mu.Lock()
+	since, seen := m.since[key]
+	if !seen {
+		m.since[key] = now
+	}
+	m.mu.Unlock()
+	if !seen || now.Sub(since) < dropAfter {
+		return
+	}
+	m.try(task{"drop", e.ID, 0}, func() error {
+		if err := m.confirm(e); err != nil {
+			return err
+		}
+		if err := m.cfg.Volumes.Remove(e.ID); err != nil && !errors.Is(err, volume.ErrNotFound) {
+			return fmt.Errorf("remove the copy: %w", err)
+		}
+		m.mu.Lock()
+		delete(m.since, key)
+		m.mu.Unlock()
+		m.stats.dropped.Add(1)
+		m.log.Info("copy of cold volume removed", "volume", e.ID)
+		return nil
+	})
+}
+
+// confirm asks every node whether its fragment is whole, and has it destroy the keys that are destroyed here (I1, I3).
+func (m *Manager) confirm(e replica.Entry) error {
+	var destroyed []uint64
+	secret, err := m.cfg.Volumes.Secret(e.ID)
+	if err != nil {
+		return err
+	}
+	if secret != nil {
+		destroyed = cold.Destroyed(secret)
+	}
+	for i, node := range e.Cold.Nodes {
+		ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+		req := &haveRequest{Fragment: fragmentID{Volume: e.ID, Generation: e.Generation, Index: uint8(i)}, Destroyed: destroyed}
+		var reply haveReply
+		err := m.cfg.Net.Call(ctx, node, methodHave, req, &reply)
+		stop()
+		if err != nil {
+			return fmt.Errorf("confirm fragment %d on %s: %w", i, node, err)
+		}
+		if !reply.Whole {
+			return fmt.Errorf("fragment %d on %s is not whole: the copy stays until it is", i, node)
+		}
+	}
+	return nil
+}
+
+// sweep removes fragments that no entry names and that nobody is about to name, and index and keys with the last of them (I2).
+func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
+	known := make(map[volume.ID]replica.Entry, len(entries))
+	for _, e := range entries {
+		known[e.ID] = e
+	}
+	drafts, err := m.cfg.Fragments.Drafts()
+	if err != nil {
+		m.log.Warn("drafts of fragments not listed", "err", err)
+	}
+	unnamed := make(map[cold.Name]struct{})
+	for _, n := range append(m.cfg.Fragments.List(), drafts...) {
+		e := known[n.Volume]
+		if e.Cold == nil || e.Generation != n.Generation || n.Index >= len(e.Cold.Nodes) || e.Cold.Nodes[n.Index] != m.cfg.ID {
+			unnamed[n] = struct{}{}
+		}
+	}
+	for n := range unnamed {
+		m.mu.Lock()
+		since, seen := m.since[n]
+		if !seen {
+			m.since[n] = now
+		}
+		m.mu.Unlock()
+		if !seen || now.Sub(since) < sweepAfter {
+			continue
+		}
+		m.try(task{"sweep", n.Volume, n.Index}, func() error { return m.remove(n) })
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for n := range m.since {
+		if _, still := unnamed[n]; !still && n.Index >= 0 {
+			delete(m.since, n)
+		}
+	}
+}
+
+func (m *Manager) remove(n cold.Name) error {
+	if err := m.cfg.Fragments.Remove(n); err != nil {
+		return err
+	}
+	m.log.Info("fragment removed that nothing names", "volume", n.Volume, "generation", n.Generation, "fragment", n.Index)
+	if slices.ContainsFunc(m.cfg.Fragments.List(), func(o cold.Name) bool { return o.Volume == n.Volume }) {
+		return nil
+	}
+	m.views.forget(n.Volume)
+	return m.cfg.Fragments.Detach(n.Volume)
+}
+
+// verifyNext reads one fragment of this node that was not read for long, and mends its damaged blocks.
+func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
+	for _, e := range entries {
+		if e.Cold == nil {
+			continue
+		}
+		for i, node := range e.Cold.Nodes {
+			n := cold.Name{Volume: e.ID, Generation: e.Generation, Index: i}
+			m.mu.Lock()
+			last := m.verified[n]
+			m.mu.Unlock()
+			if node != m.cfg.ID || now.Sub(last) < verifyEvery || !m.cfg.Fragments.Has(n) {
+				continue
+			}
+			m.try(task{"verify", e.ID, i}, func() error { return m.verify(e, n) })
+			return
+		}
+	}
+}
+
+func (m *Manager) verify(e replica.Entry, n cold.Name) error {
+	f, err := m.cfg.Fragments.Get(n)
+	if err != nil {
+		return err
+	}
+	damaged, err := f.Verify(m.ctx, m.pace)
+	if err != nil {
+		return err
+	}
+	m.stats.verified.Add(1)
+	if len(damaged) > 0 {
+		r, err := m.reader(e, bulkSilence)
+		if err != nil {
+			return err
+		}
+		if err := f.Mend(m.ctx, r, damaged); err != nil {
+			return err
+		}
+		m.stats.mendedBlocks.Add(uint64(len(damaged)))
+		m.log.Warn("damaged fragment mended", "volume", e.ID, "fragment", n.Index, "blocks", len(damaged))
+	}
+	m.mu.Lock()
+	m.verified[n] = time.Now()
+	m.mu.Unlock()
+	return nil
+}

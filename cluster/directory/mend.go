@@ -1,0 +1,76 @@
+package directory
+
+import (
+	"errors"
+	"fmt"
+
+	"hongyan/cluster/replica"
+	"hongyan/engine/codec"
+	"hongyan/engine/index"
+	"hongyan/engine/volume"
+)
+
+// spare is how far behind the highest number seen the next one is given: one that nobody has seen may be on a disk that is gone.
+const spare = 1000
+
+// Found is a volume's file that was found where the directory was lost.
+type Found struct {
+	Header volume.Header
+	Length int64
+}
+
+// EachAccount calls fn for every account.
+func EachAccount(v *index.View, fn func(a *Account) error) error {
+	return v.Scan([]byte(accountTable), func(key, value []byte) error {
+		var a Account
+		if err := codec.Unmarshal(value, &a); err != nil {
+			return fmt.Errorf("directory entry %q: %w", key, err)
+		}
+		return fn(&a)
+	})
+}
+
+// Mend brings a directory that was loaded from a checkpoint up to date with the volumes that were found, and numbers new accounts
+// and volumes behind those that were seen. It says how many volumes it entered. Those are open: their nodes seal them.
+func Mend(t *index.Txn, found []Found, lastAccount uint64) (entered int, err error) {
+	var lastVolume uint64
+	for _, f := range found {
+		lastVolume = max(lastVolume, uint64(f.Header.ID))
+		added, err := mendVolume(t, f)
+		if err != nil {
+			return 0, err
+		}
+		if added {
+			entered++
+		}
+	}
+	c, err := load[counters](t, []byte(counterKey))
+	if err != nil && !errors.Is(err, errNoRecord) {
+		return 0, err
+	}
+	c.Volume = max(c.Volume, lastVolume) + spare
+	c.Account = max(c.Account, lastAccount) + spare
+	return entered, save(t, []byte(counterKey), &c)
+}
+
+// mendVolume enters a volume that the table lacks, or the generation that was agreed to after the checkpoint.
+func mendVolume(t *index.Txn, f Found) (added bool, err error) {
+	key := numberKey(volumeTable, uint64(f.Header.ID))
+	e, err := load[replica.Entry](t, key)
+	switch {
+	case errors.Is(err, errNoRecord):
+		e = replica.Entry{ID: f.Header.ID, Epoch: max(f.Header.Epoch, 1), Primary: f.Header.Primary, Copies: f.Header.Copies, Class: f.Header.Class}
+		added = true
+	case err != nil:
+		return false, err
+	case e.Generation >= f.Header.Generation:
+		return false, nil
+	}
+	if f.Header.Generation > 0 { // only sealed volumes are compacted
+		e.State, e.Length, e.Generation = replica.Sealed, f.Length, f.Header.Generation
+		e.Attempt = max(e.Attempt, f.Header.Generation)
+		e.SealedAt = max(e.SealedAt, f.Header.Created)
+		e.Epoch++
+	}
+	return added, save(t, key, &e)
+}

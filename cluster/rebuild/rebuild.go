@@ -1,0 +1,216 @@
+package rebuild
+
+import (
+	"errors"
+	"fmt"
+
+	"hongyan/cluster/directory"
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/placement"
+	"hongyan/engine/index"
+	"hongyan/engine/keys"
+	"hongyan/engine/volume"
+)
+
+// Options say how a rebuild goes.
+type Options struct {
+	Groups []placement.Group
+	// Cold lists volumes that are kept as fragments: their records count as there, and are not looked through.
+	Cold []volume.ID
+	// DropMissing removes messages whose bytes are in no volume. Only when every volume of the cluster is at hand.
+	DropMissing bool
+	Now         int64                            // unix seconds
+	Say         func(format string, args ...any) // one line about something that an operator should know
+}
+
+// ShardReport is how a mailbox shard came back.
+type ShardReport struct {
+	Shard      uint32 `json:"shard"`
+	Checkpoint uint64 `json:"checkpoint"`       // log entry of the checkpoint; 0: there was none
+	Taken      int64  `json:"checkpoint_taken"` // unix seconds
+	Entered    uint64 `json:"entered"`          // messages of after it, for each folder
+	Refused    uint64 `json:"refused,omitempty"`
+	Unreadable uint64 `json:"unreadable,omitempty"` // of after it, that no copy gives
+	Missing    uint64 `json:"missing,omitempty"`    // entries whose bytes are in no volume
+	Dropped    uint64 `json:"dropped,omitempty"`    // of these
+	Applied    uint64 `json:"applied"`              // the last log entry
+}
+
+// Report says what was rebuilt.
+type Report struct {
+	Directory uint64        `json:"directory_checkpoint"`
+	Taken     int64         `json:"directory_taken"`
+	Applied   uint64        `json:"directory_applied"`
+	Accounts  int           `json:"accounts"`
+	Volumes   int           `json:"volumes"`
+	Entered   int           `json:"volumes_entered"` // that the directory did not know
+	Strangers uint64        `json:"strangers"`       // messages of accounts that the directory does not know
+	Shards    []ShardReport `json:"shards"`
+}
+
+// run is one rebuild.
+type run struct {
+	o        Options
+	vs       *Volumes
+	cold     map[volume.ID]bool
+	survey   *Survey
+	shardOf  map[uint64]uint32   // of each account
+	accounts map[uint32][]uint64 // of each shard
+	shards   map[uint32]*shardRun
+	last     uint64 // the highest number of an account that any record names
+	report   Report
+}
+
+// Run takes all steps in db, which must be empty. What it leaves there is flushed.
+func Run(vs *Volumes, survey *Survey, db *index.DB, o Options) (*Report, error) {
+	r := &run{o: o, vs: vs, survey: survey, cold: make(map[volume.ID]bool),
+		shardOf: make(map[uint64]uint32), accounts: make(map[uint32][]uint64), shards: make(map[uint32]*shardRun)}
+	for _, id := range o.Cold {
+		r.cold[id] = true
+	}
+	if err := r.all(db); err != nil {
+		return nil, fmt.Errorf("rebuild: %w", err)
+	}
+	return &r.report, nil
+}
+
+func (r *run) all(db *index.DB) error {
+	root := db.Shard(placement.DirectoryShard)
+	if err := r.loadDirectory(root); err != nil {
+		return err
+	}
+	for _, g := range r.o.Groups {
+		if g.Shard == placement.DirectoryShard {
+			continue
+		}
+		if err := r.loadShard(g.Shard, db.Shard(g.Shard)); err != nil {
+			return err
+		}
+	}
+	if err := r.sortMail(); err != nil {
+		return err
+	}
+	for _, g := range r.o.Groups {
+		s := r.shards[g.Shard]
+		if s == nil {
+			continue
+		}
+		if err := errors.Join(s.enter(), s.missing(r.o.DropMissing)); err != nil {
+			return fmt.Errorf("shard %d: %w", g.Shard, err)
+		}
+		r.report.Shards = append(r.report.Shards, s.report)
+	}
+	if err := r.mendDirectory(root); err != nil {
+		return err
+	}
+	return db.Flush()
+}
+
+// loadDirectory is step 2 for the directory.
+func (r *run) loadDirectory(root *index.Shard) error {
+	c, err := r.survey.load(r.vs, placement.DirectoryShard, root, r.o.Say)
+	if err != nil {
+		return err
+	}
+	if c == nil {
+		return errors.New("no whole checkpoint of the directory is in these volumes, and without it nobody knows whose mail is whose: give the data directories of more nodes")
+	}
+	if r.report.Directory, err = root.Applied(); err != nil {
+		return err
+	}
+	r.report.Taken = c.Taken
+	v := root.View()
+	err = directory.EachAccount(v, func(a *directory.Account) error {
+		r.shardOf[a.ID] = a.Shard
+		r.accounts[a.Shard] = append(r.accounts[a.Shard], a.ID)
+		r.report.Accounts++
+		return nil
+	})
+	return errors.Join(err, v.Close())
+}
+
+// loadShard is step 2 for a mailbox shard, which may be empty.
+func (r *run) loadShard(number uint32, store *index.Shard) error {
+	c, err := r.survey.load(r.vs, number, store, r.o.Say)
+	if err != nil {
+		return fmt.Errorf("shard %d: %w", number, err)
+	}
+	s := &shardRun{r: r, number: number, store: store, machine: mailbox.NewMachine(func([]mailbox.Event) {}),
+		entered: make(map[[16]byte]bool), report: ShardReport{Shard: number}}
+	r.shards[number] = s
+	if c == nil {
+		if len(r.accounts[number]) > 0 {
+			r.o.Say("shard %d: no whole checkpoint: its folders are made from where messages were delivered to", number)
+		}
+		return nil
+	}
+	s.since, s.report.Taken = c.Taken-slack, c.Taken
+	if s.report.Checkpoint, err = store.Applied(); err != nil {
+		return err
+	}
+	return s.references()
+}
+
+// sortMail looks through all messages once and gives each to the shards that it was for.
+func (r *run) sortMail() error {
+	for _, id := range r.vs.ids() {
+		for n := uint64(1); n <= r.vs.records(id); n++ {
+			info, err := r.vs.stat(id, n)
+			if err != nil || info.Kind != volume.KindMessage {
+				continue // what cannot be read was counted by the survey
+			}
+			at := place{id, n, info.Length}
+			o, err := origin(r.vs, at)
+			switch {
+			case errors.Is(err, keys.ErrDestroyed):
+				continue
+			case errors.Is(err, volume.ErrNoKeys):
+				return err
+			case err != nil:
+				r.o.Say("record %d of volume %s: %v", n, id, err)
+				continue
+			}
+			known := make(map[uint32]bool)
+			for _, t := range o.Targets {
+				r.last = max(r.last, t.Account)
+				number, ok := r.shardOf[t.Account]
+				if !ok {
+					r.report.Strangers++
+				} else if s := r.shards[number]; s != nil && !known[number] {
+					known[number] = true
+					s.consider(at, o)
+				}
+			}
+		}
+	}
+	if r.report.Strangers > 0 {
+		r.o.Say("%d messages are for accounts that the directory's checkpoint does not know; they stay in their volumes", r.report.Strangers)
+	}
+	return nil
+}
+
+// mendDirectory is step 6.
+func (r *run) mendDirectory(root *index.Shard) error {
+	applied, err := root.Applied()
+	if err != nil {
+		return err
+	}
+	var found []directory.Found
+	for _, id := range r.vs.ids() {
+		v := r.vs.copies[id][0]
+		found = append(found, directory.Found{Header: v.Header(), Length: v.Stats().Bytes})
+	}
+	r.report.Volumes = len(found)
+	at := applied + ahead
+	txn := root.Begin()
+	txn.SetIndex(at)
+	if r.report.Entered, err = directory.Mend(txn, found, r.last); err == nil {
+		err = txn.Commit(at)
+	}
+	if err != nil {
+		txn.Discard()
+		return fmt.Errorf("bring the table of volumes up to date: %w", err)
+	}
+	r.report.Applied = at
+	return nil
+}

@@ -1,0 +1,98 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// View reads records of a sealed volume whose file is not here: its bytes come from wherever src has them, its record index from a
+// copy of the index file. Several goroutines may use it.
+type View struct {
+	fs     vfs.FS
+	header Header
+	seed   uint32
+	index  *savedIndex
+	keys   recordKeys
+}
+
+// OpenView reads the volume's header block from src, and holds the index at indexPath against it. keys may be nil if the volume is
+// not encrypted.
+func OpenView(fs vfs.FS, indexPath string, src io.ReaderAt, keys recordKeys) (*View, error) {
+	block := make([]byte, fileHeaderSize)
+	if n, err := src.ReadAt(block, 0); n < len(block) {
+		return nil, fmt.Errorf("open view: read the header block: %w", err)
+	}
+	h, seed, err := decodeFileHeader(block)
+	if err != nil {
+		return nil, fmt.Errorf("open view: %w", located(err, h.ID, 0, 0))
+	}
+	x, err := openIndex(fs, indexPath)
+	if err != nil {
+		return nil, fmt.Errorf("open view of volume %s: %w", h.ID, err)
+	}
+	if f := x.fields; f.Volume != h.ID || f.Generation != h.Generation || f.Seed != seed {
+		return nil, fmt.Errorf("open view of volume %s: the index %s is of volume %s, generation %d: %w", h.ID, indexPath, f.Volume, f.Generation, ErrMisplaced)
+	}
+	return &View{fs: fs, header: h, seed: seed, index: x, keys: keys}, nil
+}
+
+// OpenRef is Volume.OpenRef, with the bytes of src.
+func (w *View) OpenRef(src io.ReaderAt, ref Ref, off, n uint64) (io.ReadCloser, error) {
+	v := w.volume(src)
+	r, err := v.OpenRef(ref, off, n)
+	return r, errors.Join(err, v.drop())
+}
+
+// volume is the view as a volume for one reader.
+func (w *View) volume(src io.ReaderAt) *Volume {
+	v := newVolume(w.fs, "", w.header, w.seed, through{src: src}, Options{ReadOnly: true, Keys: w.keys, shared: newShared(math.MaxInt)})
+	v.sealed, v.opened = true, true
+	v.saved, v.found, v.durable, v.dictionaries = w.index, w.index.fields.Found, w.index.fields.Length, w.index.fields.Dictionaries
+	return v
+}
+
+// through is a file of which only reading works.
+type through struct {
+	vfs.File
+	src io.ReaderAt
+}
+
+func (t through) ReadAt(p []byte, off int64) (int, error) { return t.src.ReadAt(p, off) }
+func (t through) Close() error                            { return nil }
+
+// Seed is the file's checksum, which tells it from any other file.
+func (v *Volume) Seed() uint32 { return v.rules.seed }
+
+// IndexFile gives the index file of a sealed volume's copy, for a view of it elsewhere.
+func (s *Set) IndexFile(id ID) ([]byte, error) {
+	v, err := s.Get(id)
+	if err == nil {
+		err = v.Seal() // which saves the index
+	}
+	var b []byte
+	if err == nil {
+		b, err = readWhole(s.fs, v.indexPath())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("index file of volume %s: %w", id, err)
+	}
+	return b, nil
+}
+
+func readWhole(fs vfs.FS, path string) ([]byte, error) {
+	f, err := fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	b := make([]byte, info.Size())
+	_, err = io.ReadFull(f, b)
+	return b, errors.Join(err, f.Close())
+}
