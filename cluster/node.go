@@ -144,19 +144,11 @@ const wrappedKeys = "master.wrapped"
 
 // openStore opens the master keys, if the configuration names some, and the storage.
 func (n *Node) openStore(ctx context.Context) (err error) {
+	if n.ring, err = OpenMaster(ctx, n.cfg); err != nil {
+		return err
+	}
 	o := engine.Options{Reserve: uint64(n.cfg.DiskReserveBytes), Log: n.log}
-	if e := n.cfg.Encryption; e != nil {
-		if e.MasterKeyFile != "" {
-			n.ring, err = keys.OpenKeyFile(vfs.Default, e.MasterKeyFile)
-		} else {
-			if err := vfs.Default.MkdirAll(n.cfg.Data, 0o700); err != nil {
-				return err
-			}
-			n.ring, err = keys.OpenKeyCommand(ctx, vfs.Default, filepath.Join(n.cfg.Data, wrappedKeys), e.Command)
-		}
-		if err != nil {
-			return fmt.Errorf("open the master keys: %w", err)
-		}
+	if n.ring != nil {
 		o.Master = n.ring
 	}
 	if n.store, err = engine.Open(n.cfg.Data, o); err != nil {
@@ -258,7 +250,7 @@ func (n *Node) openServices() error {
 	}
 	n.openScrub(manager.Volumes)
 	n.checkpoints = checkpoint.New(checkpoint.Config{
-		Host: n.host, Directory: n.directory, Store: n.volumes, FS: scratch, SpoolDir: spool,
+		Net: n.net, Host: n.host, Directory: n.directory, Store: n.volumes, FS: scratch, SpoolDir: spool,
 		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
 		Rate: n.cfg.Checkpoint.BytesPerSecond, Log: n.log,
 	})

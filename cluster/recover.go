@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -83,7 +82,7 @@ func (n *Node) startGroup(g placement.Group) (*shard.LostError, error) {
 
 func (n *Node) groupConfig(g placement.Group) shard.Config {
 	return shard.Config{
-		Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: filepath.Join(n.cfg.Data, "raft", fmt.Sprintf("%04d", g.Shard)), Logs: n.logs,
+		Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: shard.Dir(n.cfg.Data, g.Shard), Logs: n.logs,
 		Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: n.machine(g.Shard), Log: n.log,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -60,6 +61,13 @@ func (s *Store) eachKey(do func(*keys.File) error) (*KeyUse, error) {
 		case errors.Is(err, volume.ErrNotFound): // removed meanwhile
 		case err != nil:
 			errs = append(errs, fmt.Errorf("key file of volume %s: %w", id, err))
+		}
+	}
+	kept, err := s.Cold.Keyed()
+	errs = append(errs, err)
+	for _, id := range kept {
+		if err := s.Cold.UseKeys(id, visit); err != nil && !errors.Is(err, cold.ErrNotFound) {
+			errs = append(errs, err)
 		}
 	}
 	return use, errors.Join(errs...)

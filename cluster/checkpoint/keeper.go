@@ -14,6 +14,7 @@ import (
 	"hongyan/cluster/directory"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
+	"hongyan/cluster/transport"
 )
 
 const (
@@ -25,6 +26,7 @@ const (
 
 // Config is what a Keeper needs.
 type Config struct {
+	Net       *transport.Net
 	Host      *shard.Host
 	Directory *directory.Service
 	Store     Store
@@ -42,23 +44,22 @@ type Keeper struct {
 	metrics *metrics
 	stop    context.CancelFunc
 	done    sync.WaitGroup
+	asks    chan ask
 	failed  map[uint32]time.Time // shards to leave alone until then; of the one goroutine
 }
 
-// New makes a Keeper. Start begins its work.
+// New makes a Keeper and registers its method, which must happen before the network serves. Start begins its work.
 func New(cfg Config) *Keeper {
-	return &Keeper{cfg: cfg, metrics: newMetrics(), stop: func() {}, failed: make(map[uint32]time.Time)}
+	k := &Keeper{cfg: cfg, metrics: newMetrics(), stop: func() {}, asks: make(chan ask), failed: make(map[uint32]time.Time)}
+	transport.HandleUnary(cfg.Net, MethodSave, k.serveSave)
+	return k
 }
 
 // Start begins to look after the shards.
 func (k *Keeper) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	k.stop = stop
-	k.done.Go(func() {
-		for sleep(ctx, lookEvery) == nil {
-			k.look(ctx)
-		}
-	})
+	k.done.Go(func() { k.work(ctx) })
 }
 
 // Close ends it, also in the middle of a checkpoint.
@@ -69,16 +70,10 @@ func (k *Keeper) Close() {
 
 // look saves those shards that are due, one after the other.
 func (k *Keeper) look(ctx context.Context) {
-	all, err := k.cfg.Directory.Checkpoints()
+	last, err := k.last()
 	if err != nil {
 		k.cfg.Log.Warn("no checkpoints for now: the directory cannot be read", "err", err)
 		return
-	}
-	last := make(map[uint32]directory.Checkpoint, len(all))
-	for _, c := range all {
-		if n := len(c.List); n > 0 {
-			last[c.Shard] = c.List[n-1]
-		}
 	}
 	k.metrics.note(last)
 	for _, g := range k.cfg.Host.Groups() {
@@ -87,7 +82,7 @@ func (k *Keeper) look(ctx context.Context) {
 		}
 		due, err := k.due(g, last[g.Shard()])
 		if err == nil && due {
-			err = k.save(ctx, g)
+			_, err = k.save(ctx, g)
 		}
 		if err != nil && ctx.Err() == nil {
 			k.metrics.results.WithLabelValues("failed").Inc()
@@ -99,13 +94,12 @@ func (k *Keeper) look(ctx context.Context) {
 
 // due says whether a shard needs a new checkpoint. Clocks of leaders may differ; a last one from the future is just old.
 func (k *Keeper) due(g *shard.Group, last directory.Checkpoint) (bool, error) {
-	changes, interval := g.Applied()-min(last.Applied, g.Applied()), k.cfg.Interval
+	changes, err := k.changes(g, last)
+	if err != nil {
+		return false, err
+	}
+	interval := k.cfg.Interval
 	if g.Shard() == placement.DirectoryShard {
-		noise, err := k.cfg.Directory.Noise()
-		if err != nil {
-			return false, err
-		}
-		changes -= min(changes, noise-min(last.Noise, noise))
 		interval = min(interval, directoryInterval)
 	}
 	age := max(time.Since(time.Unix(last.Taken, 0)), 0)
@@ -113,8 +107,22 @@ func (k *Keeper) due(g *shard.Group, last directory.Checkpoint) (bool, error) {
 	return changes > 0 && age >= pause && (age >= interval || changes >= k.cfg.Changes), nil
 }
 
+// changes counts the entries since a shard's last checkpoint; of the directory's, those that entered checkpoints do not count.
+func (k *Keeper) changes(g *shard.Group, last directory.Checkpoint) (uint64, error) {
+	applied := g.Applied()
+	changes := applied - min(last.Applied, applied)
+	if g.Shard() != placement.DirectoryShard {
+		return changes, nil
+	}
+	noise, err := k.cfg.Directory.Noise()
+	if err != nil {
+		return 0, err
+	}
+	return changes - min(changes, noise-min(last.Noise, noise)), nil
+}
+
 // save writes a checkpoint of a shard. Steps: the parts, each durable on all copies of its volume; then the entry.
-func (k *Keeper) save(ctx context.Context, g *shard.Group) (err error) {
+func (k *Keeper) save(ctx context.Context, g *shard.Group) (made directory.Checkpoint, err error) {
 	began := time.Now()
 	home := ""
 	if g.Shard() != placement.DirectoryShard {
@@ -126,24 +134,24 @@ func (k *Keeper) save(ctx context.Context, g *shard.Group) (err error) {
 	w.out.ID, w.out.Taken = w.meta.ID, w.meta.Taken
 	defer func() { err = errors.Join(err, w.abort()) }()
 	if w.out.Applied, err = g.Save(w); err != nil {
-		return fmt.Errorf("save the state: %w", err)
+		return made, fmt.Errorf("save the state: %w", err)
 	}
 	if err := w.finish(); err != nil {
-		return err
+		return made, err
 	}
 	if g.Shard() == placement.DirectoryShard {
 		if w.out.Noise, err = k.cfg.Directory.Noise(); err != nil { // later than the state: see directory.Checkpoint
-			return err
+			return made, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, putWait)
 	defer cancel()
 	if err := k.cfg.Directory.AddCheckpoint(ctx, g.Shard(), w.out); err != nil {
-		return fmt.Errorf("enter it in the directory: %w", err)
+		return made, fmt.Errorf("enter it in the directory: %w", err)
 	}
 	k.metrics.results.WithLabelValues("ok").Inc()
 	k.metrics.bytes.Add(float64(w.out.Bytes))
 	k.metrics.seconds.Observe(time.Since(began).Seconds())
 	k.cfg.Log.Info("shard saved into volumes", "shard", g.Shard(), "index", w.out.Applied, "bytes", w.out.Bytes, "parts", len(w.out.Parts))
-	return nil
+	return w.out, nil
 }

@@ -1,11 +1,14 @@
 package cold
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
 
 	"hongyan/cluster/replica"
 	"hongyan/engine/cold"
@@ -179,5 +182,80 @@ func TestFragmentsOfANodeThatLeftMove(t *testing.T) {
 	c.round(at(130+3601), 0, 1, 2)
 	if got := n.files(t, "cold"); len(got) != 0 {
 		t.Errorf("left: %v", strings.Join(got, " "))
+	}
+}
+
+// TestThaw: what is live is counted by the index alone, keys of the rest are destroyed, and whole copies are as they were.
+func TestThaw(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	c.sealed(7, 20)
+	before := make([]byte, c.entry(7).Length)
+	v, err := c.nodes[0].set.Get(7)
+	must(t, err)
+	_, err = v.ReadRaw(0, before)
+	must(t, err)
+	c.round(at(61))
+	c.round(at(62))
+	c.round(at(100))
+	n := c.nodes[2]
+	census, err := n.m.Census(t.Context(), c.entry(7), roaring.BitmapOf(1, 2, 3))
+	must(t, err)
+	if census.Here.GetCardinality() != 20 || census.Stay.GetCardinality() != 3 || census.Bytes != c.entry(7).Length || census.StayBytes >= census.Bytes {
+		t.Fatalf("%d here, %d stay, %d of %d bytes", census.Here.GetCardinality(), census.Stay.GetCardinality(), census.StayBytes, census.Bytes)
+	}
+	for _, n := range c.nodes {
+		if erased, err := n.m.Erase(7, roaring.BitmapOf(1, 2, 3)); err != nil || erased < 17 {
+			t.Fatalf("%d keys destroyed: %v", erased, err)
+		}
+	}
+	e, err := n.m.Thaw(t.Context(), c.entry(7))
+	must(t, err)
+	if e.Cold != nil || len(e.Copies) != 2 || e.Copies[0] != "c" {
+		t.Fatalf("%+v", e)
+	}
+	c.round(at(110))
+	for _, id := range e.Copies {
+		n := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == id })]
+		v, err := n.set.Get(7)
+		must(t, err)
+		after := make([]byte, e.Length)
+		_, err = v.ReadRaw(0, after)
+		must(t, err)
+		if !bytes.Equal(before, after) {
+			t.Fatalf("another file on %s", id)
+		}
+		if _, err := v.Get(4); !errors.Is(err, keys.ErrDestroyed) {
+			t.Fatalf("record 4 on %s: %v", id, err)
+		}
+		if _, err := v.Get(3); err != nil {
+			t.Fatalf("record 3 on %s: %v", id, err)
+		}
+	}
+	// The fragments go later, on every node.
+	c.round(at(110 + 3700))
+	for _, n := range c.nodes {
+		if got := n.files(t, "cold"); len(got) != 0 {
+			t.Errorf("left on %s: %v", n.id, got)
+		}
+	}
+}
+
+// TestDamagedIndexIsMadeAnew from the fragments.
+func TestDamagedIndexIsMadeAnew(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	c.sealed(7, 20)
+	c.round(at(61))
+	n := c.nodes[1]
+	path := n.frags.IndexPath(7, 0)
+	f, err := n.fs.OpenReadWrite(path, "")
+	must(t, err)
+	_, err = f.WriteAt([]byte{1, 2, 3}, 4096+40)
+	must(t, errors.Join(err, f.Close()))
+	must(t, n.set.Remove(7))
+	c.expect(n)
+	n.m.views.forget(7)
+	c.expect(n)
+	if got := n.files(t, "cold"); len(got) != 4 {
+		t.Fatalf("%v", got)
 	}
 }

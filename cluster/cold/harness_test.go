@@ -75,7 +75,7 @@ func (d *table) ThawVolume(_ context.Context, from replica.Entry, copies []strin
 		if e.Cold == nil || e.Generation != from.Generation {
 			return wire.Errorf(wire.Invalid, "it has changed")
 		}
-		e.Primary, e.Copies, e.Cold = copies[0], copies, nil
+		e.Primary, e.Copies, e.Cold, e.SealedAt = copies[0], copies, nil, time.Now().Unix()
 		return nil
 	})
 }

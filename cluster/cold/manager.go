@@ -86,8 +86,9 @@ type Manager struct {
 	mu       sync.Mutex // guards what follows
 	waits    map[task]wait
 	verified map[cold.Name]time.Time // when a fragment was last found whole
-	since    map[cold.Name]time.Time // fragments that no entry names, and copies of cold volumes (Index -1), since when
+	since    map[cold.Name]time.Time // fragments that no entry names, and copies of cold volumes (copyOf), since when
 	down     map[string]time.Time    // peers that do not answer
+	thawing  map[volume.ID]struct{}  // whose whole copy is being made here
 }
 
 // task names work that is made again after a failure.
@@ -118,6 +119,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg: cfg, log: cfg.Log.With("part", "cold"), ctx: ctx, stop: stop, kicks: make(chan struct{}, 1),
 		makes: make(chan struct{}, maxMakes), reads: make(chan struct{}, maxReads), pace: newPace(cfg.Policy.Rate),
 		waits: make(map[task]wait), verified: make(map[cold.Name]time.Time), since: make(map[cold.Name]time.Time), down: make(map[string]time.Time),
+		thawing: make(map[volume.ID]struct{}),
 	}
 	m.views.open = make(map[viewKey]*volume.View)
 	cfg.Net.Handle(methodMake, m.serveMake)
@@ -125,6 +127,7 @@ func New(cfg Config) (*Manager, error) {
 	transport.HandleUnary(cfg.Net, methodAttach, m.serveAttach)
 	transport.HandleUnary(cfg.Net, methodFetch, m.serveFetch)
 	transport.HandleUnary(cfg.Net, methodHave, m.serveHave)
+	transport.HandleUnary(cfg.Net, methodThaw, m.serveThaw)
 	return m, nil
 }
 

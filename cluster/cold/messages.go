@@ -3,6 +3,7 @@ package cold
 import (
 	"fmt"
 
+	"hongyan/cluster/replica"
 	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
@@ -15,6 +16,7 @@ const (
 	methodFetch  = "cold.fetch"  // the same, for a node that lost them
 	methodHave   = "cold.have"   // is the fragment whole? (step 6)
 	methodRead   = "cold.read"   // blocks of a fragment
+	methodThaw   = "cold.thaw"   // make a whole copy of a cold volume
 )
 
 // piece is how many blocks travel in one message.
@@ -78,3 +80,10 @@ type readRequest struct {
 	First    int64      `cbor:"2,keyasint,omitempty"`
 	N        int64      `cbor:"3,keyasint"`
 }
+
+// thawRequest asks a node with fragments to make a whole copy.
+type thawRequest struct {
+	Entry replica.Entry `cbor:"1,keyasint"`
+}
+
+type thawReply struct{}

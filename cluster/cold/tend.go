@@ -118,19 +118,23 @@ func (m *Manager) fetchAttachment(e replica.Entry) error {
 	return fmt.Errorf("fetch index and keys: %w", errors.Join(reasons, errors.New("no node has them")))
 }
 
+// copyOf stands for the whole copy of a cold volume where fragments have names.
+func copyOf(id volume.ID) cold.Name { return cold.Name{Volume: id, Index: -1} }
+
 // dropCopy is step 6.
 func (m *Manager) dropCopy(e replica.Entry, now time.Time) {
-	key := cold.Name{Volume: e.ID, Index: -1}
+	key := copyOf(e.ID)
 	if !slices.Contains(m.cfg.Volumes.List(), e.ID) {
 		return
 	}
 	m.mu.Lock()
 	since, seen := m.since[key]
-	if !seen {
+	_, thawing := m.thawing[e.ID]
+	if !seen || thawing {
 		m.since[key] = now
 	}
 	m.mu.Unlock()
-	if !seen || now.Sub(since) < dropAfter {
+	if !seen || thawing || now.Sub(since) < dropAfter {
 		return
 	}
 	m.try(task{"drop", e.ID, 0}, func() error {
@@ -207,7 +211,11 @@ func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for n := range m.since {
-		if _, still := unnamed[n]; !still && n.Index >= 0 {
+		_, still := unnamed[n]
+		if n == copyOf(n.Volume) {
+			still = known[n.Volume].Cold != nil
+		}
+		if !still {
 			delete(m.since, n)
 		}
 	}

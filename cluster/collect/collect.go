@@ -99,26 +99,32 @@ func (c *Collector) collect(ctx context.Context, e replica.Entry) (volume.Census
 	if err != nil {
 		return volume.Census{}, err
 	}
-	census, err := c.census(e, l)
+	census, err := c.census(ctx, e, l)
 	if err != nil || census.Stay.Equals(census.Here) {
 		return census, err
 	}
 	if e, l, err = c.final(ctx, e, l); err != nil {
 		return census, err
 	}
-	if census, err = c.census(e, l); err != nil {
+	if census, err = c.census(ctx, e, l); err != nil {
 		return census, err
 	}
 	if err := c.erase(ctx, e, census.Stay); err != nil {
 		return census, err // and no compaction: a later round would not see any more whose keys are to go
 	}
-	for _, node := range e.Copies {
+	for _, node := range e.Sources() {
 		if !c.cfg.Copies.Up(node) {
 			return census, nil // all copies are compacted, or none
 		}
 	}
 	dead := census.Bytes - census.StayBytes
 	if !l.records.IsEmpty() && dead*100 < int64(c.cfg.Garbage)*census.Bytes {
+		return census, nil
+	}
+	if e.Cold != nil && !l.records.IsEmpty() { // the next round compacts it
+		if err := c.cfg.Copies.Thaw(ctx, e); err != nil {
+			return census, fmt.Errorf("thaw to compact: %w", err)
+		}
 		return census, nil
 	}
 	length, err := c.compact(ctx, e, l, census)
@@ -130,15 +136,8 @@ func (c *Collector) collect(ctx context.Context, e replica.Entry) (volume.Census
 }
 
 // census holds this node's copy against what is live. A copy that lacks a live record cannot tell what is dead.
-func (c *Collector) census(e replica.Entry, l *live) (volume.Census, error) {
-	v, err := c.cfg.Volumes.Get(e.ID)
-	if err != nil {
-		return volume.Census{}, err
-	}
-	if have := v.Header().Generation; have != e.Generation {
-		return volume.Census{}, fmt.Errorf("generation %d is here, the volume has %d: the copy is behind", have, e.Generation)
-	}
-	census, err := v.Census(l.records)
+func (c *Collector) census(ctx context.Context, e replica.Entry, l *live) (volume.Census, error) {
+	census, err := c.count(ctx, e, l)
 	if err != nil {
 		return volume.Census{}, err
 	}
@@ -148,6 +147,21 @@ func (c *Collector) census(e replica.Entry, l *live) (volume.Census, error) {
 	return census, nil
 }
 
+// count looks into this node's copy, or into the record index beside its fragments.
+func (c *Collector) count(ctx context.Context, e replica.Entry, l *live) (volume.Census, error) {
+	if e.Cold != nil {
+		return c.cfg.Copies.ColdCensus(ctx, e, l.records)
+	}
+	v, err := c.cfg.Volumes.Get(e.ID)
+	if err != nil {
+		return volume.Census{}, err
+	}
+	if have := v.Header().Generation; have != e.Generation {
+		return volume.Census{}, fmt.Errorf("generation %d is here, the volume has %d: the copy is behind", have, e.Generation)
+	}
+	return v.Census(l.records)
+}
+
 // erase is step 4. It fails when a copy cannot be reached; the others have done it then.
 func (c *Collector) erase(ctx context.Context, e replica.Entry, stay *roaring.Bitmap) error {
 	last, done := c.erased[e.ID]
@@ -155,7 +169,7 @@ func (c *Collector) erase(ctx context.Context, e replica.Entry, stay *roaring.Bi
 		return nil
 	}
 	var failed error
-	for _, node := range e.Copies {
+	for _, node := range e.Sources() {
 		n, err := c.cfg.Copies.Erase(ctx, node, e.ID, stay)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("destroy keys of dead records on %s: %w", node, err))

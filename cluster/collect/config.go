@@ -55,6 +55,9 @@ type Copies interface {
 	Erase(ctx context.Context, node string, id volume.ID, stay *roaring.Bitmap) (uint64, error)
 	Entered(e replica.Entry)
 	Up(node string) bool
+	// ColdCensus is Volume.Census of a cold volume, and Thaw gives one whole copies again.
+	ColdCensus(ctx context.Context, e replica.Entry, live *roaring.Bitmap) (volume.Census, error)
+	Thaw(ctx context.Context, e replica.Entry) error
 }
 
 func (o Options) check() error {

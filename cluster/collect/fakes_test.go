@@ -117,6 +117,13 @@ func (h hands) Entered(replica.Entry) {}
 
 func (h hands) Up(string) bool { return true }
 
+// No volume of the world is cold.
+func (h hands) ColdCensus(context.Context, replica.Entry, *roaring.Bitmap) (volume.Census, error) {
+	return volume.Census{}, errors.ErrUnsupported
+}
+
+func (h hands) Thaw(context.Context, replica.Entry) error { return errors.ErrUnsupported }
+
 // Collectable has the table as this node sees it, and any volume with a copy here: two collectors may be at one volume.
 func (h hands) Collectable() (out []replica.Entry) {
 	for _, e := range h.w.entries(h.node) {

@@ -63,7 +63,7 @@ func freezeVolume(t *index.Txn, c *FreezeVolume) (*Result, error) {
 	return &Result{Volume: e}, save(t, key, e)
 }
 
-func thawVolume(t *index.Txn, c *ThawVolume) (*Result, error) {
+func thawVolume(t *index.Txn, now int64, c *ThawVolume) (*Result, error) {
 	e, key, err := loadVolume(t, c.ID)
 	switch {
 	case err != nil:
@@ -74,6 +74,7 @@ func thawVolume(t *index.Txn, c *ThawVolume) (*Result, error) {
 		return nil, refuse("volume %d is not cold in generation %d", c.ID, c.Generation)
 	}
 	e.Primary, e.Copies, e.Cold, e.Epoch = c.Copies[0], c.Copies, nil, e.Epoch+1
+	e.SealedAt = now // it is not to turn cold again at once
 	return &Result{Volume: e}, save(t, key, e)
 }
 

@@ -137,7 +137,7 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 	case c.FreezeVolume != nil:
 		return freezeVolume(t, c.FreezeVolume)
 	case c.ThawVolume != nil:
-		return thawVolume(t, c.ThawVolume)
+		return thawVolume(t, now, c.ThawVolume)
 	case c.MoveFragment != nil:
 		return moveFragment(t, c.MoveFragment)
 	case c.AddDictionary != nil:

@@ -43,7 +43,7 @@ func Run(ctx context.Context, args []string, out io.Writer) error {
 	t := &command.Tool{
 		Name: "volume", Summary: "hongyan volume: look into the volumes of stopped nodes. DATA is a node's data directory; several may be given.",
 		Flags: commonFlags, Define: s.define,
-		Commands: []command.Command{s.list(), s.inspect(), s.verify(), s.dump()},
+		Commands: []command.Command{s.list(), s.inspect(), s.verify(), s.dump(), s.rebuild()},
 	}
 	return t.Run(ctx, args, out)
 }

@@ -254,7 +254,7 @@ func (m *Manager) serveErase(_ context.Context, from string, req *eraseRequest) 
 	if err := stay.Validate(); err != nil {
 		return nil, wire.Errorf(wire.Invalid, "live records from %s: %v", from, err)
 	}
-	erased, err := m.cfg.Volumes.Erase(req.Volume, stay)
+	erased, err := m.eraseHere(req.Volume, stay)
 	if err != nil {
 		return nil, storageError(fmt.Errorf("erase for %s: %w", from, err))
 	}
@@ -262,16 +262,53 @@ func (m *Manager) serveErase(_ context.Context, from string, req *eraseRequest) 
 	return &eraseReply{Erased: erased}, nil
 }
 
+// eraseHere destroys keys of a copy, and those beside fragments: while a volume turns cold a node may have both.
+func (m *Manager) eraseHere(id volume.ID, stay *roaring.Bitmap) (uint64, error) {
+	erased, err := m.cfg.Volumes.Erase(id, stay)
+	if m.cfg.Cold == nil {
+		return erased, err
+	}
+	if e, _ := m.entry(id); e.Cold != nil && errors.Is(err, volume.ErrNotFound) {
+		err = nil
+	}
+	if err != nil {
+		return erased, err
+	}
+	cold, err := m.cfg.Cold.Erase(id, stay)
+	return erased + cold, err
+}
+
+// ColdCensus holds a cold volume against what is live.
+func (m *Manager) ColdCensus(ctx context.Context, e Entry, live *roaring.Bitmap) (volume.Census, error) {
+	if m.cfg.Cold == nil {
+		return volume.Census{}, wire.Errorf(wire.Denied, "%s keeps no cold volumes", m.cfg.ID)
+	}
+	return m.cfg.Cold.Census(ctx, e, live)
+}
+
+// Thaw gives a cold volume whole copies again.
+func (m *Manager) Thaw(ctx context.Context, e Entry) error {
+	if m.cfg.Cold == nil {
+		return wire.Errorf(wire.Denied, "%s keeps no cold volumes", m.cfg.ID)
+	}
+	e, err := m.cfg.Cold.Thaw(ctx, e)
+	if err == nil {
+		m.noteEntry(e)
+	}
+	return err
+}
+
 // Entered takes note of an entry as the directory answered it, so that this node acts on it before its replica has it.
 func (m *Manager) Entered(e Entry) { m.noteEntry(e) }
 
-// Collectable lists the sealed volumes whose garbage is this node's to collect: of the nodes with a copy that are up it is the first.
+// Collectable lists the sealed volumes whose garbage is this node's to collect: of the nodes with a copy, or fragments, that are up
+// it is the first.
 func (m *Manager) Collectable() []Entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Entry
 	for _, e := range m.entries {
-		if e.State == Sealed && e.Length > 0 && e.Cold == nil && m.firstUp(e.Copies) == m.cfg.ID {
+		if e.State == Sealed && e.Length > 0 && m.firstUp(e.Sources()) == m.cfg.ID {
 			out = append(out, e)
 		}
 	}

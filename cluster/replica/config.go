@@ -18,7 +18,7 @@ type Config struct {
 	Region    string
 	Net       *transport.Net
 	Volumes   *volume.Set // nil on a node without the storage role: it only puts and reads through peers
-	Cold      ColdReader  // nil: no cold volumes are read here
+	Cold      ColdVolumes // nil: there are none here
 	Directory Directory
 	Peers     func() []Peer // the cluster's storage nodes; this node may be among them
 	FS        vfs.FS        // for the spools of blobs that peers send

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"hongyan/engine/volume"
 )
 
@@ -75,10 +77,16 @@ func (e Entry) Sources() []string {
 	return nodes
 }
 
-// ColdReader reads records of volumes that are kept as fragments.
-type ColdReader interface {
+// ColdVolumes are the volumes that are kept as fragments (package cold).
+type ColdVolumes interface {
 	// Open gives n raw bytes of a record from off on. volume.ErrNotFound if this node has no fragment of the volume.
 	Open(ctx context.Context, e Entry, ref volume.Ref, off, n uint64) (io.ReadCloser, error)
+	// Census holds a volume against what is live.
+	Census(ctx context.Context, e Entry, live *roaring.Bitmap) (volume.Census, error)
+	// Erase destroys the keys on this node of all records but those that stay.
+	Erase(id volume.ID, stay *roaring.Bitmap) (uint64, error)
+	// Thaw gives a volume whole copies again.
+	Thaw(ctx context.Context, e Entry) (Entry, error)
 }
 
 // Directory is what this package needs of the cluster's directory. Its decisions are ordered: of several

@@ -450,7 +450,7 @@ func (s *Scrubber) book(e replica.Entry, nodes []string, out *volume.Checked) {
 	s.mu.Unlock()
 	for _, f := range out.Findings {
 		found := Finding{Volume: e.ID, Record: f.Record, Records: f.Records, Start: f.Start, End: f.End, What: f.Reason, Mended: f.Mended}
-		if f.Mended {
+		if f.Mended && f.Source != volume.FromMemory {
 			found.From = nodes[f.Source]
 		}
 		s.note(found)

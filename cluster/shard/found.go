@@ -2,6 +2,7 @@ package shard
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
@@ -12,6 +13,11 @@ import (
 
 // foundingTerm is the term of a founded group's state. Elections begin behind it.
 const foundingTerm = 1
+
+// Dir is where a replica keeps its log, below a node's data directory.
+func Dir(data string, shard uint32) string {
+	return filepath.Join(data, "raft", fmt.Sprintf("%04d", shard))
+}
 
 // Found prepares dir, which must be new, for a replica that begins with a state instead of a log: one that was rebuilt, is the
 // same on all replicas, holds entries up to applied, and is durable in the index. It is not for groups that live: what their

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -143,6 +144,36 @@ func (s *Store) Record(id volume.ID, n uint64) (key [32]byte, err error) {
 		return err
 	})
 	return key, err
+}
+
+// Keyed lists the volumes whose keys are kept here.
+func (s *Store) Keyed() ([]volume.ID, error) {
+	files, err := s.fs.List(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list keys in %s: %w", s.dir, err)
+	}
+	var out []volume.ID
+	for _, file := range files {
+		digits, ok := strings.CutSuffix(file, keySuffix)
+		id, err := strconv.ParseUint(digits, 16, 64)
+		if ok && err == nil && volume.ID(id).String() == digits {
+			out = append(out, volume.ID(id))
+		}
+	}
+	return out, nil
+}
+
+// Erase destroys the keys of all records of a volume but those that stay, and says how many there were. A volume that is not encrypted
+// has none.
+func (s *Store) Erase(id volume.ID, stay func(record uint64) bool) (erased uint64, err error) {
+	err = s.UseKeys(id, func(f *keys.File) error {
+		erased, err = f.Keep(stay)
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return 0, nil
+	}
+	return erased, err
 }
 
 // Detach removes what is kept beside the fragments of a volume: index files of all generations, and the keys first.

@@ -52,8 +52,11 @@ type Finding struct {
 	Span
 	Reason string // of the first
 	Mended bool
-	Source int // in Check.Others, of what was mended
+	Source int // in Check.Others, of what was mended; FromMemory: nobody had to be asked
 }
+
+// FromMemory is the source of a header block that the open volume still knew.
+const FromMemory = -1
 
 // Verify reads all of a sealed copy and checks every byte of it: header block, record headers, checksums of metadata and
 // chunks, padding. Nothing is decompressed or decrypted. It works on a part of the file at a time, in these steps:
@@ -153,9 +156,10 @@ func (w *walker) finish(err error) (*Checked, error) {
 	return &w.out, w.lastRange()
 }
 
-// block verifies the header block. The volume is open, so its checksum is known.
+// block verifies the header block. The volume is open, so its checksum is known, and mostly what it says as well: its fields, unless
+// a newer program wrote more of them.
 func (w *walker) block() error {
-	ok, err := w.part(fileHeaderSize, func(p []byte) (int64, error) {
+	verify := func(p []byte) (int64, error) {
 		h, seed, err := decodeFileHeader(p)
 		switch {
 		case err != nil:
@@ -166,11 +170,30 @@ func (w *walker) block() error {
 			return 0, malformed("bytes behind the header fields")
 		}
 		return fileHeaderSize, nil
-	})
+	}
+	ok, err := w.part(fileHeaderSize, verify)
+	if !ok && err == nil {
+		ok, err = w.blockFromMemory(verify)
+	}
 	if err != nil {
 		return err
 	}
 	return w.ended(0, ok, fileHeaderSize)
+}
+
+func (w *walker) blockFromMemory(verify func(p []byte) (int64, error)) (bool, error) {
+	block, err := encodeFileHeader(w.v.header)
+	if err == nil {
+		_, err = verify(block)
+	}
+	if err != nil || w.v.o.ReadOnly || len(w.check.Others) == 0 {
+		return false, nil // nothing to mend with, or nobody wants it mended
+	}
+	w.bad.Mended, w.bad.Source = true, FromMemory
+	if err := w.overwrite(block); err != nil {
+		return false, err
+	}
+	return true, w.pass(block)
 }
 
 // records verifies one record after the other.

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
+	"sync/atomic"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -13,10 +16,11 @@ import (
 // copy of the index file. Several goroutines may use it.
 type View struct {
 	fs     vfs.FS
+	path   string // of the file that the index would belong to
 	header Header
 	seed   uint32
-	index  *savedIndex
 	keys   recordKeys
+	index  atomic.Pointer[savedIndex]
 }
 
 // OpenView reads the volume's header block from src, and holds the index at indexPath against it. keys may be nil if the volume is
@@ -37,22 +41,43 @@ func OpenView(fs vfs.FS, indexPath string, src io.ReaderAt, keys recordKeys) (*V
 	if f := x.fields; f.Volume != h.ID || f.Generation != h.Generation || f.Seed != seed {
 		return nil, fmt.Errorf("open view of volume %s: the index %s is of volume %s, generation %d: %w", h.ID, indexPath, f.Volume, f.Generation, ErrMisplaced)
 	}
-	return &View{fs: fs, header: h, seed: seed, index: x, keys: keys}, nil
+	w := &View{fs: fs, path: strings.TrimSuffix(indexPath, indexSuffix) + volumeSuffix, header: h, seed: seed, keys: keys}
+	w.index.Store(x)
+	return w, nil
 }
 
-// OpenRef is Volume.OpenRef, with the bytes of src.
+// OpenRef is Volume.OpenRef, with the bytes of src. An index that turns out to be damaged is made anew from these.
 func (w *View) OpenRef(src io.ReaderAt, ref Ref, off, n uint64) (io.ReadCloser, error) {
 	v := w.volume(src)
 	r, err := v.OpenRef(ref, off, n)
+	w.keep(v)
 	return r, errors.Join(err, v.drop())
+}
+
+// Census is Volume.Census.
+func (w *View) Census(src io.ReaderAt, live *roaring.Bitmap) (Census, error) {
+	v := w.volume(src)
+	c, err := v.Census(live)
+	w.keep(v)
+	return c, errors.Join(err, v.drop())
 }
 
 // volume is the view as a volume for one reader.
 func (w *View) volume(src io.ReaderAt) *Volume {
-	v := newVolume(w.fs, "", w.header, w.seed, through{src: src}, Options{ReadOnly: true, Keys: w.keys, shared: newShared(math.MaxInt)})
+	v := newVolume(w.fs, w.path, w.header, w.seed, through{src: src}, Options{ReadOnly: true, Keys: w.keys, shared: newShared(math.MaxInt)})
+	x := w.index.Load()
 	v.sealed, v.opened = true, true
-	v.saved, v.found, v.durable, v.dictionaries = w.index, w.index.fields.Found, w.index.fields.Length, w.index.fields.Dictionaries
+	v.saved, v.found, v.durable, v.dictionaries = x, x.fields.Found, x.fields.Length, x.fields.Dictionaries
 	return v
+}
+
+// keep takes over the index if the reader had to make it anew.
+func (w *View) keep(v *Volume) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.saved != nil {
+		w.index.Store(v.saved)
+	}
 }
 
 // through is a file of which only reading works.

@@ -33,7 +33,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, out io.
 	t := &command.Tool{
 		Name: "admin", Summary: "hongyan admin: look at a running cluster and change it, through any node's HTTP API.",
 		Flags: commonFlags, Define: s.define,
-		Commands: []command.Command{s.status(), s.volumes(), s.scrub(), s.scrubStart(), s.keys(), s.rotateKeys()},
+		Commands: []command.Command{s.status(), s.volumes(), s.checkpoint(), s.scrub(), s.scrubStart(), s.keys(), s.rotateKeys()},
 	}
 	return t.Run(ctx, args, out)
 }

@@ -92,6 +92,17 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, v)
 }
 
+// checkpoint answers POST /api/v1/checkpoints.
+func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
+	v, err := s.cfg.Admin.Checkpoint(r.Context())
+	if err != nil {
+		s.failed(w, r, err)
+		return
+	}
+	s.cfg.Log.Info("shards saved by the API", "remote", r.RemoteAddr)
+	writeJSON(w, http.StatusOK, v)
+}
+
 // accounts answers GET /api/v1/accounts.
 func (s *Server) accounts(w http.ResponseWriter, r *http.Request) {
 	list, err := s.cfg.Admin.Accounts(r.Context())

@@ -5,6 +5,7 @@
 //	GET /metrics                    Prometheus
 //	GET /api/v1/status              the cluster as this node sees it
 //	GET /api/v1/accounts            all addresses
+//	POST /api/v1/checkpoints        save every shard that changed into volumes, now
 //	GET /api/v1/scrub               health of the copies of mail, node by node
 //	POST /api/v1/scrub              {"volume": 31}: verify its copies now; 0 for all
 //	GET /api/v1/debug/pprof/{name}  profiles of the process: heap, allocs, goroutine, profile?seconds=10, trace?seconds=10
@@ -66,6 +67,8 @@ type Admin interface {
 	AddDomain(ctx context.Context, name, home string) error
 	AddAccount(ctx context.Context, a client.NewAccount) (created bool, err error)
 	Accounts(ctx context.Context) ([]string, error)
+	// Checkpoint has every shard that changed saved into volumes, and gives a value that encoding/json takes.
+	Checkpoint(ctx context.Context) (any, error)
 	// Keys reports the master keys of one node, or of all that keep mail, after the rotation that req asks for.
 	Keys(ctx context.Context, node string, req custody.Request) ([]custody.Report, error)
 	// ScrubReports and Scrub give values that encoding/json takes, with a line for each node.
@@ -157,6 +160,7 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("POST /api/v1/keys/rotate", s.rotateKeys)
 	api.HandleFunc("GET /api/v1/scrub", s.scrubReports)
 	api.HandleFunc("POST /api/v1/scrub", s.startScrub)
+	api.HandleFunc("POST /api/v1/checkpoints", s.checkpoint)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)

@@ -79,6 +79,8 @@ func (f *fakeAdmin) AddAccount(_ context.Context, a client.NewAccount) (bool, er
 	return !known, nil
 }
 
+func (f *fakeAdmin) Checkpoint(context.Context) (any, error) { return map[string]any{}, nil }
+
 func (f *fakeAdmin) Accounts(context.Context) ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,0 +1,162 @@
+package cold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/cluster/replica"
+	"hongyan/cluster/wire"
+	"hongyan/engine/volume"
+)
+
+// thawPiece is read and written at a time, commitEvery between two fsyncs.
+const (
+	thawPiece   = 1 << 20
+	commitEvery = 8 << 20
+	thawTimeout = 30 * time.Minute
+)
+
+// Census implements replica.ColdVolumes.
+func (m *Manager) Census(ctx context.Context, e replica.Entry, live *roaring.Bitmap) (volume.Census, error) {
+	r, err := m.reader(e, readSilence)
+	if err != nil {
+		return volume.Census{}, err
+	}
+	src := &source{ctx: ctx, r: r}
+	v, err := m.views.get(e, m.cfg.Fragments, src)
+	if err != nil {
+		return volume.Census{}, err
+	}
+	return v.Census(src, live)
+}
+
+// Erase implements replica.ColdVolumes.
+func (m *Manager) Erase(id volume.ID, stay *roaring.Bitmap) (uint64, error) {
+	return m.cfg.Fragments.Erase(id, func(n uint64) bool { return stay.Contains(uint32(n)) })
+}
+
+// Thaw implements replica.ColdVolumes: this node and one of another region with fragments make whole copies, then the directory
+// names these in place of the fragments, which are swept later.
+func (m *Manager) Thaw(ctx context.Context, e replica.Entry) (replica.Entry, error) {
+	other, ok := m.partner(e)
+	if !ok {
+		return e, fmt.Errorf("thaw volume %s: no node of another region with fragments is up", e.ID)
+	}
+	copies := []string{m.cfg.ID, other}
+	for _, node := range copies {
+		call, stop := context.WithTimeout(ctx, thawTimeout)
+		err := m.cfg.Net.Call(call, node, methodThaw, &thawRequest{Entry: e}, &thawReply{})
+		stop()
+		if err != nil {
+			return e, fmt.Errorf("thaw volume %s on %s: %w", e.ID, node, err)
+		}
+	}
+	enter, stop := context.WithTimeout(ctx, directoryTTL)
+	defer stop()
+	thawed, err := m.cfg.Directory.ThawVolume(enter, e, copies)
+	if err != nil {
+		return e, fmt.Errorf("enter the copies of volume %s: %w", e.ID, err)
+	}
+	m.stats.thaws.Add(1)
+	m.log.Info("volume is thawed", "volume", e.ID, "copies", copies)
+	return thawed, nil
+}
+
+// partner is the nearest node of another region that has fragments.
+func (m *Manager) partner(e replica.Entry) (string, bool) {
+	region := make(map[string]string)
+	for _, p := range m.cfg.Peers() {
+		region[p.ID] = p.Region
+	}
+	i := slices.IndexFunc(e.Cold.Nodes, func(node string) bool { return region[node] != region[m.cfg.ID] && m.up(node) })
+	if i < 0 {
+		return "", false
+	}
+	return e.Cold.Nodes[i], true
+}
+
+// serveThaw makes a whole copy here.
+func (m *Manager) serveThaw(ctx context.Context, from string, req *thawRequest) (*thawReply, error) {
+	e := req.Entry
+	if e.Cold == nil {
+		return nil, wire.Errorf(wire.Invalid, "volume %s is not cold", e.ID)
+	}
+	m.mu.Lock()
+	_, busy := m.thawing[e.ID]
+	if !busy {
+		m.thawing[e.ID] = struct{}{}
+	}
+	m.mu.Unlock()
+	if busy {
+		return nil, wire.Errorf(wire.Unavailable, "volume %s is being thawed on %s", e.ID, m.cfg.ID)
+	}
+	err := m.thawHere(ctx, e)
+	m.mu.Lock()
+	delete(m.thawing, e.ID)
+	m.since[copyOf(e.ID)] = time.Now().Add(thawTimeout) // not dropped while the other copy is made
+	m.mu.Unlock()
+	if err != nil {
+		return nil, failed(fmt.Errorf("thaw volume %s for %s: %w", e.ID, from, err))
+	}
+	return &thawReply{}, nil
+}
+
+// thawHere makes the file, or goes on with what an earlier attempt left. Every byte's place in a record is checked as it is written.
+func (m *Manager) thawHere(ctx context.Context, e replica.Entry) error {
+	r, err := m.reader(e, bulkSilence)
+	if err != nil {
+		return err
+	}
+	v, err := m.cfg.Volumes.Get(e.ID)
+	if errors.Is(err, volume.ErrNotFound) {
+		v, err = m.beginCopy(ctx, e, &source{ctx: ctx, r: r})
+	}
+	if err != nil {
+		return err
+	}
+	if err := v.Seal(); err != nil {
+		return err
+	}
+	for off, dirty := v.Durable(), int64(0); off < e.Length; {
+		p := make([]byte, min(thawPiece, e.Length-off))
+		if _, err := r.ReadAt(ctx, p, off); err != nil {
+			return err
+		}
+		if err := v.Extend(off, p); err != nil {
+			return err
+		}
+		off, dirty = off+int64(len(p)), dirty+int64(len(p))
+		if dirty < commitEvery && off < e.Length {
+			continue
+		}
+		dirty = 0
+		if _, err := v.Commit(); err != nil {
+			return err
+		}
+	}
+	if got := v.Durable(); got != e.Length {
+		return fmt.Errorf("the copy is %d bytes long, not %d", got, e.Length)
+	}
+	return v.Seal() // saves the record index
+}
+
+// beginCopy makes an empty copy with the header block and the keys.
+func (m *Manager) beginCopy(ctx context.Context, e replica.Entry, src *source) (*volume.Volume, error) {
+	_, secret, err := m.cfg.Fragments.Attached(e.ID, e.Generation)
+	if err != nil {
+		return nil, err
+	}
+	block := make([]byte, min(headerBlock, e.Length))
+	if _, err := src.r.ReadAt(ctx, block, 0); err != nil {
+		return nil, err
+	}
+	return m.cfg.Volumes.CreateCopy(block, secret)
+}
+
+// headerBlock is what a volume's file begins with.
+const headerBlock = 4096
