@@ -72,6 +72,11 @@ func (s *Scrubber) differ(ctx context.Context, e replica.Entry, node string) {
 	}
 	s.log.Error("two whole copies of a volume differ; remove the file of the one that is wrong, and it is made anew",
 		"volume", e.ID, "node", node, "ranges", len(where), "err", errors.Join(err, unsound))
+	if err != nil || unsound != nil { // it could not be looked at, or not be settled: again soon
+		s.mu.Lock()
+		s.putOff(e.ID)
+		s.mu.Unlock()
+	}
 	fresh := false
 	if len(where) == 0 {
 		fresh = s.note(Finding{Volume: e.ID, End: e.Length, What: "another whole copy differs", From: node, Differs: true})
@@ -183,8 +188,8 @@ func (s *Scrubber) serveRanges(ctx context.Context, from string, stream *transpo
 	select {
 	case s.asked <- struct{}{}:
 		defer func() { <-s.asked }()
-	default:
-		return wire.Errorf(wire.Unavailable, "%s reads ranges for another node", s.cfg.ID)
+	case <-ctx.Done():
+		return fmt.Errorf("ranges for %s: %w", from, ctx.Err())
 	}
 	out, err := s.cfg.Volumes.Verify(req.Volume, volume.Check{
 		Pace:  func(n int) error { return s.limit.WaitN(ctx, min(n, burst)) },

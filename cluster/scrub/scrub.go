@@ -473,7 +473,7 @@ func (s *Scrubber) note(f Finding) (fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, old := range s.findings {
-		if old.Volume == f.Volume && old.Start == f.Start && old.What == f.What && old.Mended == f.Mended && old.From == f.From {
+		if old.Volume == f.Volume && old.Start == f.Start && old.End == f.End && old.What == f.What && old.Mended == f.Mended && old.From == f.From {
 			s.findings = append(s.findings[:i], s.findings[i+1:]...)
 			fresh = false
 			break

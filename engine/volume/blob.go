@@ -45,7 +45,7 @@ func (b *Blob) Open(off, n uint64) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("blob: %w", ErrClosed)
 	}
 	span := chunkSpan{src: b.store, size: b.store.size, length: b.length, chunk: chunkSize, dictionary: b.named}
-	return newChunkReader(span, off, n, b.store.drop), nil
+	return newChunkReader(span, off, n, b.store), nil
 }
 
 // named is the dictionary of that id.

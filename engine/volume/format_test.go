@@ -2,6 +2,7 @@ package volume
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"flag"
@@ -13,7 +14,30 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file anew")
 
-const golden = "testdata/volume-1.vol"
+// goldenFile is a file that version 1 wrote once, and how one like it is made.
+type goldenFile struct {
+	path   string
+	header Header
+	keys   recordKeys
+	make   func(t *testing.T) []byte
+	// what the file holds: records[i] is the number of the record that has goldenMessages()[i], 0 if none has
+	records []uint64
+}
+
+func goldenFiles() []goldenFile {
+	later := testHeader
+	later.Generation, later.Records = 1, 5
+	return []goldenFile{
+		{"testdata/volume-1.vol", testHeader, nil, func(t *testing.T) []byte { return goldenExample(t, testHeader, nil) }, []uint64{1, 2, 3, 4, 5}},
+		{"testdata/volume-1-sealed.vol", secretHeader(), testKeys{}, func(t *testing.T) []byte {
+			return goldenExample(t, secretHeader(), testKeys{})
+		}, []uint64{1, 2, 3, 4, 5}},
+		{"testdata/volume-1-later.vol", later, nil, func(t *testing.T) []byte {
+			file, _ := laterGeneration(t, goldenExample(t, testHeader, nil), 5, 2, 1)
+			return file
+		}, []uint64{1, 2, 0, 0, 5}},
+	}
+}
 
 // goldenMessages has a message of each shape: empty, compressed, stored plain, several chunks of both kinds, base64.
 func goldenMessages() [][]byte {
@@ -26,38 +50,96 @@ func goldenMessages() [][]byte {
 	return [][]byte{nil, text, noise, append(bytes.Repeat([]byte("hongyan "), chunkSize/8), noise...), attached}
 }
 
-// TestGoldenFile: a file that version 1 wrote once is read for ever.
-func TestGoldenFile(t *testing.T) {
-	if *update {
-		file, _ := example(t, goldenMessages()...)
-		must(t, os.WriteFile(golden, file, 0o644))
+// goldenKind is the kind of a record in a golden file.
+func goldenKind(n uint64) Kind {
+	if n == 2 {
+		return KindCheckpoint
 	}
-	file, err := os.ReadFile(golden)
+	return KindMessage
+}
+
+// goldenExample makes a volume with the golden messages.
+func goldenExample(t *testing.T, h Header, k recordKeys) []byte {
+	t.Helper()
+	fs := memFS(t)
+	v, err := Create(fs, testDir+"/a", h, Options{Keys: k})
 	must(t, err)
-	v, _ := openBytes(t, file)
-	defer v.Close()
-	if s := v.Stats(); s.Records != 5 || s.Cut != 0 || s.Damaged != 0 || s.Bytes != int64(len(file)) {
+	for i, p := range goldenMessages() {
+		b := newBlob(t, fs, testDir, p)
+		_, _, err := v.Append(t.Context(), goldenKind(uint64(i)+1), fmt.Appendf(nil, "meta %d", i+1), b)
+		must(t, err)
+		must(t, b.Close())
+	}
+	must(t, v.Close())
+	return readFile(t, fs, testDir+"/a")
+}
+
+// TestGoldenFiles: what version 1 wrote once is read for ever.
+func TestGoldenFiles(t *testing.T) {
+	for _, g := range goldenFiles() {
+		t.Run(g.path, func(t *testing.T) {
+			if *update {
+				must(t, os.WriteFile(g.path, g.make(t), 0o644))
+			}
+			file, err := os.ReadFile(g.path)
+			must(t, err)
+			fs := memFS(t)
+			writeFile(t, fs, testDir+"/a", file)
+			v, err := Open(fs, testDir+"/a", Options{Keys: g.keys})
+			must(t, err)
+			defer v.Close()
+			g.read(t, v, file)
+			g.encodeAgain(t, v, file)
+		})
+	}
+}
+
+// read holds the file's contents against what was put into it.
+func (g goldenFile) read(t *testing.T, v *Volume, file []byte) {
+	t.Helper()
+	if s := v.Stats(); s.Cut != 0 || s.Damaged != 0 || s.Bytes != int64(len(file)) {
 		t.Fatalf("%+v", s)
 	}
-	if got, want := fmt.Sprintf("%+v", v.Header()), fmt.Sprintf("%+v", testHeader); got != want {
+	if got, want := fmt.Sprintf("%+v", v.Header()), fmt.Sprintf("%+v", g.header); got != want {
 		t.Fatalf("header %s, want %s", got, want)
 	}
 	for i, p := range goldenMessages() {
-		expect(t, v, uint64(i)+1, fmt.Sprintf("meta %d", i+1), p)
+		n := uint64(i) + 1
+		info, err := v.Get(n)
+		if g.records[i] == 0 {
+			if !errors.Is(err, ErrNotFound) {
+				t.Fatalf("record %d: %+v, %v", n, info, err)
+			}
+			continue
+		}
+		must(t, err)
+		r, err := v.OpenRef(Ref{Volume: v.header.ID, Record: n, Length: uint64(len(p)), Hash: sha256.Sum256(p)}, 0, MaxLength)
+		must(t, err)
+		got, err := readClose(r)
+		must(t, err)
+		if info.Kind != goldenKind(n) || string(info.Meta) != fmt.Sprintf("meta %d", n) || !bytes.Equal(got, p) {
+			t.Fatalf("record %d: %+v", n, info)
+		}
 	}
-	// What is written today is the same, but for what zstd makes of a chunk.
-	block, err := encodeFileHeader(testHeader)
+}
+
+// encodeAgain: what is written today is the same, but for what zstd makes of a chunk.
+func (g goldenFile) encodeAgain(t *testing.T, v *Volume, file []byte) {
+	t.Helper()
+	block, err := encodeFileHeader(g.header)
 	must(t, err)
 	if !bytes.Equal(block, file[:fileHeaderSize]) {
 		t.Fatal("the file header is encoded otherwise now")
 	}
-	for _, p := range allPlaces(t, v) {
-		stored := file[int64(p)*alignment:][:recordHeaderSize]
-		h, err := v.rules.decode(stored)
+	for i := range g.records {
+		if g.records[i] == 0 {
+			continue
+		}
+		h, off, err := v.record(g.records[i])
 		must(t, err)
 		var again [recordHeaderSize]byte
 		h.encode(again[:], v.rules.seed)
-		if !bytes.Equal(again[:], stored) {
+		if !bytes.Equal(again[:], file[off:off+recordHeaderSize]) {
 			t.Fatalf("the header of record %d is encoded otherwise now", h.number)
 		}
 	}

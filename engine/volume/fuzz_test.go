@@ -129,6 +129,37 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
+// FuzzOpenSealed is FuzzOpen for what a later generation of an encrypted volume has: whatever is behind its header, what is given is
+// what was put in.
+func FuzzOpenSealed(f *testing.F) {
+	messages := goldenMessages()[:3]
+	first, _ := sealedExample(f, messages...)
+	file, ends := laterGeneration(f, first, 3, 1, 2)
+	f.Add(file[fileHeaderSize:], uint16(0), byte(0))
+	f.Add(file[fileHeaderSize:ends[1]-3], uint16(0), byte(0))
+	f.Add(file[fileHeaderSize:], uint16(ends[0]-fileHeaderSize+20), byte(1))
+	f.Add(append(bytes.Clone(file[fileHeaderSize:]), file[fileHeaderSize:]...), uint16(100), byte(1))
+	f.Fuzz(func(t *testing.T, body []byte, at uint16, flip byte) {
+		bad := append(bytes.Clone(file[:fileHeaderSize]), body...)
+		if i := fileHeaderSize + int(at); i < len(bad) {
+			bad[i] ^= flip
+		}
+		v := openSealed(t, bad, testKeys{})
+		s := v.Stats()
+		if s.Failed != nil || s.Bytes+s.Cut != int64(len(bad)) || s.Records > 3 {
+			t.Fatalf("%+v", s)
+		}
+		for n := uint64(1); n <= 4; n++ {
+			p, err := fetch(v, n, 0, MaxLength)
+			var corrupt *CorruptError
+			if err == nil && !bytes.Equal(p, messages[n-1]) || err != nil && !errors.As(err, &corrupt) && !errors.Is(err, ErrNotFound) {
+				t.Fatalf("record %d: %d bytes, %v", n, len(p), err)
+			}
+		}
+		must(t, v.Close())
+	})
+}
+
 // FuzzReceive: a replica takes what is the next part of a volume, however it is cut, and nothing else.
 func FuzzReceive(f *testing.F) {
 	file, ends := example(f, goldenMessages()[:3]...)

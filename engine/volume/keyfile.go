@@ -34,8 +34,9 @@ type keyFile struct {
 	path   string
 	master keys.Master // nil: the node has none
 
-	mu   sync.RWMutex // guards file; held for reading while it is used
+	mu   sync.RWMutex // guards what follows; held for reading while file is used
 	file *keys.File   // nil while closed
+	gone bool         // removed: what has this path now is another volume's
 }
 
 // Record implements recordKeys.
@@ -62,13 +63,22 @@ func (k *keyFile) use(do func(*keys.File) error) error {
 	}
 }
 
+func (k *keyFile) isOpen() bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.file != nil
+}
+
 func (k *keyFile) open() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.file != nil {
 		return nil
 	}
-	if k.master == nil {
+	switch {
+	case k.gone:
+		return fmt.Errorf("%w: they were removed", ErrNoKeys)
+	case k.master == nil:
 		return fmt.Errorf("%w: this node has no master key", ErrNoKeys)
 	}
 	f, err := keys.Open(k.fs, k.path, k.master)
@@ -117,6 +127,9 @@ func (k *keyFile) remove() error {
 	if err := k.rest(); err != nil {
 		return err
 	}
+	k.mu.Lock()
+	k.gone = true
+	k.mu.Unlock()
 	if err := k.fs.Remove(k.path); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
@@ -130,22 +143,31 @@ func (s *Set) keyFile(id ID) *keyFile {
 	return &keyFile{fs: s.fs, path: s.fs.PathJoin(s.dir, id.String()+keySuffix), master: s.o.Master}
 }
 
-// UseKeys calls do with the key file of a volume, to destroy, wrap anew, compare or mend keys. It is not for what takes long: the
-// volume is not removed meanwhile. ErrNoKeys if there is no such file, or no master key.
+// UseKeys calls do with the key file of a volume, to destroy, wrap anew, compare or mend keys. Reading goes on meanwhile.
+// ErrNoKeys if there is no such file, or no master key.
 func (s *Set) UseKeys(id ID, do func(*keys.File) error) error {
-	e, err := s.find(id)
+	k, err := s.keysOf(id)
 	if err != nil {
 		return err
 	}
-	defer e.mu.Unlock()
-	err = e.keys.use(do)
-	if errors.Is(err, keys.ErrFailed) {
-		err = errors.Join(err, e.keys.rest()) // the next call opens it anew
+	open := k.isOpen()
+	err = k.use(do)
+	if !open || errors.Is(err, keys.ErrFailed) { // a failed one has to be opened anew
+		err = errors.Join(err, k.rest())
 	}
 	if err != nil {
 		return fmt.Errorf("keys of volume %s: %w", id, err)
 	}
 	return nil
+}
+
+func (s *Set) keysOf(id ID) (*keyFile, error) {
+	e, err := s.find(id)
+	if err != nil {
+		return nil, err
+	}
+	defer e.mu.Unlock()
+	return e.keys, nil
 }
 
 // Secret gives what another copy needs to make the key file; nil if the volume is not encrypted.
@@ -168,13 +190,8 @@ func (s *Set) KeysLost(id ID) (bool, error) {
 	if err != nil || !v.header.Encrypted || s.o.Master == nil {
 		return false, err
 	}
-	e, err := s.find(id)
-	if err != nil {
-		return false, err
-	}
-	defer e.mu.Unlock()
 	var corrupt *keys.CorruptError
-	err = e.keys.open()
+	err = s.UseKeys(id, func(*keys.File) error { return nil })
 	if errors.Is(err, ErrNoKeys) || errors.Is(err, keys.ErrUnknownKey) || errors.Is(err, keys.ErrWrongKey) || errors.As(err, &corrupt) {
 		return true, nil
 	}

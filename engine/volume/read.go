@@ -43,41 +43,80 @@ func (v *Volume) info(record uint64, withMeta bool) (Info, error) {
 // Open gives n raw bytes of a record's message from off on, fewer where the message ends. Each chunk is
 // checked when it is read; a *CorruptError from Read means that another copy has to serve.
 func (v *Volume) Open(record, off, n uint64) (io.ReadCloser, error) {
-	return v.open(record, off, n, func(recordHeader, *recordCipher) bool { return true })
+	return v.open(record, nil, off, n)
 }
 
 // OpenRef is Open of what a reference means: ErrNotFound if the record of that number is another.
 func (v *Volume) OpenRef(ref Ref, off, n uint64) (io.ReadCloser, error) {
-	return v.open(ref.Record, off, n, func(h recordHeader, seal *recordCipher) bool {
-		hash := ref.Hash
-		if seal != nil {
-			hash = seal.mac(hash)
-		}
-		return h.length == ref.Length && h.hash == hash
-	})
+	return v.open(ref.Record, &ref, off, n)
 }
 
-func (v *Volume) open(record, off, n uint64, meant func(recordHeader, *recordCipher) bool) (io.ReadCloser, error) {
+func (v *Volume) open(record uint64, ref *Ref, off, n uint64) (io.ReadCloser, error) {
 	if err := v.hold(); err != nil {
 		return nil, err
 	}
-	h, at, err := v.record(record)
-	var seal *recordCipher
-	if err == nil {
-		seal, err = v.cipher(record)
-	}
-	if err == nil && !meant(h, seal) {
-		err = fmt.Errorf("volume %s: record %d is not what the reference means: %w", v.header.ID, record, ErrNotFound)
-	}
+	r, err := v.reader(record, ref, off, n)
 	if err != nil {
 		return nil, errors.Join(err, v.drop())
 	}
-	span := chunkSpan{src: v.file, start: at + recordHeaderSize + int64(h.meta), size: int64(h.stored),
-		length: h.length, chunk: h.chunk, seal: seal, volume: v.header.ID, record: record}
+	return r, nil
+}
+
+// Of a record that is opened so much is read at once: all of one of a few kilobytes.
+const (
+	windowMost  = 16 << 10
+	windowGuess = recordHeaderSize + 432 // header, and metadata as deliveries have it
+)
+
+// reader makes a reader of a record, which is to be what ref means, if there is one. The caller holds the volume; the reader drops it.
+func (v *Volume) reader(record uint64, ref *Ref, off, n uint64) (_ *chunkReader, err error) {
+	at, end, err := v.locate(record)
+	if err != nil {
+		return nil, err
+	}
+	size := int64(windowGuess)
+	if ref != nil {
+		size += int64(min(ref.Length, windowMost)) // no more than that is stored, or hardly
+	}
+	size = max(recordHeaderSize, min(size, windowMost, v.following(record, at, end)-at))
+	window := newBuffer(int(size))
+	defer func() {
+		if err != nil {
+			window.release()
+		}
+	}()
+	got, err := v.file.ReadAt(window.b[:size], at)
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("volume %s: read record %d: %w", v.header.ID, record, err)
+	}
+	window.b = window.b[:got]
+	h, err := v.headerOf(window.b, record, at, end)
+	if err != nil {
+		return nil, err
+	}
+	seal, err := v.cipher(record)
+	if err != nil {
+		return nil, err
+	}
+	if ref != nil && !h.means(ref, seal) {
+		return nil, fmt.Errorf("volume %s: record %d is not what the reference means: %w", v.header.ID, record, ErrNotFound)
+	}
+	start := at + recordHeaderSize + int64(h.meta)
+	span := chunkSpan{src: v.file, start: start, size: int64(h.stored), length: h.length, chunk: h.chunk, seal: seal,
+		window: window, windowAt: at - start, volume: v.header.ID, record: record}
 	if h.kind != KindDictionary {
 		span.dictionary = v.dictionary
 	}
-	return newChunkReader(span, off, n, v.drop), nil
+	return newChunkReader(span, off, n, v), nil
+}
+
+// means says whether the record is what a reference names.
+func (h *recordHeader) means(ref *Ref, seal *recordCipher) bool {
+	hash := ref.Hash
+	if seal != nil {
+		hash = seal.mac(hash)
+	}
+	return h.length == ref.Length && h.hash == hash
 }
 
 // record finds a durable record and reads its header.
@@ -90,7 +129,13 @@ func (v *Volume) record(number uint64) (recordHeader, int64, error) {
 	if _, err := v.file.ReadAt(b[:], off); err != nil && err != io.EOF {
 		return recordHeader{}, 0, fmt.Errorf("volume %s: read record %d: %w", v.header.ID, number, err)
 	}
-	h, err := v.rules.decode(b[:])
+	h, err := v.headerOf(b[:], number, off, end)
+	return h, off, err
+}
+
+// headerOf decodes the header of the record of that number, whose bytes begin at off and lie before end.
+func (v *Volume) headerOf(b []byte, number uint64, off, end int64) (recordHeader, error) {
+	h, err := v.rules.decode(b)
 	switch {
 	case err != nil:
 	case h.number != number:
@@ -98,7 +143,7 @@ func (v *Volume) record(number uint64) (recordHeader, int64, error) {
 	case off+h.size() > end:
 		err = malformed("record runs over the durable part")
 	}
-	return h, off, located(err, v.header.ID, number, off)
+	return h, located(err, v.header.ID, number, off)
 }
 
 // locate looks a record up in the index, or in its file. The caller holds the volume.
@@ -134,6 +179,18 @@ func (v *Volume) lookUp(number uint64) (off, end int64, err error) {
 		return int64(v.index[number-1]) * alignment, v.durable, nil
 	}
 	return 0, 0, v.missing(number)
+}
+
+// following is where the next record begins if that is known at no cost, so that no more is read than the record; else end.
+func (v *Volume) following(number uint64, at, end int64) int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if number < uint64(len(v.index)) {
+		if next := int64(v.index[number]) * alignment; next > at {
+			return next
+		}
+	}
+	return end
 }
 
 // missing says why a record has no place. Called under mu.

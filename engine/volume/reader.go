@@ -13,6 +13,9 @@ type chunkSpan struct {
 	length uint64
 	chunk  uint32        // raw bytes in every chunk but the last
 	seal   *recordCipher // nil: the chunks are not encrypted
+	// window holds what was read of src already, from windowAt on, relative to start; the reader releases it. It may be nil.
+	window   *buffer
+	windowAt int64
 	// dictionary gives what frames name; nil where none may
 	dictionary func(id uint32) (*Dictionary, error)
 	// where the span is, for errors
@@ -24,7 +27,7 @@ type chunkSpan struct {
 // that the range touches; those before are skipped by their lengths. One goroutine uses it.
 type chunkReader struct {
 	chunkSpan
-	release func() error
+	holder holder // of src; nil once the reader is closed
 
 	pos   int64  // next chunk, relative to start
 	index uint64 // its number in the message
@@ -36,10 +39,13 @@ type chunkReader struct {
 	err  error   // final
 }
 
-// newChunkReader gives n raw bytes from off on, fewer where the message ends. It calls release once, when it is closed.
-func newChunkReader(s chunkSpan, off, n uint64, release func() error) *chunkReader {
+// holder is what keeps a span's bytes at hand until it is dropped.
+type holder interface{ drop() error }
+
+// newChunkReader gives n raw bytes from off on, fewer where the message ends. It drops the holder once, when it is closed.
+func newChunkReader(s chunkSpan, off, n uint64, h holder) *chunkReader {
 	off = min(off, s.length)
-	r := &chunkReader{chunkSpan: s, release: release, left: min(n, s.length-off)}
+	r := &chunkReader{chunkSpan: s, holder: h, left: min(n, s.length-off)}
 	r.skip = off
 	return r
 }
@@ -56,9 +62,14 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 			r.finish(io.EOF)
 			return 0, io.EOF
 		}
-		if err := r.next(); err != nil {
+		n, err := r.next(p)
+		if err != nil {
 			r.finish(err)
 			return 0, err
+		}
+		if n > 0 {
+			r.left -= uint64(n)
+			return n, nil
 		}
 	}
 	n := copy(p, r.rest)
@@ -69,19 +80,20 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 
 // Close ends the reading. It may be called at any time, and twice.
 func (r *chunkReader) Close() error {
-	if r.release == nil {
+	if r.holder == nil {
 		return nil
 	}
 	r.finish(ErrClosed)
-	release := r.release
-	r.release = nil
-	return release()
+	h := r.holder
+	r.holder = nil
+	return h.drop()
 }
 
 func (r *chunkReader) finish(err error) {
 	r.err, r.rest = err, nil
 	r.raw.release()
-	r.raw = nil
+	r.window.release()
+	r.raw, r.window = nil, nil
 }
 
 // tag is what encryption adds to a chunk.
@@ -97,50 +109,59 @@ func (r *chunkReader) rawSize() uint32 {
 	return uint32(min(uint64(r.chunk), r.length-r.index*uint64(r.chunk)))
 }
 
-// next decodes the next chunk of the range into rest.
-func (r *chunkReader) next() error {
+// next decodes the next chunk of the range: into p, and says how much that is, if all of the chunk is wanted and there is room; else
+// into rest.
+func (r *chunkReader) next(p []byte) (int, error) {
 	for r.skip >= uint64(r.chunk) {
 		if err := r.pass(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	raw := r.rawSize()
-	h, stored, err := r.load(raw)
+	h, body, stored, err := r.load(raw)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	body := stored.b[chunkHeaderSize : chunkHeaderSize+int(h.size)]
 	if r.seal != nil {
 		if body, err = r.seal.open(body, r.index+1); err != nil {
 			stored.release()
-			return r.corrupt(err)
+			return 0, r.corrupt(err)
 		}
 	}
 	r.raw.release()
-	if h.plain {
-		r.raw, r.rest = stored, body
-	} else {
-		r.raw = newBuffer(int(raw) + overrun)
-		err = r.decode(body, raw, h.recoded)
+	r.raw = nil
+	direct := r.skip == 0 && r.left >= uint64(raw) && len(p) >= int(raw)+overrun
+	switch {
+	case h.plain:
+		r.raw, r.rest, direct = stored, body, false
+	case direct:
+		_, err = r.decode(body, p, raw, h.recoded)
 		stored.release()
-		if err != nil {
-			return r.corrupt(err)
-		}
+	default:
+		r.raw = newBuffer(int(raw) + overrun)
+		r.rest, err = r.decode(body, r.raw.b, raw, h.recoded)
+		stored.release()
+	}
+	if err != nil {
+		return 0, r.corrupt(err)
+	}
+	r.advance(h)
+	if direct {
+		return int(raw), nil
 	}
 	r.rest = r.rest[r.skip:]
 	r.rest = r.rest[:min(uint64(len(r.rest)), r.left)]
 	r.skip = 0
-	r.advance(h)
-	return nil
+	return 0, nil
 }
 
-// decode decompresses a frame into raw and rest.
-func (r *chunkReader) decode(frame []byte, raw uint32, recoded bool) error {
+// decode decompresses a frame into dst.
+func (r *chunkReader) decode(frame, dst []byte, raw uint32, recoded bool) ([]byte, error) {
 	own, err := decoderFor(frame, r.dictionary)
-	if err == nil {
-		r.rest, err = decodeChunk(own, frame, r.raw.b, raw, recoded)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return decodeChunk(own, frame, dst, raw, recoded)
 }
 
 // pass steps over a chunk before the range without reading it.
@@ -164,27 +185,41 @@ func (r *chunkReader) advance(h chunkHeader) {
 }
 
 // load reads the next chunk with its header in one go, since it can be no longer than its raw bytes,
-// and checks it.
-func (r *chunkReader) load(raw uint32) (chunkHeader, *buffer, error) {
+// and checks it. The chunk's bytes are in the window, or in the buffer that comes back.
+func (r *chunkReader) load(raw uint32) (h chunkHeader, body []byte, _ *buffer, err error) {
 	n := int(min(r.size-r.pos, chunkHeaderSize+int64(raw+r.tag())))
 	if n <= chunkHeaderSize {
-		return chunkHeader{}, nil, r.corrupt(malformed("chunks end before the message"))
+		return h, nil, nil, r.corrupt(malformed("chunks end before the message"))
 	}
-	stored := newBuffer(n)
-	stored.b = stored.b[:n]
-	err := r.readAt(stored.b)
-	var h chunkHeader
+	var stored *buffer
+	b := r.windowed(n)
+	if b == nil {
+		stored = newBuffer(n)
+		b = stored.b[:n]
+		err = r.readAt(b)
+	}
 	if err == nil {
-		h, err = r.header(stored.b, raw)
+		h, err = r.header(b, raw)
 	}
-	if err == nil && h.check != chunkChecksum(stored.b[:4], stored.b[chunkHeaderSize:chunkHeaderSize+int(h.size)]) {
-		err = r.corrupt(malformed("checksum of a chunk"))
+	if err == nil {
+		body = b[chunkHeaderSize : chunkHeaderSize+int(h.size)]
+		if h.check != chunkChecksum(b[:4], body) {
+			err = r.corrupt(malformed("checksum of a chunk"))
+		}
 	}
 	if err != nil {
 		stored.release()
-		return h, nil, err
+		return h, nil, nil, err
 	}
-	return h, stored, nil
+	return h, body, stored, nil
+}
+
+// windowed gives the next n bytes if they are all in the window.
+func (r *chunkReader) windowed(n int) []byte {
+	if r.window == nil || r.pos-r.windowAt+int64(n) > int64(len(r.window.b)) {
+		return nil
+	}
+	return r.window.b[r.pos-r.windowAt:][:n]
 }
 
 // header decodes a chunk header and checks that the chunk lies inside the span.
