@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,7 +103,13 @@ func (r *rebuildRun) run(ctx context.Context, extra []string) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := r.listCold(dirs); err != nil {
+		return err
+	}
 	if err := r.printSurvey(survey); err != nil || !r.write {
+		return err
+	}
+	if err := r.possible(survey); err != nil {
 		return err
 	}
 	for _, n := range r.nodes { // step 3
@@ -115,6 +122,34 @@ func (r *rebuildRun) run(ctx context.Context, extra []string) (err error) {
 		return err
 	}
 	return r.make(ctx, survey)
+}
+
+// listCold notes the volumes that are kept as fragments, whose records cannot be looked through here.
+func (r *rebuildRun) listCold(dirs []string) error {
+	for _, dir := range dirs {
+		names, err := r.s.fs.List(filepath.Join(dir, "cold"))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("list fragments: %w", err)
+		}
+		for _, name := range names {
+			digits, _, _ := strings.Cut(name, "-")
+			if id, ok := parseID(digits); ok && strings.HasSuffix(name, ".frag") && !slices.Contains(r.cold, id) {
+				r.cold = append(r.cold, id)
+			}
+		}
+	}
+	return nil
+}
+
+// possible says why nothing should be set aside.
+func (r *rebuildRun) possible(s *rebuild.Survey) error {
+	if !slices.ContainsFunc(s.Checkpoints[placement.DirectoryShard], func(c *rebuild.Checkpoint) bool { return c.Whole }) {
+		return fmt.Errorf("no whole checkpoint of the directory is in these volumes, and nothing was changed; %d further volumes are kept as fragments, which are not read here", len(r.cold))
+	}
+	return nil
 }
 
 // configure reads what the nodes' files say.
@@ -279,6 +314,11 @@ func (r *rebuildRun) printSurvey(s *rebuild.Survey) error {
 	}
 	if r.s.asJSON {
 		return command.PrintJSON(r.out, s)
+	}
+	if len(r.cold) > 0 {
+		if _, err := fmt.Fprintf(r.out, "%d volumes are kept as fragments: their checkpoints and messages are not read here\n", len(r.cold)); err != nil {
+			return err
+		}
 	}
 	if _, err := fmt.Fprintf(r.out, "%d volumes, %d records, %d messages, %d records that no copy gives\n\n", s.Volumes, s.Records, s.Messages, s.Unreadable); err != nil {
 		return err

@@ -1,34 +1,23 @@
 package atrest
 
-import (
-	"testing"
+import "testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-)
-
-// BenchmarkFile is what encrypting and decrypting the blocks of a table cost, without a disk below.
-func BenchmarkFile(b *testing.B) {
+// BenchmarkXOR is what encrypting or decrypting a block of a table costs.
+func BenchmarkXOR(b *testing.B) {
 	const block = 16 << 10
-	for name, fs := range map[string]vfs.FS{"plain": vfs.NewMem(), "encrypted": ScratchKey().FS(vfs.NewMem())} {
-		f, err := fs.Create("f", vfs.WriteCategoryUnspecified)
-		must(b, err)
-		p := make([]byte, block)
-		b.Run(name+"/write", func(b *testing.B) {
-			b.SetBytes(block)
-			for b.Loop() {
-				if _, err := f.Write(p); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run(name+"/read", func(b *testing.B) {
-			b.SetBytes(block)
-			for b.Loop() {
-				if _, err := f.ReadAt(p, 100); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		must(b, f.Close())
+	c, p := ScratchKey().fileCipher(salt()), make([]byte, block)
+	b.SetBytes(block)
+	for b.Loop() {
+		c.xor(p, p, 100)
+	}
+}
+
+// BenchmarkSeal is what encrypting a log entry costs.
+func BenchmarkSeal(b *testing.B) {
+	l, p := ScratchKey().Log("shard 0001"), make([]byte, 1<<10)
+	b.SetBytes(int64(len(p)))
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Seal(p, 1)
 	}
 }

@@ -10,14 +10,16 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
+
+	"hongyan/engine/atrest"
 )
 
 const benchAccounts = 1000
 
 // benchShard is a shard with accounts, on disk, at log index 1.
-func benchShard(b *testing.B) *Shard {
+func benchShard(b *testing.B, fs vfs.FS) *Shard {
 	b.Helper()
-	db, err := Open(vfs.Default, b.TempDir(), Options{})
+	db, err := Open(fs, b.TempDir(), Options{})
 	must(b, err)
 	b.Cleanup(func() { must(b, db.Close()) })
 	s := db.Shard(1)
@@ -39,31 +41,34 @@ func benchSummary(r *rand.Rand) []byte {
 }
 
 // BenchmarkDeliver is what a shard's state machine does per message: look the delivery id up, add the message to a random
-// account's INBOX, remember the result. Bar: 15 µs of CPU per message.
+// account's INBOX, remember the result; and the same with encrypted files. Bar: 15 µs of CPU per message.
 func BenchmarkDeliver(b *testing.B) {
 	for _, group := range []int{1, 16} {
-		b.Run(fmt.Sprintf("entries=%d", group), func(b *testing.B) {
-			s := benchShard(b)
-			r := rand.New(rand.NewPCG(1, 1))
-			summary := benchSummary(r)
-			index := uint64(1)
-			b.ReportAllocs()
-			b.ResetTimer()
-			before := cpuTime(b)
-			for n := 0; n < b.N; {
-				tx := s.Begin()
-				for range group {
-					index++
-					n++
-					tx.SetIndex(index)
-					deliver(b, tx, r.Uint64N(benchAccounts), index, summary)
-				}
-				must(b, tx.Commit(index))
-			}
-			must(b, s.db.Flush())
-			b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/msg")
-		})
+		b.Run(fmt.Sprintf("entries=%d", group), func(b *testing.B) { benchDeliver(b, vfs.Default, group) })
+		b.Run(fmt.Sprintf("encrypted/entries=%d", group), func(b *testing.B) { benchDeliver(b, atrest.ScratchKey().FS(vfs.Default), group) })
 	}
+}
+
+func benchDeliver(b *testing.B, fs vfs.FS, group int) {
+	s := benchShard(b, fs)
+	r := rand.New(rand.NewPCG(1, 1))
+	summary := benchSummary(r)
+	index := uint64(1)
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpuTime(b)
+	for n := 0; n < b.N; {
+		tx := s.Begin()
+		for range group {
+			index++
+			n++
+			tx.SetIndex(index)
+			deliver(b, tx, r.Uint64N(benchAccounts), index, summary)
+		}
+		must(b, tx.Commit(index))
+	}
+	must(b, s.db.Flush())
+	b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/msg")
 }
 
 // cpuTime is the process's processor time, which other processes' load changes less than the clock: flushes and compactions are in it.
@@ -114,7 +119,7 @@ func million(b *testing.B, s *Shard) {
 
 // BenchmarkMillion reads a mailbox of a million messages. Bar for select: 5 ms.
 func BenchmarkMillion(b *testing.B) {
-	s := benchShard(b)
+	s := benchShard(b, vfs.Default)
 	million(b, s)
 	must(b, s.db.Flush())
 	b.Run("select", func(b *testing.B) {

@@ -206,3 +206,21 @@ func TestSeedGivesTheSameKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestKeysOfRestingVolumes: whoever goes through the keys of all volumes leaves no file open behind.
+func TestKeysOfRestingVolumes(t *testing.T) {
+	fs := memFS(t)
+	o := SetOptions{Master: masterKey(t, fs)}
+	s, err := OpenSet(fs, testDir, o)
+	must(t, err)
+	_, err = s.Create(header(7), s.NewSeed(ClassBulk), nil)
+	must(t, err)
+	must(t, s.Close())
+	s, err = OpenSet(fs, testDir, o)
+	must(t, err)
+	must(t, s.UseKeys(7, func(*keys.File) error { return nil }))
+	if s.entries[7].keys.file != nil {
+		t.Error("the key file of a volume that nobody uses stays open")
+	}
+	must(t, s.Close())
+}

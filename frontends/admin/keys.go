@@ -34,7 +34,7 @@ func (s *session) keys() command.Command {
 			if err := s.call(ctx, "GET", "/api/v1/keys?node="+url.QueryEscape(node), nil, &l); err != nil {
 				return err
 			}
-			return errors.Join(s.print(out, l, func() error { return l.print(out) }), l.failures())
+			return errors.Join(s.print(out, l, func() error { return l.print(out) }), l.failures(false))
 		},
 	}
 }
@@ -60,7 +60,7 @@ func (s *session) rotateKeys() command.Command {
 			if err != nil {
 				return err
 			}
-			return errors.Join(s.print(out, l, func() error { return l.print(out) }), l.failures())
+			return errors.Join(s.print(out, l, func() error { return l.print(out) }), l.failures(true))
 		},
 	}
 }
@@ -82,12 +82,14 @@ func (s *session) rotate(ctx context.Context, node string, newKey bool) (*keyLis
 	}
 }
 
-// failures is what keeps the command from having done what it was asked for.
-func (l *keyList) failures() error {
+// failures is what a node could not do. That files are wrapped by older keys is one for a rotation only.
+func (l *keyList) failures(rotated bool) error {
 	var errs []error
 	for _, n := range l.Nodes {
 		if n.Error != "" {
 			errs = append(errs, fmt.Errorf("%s: %s", n.Node, n.Error))
+		} else if rotated && n.Left > 0 {
+			errs = append(errs, fmt.Errorf("%s: %d files are still wrapped by older keys", n.Node, n.Left))
 		}
 	}
 	return errors.Join(errs...)
