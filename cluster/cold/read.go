@@ -18,16 +18,13 @@ import (
 // maxViews bounds the cold volumes whose record index is at hand.
 const maxViews = 64
 
-// window is how much is read at once where less is asked for: a small record, header and all, in one go.
-const window = 2 * cold.BlockRoom
-
 // Open implements replica.ColdReader.
 func (m *Manager) Open(ctx context.Context, e replica.Entry, ref volume.Ref, off, n uint64) (io.ReadCloser, error) {
 	r, err := m.reader(e, readSilence)
 	if err != nil {
 		return nil, err
 	}
-	src := &source{ctx: ctx, r: r}
+	src := cold.NewWindow(ctx, r)
 	v, err := m.views.get(e, m.cfg.Fragments, src)
 	if err != nil {
 		return nil, err
@@ -53,31 +50,6 @@ func (c *counted) Close() error {
 	}
 	c.r = nil
 	return c.ReadCloser.Close()
-}
-
-// source is a cold volume's file as the reading of one record sees it. One goroutine uses it.
-type source struct {
-	ctx context.Context
-	r   *cold.Reader
-	off int64 // of buf
-	buf []byte
-}
-
-// ReadAt implements io.ReaderAt. It keeps the bytes of the last small read, for those behind.
-func (s *source) ReadAt(p []byte, off int64) (int, error) {
-	if at := off - s.off; at >= 0 && at+int64(len(p)) <= int64(len(s.buf)) {
-		return copy(p, s.buf[at:]), nil
-	}
-	if len(p) >= window {
-		return s.r.ReadAt(s.ctx, p, off)
-	}
-	b := make([]byte, window)
-	n, err := s.r.ReadAt(s.ctx, b, off)
-	if n < len(p) {
-		return copy(p, b[:n]), err
-	}
-	s.off, s.buf = off, b[:n]
-	return copy(p, s.buf), nil
 }
 
 // reader reads the file through its fragments, those of this node first, then the nearest.

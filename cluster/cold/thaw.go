@@ -11,6 +11,7 @@ import (
 
 	"hongyan/cluster/replica"
 	"hongyan/cluster/wire"
+	"hongyan/engine/cold"
 	"hongyan/engine/volume"
 )
 
@@ -27,7 +28,7 @@ func (m *Manager) Census(ctx context.Context, e replica.Entry, live *roaring.Bit
 	if err != nil {
 		return volume.Census{}, err
 	}
-	src := &source{ctx: ctx, r: r}
+	src := cold.NewWindow(ctx, r)
 	v, err := m.views.get(e, m.cfg.Fragments, src)
 	if err != nil {
 		return volume.Census{}, err
@@ -114,7 +115,7 @@ func (m *Manager) thawHere(ctx context.Context, e replica.Entry) error {
 	}
 	v, err := m.cfg.Volumes.Get(e.ID)
 	if errors.Is(err, volume.ErrNotFound) {
-		v, err = m.beginCopy(ctx, e, &source{ctx: ctx, r: r})
+		v, err = m.beginCopy(ctx, e, r)
 	}
 	if err != nil {
 		return err
@@ -146,13 +147,13 @@ func (m *Manager) thawHere(ctx context.Context, e replica.Entry) error {
 }
 
 // beginCopy makes an empty copy with the header block and the keys.
-func (m *Manager) beginCopy(ctx context.Context, e replica.Entry, src *source) (*volume.Volume, error) {
+func (m *Manager) beginCopy(ctx context.Context, e replica.Entry, src *cold.Reader) (*volume.Volume, error) {
 	_, secret, err := m.cfg.Fragments.Attached(e.ID, e.Generation)
 	if err != nil {
 		return nil, err
 	}
 	block := make([]byte, min(headerBlock, e.Length))
-	if _, err := src.r.ReadAt(ctx, block, 0); err != nil {
+	if _, err := src.ReadAt(ctx, block, 0); err != nil {
 		return nil, err
 	}
 	return m.cfg.Volumes.CreateCopy(block, secret)

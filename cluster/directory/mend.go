@@ -17,6 +17,8 @@ const spare = 1000
 type Found struct {
 	Header volume.Header
 	Length int64
+	// Cold says where its fragments are, if there is no whole copy any more.
+	Cold *replica.Cold
 }
 
 // EachAccount calls fn for every account.
@@ -63,14 +65,19 @@ func mendVolume(t *index.Txn, f Found) (added bool, err error) {
 		added = true
 	case err != nil:
 		return false, err
+	case f.Cold != nil && e.Cold == nil && e.Generation <= f.Header.Generation: // it turned cold after the checkpoint
 	case e.Generation >= f.Header.Generation:
 		return false, nil
 	}
-	if f.Header.Generation > 0 { // only sealed volumes are compacted
+	if f.Header.Generation > 0 || f.Cold != nil { // only sealed volumes are compacted, or turn cold
 		e.State, e.Length, e.Generation = replica.Sealed, f.Length, f.Header.Generation
 		e.Attempt = max(e.Attempt, f.Header.Generation)
 		e.SealedAt = max(e.SealedAt, f.Header.Created)
 		e.Epoch++
+	}
+	if f.Cold != nil {
+		e.Copies, e.Cold = nil, f.Cold
+		e.Attempt++ // as when it was frozen
 	}
 	return added, save(t, key, &e)
 }

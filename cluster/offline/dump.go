@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"hongyan/cluster/command"
+	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -22,9 +23,9 @@ func (s *session) dump() command.Command {
 		Flags:   "  --out DIR        write each message to DIR/VOLUME-RECORD.eml, also those that no folder has any more\n",
 		Example: "hongyan volume dump 1f/12 .hongyan/south-china-1 --master-key .hongyan/master.key\nhongyan volume dump --out /tmp/mail .hongyan/south-china-1 --master-key .hongyan/master.key",
 		Define:  func(fs *flag.FlagSet) { fs.StringVar(&to, "out", "", "") },
-		Run: func(_ context.Context, words []string, out io.Writer) error {
+		Run: func(ctx context.Context, words []string, out io.Writer) error {
 			if to != "" {
-				return s.dumpAll(words, to, out)
+				return s.dumpAll(ctx, words, to, out)
 			}
 			if len(words) < 2 {
 				return command.Usagef("expected VOLUME/RECORD and data directories, or --out DIR")
@@ -37,7 +38,7 @@ func (s *session) dump() command.Command {
 				return command.Usagef("expected VOLUME/RECORD, or --out DIR for a whole volume")
 			}
 			done := false
-			return s.find(t, words[1:], func(o *opened) error {
+			return s.find(ctx, t, words[1:], func(o *opened) error {
 				if done {
 					return nil
 				}
@@ -63,7 +64,7 @@ func copyRecord(o *opened, record uint64, out io.Writer) error {
 }
 
 // dumpAll writes every message of all volumes, or of one, each once.
-func (s *session) dumpAll(words []string, to string, out io.Writer) error {
+func (s *session) dumpAll(ctx context.Context, words []string, to string, out io.Writer) error {
 	var only target
 	if len(words) > 0 {
 		if t, err := parseTarget(words[0]); err == nil {
@@ -76,13 +77,20 @@ func (s *session) dumpAll(words []string, to string, out io.Writer) error {
 		return fmt.Errorf("make a folder for the messages: %w", err)
 	}
 	written, skipped := 0, 0
-	err := s.each(words, func(_ *shelf, id volume.ID, o *opened, err error) error {
-		if only.id != 0 && id != only.id {
+	copied := make(map[volume.ID]bool)
+	err := s.each(ctx, words, func(f found) error {
+		id, o := f.id, f.opened
+		switch {
+		case only.id != 0 && id != only.id, copied[id] && errors.Is(f.err, cold.ErrTooFew):
 			return nil
-		}
-		if err != nil {
+		case errors.Is(f.err, cold.ErrTooFew):
+			skipped++
+			_, err := fmt.Fprintf(out, "left out: %v\n", f.err)
 			return err
+		case f.err != nil:
+			return f.err
 		}
+		copied[id] = true
 		for n := uint64(1); n <= max(o.Stats().Records, o.Header().Records); n++ {
 			if only.record != 0 && n != only.record {
 				continue
@@ -110,7 +118,7 @@ func (s *session) dumpAll(words []string, to string, out io.Writer) error {
 		return err
 	}
 	if skipped > 0 {
-		return fmt.Errorf("%d messages cannot be read from these copies", skipped)
+		return fmt.Errorf("%d messages or volumes cannot be read from these copies", skipped)
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func (s *session) inspect() command.Command {
 	return command.Command{
 		Name: "inspect", Args: "VOLUME[/RECORD] DATA…", Summary: "the records of a volume, or all that one record says of itself",
 		Example: "hongyan volume inspect 1f .hongyan/south-china-1 --master-key .hongyan/master.key\nhongyan volume inspect 1f/12 .hongyan/south-china-1 --json",
-		Run: func(_ context.Context, words []string, out io.Writer) error {
+		Run: func(ctx context.Context, words []string, out io.Writer) error {
 			if len(words) < 2 {
 				return command.Usagef("expected VOLUME or VOLUME/RECORD, and data directories")
 			}
@@ -65,7 +65,7 @@ func (s *session) inspect() command.Command {
 			if err != nil {
 				return err
 			}
-			return s.find(t, words[1:], func(o *opened) error {
+			return s.find(ctx, t, words[1:], func(o *opened) error {
 				shown := look(o, t.record)
 				if s.asJSON {
 					return command.PrintJSON(out, shown)

@@ -7,13 +7,12 @@ import (
 	"time"
 
 	"hongyan/cluster/command"
-	"hongyan/engine/volume"
 )
 
 // volumeLine is one copy of a volume.
 type volumeLine struct {
 	Volume  string    `json:"volume"`
-	Dir     string    `json:"dir"`
+	Dir     string    `json:"dir"` // or which fragments were found
 	Records uint64    `json:"records"`
 	Bytes   int64     `json:"bytes"`
 	Torn    int64     `json:"torn_bytes,omitempty"` // behind the last whole record: cut at the next start
@@ -29,14 +28,14 @@ func (s *session) list() command.Command {
 	return command.Command{
 		Name: "list", Args: "DATA…", Summary: "every volume with its records, bytes and damage",
 		Example: "hongyan volume list .hongyan/south-china-1 .hongyan/north-china-1",
-		Run: func(_ context.Context, words []string, out io.Writer) error {
+		Run: func(ctx context.Context, words []string, out io.Writer) error {
 			var lines []volumeLine
-			err := s.each(words, func(sh *shelf, id volume.ID, v *opened, err error) error {
-				line := volumeLine{Volume: id.String(), Dir: sh.dir}
-				if err != nil {
-					line.Error = err.Error()
+			err := s.each(ctx, words, func(f found) error {
+				line := volumeLine{Volume: f.id.String(), Dir: f.where}
+				if f.err != nil {
+					line.Error = f.err.Error()
 				} else {
-					h, st := v.Header(), v.Stats()
+					h, st := f.Header(), f.Stats()
 					line.Records, line.Bytes, line.Torn, line.Damaged = st.Records, st.Bytes, st.Cut, st.Damaged
 					line.Class, line.Primary, line.Created = h.Class, h.Primary, time.Unix(h.Created, 0).UTC()
 				}

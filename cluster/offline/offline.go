@@ -1,7 +1,8 @@
 // Package offline is `hongyan volume`: an operator's look into the files of stopped nodes, at three in the morning, and the
 // way back when the indexes are gone.
 //
-// A data directory is what a node's configuration calls `data`, or the directory of volumes itself. Its lock is held as long as
+// A data directory is what a node's configuration calls `data`, or the directory of volumes itself. Cold volumes are read through
+// their fragments (engine/cold), as many as are in the directories that were given. Its lock is held as long as
 // a command looks at it, so a node that runs is left alone. Only rebuild writes; the others open volumes without cutting
 // a torn tail or removing anything. A command that is killed leaves the locks free and the files as they are.
 package offline
@@ -21,6 +22,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/cluster/command"
+	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -57,6 +59,8 @@ func (s *session) define(fs *flag.FlagSet) {
 // shelf is an opened data directory: the volumes in it and the lock that keeps a node away.
 type shelf struct {
 	dir  string // of the volumes
+	cold string // of the fragments, which may not be there
+	node string // whose directory it is, as far as that is known
 	ids  []volume.ID
 	lock io.Closer
 }
@@ -90,7 +94,7 @@ func (s *session) shelf(dir string) (*shelf, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list volumes: %w", err)
 	}
-	sh := &shelf{dir: at}
+	sh := &shelf{dir: at, cold: coldDir(dir)}
 	for _, name := range names {
 		if id, ok := parseID(strings.TrimSuffix(name, ".vol")); ok && strings.HasSuffix(name, ".vol") {
 			sh.ids = append(sh.ids, id)
@@ -120,8 +124,8 @@ func closeAll(shelves []*shelf) error {
 	return errors.Join(errs...)
 }
 
-// each calls fn with every volume of every directory, opened for reading; o is nil when err says that it cannot be.
-func (s *session) each(dirs []string, fn func(sh *shelf, id volume.ID, o *opened, err error) error) (err error) {
+// each calls fn with every volume of every directory, opened for reading, and then with those that are read through their fragments.
+func (s *session) each(ctx context.Context, dirs []string, fn func(f found) error) (err error) {
 	master, err := s.master()
 	if err != nil {
 		return err
@@ -130,17 +134,30 @@ func (s *session) each(dirs []string, fn func(sh *shelf, id volume.ID, o *opened
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeAll(shelves)) }()
+	var frags fragments
+	defer func() { err = errors.Join(err, frags.close(), closeAll(shelves)) }()
+	one := func(f found) error {
+		err := fn(f)
+		if f.opened != nil {
+			err = errors.Join(err, f.close())
+		}
+		return err
+	}
 	for _, sh := range shelves {
 		for _, id := range sh.ids {
-			o, openErr := s.openVolume(sh.dir, id, master)
-			err := fn(sh, id, o, openErr)
-			if o != nil {
-				err = errors.Join(err, o.close())
-			}
-			if err != nil {
+			f := found{id: id, where: sh.dir}
+			f.opened, f.err = s.openVolume(sh.dir, id, master)
+			if err := one(f); err != nil {
 				return err
 			}
+		}
+		if err := frags.open(s.fs, sh, master); err != nil {
+			return err
+		}
+	}
+	for _, g := range cold.Gather(frags.stores) {
+		if err := one(openCold(ctx, g)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package offline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/cluster/command"
+	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -54,10 +56,10 @@ func (k *keyFile) close() error {
 // opened is a volume that is open for reading, with its keys.
 type opened struct {
 	*volume.Volume
-	keys *keyFile
+	closeKeys func() error
 }
 
-func (o *opened) close() error { return errors.Join(o.Volume.Close(), o.keys.close()) }
+func (o *opened) close() error { return errors.Join(o.Volume.Close(), o.closeKeys()) }
 
 // openVolume opens a volume of a directory for reading.
 func (s *session) openVolume(dir string, id volume.ID, master keys.Master) (*opened, error) {
@@ -66,7 +68,7 @@ func (s *session) openVolume(dir string, id volume.ID, master keys.Master) (*ope
 	if err != nil {
 		return nil, err
 	}
-	o := &opened{v, k}
+	o := &opened{v, k.close}
 	if v.Header().ID != id {
 		return nil, errors.Join(fmt.Errorf("%s in %s holds volume %s", id, dir, v.Header().ID), o.close())
 	}
@@ -94,20 +96,20 @@ func parseTarget(word string) (target, error) {
 	return t, nil
 }
 
-// find gives the copies of a volume in all directories.
-func (s *session) find(t target, dirs []string, do func(o *opened) error) error {
-	found := false
-	err := s.each(dirs, func(sh *shelf, id volume.ID, o *opened, err error) error {
-		if id != t.id {
+// find gives the copies of a volume in all directories. That there are too few fragments is no matter where there is a copy.
+func (s *session) find(ctx context.Context, t target, dirs []string, do func(o *opened) error) error {
+	seen := false
+	err := s.each(ctx, dirs, func(f found) error {
+		switch {
+		case f.id != t.id, seen && errors.Is(f.err, cold.ErrTooFew):
 			return nil
+		case f.err != nil:
+			return f.err
 		}
-		found = true
-		if err != nil {
-			return err
-		}
-		return do(o)
+		seen = true
+		return do(f.opened)
 	})
-	if err == nil && !found {
+	if err == nil && !seen {
 		err = fmt.Errorf("volume %s is not in %s", t.id, strings.Join(dirs, " "))
 	}
 	return err

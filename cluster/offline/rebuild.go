@@ -20,6 +20,7 @@ import (
 	"hongyan/cluster/rebuild"
 	"hongyan/cluster/shard"
 	"hongyan/engine"
+	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -44,7 +45,8 @@ type rebuildRun struct {
 	nodes   []*config.Node
 	groups  []placement.Group
 	volumes rebuild.Volumes
-	cold    []volume.ID
+	cold    []volume.ID // of which too few fragments were found
+	frags   fragments
 	open    []*opened
 	stamp   string
 }
@@ -95,15 +97,12 @@ func (r *rebuildRun) run(ctx context.Context, extra []string) (err error) {
 		return err
 	}
 	locked := shelves
-	defer func() { err = errors.Join(err, closeAll(locked), r.closeVolumes()) }()
+	defer func() { err = errors.Join(err, closeAll(locked), r.closeVolumes(), r.frags.close()) }()
 	if err := r.openVolumes(ctx, shelves, len(extra)); err != nil { // step 2
 		return err
 	}
 	survey, err := rebuild.Look(&r.volumes)
 	if err != nil {
-		return err
-	}
-	if err := r.listCold(dirs); err != nil {
 		return err
 	}
 	if err := r.printSurvey(survey); err != nil || !r.write {
@@ -124,30 +123,10 @@ func (r *rebuildRun) run(ctx context.Context, extra []string) (err error) {
 	return r.make(ctx, survey)
 }
 
-// listCold notes the volumes that are kept as fragments, whose records cannot be looked through here.
-func (r *rebuildRun) listCold(dirs []string) error {
-	for _, dir := range dirs {
-		names, err := r.s.fs.List(filepath.Join(dir, "cold"))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("list fragments: %w", err)
-		}
-		for _, name := range names {
-			digits, _, _ := strings.Cut(name, "-")
-			if id, ok := parseID(digits); ok && strings.HasSuffix(name, ".frag") && !slices.Contains(r.cold, id) {
-				r.cold = append(r.cold, id)
-			}
-		}
-	}
-	return nil
-}
-
 // possible says why nothing should be set aside.
 func (r *rebuildRun) possible(s *rebuild.Survey) error {
 	if !slices.ContainsFunc(s.Checkpoints[placement.DirectoryShard], func(c *rebuild.Checkpoint) bool { return c.Whole }) {
-		return fmt.Errorf("no whole checkpoint of the directory is in these volumes, and nothing was changed; %d further volumes are kept as fragments, which are not read here", len(r.cold))
+		return fmt.Errorf("no whole checkpoint of the directory is in these volumes, and nothing was changed; of %d further volumes there are too few fragments: name more data directories", len(r.cold))
 	}
 	return nil
 }
@@ -181,7 +160,7 @@ func (r *rebuildRun) configure() error {
 	return err
 }
 
-// openVolumes opens every copy that can be opened. Those of a node need its master key, the first extra ones --master-key.
+// openVolumes opens every copy that can be opened, and cold volumes through their fragments. Those of a node need its master key, the first extra ones --master-key.
 func (r *rebuildRun) openVolumes(ctx context.Context, shelves []*shelf, extra int) error {
 	for i, sh := range shelves {
 		master, err := r.s.master()
@@ -202,6 +181,36 @@ func (r *rebuildRun) openVolumes(ctx context.Context, shelves []*shelf, extra in
 			r.open = append(r.open, o)
 			r.volumes.Add(o.Volume)
 		}
+		if i >= extra {
+			sh.node = r.nodes[i-extra].ID
+		}
+		if err := r.frags.open(r.s.fs, sh, master); err != nil {
+			return err
+		}
+	}
+	return r.openCold(ctx)
+}
+
+// openCold opens the volumes of which there are enough fragments, behind the copies.
+func (r *rebuildRun) openCold(ctx context.Context) error {
+	var nodes []string
+	for _, n := range r.nodes {
+		nodes = append(nodes, n.ID)
+	}
+	for _, g := range cold.Gather(r.frags.stores) {
+		f := openCold(ctx, g)
+		if f.err != nil && slices.ContainsFunc(r.open, func(o *opened) bool { return o.Header().ID == f.id }) {
+			continue // a conversion that was under way; the copies are there
+		}
+		if f.err != nil {
+			r.cold = append(r.cold, f.id)
+			if _, err := fmt.Fprintf(r.out, "left out: %v\n", f.err); err != nil {
+				return err
+			}
+			continue
+		}
+		r.open = append(r.open, f.opened)
+		r.volumes.AddCold(f.Volume, g.Layout.Length, r.frags.nodesOf(g, nodes))
 	}
 	return nil
 }
@@ -316,7 +325,7 @@ func (r *rebuildRun) printSurvey(s *rebuild.Survey) error {
 		return command.PrintJSON(r.out, s)
 	}
 	if len(r.cold) > 0 {
-		if _, err := fmt.Fprintf(r.out, "%d volumes are kept as fragments: their checkpoints and messages are not read here\n", len(r.cold)); err != nil {
+		if _, err := fmt.Fprintf(r.out, "of %d cold volumes there are too few fragments: their checkpoints and messages are not read\n", len(r.cold)); err != nil {
 			return err
 		}
 	}

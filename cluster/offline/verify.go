@@ -10,6 +10,7 @@ import (
 	"io"
 
 	"hongyan/cluster/command"
+	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -24,7 +25,10 @@ type verifyLine struct {
 	Digest   string           `json:"digest,omitempty"` // SHA-256 of the file; copies agree
 	Findings []volume.Finding `json:"findings,omitempty"`
 	Contents []string         `json:"contents,omitempty"` // what is wrong with messages
-	Error    string           `json:"error,omitempty"`
+	// Fragments is what is wrong with the fragments of a cold volume. The records may still be whole.
+	Fragments []string `json:"fragments,omitempty"`
+	Error     string   `json:"error,omitempty"`
+	bad       bool
 }
 
 // verify reads every byte of every copy.
@@ -35,18 +39,12 @@ func (s *session) verify() command.Command {
 		Flags:   "  --contents       decrypt and decompress every message too, and compare it with its hash\n",
 		Example: "hongyan volume verify .hongyan/*-1\nhongyan volume verify --contents --master-key .hongyan/master.key .hongyan/south-china-1",
 		Define:  func(fs *flag.FlagSet) { fs.BoolVar(&contents, "contents", false, "") },
-		Run: func(_ context.Context, words []string, out io.Writer) error {
+		Run: func(ctx context.Context, words []string, out io.Writer) error {
 			var lines []verifyLine
 			bad := 0
-			err := s.each(words, func(sh *shelf, id volume.ID, o *opened, err error) error {
-				line := verifyLine{Volume: id.String(), Dir: sh.dir}
-				if err == nil {
-					err = line.check(o, contents)
-				}
-				if err != nil {
-					line.Error = err.Error()
-				}
-				if line.Error != "" || line.Damaged > 0 || len(line.Contents) > 0 {
+			err := s.each(ctx, words, func(f found) error {
+				line := verifyLine{Volume: f.id.String(), Dir: f.where}
+				if line.all(ctx, f, contents); line.bad {
 					bad++
 				}
 				lines = append(lines, line)
@@ -58,11 +56,33 @@ func (s *session) verify() command.Command {
 				err = printVerified(out, lines)
 			}
 			if err == nil && bad > 0 {
-				err = fmt.Errorf("%d of %d copies are damaged; running nodes mend them from other copies", bad, len(lines))
+				err = fmt.Errorf("%d of %d copies are damaged; running nodes mend them from other copies or fragments", bad, len(lines))
 			}
 			return err
 		},
 	}
+}
+
+// all checks a copy; of a cold volume its fragments and, if there are enough of them, what they give. That there are not is no damage.
+func (l *verifyLine) all(ctx context.Context, f found, contents bool) {
+	err := f.err
+	if err == nil {
+		err = l.check(f.opened, contents)
+	}
+	few := errors.Is(err, cold.ErrTooFew)
+	if f.cold != nil {
+		wrong, verifyErr := f.cold.Verify(ctx)
+		for _, w := range wrong {
+			l.Fragments = append(l.Fragments, w.Error())
+		}
+		if verifyErr != nil {
+			err, few = errors.Join(err, verifyErr), false
+		}
+	}
+	if err != nil {
+		l.Error = err.Error()
+	}
+	l.bad = err != nil && !few || l.Damaged > 0 || len(l.Contents) > 0 || len(l.Fragments) > 0
 }
 
 func (l *verifyLine) check(o *opened, contents bool) error {
@@ -124,6 +144,9 @@ func printVerified(out io.Writer, lines []verifyLine) error {
 		rows = append(rows, []string{l.Volume, fmt.Sprint(l.Records), l.Dir, state})
 		for _, f := range l.Findings {
 			rows = append(rows, []string{"", fmt.Sprintf("record %d", f.Record), fmt.Sprintf("bytes %d to %d", f.Start, f.End), f.Reason})
+		}
+		for _, f := range l.Fragments {
+			rows = append(rows, []string{"", "", "fragment", f})
 		}
 		for _, c := range l.Contents {
 			rows = append(rows, []string{"", "", "content", c})

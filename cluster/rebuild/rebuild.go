@@ -15,7 +15,7 @@ import (
 // Options say how a rebuild goes.
 type Options struct {
 	Groups []placement.Group
-	// Cold lists volumes that are kept as fragments: their records count as there, and are not looked through.
+	// Cold lists volumes of which too few fragments are at hand: their records count as there, and are not looked through.
 	Cold []volume.ID
 	// DropMissing removes messages whose bytes are in no volume. Only when every volume of the cluster is at hand.
 	DropMissing bool
@@ -197,8 +197,7 @@ func (r *run) mendDirectory(root *index.Shard) error {
 	}
 	var found []directory.Found
 	for _, id := range r.vs.ids() {
-		v := r.vs.copies[id][0]
-		found = append(found, directory.Found{Header: v.Header(), Length: v.Stats().Bytes})
+		found = append(found, r.vs.found(id))
 	}
 	r.report.Volumes = len(found)
 	at := applied + ahead

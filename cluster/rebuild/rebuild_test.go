@@ -17,7 +17,9 @@ import (
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/placement"
+	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
+	"hongyan/engine/cold"
 	"hongyan/engine/index"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
@@ -38,6 +40,7 @@ type world struct {
 	now      int64
 	accounts []directory.Account
 	serial   int
+	stores   []*cold.Store // one of each fragment of frozen volumes
 }
 
 func must(t testing.TB, err error) {
@@ -259,6 +262,11 @@ func (w *world) volumes() *Volumes {
 		must(w.t, err)
 		w.t.Cleanup(func() { must(w.t, v.Close()) })
 		vs.Add(v)
+	}
+	for _, g := range cold.Gather(w.stores) {
+		v, err := g.Open(w.t.Context())
+		must(w.t, err)
+		vs.AddCold(v, g.Layout.Length, &replica.Cold{Data: g.Layout.Data, Parity: g.Layout.Parity, Seed: g.Layout.Seed, Nodes: strings.Fields("a b c d e f")})
 	}
 	return vs
 }

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"hongyan/cluster/directory"
+	"hongyan/cluster/replica"
 	"hongyan/engine/volume"
 )
 
@@ -14,6 +16,31 @@ import (
 // had agreed to it before any node took it up.
 type Volumes struct {
 	copies map[volume.ID][]*volume.Volume
+	cold   map[*volume.Volume]coldPlace
+}
+
+// coldPlace says where the fragments are that a copy is read through.
+type coldPlace struct {
+	cold   *replica.Cold
+	length int64 // of the volume's file
+}
+
+// AddCold enters a volume that is read through its fragments. Those whole copies of it that are at hand are entered before.
+func (vs *Volumes) AddCold(v *volume.Volume, length int64, where *replica.Cold) {
+	if vs.cold == nil {
+		vs.cold = make(map[*volume.Volume]coldPlace)
+	}
+	vs.cold[v] = coldPlace{where, length}
+	vs.Add(v)
+}
+
+// found describes a volume for the directory: as cold only if no whole copy is at hand.
+func (vs *Volumes) found(id volume.ID) directory.Found {
+	v := vs.copies[id][0]
+	if c, ok := vs.cold[v]; ok {
+		return directory.Found{Header: v.Header(), Length: c.length, Cold: c.cold}
+	}
+	return directory.Found{Header: v.Header(), Length: v.Stats().Bytes}
 }
 
 // Add enters a copy.

@@ -164,9 +164,12 @@ func countPlaces(at []uint32) (n uint64) {
 }
 
 // unindex removes the volume's index file, durably: one that is not there may come back with a crash, if nobody has synced that.
-// The caller holds disk.
+// The caller holds disk. Who only looks at the volume leaves the file alone.
 func (v *Volume) unindex() error {
-	if v.unindexed {
+	v.mu.Lock()
+	looking := errors.Is(v.failed, ErrReadOnly)
+	v.mu.Unlock()
+	if v.unindexed || looking {
 		return nil
 	}
 	err := v.fs.Remove(v.indexPath())

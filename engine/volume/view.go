@@ -80,14 +80,37 @@ func (w *View) keep(v *Volume) {
 	}
 }
 
+// OpenThrough is Open, for reading only, of a volume whose file is not here: src gives its bytes, of which there are so many. The
+// index file is used if it is of just that file; otherwise the index is made from the bytes, in memory.
+func OpenThrough(fs vfs.FS, indexPath string, src io.ReaderAt, length int64, o Options) (*Volume, error) {
+	o.ReadOnly = true
+	path := strings.TrimSuffix(indexPath, indexSuffix) + volumeSuffix
+	v, err := openFile(fs, path, through{src: src, length: length}, o)
+	if err != nil {
+		return nil, fmt.Errorf("open volume: %w", err)
+	}
+	return v, nil
+}
+
 // through is a file of which only reading works.
 type through struct {
 	vfs.File
-	src io.ReaderAt
+	src    io.ReaderAt
+	length int64
 }
 
 func (t through) ReadAt(p []byte, off int64) (int, error) { return t.src.ReadAt(p, off) }
 func (t through) Close() error                            { return nil }
+func (t through) Stat() (vfs.FileInfo, error)             { return lengthOnly{length: t.length}, nil }
+func (t through) Fd() uintptr                             { return vfs.InvalidFd }
+
+// lengthOnly is all that is known of such a file.
+type lengthOnly struct {
+	vfs.FileInfo
+	length int64
+}
+
+func (l lengthOnly) Size() int64 { return l.length }
 
 // Seed is the file's checksum, which tells it from any other file.
 func (v *Volume) Seed() uint32 { return v.rules.seed }
