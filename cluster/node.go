@@ -282,7 +282,7 @@ func (n *Node) openCollector() (err error) {
 	}
 	c := n.cfg.Compaction
 	n.collector, err = collect.New(collect.Config{
-		Options: collect.Options{Every: seconds(c.IntervalSeconds), Grace: seconds(c.GraceSeconds), Garbage: int(c.GarbagePercent)},
+		Options: collect.Options{Every: seconds(c.IntervalSeconds), Grace: seconds(c.GraceSeconds), AtOnce: 8, Garbage: int(c.GarbagePercent)},
 		Volumes: n.store.Volumes, Shards: shards, Directory: n.directory, Copies: n.volumes, Log: n.log.With("part", "collect"),
 	})
 	return err

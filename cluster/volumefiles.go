@@ -10,11 +10,15 @@ import (
 type volumeFiles struct {
 	set                                               *volume.Set
 	files, bytes, open, rests, scans, saves, failures *prometheus.Desc
+	mail, disk, ratio                                 *prometheus.Desc
 }
 
 func newVolumeFiles(set *volume.Set) *volumeFiles {
 	describe := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("hongyan_volume_files"+name, help, nil, nil)
+	}
+	storage := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("hongyan_storage"+name, help, nil, nil)
 	}
 	return &volumeFiles{
 		set:      set,
@@ -25,12 +29,15 @@ func newVolumeFiles(set *volume.Set) *volumeFiles {
 		scans:    describe("_scanned_total", "Volumes opened by reading through them, for want of an index file."),
 		saves:    describe("_indexes_saved_total", "Index files written."),
 		failures: describe("_index_failures_total", "Index files that could not be written: those volumes are scanned at the next start."),
+		mail:     storage("_mail_bytes_total", "Bytes of mail that this node appended to volumes."),
+		disk:     storage("_disk_bytes_total", "Bytes of volume that they take in one copy, with their metadata and dictionaries."),
+		ratio:    storage("_disk_bytes_per_mail_byte", "The second by the first, since the start; NaN before any mail."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (f *volumeFiles) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{f.files, f.bytes, f.open, f.rests, f.scans, f.saves, f.failures} {
+	for _, d := range []*prometheus.Desc{f.files, f.bytes, f.open, f.rests, f.scans, f.saves, f.failures, f.mail, f.disk, f.ratio} {
 		out <- d
 	}
 }
@@ -51,4 +58,7 @@ func (f *volumeFiles) Collect(out chan<- prometheus.Metric) {
 	count(f.scans, s.Scans)
 	count(f.saves, s.Saves)
 	count(f.failures, s.Unsaved)
+	count(f.mail, s.Mail)
+	count(f.disk, s.Disk)
+	gauge(f.ratio, float64(s.Disk)/float64(s.Mail))
 }

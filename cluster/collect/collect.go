@@ -32,8 +32,9 @@ type Collector struct {
 
 // erasure is what every copy has confirmed.
 type erasure struct {
-	stay uint64 // so many records kept their keys
-	at   time.Time
+	stay       uint64 // so many records kept their keys
+	generation uint32
+	at         time.Time
 }
 
 // New makes a collector. Run it, or call Round.
@@ -108,7 +109,14 @@ func (c *Collector) collect(ctx context.Context, e replica.Entry) (volume.Census
 	if census, err = c.census(ctx, e, l); err != nil {
 		return census, err
 	}
-	c.erase(ctx, e, census.Stay)
+	if err := c.erase(ctx, e, census.Stay); err != nil {
+		return census, err // and no compaction: a later round would not see any more whose keys are to go
+	}
+	for _, node := range e.Sources() {
+		if !c.cfg.Copies.Up(node) {
+			return census, nil // all copies are compacted, or none
+		}
+	}
 	dead := census.Bytes - census.StayBytes
 	if !l.records.IsEmpty() && dead*100 < int64(c.cfg.Garbage)*census.Bytes {
 		return census, nil
@@ -154,23 +162,26 @@ func (c *Collector) count(ctx context.Context, e replica.Entry, l *live) (volume
 	return v.Census(l.records)
 }
 
-// erase is step 4. A copy that cannot be reached is told in a later round.
-func (c *Collector) erase(ctx context.Context, e replica.Entry, stay *roaring.Bitmap) {
+// erase is step 4. It fails when a copy cannot be reached; the others have done it then.
+func (c *Collector) erase(ctx context.Context, e replica.Entry, stay *roaring.Bitmap) error {
 	last, done := c.erased[e.ID]
-	if done && last.stay == stay.GetCardinality() && time.Since(last.at) < eraseAgain {
-		return
+	if done && last.stay == stay.GetCardinality() && last.generation == e.Generation && time.Since(last.at) < eraseAgain {
+		return nil
 	}
+	var failed error
 	for _, node := range e.Sources() {
 		n, err := c.cfg.Copies.Erase(ctx, node, e.ID, stay)
 		if err != nil {
-			c.cfg.Log.Warn("keys of dead records not destroyed", "volume", e.ID, "node", node, "err", err)
-			return
+			failed = errors.Join(failed, fmt.Errorf("destroy keys of dead records on %s: %w", node, err))
 		}
 		if n > 0 {
 			c.cfg.Log.Info("keys of dead records destroyed", "volume", e.ID, "node", node, "keys", n)
 		}
 	}
-	c.erased[e.ID] = erasure{stay: stay.GetCardinality(), at: time.Now()}
+	if failed == nil {
+		c.erased[e.ID] = erasure{stay: stay.GetCardinality(), generation: e.Generation, at: time.Now()}
+	}
+	return failed
 }
 
 // compact is steps 5 and 6, under a number of its own. It gives the length of the new generation.

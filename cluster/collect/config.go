@@ -17,6 +17,7 @@ import (
 type Options struct {
 	Every   time.Duration // between two rounds through the volumes
 	Grace   time.Duration // after a volume was sealed: clients that still hold references to it are spared a second put
+	AtOnce  int           // shards that are asked at a time
 	Garbage int           // percent of a file that must be dead for it to be compacted; anything dead has its keys destroyed
 }
 
@@ -53,14 +54,15 @@ type Copies interface {
 	Prepare(ctx context.Context, node string, e replica.Entry, block []byte, records []uint32, bytes int64) (volume.Prepared, error)
 	Erase(ctx context.Context, node string, id volume.ID, stay *roaring.Bitmap) (uint64, error)
 	Entered(e replica.Entry)
+	Up(node string) bool
 	// ColdCensus is Volume.Census of a cold volume, and Thaw gives one whole copies again.
 	ColdCensus(ctx context.Context, e replica.Entry, live *roaring.Bitmap) (volume.Census, error)
 	Thaw(ctx context.Context, e replica.Entry) error
 }
 
 func (o Options) check() error {
-	if o.Every <= 0 || o.Grace < 0 || o.Garbage < 1 || o.Garbage > 100 {
-		return fmt.Errorf("collect garbage every %v, %v after the seal, from %d %% on: out of range", o.Every, o.Grace, o.Garbage)
+	if o.Every <= 0 || o.Grace < 0 || o.AtOnce < 1 || o.Garbage < 1 || o.Garbage > 100 {
+		return fmt.Errorf("collect garbage every %v, %v after the seal, from %d %% on, %d shards at a time: out of range", o.Every, o.Grace, o.Garbage, o.AtOnce)
 	}
 	return nil
 }

@@ -11,7 +11,7 @@
 //  3. Ask. From that log entry on a shard's references to the volume only get fewer. Whatever replica answers, and whatever later state it
 //     has: if it has applied the entry, what it does not refer to is dead for good in that shard. A majority of a shard's voters are asked and
 //     their answers united, so that one damaged index cannot make mail die.
-//  4. Erase. Records that are in nobody's answer have their keys destroyed on every copy.
+//  4. Erase. Records that are in nobody's answer have their keys destroyed on every copy; only then they may leave the file.
 //  5. Prepare. If enough of the file is dead, every copy's node makes the next generation's file: the records that stay, grouped by account and mailbox.
 //     All must come out equal. If nothing is live there is nothing to make.
 //  6. Enter. The directory makes the attempt the volume's generation; then each node switches by one rename (package replica).

@@ -14,9 +14,6 @@ import (
 	"hongyan/engine/volume"
 )
 
-// askAtOnce is how many shards are asked at a time.
-const askAtOnce = 8
-
 // live is what all shards together refer to of a volume.
 type live struct {
 	records *roaring.Bitmap
@@ -32,7 +29,7 @@ func (c *Collector) ask(ctx context.Context, id volume.ID, floor uint32) (*live,
 	var mu sync.Mutex // guards l and failed
 	var failed error
 	var work sync.WaitGroup
-	turns := make(chan struct{}, askAtOnce)
+	turns := make(chan struct{}, c.cfg.AtOnce)
 	for _, shard := range c.cfg.Shards.All() {
 		turns <- struct{}{}
 		work.Go(func() {

@@ -315,9 +315,12 @@ func (m *Manager) Collectable() []Entry {
 	return out
 }
 
+// Up says that a node answers.
+func (m *Manager) Up(node string) bool { return node == m.cfg.ID || m.cfg.Net.Up(node) }
+
 func (m *Manager) firstUp(nodes []string) string {
 	for _, node := range nodes {
-		if node == m.cfg.ID || m.cfg.Net.Up(node) {
+		if m.Up(node) {
 			return node
 		}
 	}
