@@ -85,11 +85,11 @@ func (s *Store) openKey(fs vfs.FS, dir string, o Options) error {
 		return nil
 	case begun(fs, dir):
 		if sealed, err := sealedIndex(fs, dir); err != nil || sealed {
-			return errors.Join(err, fmt.Errorf("%s is missing, and the index in %s was encrypted with it: put it back, or let this node begin with an empty folder "+
-				"and take everything from the others", path, dir))
+			return errors.Join(err, fmt.Errorf("%s is missing, and the index in %s was encrypted with it: put it back; "+
+				"if it is lost, docs/operations.md says how the node is filled from the others", path, dir))
 		}
 		o.Log.Warn("index and logs of this node were begun in the clear and stay so; new volumes are encrypted. "+
-			"To encrypt the rest, stop the node, move its data away and let it be copied from the others", "dir", dir)
+			"docs/operations.md says how the rest can be encrypted", "dir", dir)
 		return nil
 	default:
 		s.own, err = keys.Create(fs, path, o.Master, 0, keys.NewSecret(1))

@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -94,5 +93,5 @@ func verdict(b *testing.B, what string, got, most float64, unit string) {
 	if got > most {
 		word = "MISSED"
 	}
-	b.Log(fmt.Sprintf("%s: %.3g %s, bar %.3g %s: %s", what, got, unit, most, unit, word))
+	b.Logf("%s: %.3g %s, bar %.3g %s: %s", what, got, unit, most, unit, word)
 }
