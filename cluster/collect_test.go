@@ -62,7 +62,7 @@ func TestSpaceComesBack(t *testing.T) {
 	c.WaitReady(t)
 	c.StopNode(t, 1) // no copy of its can be compacted for now
 	c.StartNode(t, 1)
-	clustertest.Eventually(t, 30*time.Second, func() bool {
+	clustertest.Eventually(t, 2*time.Minute, func() bool {
 		for i := range full {
 			if volumeBytes(t, c, i)*2 > full[i]+1<<20 {
 				return false
