@@ -36,11 +36,12 @@ func (c *Cold) setDefaults() {
 	}
 }
 
-func (c *checker) cold(k *Cold) {
+// cold checks the section. A volume that was made whole again to be compacted must be compacted before it turns cold once more.
+func (c *checker) cold(k *Cold, collect Compaction) {
 	if k == nil {
 		return
 	}
-	c.between("cold.after_seconds", k.AfterSeconds, 1, 100*365*24*3600)
+	c.between("cold.after_seconds", k.AfterSeconds, collect.GraceSeconds+2*collect.IntervalSeconds, 100*365*24*3600)
 	c.between("cold.min_bytes", k.MinBytes, 1, 1<<40)
 	c.between("cold.data_fragments", k.DataFragments, 1, 32)
 	c.between("cold.parity_fragments", k.ParityFragments, 1, 16)

@@ -91,11 +91,11 @@ func TestDecodeHeader(t *testing.T) {
 			t.Errorf("%q: got %q, want %q", v, got, want)
 		}
 	}
-	start := time.Now()
+	start := processorTime(t)
 	for _, piece := range []string{"=?", "=?a?q?", "=?a?b?x?= ", "\xff\xfe", "=?a?q?=?="} {
 		DecodeHeader(strings.Repeat(piece, 1<<20/len(piece)))
 	}
-	if d := time.Since(start); d > 3*time.Second {
+	if d := processorTime(t) - start; d > 3*time.Second {
 		t.Errorf("hostile headers took %v", d)
 	}
 }
