@@ -63,6 +63,7 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 		size = min(size, o.trusted)
 	}
 	if v.adopt(size) {
+		v.o.shared.handles.add(v)
 		return v, nil
 	}
 	s := newScanner(f, v.rules, size)
@@ -73,6 +74,7 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 	v.restart()
 	v.settle(s, info.Size())
 	v.save()
+	v.o.shared.handles.add(v)
 	return v, nil
 }
 

@@ -145,7 +145,9 @@ func CreateCopy(fs vfs.FS, path string, block []byte, o Options) (*Volume, error
 	if err != nil {
 		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
 	}
-	return newVolume(fs, path, h, seed, f, o), nil
+	v := newVolume(fs, path, h, seed, f, o)
+	v.o.shared.handles.add(v)
+	return v, nil
 }
 
 // createFile gives the file its name only when its header block is durable. Only the owner of the
@@ -208,6 +210,8 @@ func syncDir(fs vfs.FS, dir string) error {
 	return nil
 }
 
+// newVolume makes a volume that nobody else knows. Whoever has made it what it is to be adds it to the handles: from then on its file
+// may be closed while it is idle.
 func newVolume(fs vfs.FS, path string, h Header, seed uint32, f vfs.File, o Options) *Volume {
 	if o.MaxSize <= 0 {
 		o.MaxSize = DefaultMaxSize
@@ -224,7 +228,6 @@ func newVolume(fs vfs.FS, path string, h Header, seed uint32, f vfs.File, o Opti
 	v := &Volume{fs: fs, path: path, header: h, rules: r, o: o, file: f, holds: 1,
 		durable: fileHeaderSize, tail: fileHeaderSize, check: newChecker(r, r.orderAfter(nil), fileHeaderSize)}
 	v.wake = sync.NewCond(&v.mu)
-	o.shared.handles.add(v)
 	return v
 }
 
