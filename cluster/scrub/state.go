@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/engine/codec"
+	"hongyan/engine/durable"
 	"hongyan/engine/volume"
 )
 
@@ -113,11 +114,7 @@ func writeState(fs vfs.FS, path string, s *saved) error {
 	if err != nil {
 		return fmt.Errorf("write state of scrubbing: %w", err)
 	}
-	d, err := fs.OpenDir(fs.PathDir(path))
-	if err != nil {
-		return fmt.Errorf("sync state of scrubbing: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+	if err := durable.SyncDir(fs, fs.PathDir(path)); err != nil {
 		return fmt.Errorf("sync state of scrubbing: %w", err)
 	}
 	return nil

@@ -34,6 +34,7 @@ import (
 
 	"hongyan/cluster/placement"
 	"hongyan/cluster/wire"
+	"hongyan/engine/durable"
 	"hongyan/engine/index"
 )
 
@@ -129,12 +130,8 @@ func (g *Group) open() (err error) {
 // group's folder lies in one for all groups, and that in the node's.
 func syncNames(fs vfs.FS, dir string) error {
 	for range 3 {
-		d, err := fs.OpenDir(dir)
-		if err != nil {
+		if err := durable.SyncDir(fs, dir); err != nil {
 			return err
-		}
-		if err := errors.Join(d.Sync(), d.Close()); err != nil {
-			return fmt.Errorf("sync %s: %w", dir, err)
 		}
 		dir = fs.PathDir(dir)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"hongyan/engine/codec"
+	"hongyan/engine/durable"
 	"hongyan/engine/index"
 )
 
@@ -294,11 +295,7 @@ func writeFile(fs vfs.FS, dir, name string, b []byte) error {
 	if err := fs.Rename(tmp, fs.PathJoin(dir, name)); err != nil {
 		return err
 	}
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(fs, dir)
 }
 
 // snapshotSink takes what arrives into a file; for a snapshot of our own nothing is written.

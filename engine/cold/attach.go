@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/durable"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -193,7 +194,7 @@ func (s *Store) Detach(id volume.ID) error {
 			return fmt.Errorf("detach from volume %s: %w", id, err)
 		}
 	}
-	return syncDir(s.fs, s.dir)
+	return durable.SyncDir(s.fs, s.dir)
 }
 
 // replaceFile makes a small file that is there whole or as it was before.
@@ -212,7 +213,7 @@ func replaceFile(fs vfs.FS, path string, b []byte) error {
 	if err := fs.Rename(path+temporarySuffix, path); err != nil {
 		return err
 	}
-	return syncDir(fs, fs.PathDir(path))
+	return durable.SyncDir(fs, fs.PathDir(path))
 }
 
 func readAll(fs vfs.FS, path string) ([]byte, error) {

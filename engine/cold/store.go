@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/durable"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -66,7 +67,7 @@ func OpenStore(fs vfs.FS, dir string, master keys.Master) (*Store, error) {
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open fragments in %s: %w", dir, err)
 	}
-	if err := syncDir(fs, fs.PathDir(dir)); err != nil {
+	if err := durable.SyncDir(fs, fs.PathDir(dir)); err != nil {
 		return nil, fmt.Errorf("open fragments in %s: %w", dir, err)
 	}
 	files, err := fs.List(dir)
@@ -261,7 +262,7 @@ func (s *Store) Remove(n Name) error {
 			err = errors.Join(err, e)
 		}
 	}
-	if err = errors.Join(err, syncDir(s.fs, s.dir)); err != nil {
+	if err = errors.Join(err, durable.SyncDir(s.fs, s.dir)); err != nil {
 		return fmt.Errorf("remove fragment %d of volume %s: %w", n.Index, n.Volume, err)
 	}
 	return nil

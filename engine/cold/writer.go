@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 const (
@@ -171,7 +173,7 @@ func (w *Writer) Finish(ctx context.Context) error {
 	if err := w.fs.Rename(w.path+temporarySuffix, w.path); err != nil {
 		return fmt.Errorf("fragment %d of volume %s: name it: %w", w.index, w.layout.Volume, err)
 	}
-	return syncDir(w.fs, w.fs.PathDir(w.path))
+	return durable.SyncDir(w.fs, w.fs.PathDir(w.path))
 }
 
 // Close leaves what is not finished for the next attempt. After Finish it does nothing.
@@ -183,17 +185,6 @@ func (w *Writer) Close() error {
 	w.file, w.dead = nil, ErrClosed
 	if err := file.Close(); err != nil {
 		return errors.Join(fmt.Errorf("close fragment %d of volume %s: %w", w.index, w.layout.Volume, err), w.fs.Remove(w.path+temporarySuffix))
-	}
-	return nil
-}
-
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("open directory %s: %w", dir, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/engine/atrest"
+	"hongyan/engine/durable"
 )
 
 // A database whose files are damaged is not mended: every shard in it has replicas on other nodes, which are whole. Open sets
@@ -46,11 +47,7 @@ func setAside(fs vfs.FS, dir string, log *slog.Logger, why error) error {
 	if err := fs.Rename(dir, to); err != nil {
 		return fmt.Errorf("set the damaged index aside: %w", err)
 	}
-	d, err := fs.OpenDir(parent)
-	if err != nil {
-		return fmt.Errorf("set the damaged index aside: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+	if err := durable.SyncDir(fs, parent); err != nil {
 		return fmt.Errorf("set the damaged index aside: %w", err)
 	}
 	log.Error("index: damaged, set aside; its shards are fetched from other nodes", "was", dir, "now", to, "error", why)

@@ -14,6 +14,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 // Options size the database. Zero values take the defaults.
@@ -134,11 +136,7 @@ func makeDirs(fs vfs.FS, dir string) error {
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := fs.OpenDir(parent)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return durable.SyncDir(fs, parent)
 }
 
 // pebbleOptions say how the tree is laid out. Two of them carry invariant 1: the log is off, so a flush in order is

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 const (
@@ -96,7 +98,7 @@ func (j *Journal) open() (err error) {
 	if err := j.fs.MkdirAll(j.dir, 0o700); err != nil {
 		return err
 	}
-	if err := syncDir(j.fs, j.fs.PathDir(j.dir)); err != nil {
+	if err := durable.SyncDir(j.fs, j.fs.PathDir(j.dir)); err != nil {
 		return err
 	}
 	if j.lock, err = j.fs.Lock(j.fs.PathJoin(j.dir, lockName)); err != nil {

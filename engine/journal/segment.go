@@ -1,12 +1,13 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 const (
@@ -58,21 +59,10 @@ func openSegment(fs vfs.FS, dir string, s *spare, h header) (*segment, error) {
 	if err := fs.Rename(s.path, path); err != nil {
 		return nil, fmt.Errorf("name segment %d: %w", h.number, err)
 	}
-	if err := syncDir(fs, dir); err != nil {
+	if err := durable.SyncDir(fs, dir); err != nil {
 		return nil, err
 	}
 	return &segment{number: h.number, path: path, file: s.file, seed: seed, size: s.size, end: headerSize}, nil
-}
-
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", dir, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }
 
 // firstRead is how much of a record is read before its length is known.

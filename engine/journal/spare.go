@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 const (
@@ -128,7 +130,7 @@ func (j *Journal) takeIn(s *segment) error {
 	path := j.fs.PathJoin(j.dir, fmt.Sprintf("%s%016x", sparePrefix, rand.Uint64()))
 	err := j.fs.Rename(s.path, path)
 	if err == nil {
-		err = syncDir(j.fs, j.dir)
+		err = durable.SyncDir(j.fs, j.dir)
 	}
 	if err != nil {
 		return fmt.Errorf("put segment %d aside: %w", s.number, err)

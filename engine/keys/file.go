@@ -13,6 +13,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
+
+	"hongyan/engine/durable"
 )
 
 const (
@@ -98,14 +100,7 @@ func replaceFile(fs vfs.FS, path string, content []byte) error {
 	if err := fs.Rename(tmp, path); err != nil {
 		return errors.Join(fmt.Errorf("rename %s: %w", tmp, err), fs.Remove(tmp))
 	}
-	d, err := fs.OpenDir(fs.PathDir(path))
-	if err != nil {
-		return fmt.Errorf("open directory of %s: %w", path, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory of %s: %w", path, err)
-	}
-	return nil
+	return durable.SyncDir(fs, fs.PathDir(path))
 }
 
 // Open opens a key file and unwraps the volume key. One of the two headers suffices.

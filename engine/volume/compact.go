@@ -14,6 +14,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"hongyan/engine/durable"
 	"hongyan/engine/keys"
 )
 
@@ -297,7 +298,7 @@ func (s *Set) DropNext(id ID) error {
 			return fmt.Errorf("volume %s: drop next generation: %w", id, err)
 		}
 	}
-	if err := syncDir(s.fs, s.dir); err != nil {
+	if err := durable.SyncDir(s.fs, s.dir); err != nil {
 		return fmt.Errorf("volume %s: drop next generation: %w", id, err)
 	}
 	s.noteNext(id, false)
@@ -329,7 +330,7 @@ func (s *Set) Switch(id ID, generation uint32, length int64) error {
 	if err = s.fs.Rename(indexPath(s.nextPath(id)), indexPath(s.path(id))); errors.Is(err, os.ErrNotExist) {
 		err = nil // the volume is scanned when it is opened
 	}
-	err = errors.Join(err, syncDir(s.fs, s.dir))
+	err = errors.Join(err, durable.SyncDir(s.fs, s.dir))
 	if old != nil {
 		err = errors.Join(err, old.close(false))
 	}

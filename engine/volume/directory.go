@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/durable"
 	"hongyan/engine/keys"
 )
 
@@ -32,7 +33,7 @@ func makeDir(fs vfs.FS, dir string) error {
 		return err
 	}
 	for _, parent := range parents {
-		if err := syncDir(fs, parent); err != nil {
+		if err := durable.SyncDir(fs, parent); err != nil {
 			return err
 		}
 	}
@@ -68,7 +69,7 @@ func (s *Set) prepare() error {
 			s.nexts[id] = struct{}{}
 		}
 	}
-	return syncDir(s.fs, s.dir)
+	return durable.SyncDir(s.fs, s.dir)
 }
 
 // note enters a file that is there.

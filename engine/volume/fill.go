@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 // Fill makes a copy as long as its volume was sealed with bytes of another copy that do not all verify: what is damaged there
@@ -80,7 +82,7 @@ func (s *Set) exchange(id ID, v *Volume, path string) error {
 	if err := s.fs.Rename(path+temporarySuffix, path); err != nil {
 		return err
 	}
-	return syncDir(s.fs, s.dir)
+	return durable.SyncDir(s.fs, s.dir)
 }
 
 // rawReader gives a volume's file.

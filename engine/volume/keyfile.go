@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/durable"
 	"hongyan/engine/keys"
 )
 
@@ -136,7 +137,7 @@ func (k *keyFile) remove() error {
 		}
 		return err
 	}
-	return syncDir(k.fs, k.fs.PathDir(k.path))
+	return durable.SyncDir(k.fs, k.fs.PathDir(k.path))
 }
 
 func (s *Set) keyFile(id ID) *keyFile {

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"hongyan/engine/durable"
 	"hongyan/engine/keys"
 )
 
@@ -151,7 +152,7 @@ func TestLostKeyFile(t *testing.T) {
 func TestPowerCutWhileCreatingEncrypted(t *testing.T) {
 	mem := memFS(t)
 	master := masterKey(t, mem)
-	must(t, syncDir(mem, "/"))
+	must(t, durable.SyncDir(mem, "/"))
 	cuts := newPowerCuts(mem, 1)
 	s, err := OpenSet(errorfs.Wrap(mem, cuts), testDir, SetOptions{Master: master})
 	must(t, err)

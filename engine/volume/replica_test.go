@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 func readFile(t testing.TB, fs vfs.FS, path string) []byte {
@@ -29,7 +31,7 @@ func writeFile(t testing.TB, fs vfs.FS, path string, p []byte) {
 	must(t, err)
 	must(t, f.Sync())
 	must(t, f.Close())
-	must(t, syncDir(fs, testDir))
+	must(t, durable.SyncDir(fs, testDir))
 }
 
 // example makes a volume with these messages and returns its bytes and where each record ends.

@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"hongyan/engine/durable"
 )
 
 // How a volume and its index file (savedIndex) go together:
@@ -174,7 +176,7 @@ func (v *Volume) unindex() error {
 	}
 	err := v.fs.Remove(v.indexPath())
 	if err == nil || errors.Is(err, os.ErrNotExist) {
-		err = syncDir(v.fs, v.fs.PathDir(v.path))
+		err = durable.SyncDir(v.fs, v.fs.PathDir(v.path))
 	}
 	if err != nil {
 		return fmt.Errorf("volume %s: remove its index before it changes: %w", v.header.ID, err)

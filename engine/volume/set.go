@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/durable"
 	"hongyan/engine/keys"
 )
 
@@ -286,7 +287,7 @@ func (s *Set) Remove(id ID) error {
 			return fmt.Errorf("remove volume %s: %w", id, err)
 		}
 	}
-	if err := syncDir(s.fs, s.dir); err != nil {
+	if err := durable.SyncDir(s.fs, s.dir); err != nil {
 		return fmt.Errorf("remove volume %s: %w", id, err)
 	}
 	e.gone = true

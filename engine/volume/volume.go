@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 // DefaultMaxSize is the length at which a volume seals itself, unless Options say otherwise.
@@ -193,19 +195,8 @@ func replaceFile(fs vfs.FS, path string, beforeName func() error, write func(io.
 	if err != nil {
 		return errors.Join(err, fs.Remove(temporary))
 	}
-	if err := syncDir(fs, fs.PathDir(path)); err != nil {
+	if err := durable.SyncDir(fs, fs.PathDir(path)); err != nil {
 		return fmt.Errorf("%w: %w", errNameUnsure, err)
-	}
-	return nil
-}
-
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("open directory %s: %w", dir, err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
 	}
 	return nil
 }

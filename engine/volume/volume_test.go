@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 const testDir = "/v"
@@ -22,7 +24,7 @@ func memFS(t testing.TB) *vfs.MemFS {
 	t.Helper()
 	fs := vfs.NewCrashableMem()
 	must(t, fs.MkdirAll(testDir, 0o700))
-	must(t, syncDir(fs, "/"))
+	must(t, durable.SyncDir(fs, "/"))
 	return fs
 }
 
