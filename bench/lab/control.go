@@ -22,6 +22,11 @@ import (
 type order struct {
 	Verb string `json:"verb"`
 	Node string `json:"node,omitempty"`
+
+	A     string     `json:"a,omitempty"` // a node or region; so is B
+	B     string     `json:"b,omitempty"`
+	Cut   CutOptions `json:"cut,omitzero"`
+	Shape *Shape     `json:"shape,omitempty"`
 }
 
 type answer struct {
@@ -29,9 +34,15 @@ type answer struct {
 	Status *Status `json:"status,omitempty"`
 }
 
+// Orders that are not about one node's process.
 const (
-	verbStatus = "status"
+	wordStatus = "status"
+	wordCut    = "cut"
+	wordHeal   = "heal"
+	wordLink   = "link"
+)
 
+const (
 	maxOrder  = 4 << 10
 	maxAnswer = 16 << 20
 	maxPath   = 100 // of a unix socket: the system's limit is 104 to 108 bytes
@@ -128,9 +139,9 @@ func (c *control) serve(conn net.Conn) (err error) {
 		return err
 	}
 	var a answer
-	if o.Verb == verbStatus {
+	if o.Verb == wordStatus {
 		a.Status = c.s.status(c.ctx)
-	} else if err := c.s.act(c.ctx, verb(o.Verb), o.Node); err != nil {
+	} else if err := c.s.obey(c.ctx, &o); err != nil {
 		a.Error = err.Error()
 	}
 	b, err := json.Marshal(a)
@@ -155,6 +166,21 @@ func readLine(r io.Reader, limit int64, v any) error {
 		return fmt.Errorf("read line of control protocol: %w", err)
 	}
 	return nil
+}
+
+// obey returns when the order is carried out.
+func (s *supervisor) obey(ctx context.Context, o *order) error {
+	switch o.Verb {
+	case wordCut:
+		return s.cut(o.A, o.B, o.Cut)
+	case wordHeal:
+		s.net.Heal()
+		return nil
+	case wordLink:
+		return s.link(o.A, o.B, o.Shape)
+	default:
+		return s.act(ctx, verb(o.Verb), o.Node)
+	}
 }
 
 // act does one thing to one node, and returns when it is done.
@@ -188,13 +214,13 @@ func (s *supervisor) act(ctx context.Context, v verb, id string) error {
 
 // Act tells the supervisor of dir to start, stop, kill, pause or resume a node, and waits until that is done.
 func Act(dir, verb, node string) error {
-	_, err := ask(dir, order{verb, node})
+	_, err := ask(dir, order{Verb: verb, Node: node})
 	return err
 }
 
 // GetStatus asks the supervisor of dir for everything it knows.
 func GetStatus(dir string) (*Status, error) {
-	a, err := ask(dir, order{Verb: verbStatus})
+	a, err := ask(dir, order{Verb: wordStatus})
 	if err != nil {
 		return nil, err
 	}

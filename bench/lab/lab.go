@@ -35,6 +35,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/bench/relay"
 	"hongyan/cluster/pki"
 	"hongyan/engine/keys"
 )
@@ -46,6 +47,8 @@ type Options struct {
 	Accounts int // how many there are at least
 	Restart  Restart
 	Regions  []Region
+	WAN      WAN
+	NoRelay  bool // nodes dial one another: no cuts, no delays
 	Log      *slog.Logger
 	Ready    func(*Cluster) // called once, when cluster.json has appeared
 }
@@ -64,6 +67,7 @@ type supervisor struct {
 	plan  *plan
 	api   *api
 	token string
+	net   *relay.Network
 	procs []*process
 	spawn *spawner
 
@@ -75,7 +79,7 @@ type supervisor struct {
 // Run starts the cluster of o.Dir and keeps it until a signal comes: the first stops the nodes in order, a second one
 // kills them. An error means that the cluster could not be started or kept.
 //
-// Steps: 1 take the folder's lock, 2 settle the plan, 3 write keys and node files, 4 open the control socket, 5 start
+// Steps: 1 take the folder's lock, 2 settle the plan, 3 open the relays, write keys and node files, 4 open the control socket, 5 start
 // the nodes, 6 wait until all serve and the accounts exist, 7 publish cluster.json, 8 wait, 9 undo 7, 5, 4, 1.
 func Run(o Options, signals <-chan os.Signal) (err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -89,7 +93,8 @@ func Run(o Options, signals <-chan os.Signal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	s := &supervisor{o: o}
+	s := &supervisor{o: o, net: relay.New(o.Log)}
+	defer func() { err = errors.Join(err, s.net.Close()) }()
 	if err := s.prepare(); err != nil {
 		return err
 	}
@@ -130,6 +135,9 @@ func (s *supervisor) prepare() error {
 		return err
 	}
 	if err := s.plan.waitPorts(portsFree); err != nil {
+		return err
+	}
+	if err := s.openLinks(); err != nil {
 		return err
 	}
 	if s.token, err = adminToken(filepath.Join(s.o.Dir, "admin.token")); err != nil {

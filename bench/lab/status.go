@@ -8,12 +8,15 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"hongyan/bench/relay"
 )
 
 // Status is what `hongyan dev status --json` prints: the processes as the supervisor sees them, and the cluster as one
 // of its live nodes sees it.
 type Status struct {
 	Nodes   []NodeStatus    `json:"nodes"`
+	Links   []relay.State   `json:"links,omitempty"`   // ways between nodes that are cut or shaped
 	Cluster json.RawMessage `json:"cluster,omitempty"` // GET /api/v1/status of the first node that answered
 }
 
@@ -29,7 +32,7 @@ type NodeStatus struct {
 func (s *supervisor) status(ctx context.Context) *Status {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	var st Status
+	st := Status{Links: s.links()}
 	for _, p := range s.procs {
 		n := NodeStatus{ID: p.node.ID, Region: p.node.Region, ProcessStatus: p.status()}
 		if n.State == stateRunning {
@@ -85,6 +88,7 @@ func (st *Status) Print(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.ID, n.Region, n.State, pid, ready, n.Restarts,
 			time.Since(n.Since).Round(time.Second), remark)
 	}
+	printLinks(t, st.Links)
 	if len(st.Cluster) > 0 {
 		if err := printCluster(t, st.Cluster); err != nil {
 			return err
@@ -96,7 +100,28 @@ func (st *Status) Print(w io.Writer) error {
 	return nil
 }
 
-// printCluster leaves the errors of writing to the flush that follows.
+// printLinks leaves the errors of writing to the flush that follows; so does printCluster.
+func printLinks(w io.Writer, links []relay.State) {
+	if len(links) == 0 {
+		return
+	}
+	or := func(set bool, format string, v ...any) string {
+		if !set {
+			return "-"
+		}
+		return fmt.Sprintf(format, v...)
+	}
+	fmt.Fprint(w, "\nFROM\tTO\tTRAFFIC\tDELAY\tJITTER\tRATE\tLATE\n")
+	for _, l := range links {
+		traffic, s := "flows", l.Shape
+		if l.Cut != relay.Whole {
+			traffic = string(l.Cut)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.From, l.To, traffic, or(s.Delay > 0, "%v", s.Delay), or(s.Jitter > 0, "±%v", s.Jitter),
+			or(s.Rate > 0, "%.4g MiB/s", float64(s.Rate)/(1<<20)), or(s.Late > 0, "%.3g%% by %v", s.Late*100, s.LateBy))
+	}
+}
+
 func printCluster(w io.Writer, raw json.RawMessage) error {
 	var c clusterView
 	if err := json.Unmarshal(raw, &c); err != nil {
