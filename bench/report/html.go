@@ -212,7 +212,7 @@ func viewTable(t Table) tableView {
 	for i := range t.Columns {
 		figures := i > 0 && len(t.Rows) > 0
 		for _, row := range t.Rows {
-			figures = figures && (i >= len(row) || row[i] == "" || row[i] == "–" || strings.ContainsAny(row[i][:1], "0123456789-"))
+			figures = figures && (i >= len(row) || isFigure(row[i]))
 			if i < len(row) && len([]rune(row[i])) > long {
 				classes[i] = "long"
 			}
@@ -233,6 +233,11 @@ func viewTable(t Table) tableView {
 		out.Rows = append(out.Rows, cells)
 	}
 	return out
+}
+
+func isFigure(s string) bool {
+	s = strings.TrimPrefix(strings.TrimPrefix(s, "under "), "× ")
+	return s == "" || s == "–" || strings.ContainsAny(s[:1], "0123456789-")
 }
 
 // state is the worst that was said of a section.
