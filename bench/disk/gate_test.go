@@ -42,7 +42,7 @@ func syncer(path string) error {
 		}
 		began := time.Now()
 		for range n {
-			err = syscall.Fdatasync(int(f.Fd()))
+			err = f.Sync()
 		}
 		fmt.Printf("%d %v\n", time.Since(began).Nanoseconds(), err)
 	}
@@ -166,7 +166,7 @@ func TestGate(t *testing.T) {
 	}
 	set(SyncFail, 0)
 	c.ask(1)
-	if _, how := c.hear(); how != "input/output error" {
+	if _, how := c.hear(); !strings.HasSuffix(how, "input/output error") {
 		t.Errorf("failing: %s", how)
 	}
 	set(SyncHang, 0)
@@ -222,7 +222,7 @@ func TestGateIsStrict(t *testing.T) {
 	}
 }
 
-// BenchmarkNotification is what one fdatasync costs that has nothing to write, without a gate and behind an open one.
+// BenchmarkNotification is what one fsync costs that has nothing to write, without a gate and behind an open one.
 func BenchmarkNotification(b *testing.B) {
 	for _, gated := range []bool{false, true} {
 		b.Run(fmt.Sprintf("gate=%v", gated), func(b *testing.B) {
