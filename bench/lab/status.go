@@ -27,6 +27,7 @@ type NodeStatus struct {
 	ProcessStatus
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"` // why it does not serve
+	Disk   string `json:"disk,omitempty"`   // what is wrong with its disk on purpose
 }
 
 func (s *supervisor) status(ctx context.Context) *Status {
@@ -34,7 +35,7 @@ func (s *supervisor) status(ctx context.Context) *Status {
 	defer cancel()
 	st := Status{Links: s.links()}
 	for _, p := range s.procs {
-		n := NodeStatus{ID: p.node.ID, Region: p.node.Region, ProcessStatus: p.status()}
+		n := NodeStatus{ID: p.node.ID, Region: p.node.Region, ProcessStatus: p.status(), Disk: s.diskFault(p)}
 		if n.State == stateRunning {
 			n.Reason = s.api.ready(ctx, p.node.http())
 			n.Ready = n.Reason == ""
@@ -84,6 +85,9 @@ func (st *Status) Print(w io.Writer) error {
 		}
 		if remark == "" && n.PID == 0 {
 			remark = n.LastExit
+		}
+		if n.Disk != "" {
+			remark = strings.TrimPrefix(remark+"; disk "+n.Disk, "; ")
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.ID, n.Region, n.State, pid, ready, n.Restarts,
 			time.Since(n.Since).Round(time.Second), remark)
