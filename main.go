@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"hongyan/bench/disk"
 	"hongyan/bench/lab"
 	"hongyan/cluster"
 	"hongyan/cluster/client"
@@ -48,26 +48,18 @@ const (
 // version is set by the linker (see Makefile).
 var version = "unversioned"
 
-const usage = `Hongyan, a mail cluster that spans regions.
+const (
+	usageHead = `Hongyan, a mail cluster that spans regions.
 
-  hongyan dev [flags]                   run a cluster on this machine, in the foreground
-  hongyan dev status [--json]           its nodes, shards and volumes
-  hongyan dev kill|stop|start NODE      end a node at once or gently, start it again
-  hongyan dev pause|resume NODE         freeze a node, and let it go on
-  hongyan node --config FILE [--check]  run one member of a cluster, or only check its file
+`
+	usageRest = `  hongyan node --config FILE [--check]  run one member of a cluster, or only check its file
   hongyan admin COMMAND                 look at a running cluster and change it (hongyan admin help)
   hongyan volume COMMAND                look into the volumes of stopped nodes (hongyan volume help)
   hongyan version                       print the version
   hongyan help                          print this
 
-Flags of dev:
-  --dir DIR            folder that the cluster lives in (.hongyan)
-  --port-base N        first port of the first node (20000)
-  --accounts N         make sure of accounts u0001@example.test to N, password "secret" (3)
-  --restart POLICY     on-failure or never (on-failure)
-  --regions LIST       nodes in each region (south-china=1,north-china=1,overseas=1)
-  --wan none           delay between regions: comes with the lab, and is not built yet
 `
+)
 
 func main() {
 	err := run(os.Args[1:])
@@ -90,12 +82,13 @@ func run(args []string) error {
 		return dev(rest)
 	case "node":
 		return node(rest)
+	case lab.ExecWord:
+		return disk.Exec(rest)
 	case "version":
 		_, err := fmt.Printf("hongyan %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return err
 	case "help", "-h", "--help":
-		_, err := fmt.Print(usage)
-		return err
+		return help()
 	case "admin":
 		return admin.Run(context.Background(), rest, os.Getenv, os.Stdout)
 	case "volume":
@@ -109,73 +102,17 @@ func run(args []string) error {
 
 // dev runs a cluster, or acts on the one that runs.
 func dev(args []string) error {
-	fs := flag.NewFlagSet("dev", flag.ContinueOnError)
-	var (
-		dir      = fs.String("dir", ".hongyan", "")
-		portBase = fs.Int("port-base", 20000, "")
-		accounts = fs.Int("accounts", 3, "")
-		restart  = fs.String("restart", string(lab.OnFailure), "")
-		regions  = fs.String("regions", "south-china=1,north-china=1,overseas=1", "")
-		wan      = fs.String("wan", "none", "")
-		asJSON   = fs.Bool("json", false, "")
-	)
-	words, err := command.Parse(fs, args)
-	if errors.Is(err, flag.ErrHelp) {
-		_, err = fmt.Print(usage)
-		return err
+	signals := func() <-chan os.Signal {
+		c := make(chan os.Signal, 2)
+		signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+		return c
 	}
-	if err != nil {
-		return err
-	}
-	if *wan != "none" {
-		return errors.New("--wan comes with the lab and is not built yet")
-	}
-	if len(words) > 0 {
-		return act(words, *dir, *asJSON)
-	}
-	if *restart != string(lab.OnFailure) && *restart != string(lab.Never) {
-		return command.Usagef("--restart %q: expected %s or %s", *restart, lab.OnFailure, lab.Never)
-	}
-	if *accounts < 0 || *accounts > lab.MaxAccounts {
-		return command.Usagef("--accounts %d: expected 0 to %d", *accounts, lab.MaxAccounts)
-	}
-	list, err := lab.ParseRegions(*regions)
-	if err != nil {
-		return command.Usagef("--regions: %w", err)
-	}
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	return lab.Run(lab.Options{
-		Dir: *dir, PortBase: *portBase, Accounts: *accounts, Restart: lab.Restart(*restart), Regions: list,
-		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Ready: welcome,
-	}, signals)
+	return lab.Dev(lab.Call{Args: args, Out: os.Stdout, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Signals: signals, Ready: welcome, Help: help})
 }
 
-// act is one of the words that follow `hongyan dev`.
-func act(words []string, dir string, asJSON bool) error {
-	switch verb, rest := words[0], words[1:]; verb {
-	case "kill", "stop", "start", "pause", "resume":
-		if len(rest) != 1 {
-			return command.Usagef("dev %s: expected one node", verb)
-		}
-		return lab.Act(dir, verb, rest[0])
-	case "status":
-		if len(rest) > 0 {
-			return command.Usagef("dev status: expected no further words")
-		}
-		st, err := lab.GetStatus(dir)
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return json.NewEncoder(os.Stdout).Encode(st)
-		}
-		return st.Print(os.Stdout)
-	case "cut", "heal":
-		return fmt.Errorf("dev %s comes with the lab and is not built yet", verb)
-	default:
-		return command.Usagef("dev: unknown word %q; see `hongyan help`", verb)
-	}
+func help() error {
+	_, err := fmt.Print(usageHead, lab.Usage, usageRest, lab.RunUsage)
+	return err
 }
 
 // welcome tells a person how to use the cluster that has just become ready.
@@ -203,8 +140,7 @@ func node(args []string) error {
 	words, err := command.Parse(fs, args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		_, err = fmt.Print(usage)
-		return err
+		return help()
 	case err != nil:
 		return err
 	case len(words) > 0:

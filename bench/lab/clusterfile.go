@@ -15,6 +15,7 @@ type Cluster struct {
 	Nodes      []Member  `json:"nodes"`
 	Accounts   []Account `json:"accounts"`
 	CA         string    `json:"ca"`
+	Supervisor int       `json:"supervisor"` // pid of the process that keeps it
 	AdminToken string    `json:"admin_token"`
 }
 
@@ -63,7 +64,7 @@ func (s *supervisor) describe() *Cluster {
 }
 
 func (s *supervisor) describeLocked() *Cluster {
-	c := &Cluster{Accounts: s.accounts, CA: filepath.Join(s.o.Dir, "ca.pem"), AdminToken: s.token}
+	c := &Cluster{Accounts: s.accounts, CA: filepath.Join(s.o.Dir, "ca.pem"), AdminToken: s.token, Supervisor: os.Getpid()}
 	for _, p := range s.procs {
 		n := p.node
 		c.Nodes = append(c.Nodes, Member{

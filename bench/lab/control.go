@@ -22,6 +22,15 @@ import (
 type order struct {
 	Verb string `json:"verb"`
 	Node string `json:"node,omitempty"`
+
+	A     string     `json:"a,omitempty"` // a node or region; so is B
+	B     string     `json:"b,omitempty"`
+	Cut   CutOptions `json:"cut,omitzero"`
+	Shape *Shape     `json:"shape,omitempty"`
+
+	Disk     DiskFault `json:"disk,omitzero"`
+	Nodes    []string  `json:"nodes,omitempty"`
+	StayDown bool      `json:"stay_down,omitempty"`
 }
 
 type answer struct {
@@ -29,9 +38,17 @@ type answer struct {
 	Status *Status `json:"status,omitempty"`
 }
 
+// Orders that are not about one node's process.
 const (
-	verbStatus = "status"
+	wordStatus   = "status"
+	wordCut      = "cut"
+	wordHeal     = "heal"
+	wordLink     = "link"
+	wordDisk     = "disk"
+	wordPowerCut = "power-cut"
+)
 
+const (
 	maxOrder  = 4 << 10
 	maxAnswer = 16 << 20
 	maxPath   = 100 // of a unix socket: the system's limit is 104 to 108 bytes
@@ -128,9 +145,9 @@ func (c *control) serve(conn net.Conn) (err error) {
 		return err
 	}
 	var a answer
-	if o.Verb == verbStatus {
+	if o.Verb == wordStatus {
 		a.Status = c.s.status(c.ctx)
-	} else if err := c.s.act(c.ctx, verb(o.Verb), o.Node); err != nil {
+	} else if err := c.s.obey(c.ctx, &o); err != nil {
 		a.Error = err.Error()
 	}
 	b, err := json.Marshal(a)
@@ -157,25 +174,40 @@ func readLine(r io.Reader, limit int64, v any) error {
 	return nil
 }
 
+// obey returns when the order is carried out.
+func (s *supervisor) obey(ctx context.Context, o *order) error {
+	switch o.Verb {
+	case wordCut:
+		return s.cut(o.A, o.B, o.Cut)
+	case wordHeal:
+		s.net.Heal()
+		return nil
+	case wordLink:
+		return s.link(o.A, o.B, o.Shape)
+	case wordDisk:
+		return s.disk(o.Node, o.Disk)
+	case wordPowerCut:
+		return s.powerCut(ctx, o.Nodes, o.StayDown)
+	default:
+		return s.act(ctx, verb(o.Verb), o.Node)
+	}
+}
+
 // act does one thing to one node, and returns when it is done.
 func (s *supervisor) act(ctx context.Context, v verb, id string) error {
-	var p *process
-	var known []string
-	for _, q := range s.procs {
-		known = append(known, q.node.ID)
-		if q.node.ID == id {
-			p = q
-		}
-	}
 	switch v {
 	case verbStart, verbStop, verbKill, verbPause, verbResume:
 	default:
 		return fmt.Errorf("unknown order %q", v)
 	}
-	if p == nil {
-		return fmt.Errorf("no node %q here; there are %v", id, known)
+	p, err := s.process(id)
+	if err != nil {
+		return err
 	}
-	if err := p.do(v); err != nil {
+	s.broken.RLock()
+	err = p.do(v)
+	s.broken.RUnlock()
+	if err != nil {
 		return fmt.Errorf("node %s %w", id, err)
 	}
 	if v != verbStart {
@@ -186,15 +218,26 @@ func (s *supervisor) act(ctx context.Context, v verb, id string) error {
 	return s.awaitReady(ctx, p, false)
 }
 
+func (s *supervisor) process(id string) (*process, error) {
+	known := make([]string, len(s.procs))
+	for i, p := range s.procs {
+		if p.node.ID == id {
+			return p, nil
+		}
+		known[i] = p.node.ID
+	}
+	return nil, fmt.Errorf("no node %q here; there are %v", id, known)
+}
+
 // Act tells the supervisor of dir to start, stop, kill, pause or resume a node, and waits until that is done.
 func Act(dir, verb, node string) error {
-	_, err := ask(dir, order{verb, node})
+	_, err := ask(dir, order{Verb: verb, Node: node})
 	return err
 }
 
 // GetStatus asks the supervisor of dir for everything it knows.
 func GetStatus(dir string) (*Status, error) {
-	a, err := ask(dir, order{Verb: verbStatus})
+	a, err := ask(dir, order{Verb: wordStatus})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,11 @@ const (
 	coldLeast = 64 << 10 // bytes
 )
 
+// DefaultRegions are one node in each of three regions.
+func DefaultRegions() []Region {
+	return []Region{{"south-china", 1}, {"north-china", 1}, {"overseas", 1}}
+}
+
 // ParseRegions reads a list such as south-china=1,north-china=1,overseas=1.
 func ParseRegions(s string) ([]Region, error) {
 	var out []Region
@@ -64,6 +70,7 @@ type plan struct {
 	dir     string
 	regions []Region
 	nodes   []node
+	dial    map[[2]string]string // where a node reaches another, by both their ids; absent: at its own address
 }
 
 // node is one member. Its ports are base plus the last two digits of the standard port.
@@ -110,7 +117,7 @@ func settle(dir string, regions []Region, portBase int) (*plan, error) {
 }
 
 func newPlan(dir string, regions []Region, portBase int) (*plan, error) {
-	p := &plan{dir: dir, regions: regions}
+	p := &plan{dir: dir, regions: regions, dial: make(map[[2]string]string)}
 	for _, r := range regions {
 		for i := range r.Nodes {
 			id := fmt.Sprintf("%s-%d", r.Name, i+1)
@@ -161,13 +168,15 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		},
 		Encryption:       &config.Encryption{MasterKeyFile: filepath.Join(p.dir, masterKeyFile)},
 		AdminTokenSHA256: tokenSHA256,
+		DiskReserveBytes: p.reserve(n),
 		Cold:             &config.Cold{AfterSeconds: coldAfter, MinBytes: coldLeast},
 		Compaction:       config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, // so that one can watch it
 		Scrub:            config.Scrub{IntervalSeconds: 600},                                          // often enough to be seen at work
 	}
 	for _, o := range p.nodes {
 		if o.ID != n.ID {
-			c.Peers = append(c.Peers, config.Peer{ID: o.ID, Region: o.Region, Roles: roles, RPC: o.addr(1)})
+			at := cmp.Or(p.dial[[2]string{n.ID, o.ID}], o.addr(1))
+			c.Peers = append(c.Peers, config.Peer{ID: o.ID, Region: o.Region, Roles: roles, RPC: at})
 		}
 	}
 	return c

@@ -5,16 +5,27 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"hongyan/bench/relay"
 )
 
 // Status is what `hongyan dev status --json` prints: the processes as the supervisor sees them, and the cluster as one
 // of its live nodes sees it.
 type Status struct {
 	Nodes   []NodeStatus    `json:"nodes"`
+	Faults  Abilities       `json:"faults"`
+	Links   []relay.State   `json:"links,omitempty"`   // every way between two nodes
 	Cluster json.RawMessage `json:"cluster,omitempty"` // GET /api/v1/status of the first node that answered
+}
+
+// Abilities are the faults that the cluster was started to have, beyond those that every cluster has.
+type Abilities struct {
+	Fsync bool `json:"fsync"` // --disk-faults: fsyncs that are slow, fail or hang
+	Disk  bool `json:"disk"`  // --disk-size: disks that are full, and power cuts
 }
 
 // NodeStatus is one node's process, and whether it serves.
@@ -24,14 +35,15 @@ type NodeStatus struct {
 	ProcessStatus
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"` // why it does not serve
+	Disk   string `json:"disk,omitempty"`   // what is wrong with its disk on purpose
 }
 
 func (s *supervisor) status(ctx context.Context) *Status {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	var st Status
+	st := Status{Links: s.net.States(), Faults: Abilities{Fsync: s.o.DiskFaults, Disk: s.disks != nil}}
 	for _, p := range s.procs {
-		n := NodeStatus{ID: p.node.ID, Region: p.node.Region, ProcessStatus: p.status()}
+		n := NodeStatus{ID: p.node.ID, Region: p.node.Region, ProcessStatus: p.status(), Disk: s.diskFault(p)}
 		if n.State == stateRunning {
 			n.Reason = s.api.ready(ctx, p.node.http())
 			n.Ready = n.Reason == ""
@@ -82,9 +94,13 @@ func (st *Status) Print(w io.Writer) error {
 		if remark == "" && n.PID == 0 {
 			remark = n.LastExit
 		}
+		if n.Disk != "" {
+			remark = strings.TrimPrefix(remark+"; disk "+n.Disk, "; ")
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.ID, n.Region, n.State, pid, ready, n.Restarts,
 			time.Since(n.Since).Round(time.Second), remark)
 	}
+	printLinks(t, st.Links)
 	if len(st.Cluster) > 0 {
 		if err := printCluster(t, st.Cluster); err != nil {
 			return err
@@ -96,7 +112,29 @@ func (st *Status) Print(w io.Writer) error {
 	return nil
 }
 
-// printCluster leaves the errors of writing to the flush that follows.
+// printLinks leaves the errors of writing to the flush that follows; so does printCluster.
+func printLinks(w io.Writer, links []relay.State) {
+	links = slices.DeleteFunc(slices.Clone(links), func(l relay.State) bool { return l.Cut == relay.Whole && l.Shape == Shape{} })
+	if len(links) == 0 {
+		return
+	}
+	or := func(set bool, format string, v ...any) string {
+		if !set {
+			return "-"
+		}
+		return fmt.Sprintf(format, v...)
+	}
+	fmt.Fprint(w, "\nFROM\tTO\tTRAFFIC\tDELAY\tJITTER\tRATE\tLATE\n")
+	for _, l := range links {
+		traffic, s := "flows", l.Shape
+		if l.Cut != relay.Whole {
+			traffic = string(l.Cut)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.From, l.To, traffic, or(s.Delay > 0, "%v", s.Delay), or(s.Jitter > 0, "±%v", s.Jitter),
+			or(s.Rate > 0, "%.4g MiB/s", float64(s.Rate)/(1<<20)), or(s.Late > 0, "%.3g%% by %v", s.Late*100, s.LateBy))
+	}
+}
+
 func printCluster(w io.Writer, raw json.RawMessage) error {
 	var c clusterView
 	if err := json.Unmarshal(raw, &c); err != nil {

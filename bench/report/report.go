@@ -140,6 +140,7 @@ type Verdict struct {
 	Aim    float64 `json:"aim,omitempty"` // what we want to reach; 0 when there is none
 	Better Better  `json:"better"`
 	Result Result  `json:"result"`
+	Note   string  `json:"note,omitempty"` // why, where the figures do not say it
 }
 
 // Result of an objective.

@@ -1,0 +1,173 @@
+package scenario
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"hongyan/bench/lab"
+)
+
+// shards is the part of a node's status that tells who leads what.
+type shards struct {
+	Shards []struct {
+		Shard   uint32 `json:"shard"`
+		Home    string `json:"home"`
+		Leader  string `json:"leader"`
+		Applied uint64 `json:"applied"`
+	} `json:"shards"`
+}
+
+// leading gives the node that leads the most mailbox shards with that home region.
+func (e *Env) leading(home string) (string, error) {
+	st, err := e.Lab.Status()
+	if err != nil {
+		return "", err
+	}
+	var view shards
+	if err := json.Unmarshal(st.Cluster, &view); err != nil {
+		return "", fmt.Errorf("read who leads: %w", err)
+	}
+	count := make(map[string]int)
+	best := ""
+	for _, s := range view.Shards {
+		if s.Shard == 0 || s.Home != home || s.Leader == "" {
+			continue
+		}
+		if count[s.Leader]++; best == "" || count[s.Leader] > count[best] {
+			best = s.Leader
+		}
+	}
+	if best == "" {
+		return "", fmt.Errorf("no shard with its home in %s has a leader", home)
+	}
+	return best, nil
+}
+
+// homeward is nil when every shard is led in its home region, and all nodes are ready.
+func (e *Env) homeward() error {
+	st, err := e.Lab.Status()
+	if err != nil {
+		return err
+	}
+	region := make(map[string]string)
+	for _, n := range st.Nodes {
+		if !n.Ready {
+			return fmt.Errorf("node %s does not serve: %s", n.ID, n.Reason)
+		}
+		region[n.ID] = n.Region
+	}
+	var view shards
+	if err := json.Unmarshal(st.Cluster, &view); err != nil {
+		return fmt.Errorf("read who leads: %w", err)
+	}
+	for _, s := range view.Shards {
+		if s.Home != "" && region[s.Leader] != s.Home {
+			return fmt.Errorf("shard %d has its home in %s and is led by %q", s.Shard, s.Home, s.Leader)
+		}
+	}
+	return nil
+}
+
+const (
+	settleWait = 60 * time.Second
+	lookAgain  = 100 * time.Millisecond
+)
+
+// settle waits until the cluster is whole again and led from home.
+func (e *Env) settle(ctx context.Context) error {
+	return until(ctx, settleWait, e.homeward)
+}
+
+// until repeats f until it returns nil. Its last error says what was still wrong after the wait.
+func until(ctx context.Context, wait time.Duration, f func() error) error {
+	limit := time.NewTimer(wait)
+	defer limit.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-limit.C:
+			return fmt.Errorf("after %v: %w", wait, err)
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// whole undoes all that may have been done to the cluster: cuts, pauses, faults of disks and clocks, nodes that are down.
+func (e *Env) whole() error {
+	err := e.Lab.Heal()
+	st, statusErr := e.Lab.Status()
+	if statusErr != nil {
+		return errors.Join(err, statusErr)
+	}
+	for _, n := range st.Nodes {
+		switch n.State {
+		case "paused":
+			err = errors.Join(err, e.Lab.Resume(n.ID))
+		case "down":
+			err = errors.Join(err, e.Lab.Start(n.ID))
+		}
+	}
+	return err
+}
+
+// regions are those of the lab, in the order of its nodes.
+func (e *Env) regions() (out []lab.Region) {
+	for _, n := range e.Target.Nodes {
+		i := slices.IndexFunc(out, func(r lab.Region) bool { return r.Name == n.Region })
+		if i < 0 {
+			out = append(out, lab.Region{Name: n.Region})
+			i = len(out) - 1
+		}
+		out[i].Nodes++
+	}
+	return out
+}
+
+// nodesOf are the ids of a region's nodes.
+func (e *Env) nodesOf(region string) (out []string) {
+	for _, n := range e.Target.Nodes {
+		if n.Region == region {
+			out = append(out, n.ID)
+		}
+	}
+	return out
+}
+
+// delays are the round trips between the regions, for people.
+func (e *Env) delays() string {
+	st, err := e.Lab.Status()
+	if err != nil {
+		return "delays unknown"
+	}
+	region := make(map[string]string)
+	for _, n := range st.Nodes {
+		region[n.ID] = n.Region
+	}
+	var parts []string
+	for _, l := range st.Links {
+		a, b := region[l.From], region[l.To]
+		if l.Shape.Delay == 0 || a >= b { // each pair once; the way back has the same delay
+			continue
+		}
+		part := fmt.Sprintf("%s:%s %v", a, b, 2*l.Shape.Delay)
+		if !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
+	}
+	if len(parts) == 0 {
+		return noDelay
+	}
+	return "round trips " + strings.Join(parts, ", ")
+}
+
+const noDelay = "no delay between regions"
