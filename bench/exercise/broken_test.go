@@ -91,11 +91,12 @@ func TestBrokenBuildsAreCaught(t *testing.T) {
 	})
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
+			t.Setenv(faultVariable, f.name) // the nodes have it from here
 			crash := killAll
 			if !f.crash {
 				crash = nil
 			}
-			found := ordeal(t, startCluster(t, broken, faultVariable+"="+f.name), crash)
+			found := ordeal(t, startCluster(t, broken), crash)
 			if !slices.ContainsFunc(found, func(v history.Violation) bool { return slices.Contains(f.rules, v.Rule) }) {
 				t.Errorf("none of %v among %d violations", f.rules, len(found))
 			}
@@ -116,9 +117,10 @@ func ordeal(t *testing.T, c *cluster, crash func(*cluster)) []history.Violation 
 	h := history.New()
 	ctx, end := context.WithCancel(context.Background())
 	defer end()
-	var load sync.WaitGroup
-	load.Go(func() {
-		stats, err := Run(ctx, Options{Target: c.target(), History: h, Seed: 1, Clients: 8, Timeout: 5 * time.Second})
+	target := c.target()
+	var work sync.WaitGroup
+	work.Go(func() {
+		stats, err := Run(ctx, Options{Target: target, History: h, Seed: 1, Clients: 8, Timeout: 5 * time.Second})
 		if err != nil {
 			t.Error(err)
 		}
@@ -126,7 +128,7 @@ func ordeal(t *testing.T, c *cluster, crash func(*cluster)) []history.Violation 
 	})
 	for i := range 6 {
 		time.Sleep(400 * time.Millisecond)
-		n := c.state.Nodes[i%3]
+		n := c.nodes[i%3]
 		c.signal(syscall.SIGSTOP, n)
 		time.Sleep(200 * time.Millisecond) // an election takes longer
 		c.signal(syscall.SIGCONT, n)
@@ -136,7 +138,7 @@ func ordeal(t *testing.T, c *cluster, crash func(*cluster)) []history.Violation 
 		crash(c)
 	}
 	end()
-	load.Wait()
+	work.Wait()
 	if crash != nil {
 		c.stop()
 		c.start()
@@ -154,4 +156,4 @@ func ordeal(t *testing.T, c *cluster, crash func(*cluster)) []history.Violation 
 }
 
 // killAll kills every node at once, as a power cut does whose disks keep what was written.
-func killAll(c *cluster) { c.signal(syscall.SIGKILL, c.state.Nodes...) }
+func killAll(c *cluster) { c.signal(syscall.SIGKILL, c.nodes...) }
