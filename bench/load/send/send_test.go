@@ -108,7 +108,7 @@ const pipelining, plain = "250-peer\r\n250-PIPELINING\r\n250 8BITMIME", "250 pee
 
 // TestConversations plays what servers may say, and looks at what the sender makes of it.
 func TestConversations(t *testing.T) {
-	three := []string{"a@x.test", "b@x.test", "c@x.test"}
+	three, mail := []string{"a@x.test", "b@x.test", "c@x.test"}, corpus(t)
 	for _, c := range []struct {
 		name     string
 		protocol Protocol
@@ -138,7 +138,7 @@ func TestConversations(t *testing.T) {
 			p := newPeer(t, usual(c.over))
 			notes := &notes{}
 			s := sender(t, Options{Protocol: c.protocol, Workers: 1, Timeout: 10 * time.Second, Journal: notes}, p)
-			m := corpus(t).Message(1, time.Now(), three...)
+			m := mail.Message(1, time.Now(), three...)
 			err := s.Send(t.Context(), 0, m)
 			switch {
 			case c.class == "" && err != nil:
@@ -267,11 +267,11 @@ func TestSilentServer(t *testing.T) {
 
 func TestBadSender(t *testing.T) {
 	p := newPeer(t, usual(nil))
-	s := sender(t, Options{Protocol: SMTP, Workers: 1}, p)
-	if err := s.Send(t.Context(), 0, corpus(t).Message(1, time.Now(), "a@x.test>\r\nRSET")); err == nil {
+	s, mail := sender(t, Options{Protocol: SMTP, Workers: 1}, p), corpus(t)
+	if err := s.Send(t.Context(), 0, mail.Message(1, time.Now(), "a@x.test>\r\nRSET")); err == nil {
 		t.Error("an address that ends its command was sent")
 	}
-	if err := s.Send(t.Context(), 1, corpus(t).Message(1, time.Now(), "a@x.test")); err == nil {
+	if err := s.Send(t.Context(), 1, mail.Message(1, time.Now(), "a@x.test")); err == nil {
 		t.Error("a worker was taken that there is not")
 	}
 	for _, o := range []Options{{Protocol: SMTP}, {Workers: 1}, {Protocol: LMTP, Workers: 1, Policy: "best"}} {
