@@ -64,4 +64,3 @@ func (s *supervisor) link(a, b string, shape *Shape) error {
 	}
 	return nil
 }
-
