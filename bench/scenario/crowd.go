@@ -111,6 +111,24 @@ func newCrowd(d *idling, side *Env, sessions int) (*crowd, error) {
 // heardAhead is how many notices of a session may wait to be looked at; what comes of others' mail beyond is dropped.
 const heardAhead = 64
 
+// introduce logs each account in once at each node and leaves again: what a server keeps of a first login, such as a password's costly hash, is not
+// a session's.
+func (c *crowd) introduce(ctx context.Context) error {
+	nodes := imapNodes(c.env.Target)
+	rec := load.NewRecorder("logins", load.RecorderOptions{})
+	err := load.Closed{Workers: fillers, Count: len(c.groups) * len(nodes), Grace: grace}.Run(ctx, rec, func(ctx context.Context, t load.Turn) error {
+		s, err := c.env.login(ctx, nodes[t.N%len(nodes)], c.groups[t.N/len(nodes)].account, read.Options{})
+		if err != nil {
+			return err
+		}
+		return s.Logout(ctx)
+	})
+	if f := rec.Figures(); err == nil && f.Successes == 0 {
+		err = fmt.Errorf("nobody could log in: %v", f.Examples)
+	}
+	return errors.Join(err, ctx.Err())
+}
+
 // enter opens the sessions. Those that cannot be are counted, and are missing from then on.
 func (c *crowd) enter(ctx context.Context) error {
 	err := load.Closed{Workers: fillers, Count: len(c.ears), Grace: grace}.Run(ctx, c.opening, func(ctx context.Context, t load.Turn) error {

@@ -2,10 +2,13 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"hongyan/bench/load"
@@ -13,7 +16,7 @@ import (
 
 // weight is what a server holds and does at rest.
 type weight struct {
-	memory uint64  // bytes, proportional set size of all processes
+	memory uint64  // bytes, as memoryHow says
 	cores  float64 // busy
 }
 
@@ -47,16 +50,13 @@ func (c *crowd) weigh(ctx context.Context, w *weight) error {
 // settledMemory waits until the memory of the server's processes stands still, and gives it: bytes, the median of the readings that agreed. After the
 // wait it takes what it sees.
 func (e *Env) settledMemory(ctx context.Context) (uint64, error) {
-	if err := e.collect(ctx); err != nil {
-		return 0, err
-	}
 	var last []uint64
 	for limit := time.Now().Add(settleTime); ; {
-		u, err := e.usage()
+		now, err := e.memory(ctx)
 		if err != nil {
 			return 0, err
 		}
-		last = append(last, u.Memory)
+		last = append(last, now)
 		if len(last) > agreeing {
 			last = last[1:]
 		}
@@ -70,52 +70,85 @@ func (e *Env) settledMemory(ctx context.Context) (uint64, error) {
 	}
 }
 
-// settledHow says what else is done before memory is read.
-func settledHow(e *Env) string {
-	if e.Lab == nil {
-		return ""
+// memoryHow says what settledMemory reads, for people.
+func (e *Env) memoryHow() string {
+	how := "proportional set size of all server processes, once five readings within two seconds lay within 1 %"
+	if e.Lab != nil {
+		how += "; of our nodes after a garbage collection, without the pages that the runtime holds free: it gives them back over minutes, which would drown the growth"
 	}
-	return ", after a garbage collection in each node"
+	return how
 }
 
-// collect lets each node of the lab collect its garbage, so that memory is not what happens to wait for the next collection.
-func (e *Env) collect(ctx context.Context) error {
+// memory is that of the server's processes: bytes, for the lab's nodes as memoryHow says.
+func (e *Env) memory(ctx context.Context) (uint64, error) {
+	free, err := e.collect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	u, err := e.usage()
+	if err != nil {
+		return 0, err
+	}
+	return u.Memory - min(free, u.Memory), nil
+}
+
+// collect lets each node of the lab collect its garbage, and gives the bytes that their runtimes then hold without a use for them.
+func (e *Env) collect(ctx context.Context) (free uint64, err error) {
 	if e.Lab == nil {
-		return nil
+		return 0, nil
 	}
 	c, err := e.Lab.Cluster()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, n := range c.Nodes {
 		if n.PID == 0 {
 			continue
 		}
-		if err := collect(ctx, n.HTTP, c.AdminToken); err != nil {
-			return fmt.Errorf("collect the garbage of node %s: %w", n.ID, err)
+		bytes, err := collect(ctx, n.HTTP, c.AdminToken)
+		if err != nil {
+			return 0, fmt.Errorf("collect the garbage of node %s: %w", n.ID, err)
 		}
+		free += bytes
 	}
-	return nil
+	return free, nil
 }
 
-func collect(ctx context.Context, base, token string) error {
+// maxProfile bounds what a node may tell of its heap.
+const maxProfile = 64 << 20
+
+func collect(ctx context.Context, base, token string) (free uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/debug/pprof/heap?gc=1", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/debug/pprof/heap?gc=1&debug=1", nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer res.Body.Close()
-	if _, err := io.Copy(io.Discard, res.Body); err != nil {
-		return err
-	}
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server answers %s", res.Status)
+		return 0, fmt.Errorf("the server answers %s", res.Status)
 	}
-	return nil
+	profile, err := io.ReadAll(io.LimitReader(res.Body, maxProfile))
+	if err != nil {
+		return 0, err
+	}
+	idle, errIdle := heapFigure(string(profile), "HeapIdle")
+	released, errReleased := heapFigure(string(profile), "HeapReleased")
+	return idle - min(idle, released), errors.Join(errIdle, errReleased)
+}
+
+// heapFigure finds a figure in the text form of a heap profile, such as "# HeapIdle = 4096".
+func heapFigure(profile, name string) (uint64, error) {
+	_, rest, ok := strings.Cut(profile, "\n# "+name+" = ")
+	line, _, _ := strings.Cut(rest, "\n")
+	v, err := strconv.ParseUint(line, 10, 64)
+	if !ok || err != nil {
+		return 0, fmt.Errorf("the heap profile does not tell %s", name)
+	}
+	return v, nil
 }
