@@ -24,7 +24,7 @@ const (
 	agreeing   = 5 // readings that must agree before memory counts as settled
 	readEvery  = 400 * time.Millisecond
 	agreement  = 0.01
-	settleTime = 20 * time.Second
+	settleTime = 10 * time.Second
 	restTime   = 4 * time.Second
 )
 
