@@ -32,7 +32,7 @@ type Scenario struct {
 // All are the scenarios in the order in which `all` runs them: those that leave mail behind which others would wade through come late.
 func All() []Scenario {
 	return []Scenario{
-		delivery, reading, capacityPlan, failover, chaos, soak,
+		delivery, reading, idle, failover, chaos, capacityPlan, mailbox, soak,
 	}
 }
 
