@@ -37,6 +37,7 @@ const RunUsage = `Flags of dev:
   --regions LIST       nodes in each region (south-china=1,north-china=1,overseas=1)
   --wan DELAYS         round trips between regions: none, china, or a list A:B=40ms,A:C=160ms (none)
   --no-relay           nodes dial one another directly: nothing to cut or shape, and nothing that costs
+  --settle TIME        volumes take no more mail after that time, and turn cold that much later (10m and 5m)
 `
 
 // Call is one call of `hongyan dev`.
@@ -54,7 +55,7 @@ type flags struct {
 	dir, restart, regions, wan     string
 	portBase, accounts             int
 	asJSON, oneWay, reset, noRelay bool
-	delay, jitter                  time.Duration
+	delay, jitter, settle          time.Duration
 	rate, late                     string
 	clear                          bool
 }
@@ -68,6 +69,7 @@ func (f *flags) set() *flag.FlagSet {
 	fs.StringVar(&f.regions, "regions", formatRegions(DefaultRegions()), "")
 	fs.StringVar(&f.wan, "wan", wanNone, "")
 	fs.BoolVar(&f.noRelay, "no-relay", false, "")
+	fs.DurationVar(&f.settle, "settle", 0, "")
 	fs.BoolVar(&f.asJSON, "json", false, "")
 	fs.BoolVar(&f.oneWay, "one-way", false, "")
 	fs.BoolVar(&f.reset, "reset", false, "")
@@ -83,7 +85,7 @@ func (f *flags) set() *flag.FlagSet {
 func flagsOf(word string) []string {
 	switch word {
 	case "":
-		return []string{"port-base", "accounts", "restart", "regions", "wan", "no-relay"}
+		return []string{"port-base", "accounts", "restart", "regions", "wan", "no-relay", "settle"}
 	case wordStatus:
 		return []string{"json"}
 	case wordCut:
@@ -141,8 +143,11 @@ func (f *flags) run(c Call) error {
 	if err != nil {
 		return command.Usagef("--wan: %w", err)
 	}
+	if f.settle != 0 && (f.settle < minSettle || f.settle > maxSettle || f.settle%time.Second != 0) {
+		return command.Usagef("--settle %v: expected whole seconds, from %v to %v", f.settle, minSettle, maxSettle)
+	}
 	return Run(Options{
-		Dir: f.dir, PortBase: f.portBase, Accounts: f.accounts, Restart: Restart(f.restart), Regions: regions, WAN: wan, NoRelay: f.noRelay,
+		Dir: f.dir, PortBase: f.portBase, Accounts: f.accounts, Restart: Restart(f.restart), Regions: regions, WAN: wan, NoRelay: f.noRelay, Settle: f.settle,
 		Log: c.Log, Ready: c.Ready,
 	}, c.Signals())
 }

@@ -49,8 +49,10 @@ type Options struct {
 	Regions  []Region
 	WAN      WAN
 	NoRelay  bool // nodes dial one another: no cuts, no delays
-	Log      *slog.Logger
-	Ready    func(*Cluster) // called once, when cluster.json has appeared
+	// Settle is how old an open volume becomes, and how long it then takes to turn cold; whole seconds, 0 for the lab's own times.
+	Settle time.Duration
+	Log    *slog.Logger
+	Ready  func(*Cluster) // called once, when cluster.json has appeared
 }
 
 // Bounds of waiting. A cluster that stops may take stopAll, since scripts wait about half a minute.
@@ -134,6 +136,7 @@ func (s *supervisor) prepare() error {
 	if s.plan, err = settle(s.o.Dir, s.o.Regions, s.o.PortBase); err != nil {
 		return err
 	}
+	s.plan.hurry = int64(s.o.Settle / time.Second)
 	if err := s.plan.waitPorts(portsFree); err != nil {
 		return err
 	}
