@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"hongyan/bench/disk"
 	"hongyan/bench/lab"
 	"hongyan/cluster"
 	"hongyan/cluster/client"
@@ -81,6 +82,8 @@ func run(args []string) error {
 		return dev(rest)
 	case "node":
 		return node(rest)
+	case lab.ExecWord:
+		return disk.Exec(rest)
 	case "version":
 		_, err := fmt.Printf("hongyan %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return err

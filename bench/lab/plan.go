@@ -171,6 +171,7 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		},
 		Encryption:       &config.Encryption{MasterKeyFile: filepath.Join(p.dir, masterKeyFile)},
 		AdminTokenSHA256: tokenSHA256,
+		DiskReserveBytes: p.reserve(n),
 		Scrub:            config.Scrub{IntervalSeconds: 600}, // often enough to be seen at work
 	}
 	c.Compaction, c.Cold = p.ageing()
