@@ -120,7 +120,9 @@ func (c *Comparison) Text() string {
 		fmt.Fprintln(w, strings.Join(comparisonColumns(), "\t"))
 		for _, x := range c.ordered() {
 			cells := x.cells()
-			cells[0] = clean(cells[0])
+			for i := range cells {
+				cells[i] = clean(cells[i])
+			}
 			fmt.Fprintln(w, strings.Join(cells, "\t"))
 		}
 		if err := w.Flush(); err != nil {

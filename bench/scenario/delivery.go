@@ -65,26 +65,20 @@ func spoken(t load.Target) (out []string) {
 	return out
 }
 
-// closed measures n connections that send as fast as they are answered. With a peer each has two turns, so that both see the machine's moods.
+// closed measures n connections that send as fast as they are answered.
 func (d *deliveries) closed(ctx context.Context, p send.Protocol, n int) error {
-	turns, took := 1, d.env.Options.time(15*time.Second)
-	if d.env.Peer != nil {
-		turns, took = 2, took/2
-	}
 	var ours, theirs []outcome
-	for range turns {
-		o, err := d.turn(ctx, d.env, p, n, took)
-		if err != nil {
-			return err
+	err := d.env.inTurns(d.env.Options.time(15*time.Second), func(side *Env, took time.Duration) error {
+		o, err := d.turn(ctx, side, p, n, took)
+		if side == d.env {
+			ours = append(ours, o)
+		} else {
+			theirs = append(theirs, o)
 		}
-		ours = append(ours, o)
-		if d.env.Peer == nil {
-			continue
-		}
-		if o, err = d.turn(ctx, d.env.Peer, p, n, took); err != nil {
-			return fmt.Errorf("peer: %w", err)
-		}
-		theirs = append(theirs, o)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	id := fmt.Sprintf("delivery.%s.c%d", p, n)
 	mine := d.add(id, fmt.Sprintf("%s, %d connections", p, n), d.env.Target.Name, p, n, ours)

@@ -32,7 +32,7 @@ type Scenario struct {
 // All are the scenarios in the order in which `all` runs them: those that leave mail behind which others would wade through come late.
 func All() []Scenario {
 	return []Scenario{
-		delivery,
+		delivery, reading,
 	}
 }
 
