@@ -15,7 +15,8 @@ type Cluster struct {
 	Nodes      []Member  `json:"nodes"`
 	Accounts   []Account `json:"accounts"`
 	CA         string    `json:"ca"`
-	Supervisor int       `json:"supervisor"` // pid of the process that keeps it
+	Supervisor int       `json:"supervisor"`               // pid of the process that keeps it
+	Settle     int64     `json:"settle_seconds,omitempty"` // see Options; 0: the lab's own times
 	AdminToken string    `json:"admin_token"`
 }
 
@@ -64,7 +65,7 @@ func (s *supervisor) describe() *Cluster {
 }
 
 func (s *supervisor) describeLocked() *Cluster {
-	c := &Cluster{Accounts: s.accounts, CA: filepath.Join(s.o.Dir, "ca.pem"), AdminToken: s.token, Supervisor: os.Getpid()}
+	c := &Cluster{Accounts: s.accounts, CA: filepath.Join(s.o.Dir, "ca.pem"), AdminToken: s.token, Supervisor: os.Getpid(), Settle: s.plan.hurry}
 	for _, p := range s.procs {
 		n := p.node
 		c.Nodes = append(c.Nodes, Member{

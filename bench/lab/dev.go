@@ -45,6 +45,7 @@ const RunUsage = `Flags of dev:
   --disk-size SIZE     each node gets a file system of its own, such as 600MB (root only, at the first start)
   --disk-faults        fsyncs of the nodes pass the lab, which can hold or fail them; costs about 0.1 ms each
   --no-relay           nodes dial one another directly: nothing to cut or shape, and nothing that costs
+  --settle TIME        volumes take no more mail after that time, and turn cold that much later (10m and 5m)
 `
 
 // Call is one call of `hongyan dev`.
@@ -62,7 +63,7 @@ type flags struct {
 	dir, restart, regions, wan     string
 	portBase, accounts             int
 	asJSON, oneWay, reset, noRelay bool
-	delay, jitter                  time.Duration
+	delay, jitter, settle          time.Duration
 	rate, late                     string
 	clear, diskFaults, stayDown    bool
 	diskSize                       string
@@ -77,6 +78,7 @@ func (f *flags) set() *flag.FlagSet {
 	fs.StringVar(&f.regions, "regions", formatRegions(DefaultRegions()), "")
 	fs.StringVar(&f.wan, "wan", wanNone, "")
 	fs.BoolVar(&f.noRelay, "no-relay", false, "")
+	fs.DurationVar(&f.settle, "settle", 0, "")
 	fs.BoolVar(&f.asJSON, "json", false, "")
 	fs.BoolVar(&f.oneWay, "one-way", false, "")
 	fs.BoolVar(&f.reset, "reset", false, "")
@@ -95,7 +97,7 @@ func (f *flags) set() *flag.FlagSet {
 func flagsOf(word string) []string {
 	switch word {
 	case "":
-		return []string{"port-base", "accounts", "restart", "regions", "wan", "no-relay", "disk-size", "disk-faults"}
+		return []string{"port-base", "accounts", "restart", "regions", "wan", "no-relay", "disk-size", "disk-faults", "settle"}
 	case wordStatus:
 		return []string{"json"}
 	case wordCut:
@@ -161,8 +163,11 @@ func (f *flags) run(c Call) error {
 			return command.Usagef("--disk-size %q: expected %dMB to %dGB", f.diskSize, disk.MinSize>>20, disk.MaxSize>>30)
 		}
 	}
+	if f.settle != 0 && (f.settle < minSettle || f.settle > maxSettle || f.settle%time.Second != 0) {
+		return command.Usagef("--settle %v: expected whole seconds, from %v to %v", f.settle, minSettle, maxSettle)
+	}
 	return Run(Options{
-		DiskSize: size, DiskFaults: f.diskFaults,
+		DiskSize: size, DiskFaults: f.diskFaults, Settle: f.settle,
 		Dir: f.dir, PortBase: f.portBase, Accounts: f.accounts, Restart: Restart(f.restart), Regions: regions, WAN: wan, NoRelay: f.noRelay,
 		Log: c.Log, Ready: c.Ready,
 	}, c.Signals())

@@ -36,7 +36,8 @@ type LaunchOptions struct {
 	DiskSize   int64 // bytes; 0: no file systems of the nodes' own
 	DiskFaults bool
 	NoRelay    bool
-	Log        io.Writer // what the supervisor prints; nil: nowhere
+	Settle     time.Duration // when volumes close, and how much later they turn cold; see Options
+	Log        io.Writer     // what the supervisor prints; nil: nowhere
 }
 
 const (
@@ -96,6 +97,9 @@ func (o *LaunchOptions) arguments() ([]string, error) {
 	}
 	if o.Restart != "" {
 		add("--restart", string(o.Restart))
+	}
+	if o.Settle != 0 {
+		add("--settle", o.Settle.String())
 	}
 	if o.DiskSize != 0 {
 		add("--disk-size", strconv.FormatInt(o.DiskSize, 10))

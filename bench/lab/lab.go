@@ -50,6 +50,8 @@ type Options struct {
 	Regions  []Region
 	WAN      WAN
 	NoRelay  bool // nodes dial one another: no cuts, no delays
+	// Settle is how old an open volume becomes, and how long it then takes to turn cold; whole seconds, 0 for the lab's own times.
+	Settle time.Duration
 
 	DiskSize   int64 // bytes of each node's own file system; 0: as an earlier start made it, or none
 	DiskFaults bool  // fsyncs can be made to fail, at the price of a tenth of a millisecond each
@@ -142,6 +144,7 @@ func (s *supervisor) prepare() error {
 	if s.plan, err = settle(s.o.Dir, s.o.Regions, s.o.PortBase); err != nil {
 		return err
 	}
+	s.plan.hurry = int64(s.o.Settle / time.Second)
 	if err := s.plan.waitPorts(portsFree); err != nil {
 		return err
 	}

@@ -31,8 +31,10 @@ const (
 
 	masterKeyFile = "master.key"
 
-	coldAfter = 300      // seconds after which sealed volumes become fragments: soon, for somebody who looks on
 	coldLeast = 64 << 10 // bytes
+
+	minSettle = 3 * time.Second
+	maxSettle = 24 * time.Hour
 )
 
 // DefaultRegions are one node in each of three regions.
@@ -71,6 +73,7 @@ type plan struct {
 	regions []Region
 	nodes   []node
 	dial    map[[2]string]string // where a node reaches another, by both their ids; absent: at its own address
+	hurry   int64                // seconds of --settle; 0: the lab's own times
 }
 
 // node is one member. Its ports are base plus the last two digits of the standard port.
@@ -169,10 +172,9 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		Encryption:       &config.Encryption{MasterKeyFile: filepath.Join(p.dir, masterKeyFile)},
 		AdminTokenSHA256: tokenSHA256,
 		DiskReserveBytes: p.reserve(n),
-		Cold:             &config.Cold{AfterSeconds: coldAfter, MinBytes: coldLeast},
-		Compaction:       config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, // so that one can watch it
-		Scrub:            config.Scrub{IntervalSeconds: 600},                                          // often enough to be seen at work
+		Scrub:            config.Scrub{IntervalSeconds: 600}, // often enough to be seen at work
 	}
+	c.Compaction, c.Cold = p.ageing()
 	for _, o := range p.nodes {
 		if o.ID != n.ID {
 			at := cmp.Or(p.dial[[2]string{n.ID, o.ID}], o.addr(1))
@@ -180,6 +182,15 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		}
 	}
 	return c
+}
+
+// ageing says when volumes take no more mail, are collected and become fragments: so soon that one can watch it, or as --settle has it.
+func (p *plan) ageing() (config.Compaction, *config.Cold) {
+	if p.hurry == 0 {
+		return config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, &config.Cold{AfterSeconds: 300, MinBytes: coldLeast}
+	}
+	// A volume turns cold no sooner than the grace and two rounds of the collector after its end: package config insists.
+	return config.Compaction{IntervalSeconds: 1, GraceSeconds: p.hurry - 2, CloseSeconds: p.hurry}, &config.Cold{AfterSeconds: p.hurry, MinBytes: coldLeast}
 }
 
 // waitPorts makes sure that nobody else listens on a port of the cluster. Nodes of a supervisor that

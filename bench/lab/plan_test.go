@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"hongyan/cluster/config"
 )
@@ -71,12 +72,15 @@ func TestNodeFilesAreTakenByTheNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(p.dir, "node.yaml")
-	if err := p.config(p.nodes[0], strings.Repeat("0", 64)).Write(path); err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Load(path)
-	if err != nil {
-		t.Fatal(err)
+	var c *config.Node
+	for _, settle := range []time.Duration{minSettle, maxSettle, 0} {
+		p.hurry = int64(settle / time.Second)
+		if err := p.config(p.nodes[0], strings.Repeat("0", 64)).Write(path); err != nil {
+			t.Fatal(err)
+		}
+		if c, err = config.Load(path); err != nil {
+			t.Fatalf("settle %v: %v", settle, err)
+		}
 	}
 	want := []config.Peer{{ID: "north-1", Region: "north", Roles: []config.Role{config.Storage, config.Frontend}, RPC: "127.0.0.1:20101"}}
 	if !reflect.DeepEqual(c.Peers, want) {

@@ -26,13 +26,15 @@ type Scenario struct {
 	Lab     bool          // needs a cluster of the lab, since it hurts it or looks inside
 	Reads   bool          // needs IMAP
 	Takes   time.Duration // about, with the default options
-	Run     func(context.Context, *Env) (*report.Section, error)
+	// Settle is LaunchOptions.Settle of a cluster that is started for this scenario alone; nil: the lab's own times.
+	Settle func(Options) time.Duration
+	Run    func(context.Context, *Env) (*report.Section, error)
 }
 
 // All are the scenarios in the order in which `all` runs them: those that leave mail behind which others would wade through come late.
 func All() []Scenario {
 	return []Scenario{
-		delivery, reading, idle, failover, chaos, capacityPlan, mailbox, soak,
+		delivery, reading, idle, failover, chaos, recovery, storage, capacityPlan, mailbox, soak,
 	}
 }
 

@@ -1,0 +1,205 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hongyan/bench/load"
+	"hongyan/bench/load/send"
+	"hongyan/bench/report"
+)
+
+var recovery = Scenario{
+	Name: "recovery", Summary: "nodes that restart, come back after an absence, and lose their index or their whole disk, under light load", Lab: true, Reads: true,
+	Takes: 2 * time.Minute, Run: runRecovery,
+}
+
+// Kinds of recovery, in the order in which they are tried.
+const (
+	kindRestart    = "restart"
+	kindRestartAll = "restart_all"
+	kindRejoin     = "rejoin"
+	kindReindex    = "reindex"
+	kindRebuild    = "rebuild"
+	kindPowerCut   = "powercut"
+)
+
+const (
+	lightRate   = 20.0 // deliveries a second
+	lightUsers  = 20   // whose mail is read back at the end
+	loadWorkers = 512  // that may wait while nothing is accepted
+	serveWait   = 2 * time.Minute
+)
+
+// recoveries is a run of the scenario. Meanwhile senders deliver as exchangers do, again and again until they are told yes; what they were told is in
+// the ledger, and is read back at the end.
+type recoveries struct {
+	env     *Env
+	section *report.Section
+	rec     *load.Recorder
+	mail    *mail
+	ledger  *ledger
+	rng     *rand.Rand
+	burst   int // messages that a node misses
+	bursts  int // how many there were
+	took    map[string][]float64
+	rows    []recoveryRow
+}
+
+// recoveryRow is one line of the table.
+type recoveryRow struct {
+	kind, node string
+	mark       int // of the recorder
+	serves     time.Duration
+	whole      time.Duration // 0: not looked at
+	copied     int64
+}
+
+func runRecovery(ctx context.Context, e *Env) (s *report.Section, err error) {
+	r := &recoveries{env: e, section: &report.Section{Title: "Recovery"}, rng: rand.New(rand.NewPCG(e.Options.Seed, 0x7265636f)), took: map[string][]float64{}}
+	kinds, err := r.kinds()
+	if err != nil {
+		return r.section, err
+	}
+	r.burst = r.messages()
+	r.rec = load.NewRecorder("deliveries", load.RecorderOptions{Slice: 200 * time.Millisecond})
+	users := e.Target.Accounts[:min(len(e.Target.Accounts), lightUsers)]
+	if r.mail, err = e.mail(users); err != nil {
+		return r.section, err
+	}
+	if err := e.settle(ctx); err != nil {
+		return r.section, err
+	}
+	if r.ledger, err = openLedger(ctx, e.Target, users); err != nil {
+		return r.section, err
+	}
+	err = r.underLoad(ctx, func() error {
+		for range r.runs() {
+			for _, k := range kinds {
+				if err := r.step(ctx, k); err != nil {
+					return fmt.Errorf("%s: %w", k, err)
+				}
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, e.whole()); err != nil {
+		return r.finish(), err
+	}
+	e.Progress.Step("reading everything back through every node")
+	if err := e.settle(ctx); err != nil {
+		return r.finish(), err
+	}
+	found, err := r.ledger.check(ctx, e.Target, users)
+	r.judge(found)
+	return r.finish(), err
+}
+
+func (r *recoveries) runs() int {
+	switch o := r.env.Options; {
+	case o.Runs > 0:
+		return o.Runs
+	case o.Long:
+		return 5
+	}
+	return 1
+}
+
+// messages is how many a node misses while it is away.
+func (r *recoveries) messages() int {
+	switch o := r.env.Options; {
+	case o.Messages > 0:
+		return o.Messages
+	case o.Long:
+		return 5000
+	case o.Short:
+		return 200
+	}
+	return 1000
+}
+
+func (r *recoveries) kinds() ([]string, error) {
+	st, err := r.env.Lab.Status()
+	if err != nil {
+		return nil, err
+	}
+	kinds, err := r.env.Options.kinds(kindRestart, kindRestartAll, kindRejoin, kindReindex, kindRebuild, kindPowerCut)
+	if err == nil && !st.Faults.Disk && slices.Contains(kinds, kindPowerCut) {
+		kinds = without(kinds, kindPowerCut)
+		r.section.Notes = append(r.section.Notes, "No power was cut: the nodes have no disks of their own (`hongyan dev --disk-size`).")
+	}
+	return kinds, err
+}
+
+// underLoad runs f while a light load is delivered, and returns when all of that has been accepted or given up.
+func (r *recoveries) underLoad(ctx context.Context, f func() error) error {
+	s, err := send.New(r.env.Target, r.patient(loadWorkers))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	loading, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	var loadErr error
+	wg.Go(func() {
+		const forever = 24 * time.Hour
+		loadErr = load.Open{Rate: or(r.env.Options.Rate, lightRate), Poisson: true, Seed: r.env.Options.Seed, Workers: loadWorkers, For: forever, Grace: serveWait}.
+			Run(loading, r.rec, func(ctx context.Context, t load.Turn) error { return s.Send(ctx, t.Worker, r.mail.message(t)) })
+	})
+	load.Sleep(ctx, time.Second) // of undisturbed load, for the chart
+	err = f()
+	load.Sleep(ctx, time.Second)
+	stop()
+	wg.Wait()
+	return errors.Join(err, loadErr, ctx.Err())
+}
+
+// patient are senders that try until they are told yes or no for good.
+func (r *recoveries) patient(workers int) send.Options {
+	return send.Options{Protocol: send.LMTP, Policy: load.RoundRobin, Workers: workers, Until: true, Patience: serveWait, Journal: r.ledger}
+}
+
+// deliver sends what a node is to miss, by eight connections as fast as it goes.
+func (r *recoveries) deliver(ctx context.Context) error {
+	const workers = 8
+	s, err := send.New(r.env.Target, r.patient(workers))
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	r.bursts++
+	first := r.bursts << 24 // numbers that the load does not come to
+	var refused atomic.Pointer[error]
+	err = load.Closed{Workers: workers, Count: r.burst, Grace: serveWait}.Run(ctx, r.rec, func(ctx context.Context, t load.Turn) error {
+		t.N += first
+		err := s.Send(ctx, t.Worker, r.mail.message(t))
+		if err != nil {
+			refused.Store(&err)
+		}
+		return err
+	})
+	if p := refused.Load(); err == nil && p != nil {
+		err = *p
+	}
+	return errors.Join(err, ctx.Err())
+}
+
+// judge enters what reading everything back has shown.
+func (r *recoveries) judge(f *findings) {
+	s := r.section
+	s.Violations = append(s.Violations, f.violations()...)
+	s.Metrics = append(s.Metrics,
+		metric("recovery.acknowledged", "messages that were acknowledged", float64(f.acked), "messages", report.Info),
+		metric("recovery.lost", "acknowledged messages that a node no longer shows", float64(len(f.lost)), "messages", report.Lower),
+		metric("recovery.changed", "messages with other bytes than were sent", float64(len(f.changed)), "messages", report.Lower),
+		metric("recovery.doubled", "messages that are there more often than they were tried", float64(len(f.doubled)), "messages", report.Lower),
+		metric("recovery.repeated", "messages that are there twice since a sender got no answer and tried again", float64(len(f.repeated)), "messages", report.Lower))
+	s.Summary = fmt.Sprintf("%d messages were acknowledged while nodes died and came back, and %d bodies read back through %d nodes: %d lost, %d changed, %d doubled.",
+		f.acked, f.read, len(r.env.Target.Nodes), len(f.lost), len(f.changed), len(f.doubled))
+}
