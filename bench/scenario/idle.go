@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"hongyan/bench/load"
@@ -226,11 +225,3 @@ func noticeRow(system, sessions string, r *load.Recorder) []string {
 }
 
 var errUnheard = errors.New("nothing was heard in time")
-
-func median(n []uint32) uint32 {
-	if len(n) == 0 {
-		return 0
-	}
-	n = slices.Sorted(slices.Values(n))
-	return n[len(n)/2]
-}

@@ -82,8 +82,11 @@ func (r *recoveries) table() report.Table {
 // seconds is a time for a table.
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
-// median of some figures, of which there is at least one.
-func median(values []float64) float64 {
+// median of some figures; 0 of none.
+func median[T float64 | uint32](values []T) T {
+	if len(values) == 0 {
+		return 0
+	}
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
