@@ -1,177 +1,184 @@
-// Package history holds what senders were told against what readers find.
+// Package history holds what clients of a mail system were told against what readers find, and shows the shortest piece of the history
+// in which the two do not go together.
 //
-// Senders note every attempt before they make it, and every acknowledgement after they got it; a reader then shows the mailboxes as one
-// node serves them. The rules, each of which Check names when it is broken:
+// Clients note every operation before its first byte is sent, and how it ended after the answer: ok, refused (nothing happened) or
+// unknown (no answer, or one that leaves it open: it may take effect at any later time, or never). Readings, each a fresh SELECT and
+// FETCH by some node, are operations too. Check finds what breaks one of these rules:
 //
-//	lost      what was acknowledged is there
-//	changed   byte for byte, below the trace header (RFC 5321 section 4.4)
-//	doubled   at most once for each attempt: a sender that got no answer tries again, and both may have been taken
-//	foreign   nothing is there that nobody sent
-//	order     UIDs ascend, and UIDVALIDITY stays
-//	renamed   a UID never names two messages, in any reading by any node at any time (RFC 9051 section 2.3.1.1)
+//	lost         what was acknowledged is there
+//	stale        a mailbox that is selected after an acknowledgement shows what was acknowledged, through whichever node
+//	changed      byte for byte, below the trace header (RFC 5321 section 4.4)
+//	doubled      once for each attempt that was not refused, at most
+//	foreign      nothing is there that nobody sent
+//	resurrected  what was expunged or moved away stays away
+//	flags        as the operations on them leave them, in an order that their intervals allow
+//	order        UIDs ascend, in one reading and from one delivery to the next (RFC 9051 section 2.3.1.1)
+//	renamed      a UID never names two messages, in any reading by any node at any time
+//	validity     UIDVALIDITY stays
+//	uidnext      UIDNEXT lies beyond every UID, and never falls
+//	modseq       never falls, and grows with every change of flags (RFC 7162 section 3.1), where the server has it
 //
-// It keeps hashes, not bytes, in memory only.
+// One message in one mailbox is one object: what was done to it and all readings of it must fit a sequential order, which porcupine
+// searches. Linearizability is local (Herlihy and Wing, 1990), so nothing is missed by looking at messages one by one; and IMAP promises
+// no more, since other clients may come between a SELECT and its FETCH. Their common order is that of UIDs, which has its own rules.
+// A search that takes too long is reported as undecided, which is not a pass.
+//
+// Hashes are kept, not bytes, in memory only: about 300 bytes for an operation, and 60 for each message in a reading. Nothing is left
+// by a crash but what Save wrote.
 package history
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"fmt"
-	"strings"
+	"slices"
 	"sync"
+	"time"
 )
 
 // History is safe for concurrent use.
 type History struct {
-	mu       sync.Mutex // guards what follows
-	sent     map[key]*send
-	named    map[uidKey][32]byte
-	validity map[string]uint32
+	began time.Time
+
+	mu    sync.Mutex // guards what follows
+	ops   []*Op      // in the order in which they were noted; one that has ended is not changed any more
+	open  map[*Op]bool
+	names map[string]string // every string once
+	tried map[sending]*Call // see Try
 }
 
-type key struct{ user, id string }
+// New returns an empty history whose clock begins now.
+func New() *History { return at(time.Now()) }
 
-type uidKey struct {
-	user string
-	uid  uint32
+func at(began time.Time) *History {
+	return &History{began: began, open: map[*Op]bool{}, names: map[string]string{}, tried: map[sending]*Call{}}
 }
 
-type send struct {
-	hash  [32]byte
-	tries int
-	acked bool
+// Now is the time since the history began.
+func (h *History) Now() time.Duration { return time.Since(h.began) }
+
+// Call is an operation under way.
+type Call struct {
+	h  *History
+	op *Op
 }
 
-// Message is one that a reader found. ID is its Message-ID, by which attempts are told apart.
-type Message struct {
-	ID  string
-	UID uint32
-	Raw []byte
+// Result is how an operation ended.
+type Result struct {
+	Outcome Outcome
+	Err     error    // what was answered instead of yes
+	NewUID  uint32   // from APPENDUID or COPYUID, else 0
+	Reading *Reading // of a Read or Base that is OK
 }
 
-// Mailbox is what a reader found in one user's mailbox, in the order it was served.
-type Mailbox struct {
-	User        string
-	UIDValidity uint32
-	Messages    []Message
-}
-
-// New returns an empty history.
-func New() *History {
-	return &History{sent: map[key]*send{}, named: map[uidKey][32]byte{}, validity: map[string]uint32{}}
-}
-
-// Try notes that the message is about to be sent to the user, for the first time or again.
-func (h *History) Try(user, id string, raw []byte) {
+// Begin notes an operation that is about to be sent.
+func (h *History) Begin(op Op) *Call {
+	op.Call = h.Now()
+	op.Outcome = Unknown
+	kept := &op
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.sent[key{user, id}]
-	if s == nil {
-		s = &send{hash: sha256.Sum256(raw)}
-		h.sent[key{user, id}] = s
-	}
-	s.tries++
+	h.intern(kept)
+	h.ops = append(h.ops, kept)
+	h.open[kept] = true
+	return &Call{h, kept}
 }
 
-// Acknowledge notes that a server took the message on for the user.
-func (h *History) Acknowledge(user, id string) {
+// End notes how the operation ended. Only the first call counts.
+func (c *Call) End(r Result) {
+	now := c.h.Now()
+	c.h.mu.Lock()
+	defer c.h.mu.Unlock()
+	if !c.h.open[c.op] {
+		return
+	}
+	delete(c.h.open, c.op)
+	c.op.Return, c.op.Outcome, c.op.NewUID, c.op.Reading = now, r.Outcome, r.NewUID, r.Reading
+	if r.Err != nil {
+		c.op.Answer = cut(r.Err.Error())
+	}
+	c.h.intern(c.op)
+}
+
+// Add notes a whole operation with the times that it has.
+func (h *History) Add(op Op) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s := h.sent[key{user, id}]; s != nil {
-		s.acked = true
+	op.Answer = cut(op.Answer)
+	h.intern(&op)
+	h.ops = append(h.ops, &op)
+}
+
+// intern has equal strings share their bytes.
+func (h *History) intern(op *Op) {
+	one := func(s string) string {
+		if s == "" {
+			return ""
+		}
+		if had, ok := h.names[s]; ok {
+			return had
+		}
+		h.names[s] = s
+		return s
+	}
+	op.Client, op.Node, op.Mailbox, op.To, op.Message = one(op.Client), one(op.Node), one(op.Mailbox), one(op.To), one(op.Message)
+	op.Answer, op.Flags = one(op.Answer), Flags(one(string(op.Flags)))
+	if op.Reading == nil {
+		return
+	}
+	for i := range op.Reading.Messages {
+		m := &op.Reading.Messages[i]
+		m.ID, m.Flags = one(m.ID), Flags(one(string(m.Flags)))
 	}
 }
 
-// Acknowledged counts the messages that are owed.
+// snapshot gives all operations by the time of their calls, each as it is now.
+func (h *History) snapshot() []*Op {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ops := slices.Clone(h.ops)
+	for i, op := range ops {
+		if h.open[op] {
+			still := *op
+			ops[i] = &still
+		}
+	}
+	slices.SortStableFunc(ops, func(a, b *Op) int { return int(a.Call - b.Call) })
+	return ops
+}
+
+// Len counts the operations.
+func (h *History) Len() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.ops)
+}
+
+// Acknowledged counts the messages that are owed: deliveries and appends that were taken on.
 func (h *History) Acknowledged() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := 0
-	for _, s := range h.sent {
-		if s.acked {
+	for _, op := range h.ops {
+		if op.Outcome == OK && (op.Kind == Deliver || op.Kind == Append) {
 			n++
 		}
 	}
 	return n
 }
 
-// Check holds one user's mailbox against everything noted so far, and lists the rules that are broken. No message
-// may be on its way to the user meanwhile.
-func (h *History) Check(m Mailbox) []error {
+// Mailboxes lists the mailboxes that operations named, sorted.
+func (h *History) Mailboxes() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := check{user: m.User}
-	if was, ok := h.validity[m.User]; ok && was != m.UIDValidity {
-		c.broken("order", "UIDVALIDITY was %d and is %d", was, m.UIDValidity)
-	}
-	h.validity[m.User] = m.UIDValidity
-	copies, last := map[string]int{}, uint32(0)
-	for _, msg := range m.Messages {
-		if msg.UID <= last {
-			c.broken("order", "UID %d follows %d", msg.UID, last)
+	var out []string
+	for _, op := range h.ops {
+		out = append(out, op.Mailbox)
+		if op.To != "" {
+			out = append(out, op.To)
 		}
-		last = msg.UID
-		hash := sha256.Sum256(WithoutTrace(msg.Raw))
-		if was, ok := h.named[uidKey{m.User, msg.UID}]; ok && was != hash {
-			c.broken("renamed", "UID %d names %s now, and another message before", msg.UID, msg.ID)
-		}
-		h.named[uidKey{m.User, msg.UID}] = hash
-		copies[msg.ID]++
-		s := h.sent[key{m.User, msg.ID}]
-		switch {
-		case s == nil:
-			c.broken("foreign", "%s (UID %d) was never sent", msg.ID, msg.UID)
-		case s.hash != hash:
-			c.broken("changed", "%s (UID %d) is not what was sent", msg.ID, msg.UID)
+		if len(out) > 1000 {
+			slices.Sort(out)
+			out = slices.Compact(out)
 		}
 	}
-	for k, s := range h.sent {
-		switch n := copies[k.id]; {
-		case k.user != m.User:
-		case s.acked && n == 0:
-			c.broken("lost", "%s was acknowledged", k.id)
-		case n > s.tries:
-			c.broken("doubled", "%s is there %d times after %d attempts", k.id, n, s.tries)
-		}
-	}
-	return c.errs
-}
-
-// check collects broken rules of one mailbox, as many as a person wants to read.
-type check struct {
-	user string
-	errs []error
-}
-
-func (c *check) broken(rule, format string, args ...any) {
-	const enough = 20
-	if len(c.errs) < enough {
-		c.errs = append(c.errs, fmt.Errorf("%s: %s: %s", c.user, rule, fmt.Sprintf(format, args...)))
-	}
-}
-
-// WithoutTrace drops the fields that servers put in front of a message as they take it.
-func WithoutTrace(raw []byte) []byte {
-	for {
-		name, _, ok := bytes.Cut(raw, []byte(":"))
-		if !ok || !strings.EqualFold(string(name), "Received") && !strings.EqualFold(string(name), "Return-Path") {
-			return raw
-		}
-		end := fieldEnd(raw)
-		raw = raw[end:]
-	}
-}
-
-// fieldEnd is the length of the first header field with its folded lines.
-func fieldEnd(raw []byte) int {
-	for i := 0; ; {
-		n := bytes.IndexByte(raw[i:], '\n')
-		if n < 0 {
-			return len(raw)
-		}
-		i += n + 1
-		if i == len(raw) || raw[i] != ' ' && raw[i] != '\t' {
-			return i
-		}
-	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }

@@ -27,6 +27,10 @@ type order struct {
 	B     string     `json:"b,omitempty"`
 	Cut   CutOptions `json:"cut,omitzero"`
 	Shape *Shape     `json:"shape,omitempty"`
+
+	Disk     DiskFault `json:"disk,omitzero"`
+	Nodes    []string  `json:"nodes,omitempty"`
+	StayDown bool      `json:"stay_down,omitempty"`
 }
 
 type answer struct {
@@ -36,10 +40,12 @@ type answer struct {
 
 // Orders that are not about one node's process.
 const (
-	wordStatus = "status"
-	wordCut    = "cut"
-	wordHeal   = "heal"
-	wordLink   = "link"
+	wordStatus   = "status"
+	wordCut      = "cut"
+	wordHeal     = "heal"
+	wordLink     = "link"
+	wordDisk     = "disk"
+	wordPowerCut = "power-cut"
 )
 
 const (
@@ -178,6 +184,10 @@ func (s *supervisor) obey(ctx context.Context, o *order) error {
 		return nil
 	case wordLink:
 		return s.link(o.A, o.B, o.Shape)
+	case wordDisk:
+		return s.disk(o.Node, o.Disk)
+	case wordPowerCut:
+		return s.powerCut(ctx, o.Nodes, o.StayDown)
 	default:
 		return s.act(ctx, verb(o.Verb), o.Node)
 	}
@@ -185,23 +195,19 @@ func (s *supervisor) obey(ctx context.Context, o *order) error {
 
 // act does one thing to one node, and returns when it is done.
 func (s *supervisor) act(ctx context.Context, v verb, id string) error {
-	var p *process
-	var known []string
-	for _, q := range s.procs {
-		known = append(known, q.node.ID)
-		if q.node.ID == id {
-			p = q
-		}
-	}
 	switch v {
 	case verbStart, verbStop, verbKill, verbPause, verbResume:
 	default:
 		return fmt.Errorf("unknown order %q", v)
 	}
-	if p == nil {
-		return fmt.Errorf("no node %q here; there are %v", id, known)
+	p, err := s.process(id)
+	if err != nil {
+		return err
 	}
-	if err := p.do(v); err != nil {
+	s.broken.RLock()
+	err = p.do(v)
+	s.broken.RUnlock()
+	if err != nil {
 		return fmt.Errorf("node %s %w", id, err)
 	}
 	if v != verbStart {
@@ -210,6 +216,17 @@ func (s *supervisor) act(ctx context.Context, v verb, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	return s.awaitReady(ctx, p, false)
+}
+
+func (s *supervisor) process(id string) (*process, error) {
+	known := make([]string, len(s.procs))
+	for i, p := range s.procs {
+		if p.node.ID == id {
+			return p, nil
+		}
+		known[i] = p.node.ID
+	}
+	return nil, fmt.Errorf("no node %q here; there are %v", id, known)
 }
 
 // Act tells the supervisor of dir to start, stop, kill, pause or resume a node, and waits until that is done.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"hongyan/bench/disk"
 	"hongyan/cluster/command"
 )
 
@@ -26,6 +27,10 @@ const Usage = `  hongyan dev [flags]                   run a cluster on this mac
   hongyan dev heal                      undo every cut
   hongyan dev link A B [--delay 50ms] [--jitter 5ms] [--rate 10MB] [--late 1%:1s] [--clear]
                                         shape both ways between A and B, or make them what --wan says again
+  hongyan dev disk NODE slow DURATION|fail-fsync|hang|full [BYTES_LEFT]|ok
+                                        break a node's disk, or mend it
+  hongyan dev power-cut [NODE…] [--stay-down]
+                                        take the power from nodes, or from all: what was not fsynced is lost
 `
 
 // RunUsage is the help of the flags with which a cluster is run.
@@ -36,6 +41,8 @@ const RunUsage = `Flags of dev:
   --restart POLICY     on-failure or never (on-failure)
   --regions LIST       nodes in each region (south-china=1,north-china=1,overseas=1)
   --wan DELAYS         round trips between regions: none, china, or a list A:B=40ms,A:C=160ms (none)
+  --disk-size SIZE     each node gets a file system of its own, such as 600MB (root only, at the first start)
+  --disk-faults        fsyncs of the nodes pass the lab, which can hold or fail them; costs about 0.1 ms each
   --no-relay           nodes dial one another directly: nothing to cut or shape, and nothing that costs
 `
 
@@ -56,7 +63,8 @@ type flags struct {
 	asJSON, oneWay, reset, noRelay bool
 	delay, jitter                  time.Duration
 	rate, late                     string
-	clear                          bool
+	clear, diskFaults, stayDown    bool
+	diskSize                       string
 }
 
 func (f *flags) set() *flag.FlagSet {
@@ -76,6 +84,9 @@ func (f *flags) set() *flag.FlagSet {
 	fs.StringVar(&f.rate, "rate", "", "")
 	fs.StringVar(&f.late, "late", "", "")
 	fs.BoolVar(&f.clear, "clear", false, "")
+	fs.StringVar(&f.diskSize, "disk-size", "", "")
+	fs.BoolVar(&f.diskFaults, "disk-faults", false, "")
+	fs.BoolVar(&f.stayDown, "stay-down", false, "")
 	return fs
 }
 
@@ -83,13 +94,15 @@ func (f *flags) set() *flag.FlagSet {
 func flagsOf(word string) []string {
 	switch word {
 	case "":
-		return []string{"port-base", "accounts", "restart", "regions", "wan", "no-relay"}
+		return []string{"port-base", "accounts", "restart", "regions", "wan", "no-relay", "disk-size", "disk-faults"}
 	case wordStatus:
 		return []string{"json"}
 	case wordCut:
 		return []string{"one-way", "reset"}
 	case wordLink:
 		return []string{"delay", "jitter", "rate", "late", "clear"}
+	case wordPowerCut:
+		return []string{"stay-down"}
 	}
 	return nil
 }
@@ -141,7 +154,14 @@ func (f *flags) run(c Call) error {
 	if err != nil {
 		return command.Usagef("--wan: %w", err)
 	}
+	var size int64
+	if f.diskSize != "" {
+		if size, err = ParseBytes(f.diskSize); err != nil || size < disk.MinSize || size > disk.MaxSize {
+			return command.Usagef("--disk-size %q: expected %dMB to %dGB", f.diskSize, disk.MinSize>>20, disk.MaxSize>>30)
+		}
+	}
 	return Run(Options{
+		DiskSize: size, DiskFaults: f.diskFaults,
 		Dir: f.dir, PortBase: f.portBase, Accounts: f.accounts, Restart: Restart(f.restart), Regions: regions, WAN: wan, NoRelay: f.noRelay,
 		Log: c.Log, Ready: c.Ready,
 	}, c.Signals())
@@ -169,6 +189,10 @@ func (f *flags) act(c Call, word string, words []string) error {
 		return f.cut(words)
 	case wordLink:
 		return f.link(words)
+	case wordDisk:
+		return f.disk(words)
+	case wordPowerCut:
+		return f.tell(order{Verb: wordPowerCut, Nodes: words, StayDown: f.stayDown})
 	default:
 		return command.Usagef("dev: unknown word %q; see `hongyan help`", word)
 	}
@@ -218,6 +242,28 @@ func (f *flags) link(words []string) error {
 		return command.Usagef("dev link: expected --delay, --jitter, --rate, --late or --clear")
 	case !f.clear:
 		o.Shape = &shape
+	}
+	return f.tell(o)
+}
+
+func (f *flags) disk(words []string) (err error) {
+	if len(words) < 2 {
+		return command.Usagef("dev disk: expected a node and slow DURATION, fail-fsync, hang, full [BYTES_LEFT] or ok")
+	}
+	o := order{Verb: wordDisk, Node: words[0], Disk: DiskFault{Kind: DiskKind(words[1])}}
+	rest := words[2:]
+	switch kind := o.Disk.Kind; {
+	case kind == DiskSlow && len(rest) == 1:
+		if o.Disk.Delay, err = time.ParseDuration(rest[0]); err != nil || o.Disk.Delay <= 0 || o.Disk.Delay > disk.MaxSlow {
+			return command.Usagef("dev disk: %q: expected a time up to %v such as 50ms", rest[0], disk.MaxSlow)
+		}
+	case kind == DiskFull && len(rest) == 1:
+		if o.Disk.Left, err = ParseBytes(rest[0]); err != nil {
+			return command.Usagef("dev disk: %w", err)
+		}
+	case len(rest) == 0 && slices.Contains([]DiskKind{DiskOK, DiskFailSync, DiskHang, DiskFull}, kind):
+	default:
+		return command.Usagef("dev disk: %q: expected slow DURATION, fail-fsync, hang, full [BYTES_LEFT] or ok", strings.Join(words[1:], " "))
 	}
 	return f.tell(o)
 }

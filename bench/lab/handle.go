@@ -97,6 +97,12 @@ func (o *LaunchOptions) arguments() ([]string, error) {
 	if o.Restart != "" {
 		add("--restart", string(o.Restart))
 	}
+	if o.DiskSize != 0 {
+		add("--disk-size", strconv.FormatInt(o.DiskSize, 10))
+	}
+	if o.DiskFaults {
+		args = append(args, "--disk-faults")
+	}
 	if o.NoRelay {
 		args = append(args, "--no-relay")
 	}
@@ -173,6 +179,16 @@ func (h *Handle) Heal() error { return h.tell(order{Verb: wordHeal}) }
 // Link shapes both ways between a and b, each a node or a region, or with nil makes them what --wan says.
 func (h *Handle) Link(a, b string, s *Shape) error {
 	return h.tell(order{Verb: wordLink, A: a, B: b, Shape: s})
+}
+
+// Disk breaks a node's disk, or with DiskOK mends it.
+func (h *Handle) Disk(node string, f DiskFault) error {
+	return h.tell(order{Verb: wordDisk, Node: node, Disk: f})
+}
+
+// PowerCut takes the power from nodes, from all when none is named, and gives it back. It returns when those that ran serve again.
+func (h *Handle) PowerCut(nodes ...string) error {
+	return h.tell(order{Verb: wordPowerCut, Nodes: nodes})
 }
 
 func (h *Handle) tell(o order) error {

@@ -9,6 +9,7 @@
 //	DIR/admin.token    the admin API's token; nodes know its SHA-256 only
 //	DIR/cluster.json   how to reach a cluster that runs and is ready (see Cluster); absent at any other time
 //	DIR/dev.sock       control socket of the running supervisor
+//	DIR/NODE.img       the file system that DIR/NODE is, if the nodes have disks of their own
 //	DIR/NODE/          node.yaml, node.pem, node.key, node.log and the node's data
 //
 // Invariants: a node is a process of its own and learns nothing about the lab but what its file says. No child
@@ -49,8 +50,12 @@ type Options struct {
 	Regions  []Region
 	WAN      WAN
 	NoRelay  bool // nodes dial one another: no cuts, no delays
-	Log      *slog.Logger
-	Ready    func(*Cluster) // called once, when cluster.json has appeared
+
+	DiskSize   int64 // bytes of each node's own file system; 0: as an earlier start made it, or none
+	DiskFaults bool  // fsyncs can be made to fail, at the price of a tenth of a millisecond each
+
+	Log   *slog.Logger
+	Ready func(*Cluster) // called once, when cluster.json has appeared
 }
 
 // Bounds of waiting. A cluster that stops may take stopAll, since scripts wait about half a minute.
@@ -68,8 +73,11 @@ type supervisor struct {
 	api   *api
 	token string
 	net   *relay.Network
+	disks disks
 	procs []*process
 	spawn *spawner
+
+	broken sync.RWMutex // held to write while file systems are pulled from under processes, which nobody starts meanwhile
 
 	mu       sync.Mutex // guards what follows, and orders the writes of cluster.json
 	accounts []Account
@@ -79,7 +87,7 @@ type supervisor struct {
 // Run starts the cluster of o.Dir and keeps it until a signal comes: the first stops the nodes in order, a second one
 // kills them. An error means that the cluster could not be started or kept.
 //
-// Steps: 1 take the folder's lock, 2 settle the plan, 3 open the relays, write keys and node files, 4 open the control socket, 5 start
+// Steps: 1 take the folder's lock, 2 settle the plan, 3 mount disks, open the relays, write keys and node files, 4 open the control socket, 5 start
 // the nodes, 6 wait until all serve and the accounts exist, 7 publish cluster.json, 8 wait, 9 undo 7, 5, 4, 1.
 func Run(o Options, signals <-chan os.Signal) (err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -94,7 +102,7 @@ func Run(o Options, signals <-chan os.Signal) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	s := &supervisor{o: o, net: relay.New(o.Log)}
-	defer func() { err = errors.Join(err, s.net.Close()) }()
+	defer func() { err = errors.Join(err, s.net.Close(), s.disks.unmount()) }()
 	if err := s.prepare(); err != nil {
 		return err
 	}
@@ -137,6 +145,9 @@ func (s *supervisor) prepare() error {
 	if err := s.plan.waitPorts(portsFree); err != nil {
 		return err
 	}
+	if s.disks, err = s.plan.mountDisks(s.o.DiskSize); err != nil {
+		return err
+	}
 	if err := s.openLinks(); err != nil {
 		return err
 	}
@@ -156,7 +167,7 @@ func (s *supervisor) prepare() error {
 			return err
 		}
 	}
-	return nil
+	return s.disks.sync()
 }
 
 func (s *supervisor) writeKeys() error {

@@ -64,13 +64,3 @@ func (s *supervisor) link(a, b string, shape *Shape) error {
 	}
 	return nil
 }
-
-// links are the ways that are not as a bare cluster's.
-func (s *supervisor) links() (out []relay.State) {
-	for _, w := range s.net.States() {
-		if w.Cut != relay.Whole || w.Shape != (Shape{}) {
-			out = append(out, w)
-		}
-	}
-	return out
-}

@@ -168,6 +168,7 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		},
 		Encryption:       &config.Encryption{MasterKeyFile: filepath.Join(p.dir, masterKeyFile)},
 		AdminTokenSHA256: tokenSHA256,
+		DiskReserveBytes: p.reserve(n),
 		Cold:             &config.Cold{AfterSeconds: coldAfter, MinBytes: coldLeast},
 		Compaction:       config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, // so that one can watch it
 		Scrub:            config.Scrub{IntervalSeconds: 600},                                          // often enough to be seen at work

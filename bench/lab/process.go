@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"hongyan/bench/disk"
 )
 
 // Restart says what happens to a node that died by itself.
@@ -20,6 +22,10 @@ const (
 	OnFailure Restart = "on-failure" // it is started again, each time a little later
 	Never     Restart = "never"      // it stays down until told
 )
+
+// ExecWord is the word with which this program is to call disk.Exec with the words that follow: a node comes about so when its fsyncs are
+// to pass the lab.
+const ExecWord = "lab-exec"
 
 type verb string
 
@@ -62,7 +68,8 @@ type process struct {
 	node     node
 	policy   Restart
 	spawn    func(*exec.Cmd) error
-	changed  func() // called by the goroutine after each change of the status
+	gate     *disk.Gate // before its fsyncs; nil without --disk-faults
+	changed  func()     // called by the goroutine after each change of the status
 	log      *slog.Logger
 	requests chan request
 	quit     chan struct{}
@@ -101,6 +108,9 @@ func newProcess(n node, s *supervisor) *process {
 		requests: make(chan request), quit: make(chan struct{}), gone: make(chan struct{}),
 		backoff: backoffMin,
 		pub:     ProcessStatus{State: stateDown, Since: time.Now()},
+	}
+	if s.o.DiskFaults {
+		p.gate = disk.NewGate(p.log)
 	}
 	go p.loop()
 	return p
@@ -255,7 +265,7 @@ func (p *process) launch() error {
 	if _, err := cmd.StdinPipe(); err != nil {
 		return errors.Join(fmt.Errorf("make pipe to node: %w", err), out.Close())
 	}
-	if err := errors.Join(p.spawn(cmd), out.Close()); err != nil {
+	if err := errors.Join(p.begin(cmd), out.Close()); err != nil {
 		return fmt.Errorf("start node %s: %w", p.node.ID, err)
 	}
 	exited := make(chan string, 1)
@@ -270,6 +280,25 @@ func (p *process) launch() error {
 	}()
 	p.log.Info("node started", "pid", cmd.Process.Pid)
 	p.show(func(s *ProcessStatus) { s.State, s.PID = stateRunning, cmd.Process.Pid })
+	return nil
+}
+
+// begin spawns the child, behind its gate if it has one.
+func (p *process) begin(cmd *exec.Cmd) error {
+	if p.gate == nil {
+		return p.spawn(cmd)
+	}
+	ours, theirs, err := disk.Pair()
+	if err != nil {
+		p.log.Warn("fsyncs of this node cannot be held", "error", err)
+		return p.spawn(cmd)
+	}
+	cmd.Args = append([]string{cmd.Path, ExecWord}, cmd.Args...)
+	cmd.ExtraFiles = []*os.File{theirs}
+	if err := errors.Join(p.spawn(cmd), theirs.Close()); err != nil {
+		return errors.Join(err, ours.Close())
+	}
+	go p.gate.Follow(ours) // ends with the child
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,8 +17,15 @@ import (
 // of its live nodes sees it.
 type Status struct {
 	Nodes   []NodeStatus    `json:"nodes"`
-	Links   []relay.State   `json:"links,omitempty"`   // ways between nodes that are cut or shaped
+	Faults  Abilities       `json:"faults"`
+	Links   []relay.State   `json:"links,omitempty"`   // every way between two nodes
 	Cluster json.RawMessage `json:"cluster,omitempty"` // GET /api/v1/status of the first node that answered
+}
+
+// Abilities are the faults that the cluster was started to have, beyond those that every cluster has.
+type Abilities struct {
+	Fsync bool `json:"fsync"` // --disk-faults: fsyncs that are slow, fail or hang
+	Disk  bool `json:"disk"`  // --disk-size: disks that are full, and power cuts
 }
 
 // NodeStatus is one node's process, and whether it serves.
@@ -27,14 +35,15 @@ type NodeStatus struct {
 	ProcessStatus
 	Ready  bool   `json:"ready"`
 	Reason string `json:"reason,omitempty"` // why it does not serve
+	Disk   string `json:"disk,omitempty"`   // what is wrong with its disk on purpose
 }
 
 func (s *supervisor) status(ctx context.Context) *Status {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	st := Status{Links: s.links()}
+	st := Status{Links: s.net.States(), Faults: Abilities{Fsync: s.o.DiskFaults, Disk: s.disks != nil}}
 	for _, p := range s.procs {
-		n := NodeStatus{ID: p.node.ID, Region: p.node.Region, ProcessStatus: p.status()}
+		n := NodeStatus{ID: p.node.ID, Region: p.node.Region, ProcessStatus: p.status(), Disk: s.diskFault(p)}
 		if n.State == stateRunning {
 			n.Reason = s.api.ready(ctx, p.node.http())
 			n.Ready = n.Reason == ""
@@ -85,6 +94,9 @@ func (st *Status) Print(w io.Writer) error {
 		if remark == "" && n.PID == 0 {
 			remark = n.LastExit
 		}
+		if n.Disk != "" {
+			remark = strings.TrimPrefix(remark+"; disk "+n.Disk, "; ")
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", n.ID, n.Region, n.State, pid, ready, n.Restarts,
 			time.Since(n.Since).Round(time.Second), remark)
 	}
@@ -102,6 +114,7 @@ func (st *Status) Print(w io.Writer) error {
 
 // printLinks leaves the errors of writing to the flush that follows; so does printCluster.
 func printLinks(w io.Writer, links []relay.State) {
+	links = slices.DeleteFunc(slices.Clone(links), func(l relay.State) bool { return l.Cut == relay.Whole && l.Shape == Shape{} })
 	if len(links) == 0 {
 		return
 	}

@@ -140,6 +140,7 @@ type State struct {
 	To    string `json:"to"`
 	Cut   Cut    `json:"cut,omitempty"`
 	Shape Shape  `json:"shape,omitzero"`
+	Bytes int64  `json:"bytes"` // that came to be sent this way since the cluster started
 }
 
 // States gives all ways, in the order in which they were made.
@@ -149,7 +150,7 @@ func (n *Network) States() []State {
 	out := make([]State, len(n.order))
 	for i, p := range n.order {
 		shape, cut, _ := n.ways[p].state()
-		out[i] = State{p.from, p.to, cut, shape}
+		out[i] = State{p.from, p.to, cut, shape, n.ways[p].bytes()}
 	}
 	return out
 }

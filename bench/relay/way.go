@@ -64,6 +64,7 @@ type way struct {
 	changed chan struct{}             // closed at the next change
 	readers map[*net.TCPConn]struct{} // whose reads are to be interrupted then
 	free    time.Time                 // when the line will have sent what it was given
+	moved   int64                     // bytes of connections that have ended
 }
 
 func newWay() *way {
@@ -102,6 +103,18 @@ func (w *way) leave(c *net.TCPConn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.readers, c)
+	w.moved += received(c)
+}
+
+// bytes have come to be sent this way so far. Those of a connection that was reset are missing.
+func (w *way) bytes() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.moved
+	for c := range w.readers {
+		n += received(c)
+	}
+	return n
 }
 
 // whole waits until the way is not cut. It is false when the connection went first.

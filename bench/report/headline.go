@@ -83,7 +83,7 @@ func (v Verdict) bound(b float64) string {
 	case v.Better == Higher:
 		return "at least " + units.Format(b, v.Unit)
 	case b == 0:
-		return "none"
+		return units.Format(b, v.Unit)
 	}
 	return "at most " + units.Format(b, v.Unit)
 }

@@ -5,7 +5,9 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
+	"slices"
 	"strconv"
+	"strings"
 
 	"hongyan/bench/report/plot"
 	"hongyan/bench/report/units"
@@ -19,7 +21,7 @@ var styleSheet string
 
 const (
 	wide, narrow = 820.0, 330.0 // of pictures, in CSS pixels; the style sheet shows one of the two
-	bulletWidth  = 260.0
+	bulletWidth  = 210.0
 	maxMarks     = 60 // that are listed below a chart
 	maxCards     = 8
 )
@@ -65,16 +67,24 @@ type verdictRow struct {
 
 type sectionView struct {
 	*Section
-	Anchor     string
-	When       string
-	State      Result // the worst of its verdicts; empty when it has none
-	Metrics    []metricRow
-	Charts     []picture
-	Latency    *picture
-	Columns    []string
-	Rows       []latencyRow
-	Violations []string
+	Anchor  string
+	When    string
+	State   Result // the worst of its verdicts; empty when it has none
+	Metrics []metricRow
+	Charts  []picture
+	Latency *picture
+	Columns []string
+	Rows    []latencyRow
+	Tables  []tableView
 }
+
+type tableView struct {
+	Title, Note string
+	Columns     []cell
+	Rows        [][]cell
+}
+
+type cell struct{ Text, Class string }
 
 type metricRow struct{ ID, Name, Value string }
 
@@ -117,10 +127,18 @@ func newPage(r *Report) *page {
 		}
 		p.Verdicts = append(p.Verdicts, row)
 	}
+	slices.SortStableFunc(p.Verdicts, func(a, b verdictRow) int { return missedFirst(a.Result) - missedFirst(b.Result) })
 	for i := range r.Sections {
 		p.Sections = append(p.Sections, viewSection(r, i))
 	}
 	return p
+}
+
+func missedFirst(r Result) int {
+	if r == Missed {
+		return 0
+	}
+	return 1
 }
 
 // classOf lets no text of the report become a class of the page.
@@ -166,12 +184,15 @@ func cards(r *Report) []card {
 func viewSection(r *Report, i int) sectionView {
 	s := &r.Sections[i]
 	id := "s" + strconv.Itoa(i)
-	view := sectionView{Section: s, Anchor: id, When: when(s.Started, s.Seconds), Violations: s.Violations, State: r.state(s)}
+	view := sectionView{Section: s, Anchor: id, When: when(s.Started, s.Seconds), State: r.state(s)}
 	for _, m := range s.Metrics {
 		view.Metrics = append(view.Metrics, metricRow{m.ID, m.Name, units.Format(m.Value, m.Unit)})
 	}
 	for j, c := range s.Charts {
 		view.Charts = append(view.Charts, drawChart(c, id+"c"+strconv.Itoa(j)))
+	}
+	for _, t := range s.Tables {
+		view.Tables = append(view.Tables, viewTable(t))
 	}
 	if len(s.Latencies) > 0 {
 		drawn := drawLatencies(s.Latencies, id+"l")
@@ -181,6 +202,42 @@ func viewSection(r *Report, i int) sectionView {
 		}
 	}
 	return view
+}
+
+// viewTable aligns columns of figures to the right and lets long text wrap.
+func viewTable(t Table) tableView {
+	const long = 44 // letters
+	out := tableView{Title: t.Title, Note: t.Note}
+	classes := make([]string, len(t.Columns))
+	for i := range t.Columns {
+		figures := i > 0 && len(t.Rows) > 0
+		for _, row := range t.Rows {
+			figures = figures && (i >= len(row) || isFigure(row[i]))
+			if i < len(row) && len([]rune(row[i])) > long {
+				classes[i] = "long"
+			}
+		}
+		if figures && classes[i] == "" {
+			classes[i] = "n"
+		}
+		out.Columns = append(out.Columns, cell{t.Columns[i], classes[i]})
+	}
+	for _, row := range t.Rows {
+		cells := make([]cell, len(t.Columns))
+		for i := range cells {
+			cells[i].Class = classes[i]
+			if i < len(row) {
+				cells[i].Text = row[i]
+			}
+		}
+		out.Rows = append(out.Rows, cells)
+	}
+	return out
+}
+
+func isFigure(s string) bool {
+	s = strings.TrimPrefix(strings.TrimPrefix(s, "under "), "× ")
+	return s == "" || s == "–" || strings.ContainsAny(s[:1], "0123456789-")
 }
 
 // state is the worst that was said of a section.

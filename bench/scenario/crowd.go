@@ -67,10 +67,9 @@ func newHearing(name string, began time.Time) *hearing {
 }
 
 func (h *hearing) observe(e *ear, due, acked, at time.Time) {
-	passed := time.Since(at) // it is noted now, and came then
-	h.all.Observe(acked.Add(passed))
-	h.side(e).Observe(acked.Add(passed))
-	h.due.Observe(due.Add(passed))
+	h.all.Observe(acked, at)
+	h.side(e).Observe(acked, at)
+	h.due.Observe(due, at)
 }
 
 func (h *hearing) fail(e *ear, due, acked time.Time, err error) {

@@ -86,7 +86,7 @@ func logarithmic(lo, hi float64, unit string) axis {
 				continue
 			}
 			t := tick{at: v}
-			if m == 1 && e%every == 0 || m != 1 && decades < 2.2 {
+			if m == 1 && e%every == 0 || m != 1 && decades < 3.2 {
 				t.label = units.Format(v, unit)
 			}
 			a.ticks = append(a.ticks, t)

@@ -66,7 +66,9 @@ func (d *Distribution) scaled() Series {
 		}
 		at := last
 		if d.X[i] < 100 {
-			at = min(nine(d.X[i]), last)
+			if at = nine(d.X[i]); at >= last {
+				continue // so few times say nothing of it
+			}
 		}
 		s.X, s.Y = append(s.X, at), append(s.Y, d.Y[i])
 	}

@@ -27,6 +27,9 @@ func Format(v float64, unit string) string {
 	case "%":
 		return Number(v) + " %"
 	}
+	if v == 1 {
+		unit = strings.TrimSuffix(unit, "s")
+	}
 	return Number(v) + " " + unit
 }
 
