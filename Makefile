@@ -2,13 +2,14 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
 BENCH       ?= .
+REPORT      ?= hongyan-bench
 VERSION     := $(shell git describe --always --dirty 2>/dev/null || echo unversioned)
 
 # The race detector needs cgo and a C compiler.
 HAVE_CC := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo yes)
 RACE    := $(if $(HAVE_CC),-race)
 
-.PHONY: build run test nightly fmt-check lint fuzz bench clean
+.PHONY: build run test nightly fmt-check lint fuzz bench gobench clean
 
 build: ## one static binary, bin/hongyan
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)' -o bin/hongyan .
@@ -20,8 +21,9 @@ test: lint ## everything that must hold
 	@$(if $(HAVE_CC),true,echo "no C compiler: testing without the race detector (install gcc to have it)")
 	go test $(RACE) -timeout 12m ./...
 
-nightly: ## the same tests with thousands of random runs where `make test` has hundreds; hours
+nightly: build ## the same tests with thousands of random runs where `make test` has hundreds, then the bench suite at length; hours
 	HONGYAN_NIGHTLY=1 go test -timeout 4h ./...
+	bin/hongyan bench all --long --report $(REPORT)
 
 lint: fmt-check ## gofmt, go vet, staticcheck
 	go vet ./...
@@ -38,7 +40,10 @@ fuzz: ## every fuzz target in turn, FUZZTIME each
 		done; \
 	done
 
-bench: ## Go benchmarks; BENCH selects some by name
+bench: build ## the bench suite, everything short: ten minutes, report in REPORT
+	bin/hongyan bench all --short --report $(REPORT)
+
+gobench: ## Go benchmarks; BENCH selects some by name
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 clean:

@@ -26,6 +26,7 @@ import (
 
 	"hongyan/bench/disk"
 	"hongyan/bench/lab"
+	"hongyan/bench/suite"
 	"hongyan/cluster"
 	"hongyan/cluster/client"
 	"hongyan/cluster/command"
@@ -55,6 +56,7 @@ const (
 	usageRest = `  hongyan node --config FILE [--check]  run one member of a cluster, or only check its file
   hongyan admin COMMAND                 look at a running cluster and change it (hongyan admin help)
   hongyan volume COMMAND                look into the volumes of stopped nodes (hongyan volume help)
+  hongyan bench SCENARIO                measure a cluster or another server, and drill it (hongyan bench help)
   hongyan version                       print the version
   hongyan help                          print this
 
@@ -94,7 +96,7 @@ func run(args []string) error {
 	case "volume":
 		return offline.Run(context.Background(), rest, os.Stdout)
 	case "bench":
-		return command.Usagef("`%s` is not built yet", cmd)
+		return (&suite.Suite{Version: version, Out: os.Stdout, Err: os.Stderr, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}).Run(context.Background(), rest)
 	default:
 		return command.Usagef("unknown command %q; see `hongyan help`", cmd)
 	}

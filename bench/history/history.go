@@ -41,13 +41,14 @@ type History struct {
 	ops   []*Op      // in the order in which they were noted; one that has ended is not changed any more
 	open  map[*Op]bool
 	names map[string]string // every string once
+	tried map[sending]*Call // see Try
 }
 
 // New returns an empty history whose clock begins now.
 func New() *History { return at(time.Now()) }
 
 func at(began time.Time) *History {
-	return &History{began: began, open: map[*Op]bool{}, names: map[string]string{}}
+	return &History{began: began, open: map[*Op]bool{}, names: map[string]string{}, tried: map[sending]*Call{}}
 }
 
 // Now is the time since the history began.

@@ -94,7 +94,7 @@ func (b *mailbox) problem(m *message, bits *bitTable) (*model, []*input, error) 
 	}
 	ins = append(ins, b.shows(m, bits)...)
 	slices.SortStableFunc(ins, func(x, y *input) int { return cmp.Compare(x.call, y.call) })
-	p.deleted = bits.bits[deleted]
+	p.deleted = bits.of(deleted)
 	if bits.over {
 		return nil, nil, fmt.Errorf("%s has had more than 32 flags: too many to follow", m.id)
 	}

@@ -58,7 +58,7 @@ type model struct {
 	uids    int    // slots with a UID; the others no reading has shown
 	slots   int
 	mask    uint32 // the flags that count
-	deleted uint32 // the bit of \Deleted, 0 if nobody used it
+	deleted uint32 // the bit of \Deleted, which a copy may have brought along
 }
 
 const slotSize = 9
@@ -155,8 +155,6 @@ func (m *model) change(s string, in *input) []string {
 func (m *model) expunge(s string, i int, v slotState) []string {
 	without := m.with(s, i, slotState{phase: gone})
 	switch bit := m.deleted & m.mask; {
-	case m.deleted == 0:
-		return []string{s} // nobody ever saw or set it, so the message does not have it
 	case bit == 0 || v.known&bit == 0:
 		v.known |= bit
 		return []string{without, m.with(s, i, v)}

@@ -180,7 +180,7 @@ func (s *shrinker) name(id string) (rule, text string) {
 	case s.passes():
 		return "stale", fmt.Sprintf("%s is shown %s as it had been, and later as it should be", id, where)
 	case !last.blind:
-		return "flags", fmt.Sprintf("%s does not have the flags %s that operations left it with: look at %s", id, where,
+		return "flags", fmt.Sprintf("%s is shown %s with other flags than operations leave it with: look at %s", id, where,
 			strings.Join(s.bits.names(s.p.mask), " "))
 	case last.lenient:
 		return "resurrected", fmt.Sprintf("%s is there %s after it was gone", id, where)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -152,13 +153,20 @@ func (r *crashRun) deliver(patience time.Duration) {
 	line := strings.Repeat(fmt.Sprintf("%d 鸿雁 ", n), 5)
 	raw := fmt.Appendf(nil, "From: <s@remote.test>\r\nSubject: %d\r\nMessage-ID: %s\r\n\r\n.dot\r\n%s", n, id, strings.Repeat(line+"\r\n", 1+int(n%40)))
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		node := r.cluster.Nodes[rand.IntN(len(r.cluster.Nodes))]
+		var calls []*history.Call
 		for _, u := range users {
-			r.history.Try(u, id, raw)
+			calls = append(calls, r.history.Begin(history.Op{
+				Node: node.ID, Kind: history.Deliver, Mailbox: history.MailboxName(u, "INBOX"), Message: id, Hash: history.Sum(raw),
+			}))
 		}
-		if r.attempt(r.cluster.Nodes[rand.IntN(len(r.cluster.Nodes))], users, raw, n%2 == 0) == nil {
-			for _, u := range users {
-				r.history.Acknowledge(u, id)
-			}
+		err := r.attempt(node, users, raw, n%2 == 0)
+		var dial *net.OpError
+		unsent := errors.As(err, &dial) && dial.Op == "dial"
+		for _, c := range calls {
+			c.End(history.Result{Outcome: history.SMTPOutcome(err, !unsent), Err: err})
+		}
+		if err == nil {
 			r.mu.Lock()
 			r.worst = max(r.worst, time.Since(r.last))
 			r.last = time.Now()
@@ -192,7 +200,7 @@ func (r *crashRun) attempt(n Member, users []string, raw []byte, lmtp bool) erro
 	return nil
 }
 
-// verify reads every mailbox through every node but one.
+// verify reads every mailbox through every node but one, and checks all that was noted so far.
 func (r *crashRun) verify(except string) {
 	r.t.Helper()
 	for _, n := range r.cluster.Nodes {
@@ -200,35 +208,36 @@ func (r *crashRun) verify(except string) {
 			continue
 		}
 		for _, a := range r.cluster.Accounts {
-			m, err := r.read(n, a)
+			call := r.history.Begin(history.Op{Node: n.ID, Kind: history.Read, Mailbox: history.MailboxName(a.Address, "INBOX")})
+			reading, err := r.read(n, a)
 			if err != nil {
 				r.t.Fatalf("read %s through %s: %v", a.Address, n.ID, err)
 			}
-			for _, err := range r.history.Check(m) {
-				r.t.Errorf("through %s: %v", n.ID, err)
-			}
+			call.End(history.Result{Outcome: history.OK, Reading: reading})
 		}
+	}
+	for _, v := range r.history.Check(context.Background(), history.CheckOptions{}) {
+		r.t.Error(v)
 	}
 }
 
 var messageID = regexp.MustCompile(`(?m)^Message-ID: (<[^>]+>)`)
 
-// read fetches a user's INBOX by IMAP.
-func (r *crashRun) read(n Member, a Account) (history.Mailbox, error) {
-	m := history.Mailbox{User: a.Address}
+// read fetches a user's INBOX by IMAP. (What bench/exercise has for this imports package load, and that this package.)
+func (r *crashRun) read(n Member, a Account) (*history.Reading, error) {
 	c, err := imapclient.DialTLS(n.IMAPS, &imapclient.Options{TLSConfig: r.tls})
 	if err != nil {
-		return m, err
+		return nil, err
 	}
 	defer c.Close()
 	if err := c.Login(a.Address, a.Password).Wait(); err != nil {
-		return m, err
+		return nil, err
 	}
 	selected, err := c.Select("INBOX", &goimap.SelectOptions{ReadOnly: true}).Wait()
 	if err != nil {
-		return m, err
+		return nil, err
 	}
-	m.UIDValidity = selected.UIDValidity
+	m := &history.Reading{UIDValidity: selected.UIDValidity, UIDNext: uint32(selected.UIDNext)}
 	if selected.NumMessages == 0 {
 		return m, nil
 	}
@@ -241,7 +250,7 @@ func (r *crashRun) read(n Member, a Account) (history.Mailbox, error) {
 		if match := messageID.FindSubmatch(raw); match != nil {
 			id = string(match[1])
 		}
-		m.Messages = append(m.Messages, history.Message{ID: id, UID: uint32(f.UID), Raw: raw})
+		m.Messages = append(m.Messages, history.Seen{ID: id, UID: uint32(f.UID), Hash: history.Sum(raw)})
 	}
 	return m, err
 }

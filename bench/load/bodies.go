@@ -10,7 +10,7 @@ import (
 )
 
 // ownLines is about what the lines take that each message has in front of its body.
-const ownLines = 110
+const ownLines = 80
 
 // newBody prepares a message of the generator: CRLF at every line's end, and no Message-ID, since each copy gets its own.
 func newBody(raw []byte) body {

@@ -44,12 +44,14 @@ func (o Open) Run(ctx context.Context, rec *Recorder, op Operation) error {
 		return fmt.Errorf("open loop of %g operations a second by %d workers for %v or %d operations: want a rate and workers, at most %g and %d, and an end",
 			o.Rate, o.Workers, o.For, o.Count, float64(maxRate), maxWorkers)
 	}
-	g := newGrace(ctx, o.Grace)
-	defer g.close()
+	schedule, end := context.WithCancel(ctx)
+	defer end()
+	work, free := WithGrace(schedule, o.Grace)
+	defer free()
 	idle := make(chan Turn)
 	var wg sync.WaitGroup
 	workers := 0
-	o.schedule(ctx, func(t Turn) {
+	o.schedule(schedule, func(t Turn) {
 		select {
 		case idle <- t:
 			return
@@ -65,12 +67,12 @@ func (o Open) Run(ctx context.Context, rec *Recorder, op Operation) error {
 			for ok := true; ok; t, ok = <-idle {
 				t.Worker = w
 				begun := rec.Begin(t.Due)
-				begun.End(op(g.ctx, t))
+				begun.End(op(work, t))
 			}
 		})
 	})
 	close(idle)
-	g.begin()
+	end()
 	wg.Wait()
 	return nil
 }
@@ -131,8 +133,8 @@ func (c Closed) Run(ctx context.Context, rec *Recorder, op Operation) error {
 		begin, cancel = context.WithTimeout(ctx, c.For)
 		defer cancel()
 	}
-	g := newGrace(begin, c.Grace)
-	defer g.close()
+	work, free := WithGrace(begin, c.Grace)
+	defer free()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for w := range c.Workers {
@@ -144,7 +146,7 @@ func (c Closed) Run(ctx context.Context, rec *Recorder, op Operation) error {
 				}
 				t := Turn{Worker: w, N: n, Due: time.Now()}
 				begun := rec.Begin(t.Due)
-				err := op(g.ctx, t)
+				err := op(work, t)
 				begun.End(err)
 				if err != nil {
 					Sleep(begin, c.Pause)
@@ -156,44 +158,22 @@ func (c Closed) Run(ctx context.Context, rec *Recorder, op Operation) error {
 	return nil
 }
 
-// grace is the context of operations under way, which outlives the end of the run by a while. Those that it ends count as unfinished.
-type grace struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-	wait   time.Duration
-	parent func() bool
-
-	mu    sync.Mutex // guards what follows
-	timer *time.Timer
-}
-
-func newGrace(ctx context.Context, wait time.Duration) *grace {
+// WithGrace gives a context for operations under way, which outlives ctx by that long (ten seconds when zero). Those that it ends count as unfinished. The
+// function frees what it holds, and ends it at once.
+func WithGrace(ctx context.Context, wait time.Duration) (context.Context, context.CancelFunc) {
 	if wait <= 0 {
 		wait = 10 * time.Second
 	}
-	g := &grace{wait: wait}
-	g.ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	g.parent = context.AfterFunc(ctx, g.begin)
-	return g
-}
-
-// begin starts the grace; from now on nothing new begins.
-func (g *grace) begin() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.timer == nil {
-		g.timer = time.AfterFunc(g.wait, g.cancel)
+	outlives, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if Sleep(outlives, wait) {
+			cancel()
+		}
+	})
+	return outlives, func() {
+		stop()
+		cancel()
 	}
-}
-
-func (g *grace) close() {
-	g.parent()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.timer != nil {
-		g.timer.Stop()
-	}
-	g.cancel()
 }
 
 // Sleep waits for d or the end of ctx, and says whether d passed.

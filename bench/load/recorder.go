@@ -7,8 +7,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Recorder keeps the outcomes of one kind of operation. It is safe for concurrent use: one mutex, held for about a tenth of a microsecond twice an
-// operation, which BenchmarkRecorder shows to be under one percent of a core at 50,000 operations a second.
+// Recorder keeps the outcomes of one kind of operation. It is safe for concurrent use: one mutex, held twice an operation. BenchmarkRecorder
+// takes 0.2 to 0.8 µs an operation with all cores at it, so 50,000 a second cost one to four percent of a core and seldom meet.
 //
 // Demand, which a stall needs: it begins with an operation that is scheduled while none waits, and ends with a success after which none
 // waits. A failure does not end it, since somebody still did not get what they wanted.
@@ -121,13 +121,12 @@ func (o Op) End(err error) {
 	r.succeed(now, o.scheduled, o.started)
 }
 
-// Observe notes a success that others caused: something due at from was seen now, such as a notice of new mail.
-func (r *Recorder) Observe(from time.Time) {
-	now := time.Now()
+// Observe notes a success that others caused: something due at from was seen at that time, such as a notice of new mail.
+func (r *Recorder) Observe(from, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.demand(from)
-	r.succeed(now, from, from)
+	r.succeed(at, from, from)
 }
 
 // Refuse notes that an operation was due which nobody could try, since all workers were busy.
@@ -194,7 +193,7 @@ func (r *Recorder) endStall(now time.Time) {
 // resolve notes a success as the first after each mark that has none and came before its start.
 func (r *Recorder) resolve(now, started time.Time) {
 	for i := len(r.marks) - 1; i >= 0; i-- {
-		if m := &r.marks[i]; m.First.IsZero() && !started.Before(m.At) {
+		if m := &r.marks[i]; m.First.IsZero() && started.After(m.At) {
 			m.First = now
 			r.open--
 		}

@@ -105,19 +105,19 @@ func until(ctx context.Context, wait time.Duration, f func() error) error {
 // whole undoes all that may have been done to the cluster: cuts, pauses, faults of disks and clocks, nodes that are down.
 func (e *Env) whole() error {
 	err := e.Lab.Heal()
-	st, statusErr := e.Lab.Status()
-	if statusErr != nil {
-		return errors.Join(err, statusErr)
+	st, unknown := e.Lab.Status()
+	if unknown != nil {
+		return errors.Join(err, unknown)
 	}
 	for _, n := range st.Nodes {
-		switch n.State {
-		case "paused":
+		if n.State == "paused" {
 			err = errors.Join(err, e.Lab.Resume(n.ID))
-		case "down":
-			err = errors.Join(err, e.Lab.Start(n.ID))
+		}
+		if n.Disk != "" {
+			err = errors.Join(err, e.Lab.Disk(n.ID, lab.DiskFault{Kind: lab.DiskOK}))
 		}
 	}
-	return err
+	return errors.Join(err, e.startAll())
 }
 
 // regions are those of the lab, in the order of its nodes.
@@ -171,3 +171,46 @@ func (e *Env) delays() string {
 }
 
 const noDelay = "no delay between regions"
+
+// abilities are what the lab's cluster was started with.
+func (e *Env) abilities() abilities {
+	st, err := e.Lab.Status()
+	if err != nil {
+		return abilities{}
+	}
+	return abilities{disks: st.Faults.Fsync, power: st.Faults.Disk}
+}
+
+// moved are the bytes that went between regions so far.
+func (e *Env) moved() (int64, error) {
+	st, err := e.Lab.Status()
+	if err != nil {
+		return 0, err
+	}
+	region := make(map[string]string)
+	for _, n := range st.Nodes {
+		region[n.ID] = n.Region
+	}
+	var sum int64
+	for _, l := range st.Links {
+		if region[l.From] != region[l.To] {
+			sum += l.Bytes
+		}
+	}
+	return sum, nil
+}
+
+// startAll starts the nodes that are down.
+func (e *Env) startAll() error {
+	st, err := e.Lab.Status()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, n := range st.Nodes {
+		if n.State == "down" {
+			errs = append(errs, e.Lab.Start(n.ID))
+		}
+	}
+	return errors.Join(errs...)
+}

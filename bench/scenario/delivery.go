@@ -36,7 +36,7 @@ type deliveries struct {
 func runDelivery(ctx context.Context, e *Env) (*report.Section, error) {
 	d := deliveries{env: e, began: time.Now(), section: &report.Section{
 		Title:    "Delivery",
-		Settings: []report.Setting{{Name: "recipients", Value: fmt.Sprintf("%d accounts, one for each message, Zipf %.1f", len(e.Target.Accounts), zipf)}},
+		Settings: []report.Setting{{Name: "recipients", Value: fmt.Sprintf("%d accounts, one for each message, Zipf %.1f", len(e.bulk()), zipf)}},
 	}}
 	d.table = report.Table{Title: "Deliveries", Columns: []string{"system", "protocol", "connections", "a second", "p50", "p99", "CPU s/1,000", "flushes/1,000"}}
 	protocols, err := e.Options.kinds(spoken(e.Target)...)
@@ -96,7 +96,7 @@ func (d *deliveries) closed(ctx context.Context, p send.Protocol, n int) error {
 
 func (d *deliveries) turn(ctx context.Context, e *Env, p send.Protocol, n int, took time.Duration) (outcome, error) {
 	d.env.Progress.Step("%s, %s, %d connections", e.Target.Name, p, n)
-	m, err := e.mail(e.Target.Accounts)
+	m, err := e.mail(e.bulk())
 	if err != nil {
 		return outcome{}, err
 	}
@@ -170,7 +170,7 @@ func (d *deliveries) half(ctx context.Context, p send.Protocol) error {
 
 func (d *deliveries) open(ctx context.Context, e *Env, p send.Protocol, rate float64, step string) (outcome, error) {
 	d.env.Progress.Step("%s", step)
-	m, err := e.mail(e.Target.Accounts)
+	m, err := e.mail(e.bulk())
 	if err != nil {
 		return outcome{}, err
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"hongyan/bench/load"
 	"hongyan/bench/report"
@@ -67,9 +66,9 @@ func (r *recoveries) table() report.Table {
 		Note: "The standstill is the longest time without a success while some message waited, until the next of these rows."}
 	marks := r.rec.Figures().Marks
 	for _, row := range r.rows {
-		cells := []string{strings.ReplaceAll(row.kind, "_", " "), row.node, seconds(row.serves), "-", "-", "-", seconds(marks[row.mark].Stall)}
+		cells := []string{strings.ReplaceAll(row.kind, "_", " "), row.node, seconds(row.serves.Seconds()), "-", "-", "-", seconds(marks[row.mark].Stall.Seconds())}
 		if row.whole > 0 {
-			cells[3] = seconds(row.whole)
+			cells[3] = seconds(row.whole.Seconds())
 		}
 		if row.copied > 0 {
 			cells[4], cells[5] = units.Format(float64(row.copied), "B"), units.Format(float64(row.copied)/row.whole.Seconds(), "B/s")
@@ -78,9 +77,6 @@ func (r *recoveries) table() report.Table {
 	}
 	return t
 }
-
-// seconds is a time for a table.
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
 // median of some figures, of which there is at least one.
 func median(values []float64) float64 {

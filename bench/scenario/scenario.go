@@ -34,7 +34,7 @@ type Scenario struct {
 // All are the scenarios in the order in which `all` runs them: those that leave mail behind which others would wade through come late.
 func All() []Scenario {
 	return []Scenario{
-		delivery, reading, storage, recovery,
+		delivery, reading, capacityPlan, storage, failover, recovery, chaos, soak,
 	}
 }
 
@@ -49,6 +49,7 @@ type Options struct {
 	Sessions    int           // simulated users
 	Messages    int           // in the large mailbox
 	Kinds       []string      // of faults, protocols or phases; all when empty
+	Planning    Planning      // for capacity
 	Long        bool          // minutes where it would be seconds
 	Short       bool          // as little as still says something
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
+
+	"hongyan/bench/load"
 )
 
 // Item is a line of a message list.
@@ -63,6 +66,30 @@ func (s *Session) list(ctx context.Context, set imap.NumSet) (items []Item, err 
 // Header fetches a message's header and leaves it unread.
 func (s *Session) Header(ctx context.Context, uid imap.UID) ([]byte, error) {
 	return s.section(ctx, "FETCH of a header", uid, &imap.FetchItemBodySection{Specifier: imap.PartSpecifierHeader, Peek: true})
+}
+
+// Header is the part of a message's header that a phone shows, with the bench's stamp.
+type Header struct {
+	UID imap.UID
+	Raw []byte
+}
+
+// HeadersSince fetches the headers of the messages whose UIDs are at least first, in one command, as a phone does after a notice.
+func (s *Session) HeadersSince(ctx context.Context, first imap.UID) (headers []Header, err error) {
+	section := &imap.FetchItemBodySection{Specifier: imap.PartSpecifierHeader, Peek: true,
+		HeaderFields: []string{"From", "Subject", "Date", "Message-ID", load.StampHeader}}
+	var set imap.UIDSet
+	set.AddRange(first, 0)
+	err = s.do(ctx, "FETCH of headers", func() error {
+		found, err := s.client.Fetch(set, &imap.FetchOptions{UID: true, BodySection: []*imap.FetchItemBodySection{section}}).Collect()
+		for _, f := range found {
+			if f.UID >= first { // "first:*" names the last message even when its UID is lower
+				headers = append(headers, Header{UID: f.UID, Raw: f.FindBodySection(section)})
+			}
+		}
+		return err
+	})
+	return headers, err
 }
 
 // Body fetches a whole message and leaves it unread.
@@ -177,6 +204,20 @@ func (s *Session) Expunge(ctx context.Context) error {
 // Create makes a mailbox.
 func (s *Session) Create(ctx context.Context, mailbox string) error {
 	return s.do(ctx, "CREATE "+mailbox, func() error { return s.client.Create(mailbox, nil).Wait() })
+}
+
+// Mailboxes lists the names of all mailboxes that can be selected.
+func (s *Session) Mailboxes(ctx context.Context) (names []string, err error) {
+	err = s.do(ctx, "LIST", func() error {
+		found, err := s.client.List("", "*", nil).Collect()
+		for _, m := range found {
+			if !slices.Contains(m.Attrs, imap.MailboxAttrNoSelect) {
+				names = append(names, m.Mailbox)
+			}
+		}
+		return err
+	})
+	return names, err
 }
 
 // Noop lets the server tell what is new.

@@ -22,6 +22,7 @@ type Session struct {
 	o      Options
 	view   view
 	dead   bool
+	next   imap.UID
 }
 
 // view is the selected mailbox as the server tells it, also between commands.
@@ -147,7 +148,7 @@ func (s *Session) Select(ctx context.Context, mailbox string) (messages uint32, 
 		if err != nil {
 			return err
 		}
-		messages = data.NumMessages
+		messages, s.next = data.NumMessages, data.UIDNext
 		return nil
 	})
 	if err != nil {
@@ -161,6 +162,9 @@ func (s *Session) Select(ctx context.Context, mailbox string) (messages uint32, 
 	}
 	return messages, nil
 }
+
+// UIDNext is the UID that the selected mailbox was going to give next when it was selected.
+func (s *Session) UIDNext() imap.UID { return s.next }
 
 // Counts are what STATUS tells.
 type Counts struct {

@@ -1,0 +1,159 @@
+package exercise
+
+import (
+	"context"
+
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"hongyan/bench/history"
+)
+
+// faultVariable selects the fault of the broken build. One build has them all: linking takes longer than a run.
+const faultVariable = "HONGYAN_TEST_FAULT"
+
+// faults are what a mail system must not do, and the rules that it breaks then.
+var faults = []struct {
+	name  string
+	patch patch
+	rules []string // at least one of them
+	crash bool     // seen only behind a crash of all nodes
+}{
+	{
+		name: "250 before the commit", rules: []string{"lost"}, crash: true,
+		patch: patch{
+			file: "cluster/client/draft.go",
+			old:  `result, err := c.changeAs(ctx, number, id, &mailbox.Command{Deliver: cmd})`,
+			new: `var result *mailbox.Result
+	var err error
+	commit := func(ctx context.Context) { result, err = c.changeAs(ctx, number, id, &mailbox.Command{Deliver: cmd}) }
+	switch fault := os.Getenv("` + faultVariable + `"); {
+	case fault == "250 before the commit":
+		go func() {
+			time.Sleep(200 * time.Millisecond)
+			_, _ = c.changeAs(context.WithoutCancel(ctx), number, id, &mailbox.Command{Deliver: cmd})
+		}()
+	case fault == "doubled delivery" && id[0]%8 == 0:
+		commit(ctx)
+		_, _ = c.change(ctx, number, &mailbox.Command{Deliver: cmd})
+	default:
+		commit(ctx)
+	}`,
+		},
+	},
+	{name: "doubled delivery", rules: []string{"doubled"}},
+	{
+		name: "lost flag", rules: []string{"flags", "resurrected"},
+		patch: patch{
+			file: "cluster/mailbox/machine.go",
+			old:  `return m.store(t, c.Store)`,
+			new: `if os.Getenv("` + faultVariable + `") == "lost flag" && now%2 == 0 && c.Store.Op == uint8(index.OpAdd) {
+			return &Result{}, nil
+		}
+		return m.store(t, c.Store)`,
+		},
+	},
+	{
+		name: "stale read", rules: []string{"stale"},
+		patch: patch{
+			file: "cluster/client/query.go",
+			old:  `if strong {`,
+			new:  `if strong && os.Getenv("` + faultVariable + `") != "stale read" {`,
+		},
+	},
+}
+
+// TestBrokenBuildsAreCaught breaks the program in four ways, one after the other, and has the checker find each in the ordeal that
+// the sound program passes.
+func TestBrokenBuildsAreCaught(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs five clusters for a minute")
+	}
+	sound := build(t)
+	patches := []patch{
+		{"cluster/client/draft.go", "\t\"fmt\"\n", "\t\"fmt\"\n\t\"os\"\n"},
+		{"cluster/client/query.go", "\t\"io\"\n", "\t\"io\"\n\t\"os\"\n"},
+		{"cluster/mailbox/machine.go", "\t\"errors\"\n", "\t\"errors\"\n\t\"os\"\n"},
+	}
+	for _, f := range faults {
+		if f.patch.file != "" {
+			patches = append(patches, f.patch)
+		}
+	}
+	broken := build(t, patches...)
+	t.Run("sound", func(t *testing.T) {
+		for _, v := range ordeal(t, startCluster(t, sound), killAll) {
+			t.Error(v)
+		}
+	})
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			t.Setenv(faultVariable, f.name) // the nodes have it from here
+			crash := killAll
+			if !f.crash {
+				crash = nil
+			}
+			found := ordeal(t, startCluster(t, broken), crash)
+			if !slices.ContainsFunc(found, func(v history.Violation) bool { return slices.Contains(f.rules, v.Rule) }) {
+				t.Errorf("none of %v among %d violations", f.rules, len(found))
+			}
+			shown := map[string]bool{}
+			for _, v := range found {
+				if !shown[v.Rule] {
+					t.Log(v)
+				}
+				shown[v.Rule] = true
+			}
+		})
+	}
+}
+
+// ordeal exercises a cluster while nodes stop for a moment in turn, then crashes it if there is a way to, under load, and checks everything.
+func ordeal(t *testing.T, c *cluster, crash func(*cluster)) []history.Violation {
+	t.Helper()
+	h := history.New()
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	target := c.target()
+	var work sync.WaitGroup
+	work.Go(func() {
+		stats, err := Run(ctx, Options{Target: target, History: h, Seed: 1, Clients: 8, Timeout: 5 * time.Second})
+		if err != nil {
+			t.Error(err)
+		}
+		t.Logf("%+v", stats)
+	})
+	for i := range 6 {
+		time.Sleep(400 * time.Millisecond)
+		n := c.nodes[i%3]
+		c.signal(syscall.SIGSTOP, n)
+		time.Sleep(200 * time.Millisecond) // an election takes longer
+		c.signal(syscall.SIGCONT, n)
+	}
+	time.Sleep(400 * time.Millisecond)
+	if crash != nil {
+		crash(c)
+	}
+	end()
+	work.Wait()
+	if crash != nil {
+		c.stop()
+		c.start()
+	}
+	ctx, end = context.WithTimeout(context.Background(), 30*time.Second)
+	defer end()
+	if err := Final(ctx, c.target(), h); err != nil {
+		t.Error(err)
+	}
+	c.stop()
+	began := time.Now()
+	found := h.Check(ctx, history.CheckOptions{})
+	t.Logf("%d operations checked in %s: %d violations", h.Len(), time.Since(began).Round(time.Millisecond), len(found))
+	return found
+}
+
+// killAll kills every node at once, as a power cut does whose disks keep what was written.
+func killAll(c *cluster) { c.signal(syscall.SIGKILL, c.nodes...) }

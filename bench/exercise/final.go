@@ -1,0 +1,85 @@
+package exercise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"hongyan/bench/history"
+	"hongyan/bench/load"
+)
+
+// finalTime is for one reading with all bytes.
+const finalTime = time.Minute
+
+// Final reads every mailbox of a history, with the bytes of all messages, through every node, and notes the readings. A node that
+// cannot be connected to is left out, one that says "later" is asked again until ctx ends. The error says through which nodes mailboxes could
+// not be read although they were up, or that none was.
+func Final(ctx context.Context, t load.Target, h *history.History) error {
+	accounts := map[string]load.Account{}
+	for _, a := range t.Accounts {
+		accounts[a.Address] = a
+	}
+	names := slices.DeleteFunc(h.Mailboxes(), func(name string) bool {
+		address, _ := history.SplitMailbox(name)
+		return accounts[address] == load.Account{}
+	})
+	var failures error
+	served := 0
+	for _, n := range t.Nodes {
+		err := finalThrough(ctx, t, n, accounts, names, h)
+		var unreachable *net.OpError
+		switch {
+		case err == nil:
+			served++
+		case errors.As(err, &unreachable) && unreachable.Op == "dial":
+		default:
+			failures = errors.Join(failures, err)
+		}
+	}
+	if failures == nil && served == 0 {
+		failures = errors.New("no node can be connected to")
+	}
+	if failures != nil {
+		return fmt.Errorf("last reading of %s: %w", t.Name, failures)
+	}
+	return nil
+}
+
+// finalThrough reads all mailboxes through one node.
+func finalThrough(ctx context.Context, t load.Target, n load.Node, accounts map[string]load.Account, names []string, h *history.History) error {
+	var s *session
+	last := "" // the account that s is logged in to
+	defer func() {
+		if s != nil {
+			s.close()
+		}
+	}()
+	for _, name := range names {
+		address, folder := history.SplitMailbox(name)
+		for {
+			var err error
+			if s == nil || s.dead || last != address {
+				if s != nil {
+					s.close()
+				}
+				s, err = dialIMAP(t, n, accounts[address], finalTime)
+				last = address
+			}
+			if err == nil {
+				_, err = s.note(h, history.Op{Client: "final", Node: n.ID, Kind: history.Read, Mailbox: name}, folder, true)
+			}
+			if err == nil {
+				break
+			}
+			var unreachable *net.OpError
+			if errors.As(err, &unreachable) && unreachable.Op == "dial" || !pause(ctx, idlePause) {
+				return err
+			}
+		}
+	}
+	return nil
+}

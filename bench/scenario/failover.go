@@ -1,0 +1,268 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"hongyan/bench/lab"
+	"hongyan/bench/load"
+	"hongyan/bench/report"
+)
+
+var failover = Scenario{
+	Name: "failover", Summary: "how long users wait when a leader, a node, a region, a link or a process fails (--kinds leader,node,region,link,pause)", Lab: true, Takes: 3 * time.Minute,
+	Run: runFailover,
+}
+
+// Kinds of faults.
+const (
+	kindLeader = "leader" // the process that leads the accounts' shards is killed
+	kindNode   = "node"   // any process is killed
+	kindRegion = "region" // the accounts' home region is cut off from all others
+	kindLink   = "link"   // the home region and the nearest other lose each other
+	kindPause  = "pause"  // the process that leads is frozen, as a machine that hangs
+)
+
+const (
+	failoverRate = 60              // operations a second of each protocol of delivery
+	lookFor      = 4 * time.Second // at a fault, before it is undone
+)
+
+// drill is a run of the scenario.
+type drill struct {
+	env     *Env
+	began   time.Time
+	section *report.Section
+	book    *book
+	rng     *rand.Rand
+	marks   []report.Mark
+	recs    []*load.Recorder
+	table   report.Table
+	ended   int64 // operations
+	failed  int64
+	runs    int
+}
+
+func runFailover(ctx context.Context, e *Env) (*report.Section, error) {
+	d := &drill{env: e, began: time.Now(), section: &report.Section{Title: "Failover"}, book: newBook(), rng: rand.New(rand.NewPCG(e.Options.Seed, 1))}
+	d.table = report.Table{Title: "Longest wait of any one user", Columns: []string{"fault", "protocol", "runs", "p50", "p99", "longest", "first success p50", "longest"},
+		Note: "A wait is the time from when an operation was due until somebody had answered it, tried at one node after the other. First success: from the fault to the end of the first operation that was begun after it and succeeded."}
+	kinds, err := e.Options.kinds(kindLeader, kindNode, kindRegion, kindLink, kindPause)
+	if err != nil {
+		return d.section, err
+	}
+	mine := *e
+	_, mine.Target.Accounts = e.split(1)
+	d.env = &mine
+	if err := d.book.base(ctx, mine.Target); err != nil {
+		return d.section, err
+	}
+	defer func() { err = errors.Join(err, e.whole()) }()
+	for _, kind := range kinds {
+		if err = d.kind(ctx, kind); err != nil {
+			return d.finish(ctx), err
+		}
+	}
+	return d.finish(ctx), err
+}
+
+// kind makes the fault several times under traffic.
+func (d *drill) kind(ctx context.Context, kind string) error {
+	runs := d.env.Options.runs(5)
+	d.env.Progress.Step("%s: the cluster settles", kind)
+	if err := d.env.settle(ctx); err != nil {
+		return err
+	}
+	t, err := d.env.newTraffic(d.began, d.reachable(kind), failoverRate, []string{viaLMTP, viaSMTP, viaIMAP, viaPOP3}, d.book)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	d.env.Progress.Rate(t.live)
+	waits := make(map[string][]float64) // protocol → seconds of each run
+	firsts := make(map[string][]float64)
+	err = t.run(ctx, func(ctx context.Context) error {
+		load.Sleep(ctx, 2*time.Second) // connections are made and mailboxes opened before the first fault
+		for i := range runs {
+			d.env.Progress.Step("%s, run %d of %d", kind, i+1, runs)
+			d.env.Progress.Rate(t.live)
+			if err := d.once(ctx, kind, t); err != nil {
+				return fmt.Errorf("%s, run %d: %w", kind, i+1, err)
+			}
+			for _, l := range t.lanes {
+				stall, first, ok := l.seen()
+				if !ok {
+					return fmt.Errorf("%s, run %d: no operation by %s succeeded after the fault", kind, i+1, l.protocol)
+				}
+				waits[l.protocol], firsts[l.protocol] = append(waits[l.protocol], stall.Seconds()), append(firsts[l.protocol], first.Seconds())
+			}
+			if err := d.undo(ctx); err != nil {
+				return fmt.Errorf("%s, run %d: undo it: %w", kind, i+1, err)
+			}
+		}
+		return nil
+	})
+	d.recs = append(d.recs, t.recorders()...)
+	d.enter(kind, t, waits, firsts)
+	return err
+}
+
+// once makes the fault and looks at it until nobody waits any more.
+func (d *drill) once(ctx context.Context, kind string, t *traffic) error {
+	label, do, err := d.plan(kind)
+	if err != nil {
+		return err
+	}
+	at := time.Since(d.began).Seconds()
+	t.mark(label)
+	if err := do(); err != nil {
+		return err
+	}
+	load.Sleep(ctx, lookFor)
+	err = until(ctx, patience, t.overdue)
+	d.marks = append(d.marks, report.Mark{At: at, Until: time.Since(d.began).Seconds(), Label: label})
+	d.runs++
+	return err
+}
+
+// plan says what is to be done.
+func (d *drill) plan(kind string) (label string, do func() error, err error) {
+	e := d.env
+	home := e.Target.Nodes[0].Region
+	switch kind {
+	case kindLeader, kindPause:
+		node, err := e.leading(home)
+		if err != nil {
+			return "", nil, err
+		}
+		if kind == kindPause {
+			return "pause " + node, func() error { return e.Lab.Pause(node) }, nil
+		}
+		return "kill " + node, func() error { return e.Lab.Kill(node) }, nil
+	case kindNode:
+		node := e.Target.Nodes[d.rng.IntN(len(e.Target.Nodes))].ID
+		return "kill " + node, func() error { return e.Lab.Kill(node) }, nil
+	case kindRegion:
+		return "cut off " + home, func() error { return e.Lab.Isolate(home) }, nil
+	case kindLink:
+		regions := e.regions()
+		if len(regions) < 2 {
+			return "", nil, errors.New("there is one region only")
+		}
+		other := regions[1].Name
+		return fmt.Sprintf("cut %s from %s", home, other), func() error { return e.Lab.Cut(home, other, lab.CutOptions{}) }, nil
+	}
+	return "", nil, fmt.Errorf("unknown kind of fault %q", kind)
+}
+
+// reachable are the nodes that users talk to: those outside of what is frozen or cut off, since nobody reaches what is inside.
+func (d *drill) reachable(kind string) []load.Node {
+	nodes := slices.Clone(d.env.Target.Nodes)
+	home := nodes[0].Region
+	if kind != kindRegion && kind != kindPause {
+		return nodes
+	}
+	return slices.DeleteFunc(nodes, func(n load.Node) bool { return n.Region == home })
+}
+
+// undo makes the cluster whole and waits until leaders are home again, so that each run begins alike.
+func (d *drill) undo(ctx context.Context) error {
+	if err := d.env.whole(); err != nil {
+		return err
+	}
+	return d.env.settle(ctx)
+}
+
+// enter writes what the runs of one kind gave: all protocols' worst in each run, and each protocol's in the table.
+func (d *drill) enter(kind string, t *traffic, waits, firsts map[string][]float64) {
+	var worst, slowest []float64
+	for _, l := range t.lanes {
+		w, f := waits[l.protocol], firsts[l.protocol]
+		if len(w) == 0 {
+			continue
+		}
+		worst, slowest = maxima(worst, w), maxima(slowest, f)
+		d.table.Rows = append(d.table.Rows, []string{kind, l.protocol, fmt.Sprint(len(w)), seconds(percentile(w, 50)), seconds(percentile(w, 99)), seconds(slices.Max(w)),
+			seconds(percentile(f, 50)), seconds(slices.Max(f))})
+		fig := l.rec.Figures()
+		d.ended, d.failed = d.ended+fig.Successes+fig.Failures, d.failed+fig.Failures
+		d.section.Latencies = append(d.section.Latencies, l.rec.Latency("failover."+kind+"."+l.protocol, fmt.Sprintf("%s while faults of kind %s happen", l.protocol, kind)))
+	}
+	if len(worst) == 0 {
+		return
+	}
+	for _, m := range []struct {
+		id, name string
+		of       []float64
+	}{{"stall", "longest wait of any user in a run", worst}, {"first", "fault to first success", slowest}} {
+		id, name := "failover."+kind+"."+m.id, fmt.Sprintf("%s: %s", kind, m.name)
+		for _, p := range []struct {
+			id string
+			v  float64
+		}{{"p50", percentile(m.of, 50)}, {"p99", percentile(m.of, 99)}, {"max", slices.Max(m.of)}} {
+			x := metric(id+"."+p.id, name+", "+p.id, p.v, "s", report.Lower)
+			x.Samples = m.of
+			d.section.Metrics = append(d.section.Metrics, x)
+		}
+	}
+}
+
+// finish reads everything back and adds what is of the whole section.
+func (d *drill) finish(ctx context.Context) *report.Section {
+	s := d.section
+	s.Tables = append(s.Tables, d.table)
+	if len(d.recs) > 0 {
+		c := load.LatencyChart("What users waited, faults marked", d.recs...)
+		c.Marks = d.marks
+		r := load.RateChart("Operations a second, faults marked", d.recs...)
+		r.Marks = d.marks
+		s.Charts = append(s.Charts, c, r)
+	}
+	lost := d.book.settle(ctx, d.env, s)
+	s.Metrics = append(s.Metrics,
+		metric("failover.runs", "faults made", float64(d.runs), "faults", report.Info),
+		metric("failover.lost", "acknowledged messages that were not found afterwards", float64(lost), "messages", report.Lower))
+	if d.ended > 0 {
+		s.Metrics = append(s.Metrics, metric("failover.errors", "share of operations that nobody answered with success", float64(d.failed)/float64(d.ended), "ratio", report.Lower))
+	}
+	s.Summary = fmt.Sprintf("%d faults under load; %d messages were acknowledged, %d of them lost; %d of %d operations found nobody who answered.",
+		d.runs, d.book.owed(), lost, d.failed, d.ended)
+	return s
+}
+
+// runs is how often a fault is made.
+func (o Options) runs(own int) int {
+	switch {
+	case o.Runs > 0:
+		return o.Runs
+	case o.Short:
+		return max(own/2, 1)
+	case o.Long:
+		return 10 * own
+	}
+	return own
+}
+
+func seconds(v float64) string { return fmt.Sprintf("%.3f s", v) }
+
+// percentile of values, by the nearest rank.
+func percentile(values []float64, p float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	i := int(p/100*float64(len(sorted))+0.999999) - 1
+	return sorted[min(max(i, 0), len(sorted)-1)]
+}
+
+// maxima are the larger ones of each pair; a may be empty.
+func maxima(a, b []float64) []float64 {
+	if len(a) == 0 {
+		return slices.Clone(b)
+	}
+	for i := range a {
+		a[i] = max(a[i], b[i])
+	}
+	return a
+}
