@@ -76,6 +76,10 @@ type findings struct {
 	repeated map[entry]bool   // there more than once, since a sender got no answer and tried again, as mail exchangers do
 }
 
+func newFindings() *findings {
+	return &findings{lost: map[entry]string{}, changed: map[entry]string{}, doubled: map[entry]string{}, repeated: map[entry]bool{}}
+}
+
 // violations are lines for the report: all lost ones up to a number that somebody reads.
 func (f *findings) violations() (out []string) {
 	for _, m := range []map[entry]string{f.lost, f.changed, f.doubled} {
@@ -95,7 +99,7 @@ func (f *findings) violations() (out []string) {
 
 // check reads every message of the users through every node.
 func (l *ledger) check(ctx context.Context, t load.Target, users []load.Account) (*findings, error) {
-	f := &findings{lost: map[entry]string{}, changed: map[entry]string{}, doubled: map[entry]string{}, repeated: map[entry]bool{}}
+	f := newFindings()
 	for _, o := range l.sent {
 		if o.acked {
 			f.acked++
