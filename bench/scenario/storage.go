@@ -33,7 +33,7 @@ type storages struct {
 	env     *Env
 	section *report.Section
 	rec     *load.Recorder
-	growth  *growth // of the folders, for the chart; nil for a server that is not ours
+	growth  *folderGrowth // of the folders, for the chart; nil for a server that is not ours
 
 	base, end record         // before the delivery, and after it; both with all volumes ended
 	old       map[uint64]int // volumes that had ended before

@@ -73,8 +73,8 @@ func (c contents) all() (sum space) {
 	return sum
 }
 
-// look adds up a node's folder. Files that vanish meanwhile do not count. With deep the ends of volume files are read.
-func look(dir string, deep bool) (contents, error) {
+// inspect adds up a node's folder. Files that vanish meanwhile do not count. With deep the ends of volume files are read.
+func inspect(dir string, deep bool) (contents, error) {
 	c := contents{sorts: make(map[sort]space), volumes: make(map[uint64]int64), fragments: make(map[uint64]int64)}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !d.Type().IsRegular() {

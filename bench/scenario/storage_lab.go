@@ -142,7 +142,7 @@ func (e *Env) record(deep bool) (record, error) {
 	r := record{of: make(map[string]contents)}
 	for _, m := range c.Nodes {
 		r.nodes = append(r.nodes, m.ID)
-		if r.of[m.ID], err = look(m.Data, deep); err != nil {
+		if r.of[m.ID], err = inspect(m.Data, deep); err != nil {
 			return record{}, err
 		}
 	}
@@ -264,8 +264,8 @@ func (d *storages) turned(ctx context.Context, now record, want map[uint64]bool)
 	return nil
 }
 
-// growth looks at the folders once a second.
-type growth struct {
+// folderGrowth looks at the folders once a second.
+type folderGrowth struct {
 	env   *Env
 	began time.Time
 	quit  chan struct{}
@@ -277,8 +277,8 @@ type growth struct {
 	marks []report.Mark
 }
 
-func (e *Env) watchGrowth() (*growth, error) {
-	g := &growth{env: e, began: time.Now(), quit: make(chan struct{}), lines: make(map[sort]*report.Line)}
+func (e *Env) watchGrowth() (*folderGrowth, error) {
+	g := &folderGrowth{env: e, began: time.Now(), quit: make(chan struct{}), lines: make(map[sort]*report.Line)}
 	first, err := e.record(false)
 	if err != nil {
 		return nil, err
@@ -301,7 +301,7 @@ func (e *Env) watchGrowth() (*growth, error) {
 	return g, nil
 }
 
-func (g *growth) enter(r record) {
+func (g *folderGrowth) enter(r record) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	at := time.Since(g.began).Seconds()
@@ -314,14 +314,14 @@ func (g *growth) enter(r record) {
 	}
 }
 
-func (g *growth) mark(label string) {
+func (g *folderGrowth) mark(label string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.marks = append(g.marks, report.Mark{At: time.Since(g.began).Seconds(), Label: strings.TrimSpace(label)})
 }
 
 // chart ends the looking, and gives what was seen.
-func (g *growth) chart() report.Chart {
+func (g *folderGrowth) chart() report.Chart {
 	close(g.quit)
 	g.done.Wait()
 	c := report.Chart{Title: "Bytes on disk, all nodes together", Unit: "B", Marks: g.marks}

@@ -169,7 +169,7 @@ func (s *Suite) system(ctx context.Context, f *flags, list []scenario.Scenario, 
 	case f.dir != "":
 		env, err = attach(f.dir)
 	default:
-		env, own, err = s.launch(ctx, f, progress)
+		env, own, err = s.launch(ctx, f, list, progress)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -215,8 +215,8 @@ func labEnv(h *lab.Handle) (*scenario.Env, error) {
 	return &scenario.Env{Target: t, Lab: h}, nil
 }
 
-// launch starts a cluster for this run only.
-func (s *Suite) launch(ctx context.Context, f *flags, progress *scenario.Progress) (*scenario.Env, *owned, error) {
+// launch starts a cluster for this run only. It is one whose volumes age quickly only for a scenario that is alone and wants that.
+func (s *Suite) launch(ctx context.Context, f *flags, list []scenario.Scenario, progress *scenario.Progress) (*scenario.Env, *owned, error) {
 	dir, err := os.MkdirTemp("", "hongyan-bench-")
 	if err != nil {
 		return nil, nil, fmt.Errorf("make folder for the cluster of the run: %w", err)
@@ -226,6 +226,9 @@ func (s *Suite) launch(ctx context.Context, f *flags, progress *scenario.Progres
 		if o.Regions, err = lab.ParseRegions(f.regions); err != nil {
 			return nil, nil, command.UsageError{Err: fmt.Errorf("--regions: %w", err)}
 		}
+	}
+	if len(list) == 1 && list[0].Settle != nil {
+		o.Settle = list[0].Settle(f.options)
 	}
 	if f.disks {
 		o.DiskSize, o.DiskFaults = diskSize, true
