@@ -100,7 +100,7 @@ func TestScenarios(t *testing.T) {
 			{"reading.rate.peer_ratio reading.fetch.peer_ratio reading.pop3.peer_ratio", 1e-3, 1e3},
 			{"reading.errors.share", 0, 0},
 		}},
-		{idle, Options{Time: time.Second, Sessions: 30, Rate: 20}, false, []measured{
+		{idle, Options{Time: time.Second, Sessions: 30, Rate: 20, Short: true}, false, []measured{
 			{"idle.notice.p50 idle.notice.near.p50", 0, 10},
 			{"idle.notice.p99 idle.notice.near.p99 idle.notice.far.p50 idle.notice.far.p99 idle.notice.scheduled.p99 idle.notice.wan.p50 idle.notice.wan.p99", 1e-6, 20},
 			{"idle.sessions", 30, 30},
@@ -108,7 +108,7 @@ func TestScenarios(t *testing.T) {
 			{"idle.cpu idle.cpu.before", 0, 16},
 			{"idle.errors.share", 0, 0},
 		}},
-		{mailbox, Options{Time: time.Second, Messages: 1000}, false, []measured{
+		{mailbox, Options{Time: time.Second, Messages: 1000, Short: true}, false, []measured{
 			{"mailbox.messages", 1000, 1000},
 			{"mailbox.select.p50 mailbox.status.p50 mailbox.list50.p50 mailbox.search_header.p50 mailbox.flag.p50 mailbox.deliver.p50", 1e-6, 30},
 			{"mailbox.select.p99 mailbox.status.p99 mailbox.list50.p99 mailbox.search_header.p99 mailbox.flag.p99 mailbox.deliver.p99", 1e-6, 30},

@@ -25,6 +25,7 @@ const (
 	readEvery  = 400 * time.Millisecond
 	agreement  = 0.01
 	settleTime = 10 * time.Second
+	settleSoon = 3 * time.Second // in a short run
 	restTime   = 4 * time.Second
 )
 
@@ -51,7 +52,11 @@ func (c *crowd) weigh(ctx context.Context, w *weight) error {
 // wait it takes what it sees.
 func (e *Env) settledMemory(ctx context.Context) (uint64, error) {
 	var last []uint64
-	for limit := time.Now().Add(settleTime); ; {
+	wait := settleTime
+	if e.Options.Short {
+		wait = settleSoon
+	}
+	for limit := time.Now().Add(wait); ; {
 		now, err := e.memory(ctx)
 		if err != nil {
 			return 0, err
