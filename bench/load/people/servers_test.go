@@ -60,7 +60,7 @@ func deliver(ctx context.Context, t *testing.T, target load.Target, corpus *load
 		if p == send.SMTP && target.Nodes[0].SMTP == "" {
 			continue
 		}
-		s, err := send.New(target, send.Options{Protocol: p, Workers: 4, Until: true, Policy: load.Failover, Journal: h.Journal()})
+		s, err := send.New(target, send.Options{Protocol: p, Workers: 4, Until: true, Policy: load.Failover, Journal: h})
 		if err != nil {
 			t.Fatal(err)
 		}
