@@ -8,7 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -175,7 +174,7 @@ func serve(cfg *config.Node, supervised bool) error {
 	open, err := openDoors(cfg, n, log, failed)
 	if supervised {
 		go func() {
-			_, err := io.Copy(io.Discard, os.Stdin)
+			err := n.Clock().Follow(os.Stdin)
 			failed <- errors.Join(errors.New("the supervisor is gone"), err)
 		}()
 	}
@@ -248,7 +247,7 @@ func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger, metrics *prometh
 		if err != nil {
 			return nil, fmt.Errorf("load the server's certificate: %w", err)
 		}
-		secure = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		secure = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, Time: n.Clock().Now}
 	}
 	c, logins := n.Client(), auth.New(n.Client(), log)
 	metrics.MustRegister(logins.Metrics())
@@ -257,7 +256,7 @@ func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger, metrics *prometh
 	}
 	mx := func(name string, at *config.Listener, lmtp bool) {
 		if at != nil {
-			s := smtp.New(smtp.Config{Client: c, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes(), AllowLMTP: at.Prefixes()})
+			s := smtp.New(smtp.Config{Client: c, Clock: n.Clock(), TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes(), AllowLMTP: at.Prefixes()})
 			measure(name, s.Metrics())
 			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, lmtp) }, s.Shutdown})
 		}
@@ -267,7 +266,7 @@ func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger, metrics *prometh
 			login := func(ctx context.Context, remote netip.Addr, user, password string) (client.Account, error) {
 				return logins.Login(ctx, "imap", remote, user, password)
 			}
-			s := imap.New(imap.Config{Client: c, Auth: login, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes()})
+			s := imap.New(imap.Config{Client: c, Clock: n.Clock(), Auth: login, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes()})
 			measure(name, s.Metrics())
 			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, implicitTLS) }, s.Shutdown})
 		}

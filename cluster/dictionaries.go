@@ -11,6 +11,6 @@ import (
 func (n *Node) openDictionaries(volumes *volume.Set) {
 	n.dictionaries = dictionary.New(dictionary.Config{
 		Directory: n.directory, Volumes: volumes,
-		Interval: time.Duration(n.cfg.Dictionary.IntervalSeconds) * time.Second, Log: n.log,
+		Interval: time.Duration(n.cfg.Dictionary.IntervalSeconds) * time.Second, Clock: &n.clock, Log: n.log,
 	})
 }

@@ -20,6 +20,7 @@ import (
 
 	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/client"
+	"hongyan/cluster/clock"
 	"hongyan/cluster/cold"
 	"hongyan/cluster/collect"
 	"hongyan/cluster/config"
@@ -62,6 +63,7 @@ type Node struct {
 	volumes   *replica.Manager
 	scrub     *scrub.Scrubber
 	client    *client.Client
+	clock     clock.Clock
 	members   *member.List
 	collector *collect.Collector // nil without the storage role
 
@@ -86,6 +88,9 @@ func Start(cfg *config.Node, log *slog.Logger) (*Node, error) {
 	}
 	return n, nil
 }
+
+// Clock is the wall clock of everything this node does.
+func (n *Node) Clock() *clock.Clock { return &n.clock }
 
 // closing adds a step that Stop takes before those added earlier.
 func (n *Node) closing(f func(context.Context) error) { n.closers = append(n.closers, f) }
@@ -193,7 +198,7 @@ func (n *Node) openNet() error {
 	var err error
 	n.net, err = transport.Listen(transport.Config{
 		ID: n.cfg.ID, Listen: n.cfg.RPC.Listen, Peers: peers, CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key,
-		Allow: n.cfg.RPC.Prefixes(), Log: n.log,
+		Allow: n.cfg.RPC.Prefixes(), Clock: &n.clock, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -213,6 +218,7 @@ func roles(in []config.Role) []string {
 func (n *Node) openServices() error {
 	n.host = shard.NewHost(n.net)
 	n.router = shard.NewRouter(n.cfg.ID, n.net, n.host, n.groups)
+	n.router.Clock = &n.clock
 	spool := filepath.Join(n.cfg.Data, "spool")
 	if err := emptySpool(spool); err != nil {
 		return err
@@ -227,7 +233,7 @@ func (n *Node) openServices() error {
 	manager := replica.Config{
 		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Peers: n.storagePeers,
 		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
-		CompactRate: n.cfg.Compaction.BytesPerSecond, MaxAge: seconds(n.cfg.Compaction.CloseSeconds),
+		CompactRate: n.cfg.Compaction.BytesPerSecond, MaxAge: seconds(n.cfg.Compaction.CloseSeconds), Clock: &n.clock,
 	}
 	n.directory = directory.NewService(n.router, n.host, n.net, nil)
 	if n.store != nil {
@@ -252,12 +258,12 @@ func (n *Node) openServices() error {
 	n.checkpoints = checkpoint.New(checkpoint.Config{
 		Net: n.net, Host: n.host, Directory: n.directory, Store: n.volumes, FS: scratch, SpoolDir: spool,
 		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
-		Rate: n.cfg.Checkpoint.BytesPerSecond, Log: n.log,
+		Rate: n.cfg.Checkpoint.BytesPerSecond, Clock: &n.clock, Log: n.log,
 	})
 	n.client = client.New(client.Config{
 		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
 		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes,
-		Dictionary: n.dictionaries.Newest, Log: n.log,
+		Dictionary: n.dictionaries.Newest, Clock: &n.clock, Log: n.log,
 	})
 	return nil
 }
@@ -283,7 +289,7 @@ func (n *Node) openCollector() (err error) {
 	c := n.cfg.Compaction
 	n.collector, err = collect.New(collect.Config{
 		Options: collect.Options{Every: seconds(c.IntervalSeconds), Grace: seconds(c.GraceSeconds), AtOnce: 8, Garbage: int(c.GarbagePercent)},
-		Volumes: n.store.Volumes, Shards: shards, Directory: n.directory, Copies: n.volumes, Log: n.log.With("part", "collect"),
+		Volumes: n.store.Volumes, Shards: shards, Directory: n.directory, Copies: n.volumes, Clock: &n.clock, Log: n.log.With("part", "collect"),
 	})
 	return err
 }
@@ -294,7 +300,7 @@ func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
 func (n *Node) openScrub(volumes *volume.Set) {
 	n.scrub = scrub.New(scrub.Config{
 		ID: n.cfg.ID, Net: n.net, Volumes: volumes, Copies: n.volumes, FS: vfs.Default, State: filepath.Join(n.cfg.Data, "scrub.state"),
-		Every: time.Duration(n.cfg.Scrub.IntervalSeconds) * time.Second, Rate: n.cfg.Scrub.BytesPerSecond, Log: n.log,
+		Every: time.Duration(n.cfg.Scrub.IntervalSeconds) * time.Second, Rate: n.cfg.Scrub.BytesPerSecond, Clock: &n.clock, Log: n.log,
 		Nodes: func() (ids []string) {
 			for _, p := range n.storagePeers() {
 				ids = append(ids, p.ID)

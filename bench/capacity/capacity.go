@@ -104,15 +104,15 @@ func Predict(c Costs, l Load) Utilisation {
 	return Utilisation{
 		Cores:           l.Deliveries*c.DeliveryCPU + l.Reads*c.ReadCPU + l.Sessions*c.SessionCPU + float64(l.Nodes)*c.NodeCPU,
 		FsyncsPerSecond: l.Deliveries * c.DeliveryFsyncs,
-		NetBytesPerSecond: bytes*c.NetPerByte*elsewhere(l.Copies, l.Regions) +
-			l.Deliveries*c.NetPerMessage*elsewhere(l.IndexReplicas, l.Regions),
+		NetBytesPerSecond: bytes*c.NetPerByte*Elsewhere(l.Copies, l.Regions) +
+			l.Deliveries*c.NetPerMessage*Elsewhere(l.IndexReplicas, l.Regions),
 		DiskBytesPerSecond: bytes*c.DiskPerByte*float64(l.Copies) + l.Deliveries*c.IndexPerMessage*float64(l.IndexReplicas),
 		MemoryBytes:        l.Sessions*c.SessionMemory + float64(l.Nodes)*c.NodeMemory,
 	}
 }
 
-// elsewhere is how many of the copies leave the region where a message arrives. They are spread evenly, the first at home.
-func elsewhere(copies, regions int) float64 {
+// Elsewhere is how many of the copies leave the region where a message arrives. They are spread evenly, the first at home.
+func Elsewhere(copies, regions int) float64 {
 	if regions < 2 {
 		return 0
 	}

@@ -2,9 +2,13 @@ package capacity
 
 import (
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"hongyan/bench/report"
 )
 
 // measured are round costs, so that plans can be checked by hand.
@@ -240,8 +244,11 @@ func TestSection(t *testing.T) {
 	if len(s.Notes) == 0 || !strings.Contains(s.Notes[0], "peak factor") {
 		t.Errorf("notes: %q", s.Notes)
 	}
-	for _, row := range steps {
-		t.Logf("%s: %s = %s = %s", row[0], row[1], row[2], row[3])
+	dir := t.TempDir()
+	if keep := os.Getenv("HONGYAN_REPORT_DIR"); keep != "" {
+		dir = filepath.Join(keep, "capacity")
 	}
-	t.Log(s.Summary)
+	if err := report.Write(dir, &report.Report{Scenario: "capacity", Started: s.Started, Sections: []report.Section{s}, Passed: true}); err != nil {
+		t.Error(err)
+	}
 }

@@ -209,7 +209,7 @@ func (p *Plan) crossing(shares []float64, i, j int) float64 {
 		return 0
 	}
 	left := alive(shares)
-	message := p.Population.meanSize()*p.Costs.NetPerByte*elsewhere(p.Population.Copies, left) + p.Costs.NetPerMessage*elsewhere(p.Population.IndexReplicas, left)
+	message := p.Population.meanSize()*p.Costs.NetPerByte*Elsewhere(p.Population.Copies, left) + p.Costs.NetPerMessage*Elsewhere(p.Population.IndexReplicas, left)
 	return p.Peak * shares[i] * message * shares[j] / (1 - shares[i])
 }
 

@@ -39,7 +39,7 @@ func steps(p *Plan) []Step {
 		{"Memory of the sessions", "sessions × memory of one", fmt.Sprintf("%s × %s", num(p.Sessions), of(c.SessionMemory, "B")), of(p.Sessions*c.SessionMemory, "B")},
 	}
 	regions := len(n.Regions)
-	if copies, replicas := elsewhere(n.Copies, regions), elsewhere(n.IndexReplicas, regions); regions > 1 {
+	if copies, replicas := Elsewhere(n.Copies, regions), Elsewhere(n.IndexReplicas, regions); regions > 1 {
 		bits := 8 * p.Peak * (size*c.NetPerByte*copies + c.NetPerMessage*replicas)
 		out = append(out, Step{"Between all regions at the peak", "deliveries × (size × bytes for a byte × copies elsewhere + bytes for a message × replicas elsewhere) × 8", fmt.Sprintf("%s × (%s × %s × %s + %s × %s) × 8",
 			of(p.Peak, "1/s"), of(size, "B"), num(c.NetPerByte), num(copies), of(c.NetPerMessage, "B"), num(replicas)), of(bits, "bit/s")})

@@ -2,6 +2,8 @@ package exercise
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 
 	"slices"
 	"sync"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"hongyan/bench/history"
+	"hongyan/bench/load"
 )
 
 // faultVariable selects the fault of the broken build. One build has them all: linking takes longer than a run.
@@ -36,7 +39,7 @@ var faults = []struct {
 			time.Sleep(200 * time.Millisecond)
 			_, _ = c.changeAs(context.WithoutCancel(ctx), number, id, &mailbox.Command{Deliver: cmd})
 		}()
-	case fault == "doubled delivery" && id[0]%8 == 0:
+	case fault == "doubled delivery" && id[0]%3 == 0:
 		commit(ctx)
 		_, _ = c.change(ctx, number, &mailbox.Command{Deliver: cmd})
 	default:
@@ -97,6 +100,7 @@ func TestBrokenBuildsAreCaught(t *testing.T) {
 				crash = nil
 			}
 			found := ordeal(t, startCluster(t, broken), crash)
+			t.Log(summary(found))
 			if !slices.ContainsFunc(found, func(v history.Violation) bool { return slices.Contains(f.rules, v.Rule) }) {
 				t.Errorf("none of %v among %d violations", f.rules, len(found))
 			}
@@ -111,31 +115,36 @@ func TestBrokenBuildsAreCaught(t *testing.T) {
 	}
 }
 
+// How long an ordeal is: until so many operations were noted, however slow the machine.
+const (
+	enoughOperations = 500
+	longestOrdeal    = 2 * time.Minute
+)
+
 // ordeal exercises a cluster while nodes stop for a moment in turn, then crashes it if there is a way to, under load, and checks everything.
-func ordeal(t *testing.T, c *cluster, crash func(*cluster)) []history.Violation {
+func ordeal(t *testing.T, c *cluster, crash func(*cluster, *history.History, load.Target)) []history.Violation {
 	t.Helper()
 	h := history.New()
-	ctx, end := context.WithCancel(context.Background())
+	ctx, end := context.WithTimeout(context.Background(), longestOrdeal)
 	defer end()
 	target := c.target()
 	var work sync.WaitGroup
 	work.Go(func() {
-		stats, err := Run(ctx, Options{Target: target, History: h, Seed: 1, Clients: 8, Timeout: 5 * time.Second})
+		stats, err := Run(ctx, Options{Target: target, History: h, Seed: 1, Clients: 5, Mailboxes: 2, Timeout: 5 * time.Second})
 		if err != nil {
 			t.Error(err)
 		}
 		t.Logf("%+v", stats)
 	})
-	for i := range 6 {
-		time.Sleep(400 * time.Millisecond)
-		n := c.nodes[i%3]
+	for i := 0; h.Len() < enoughOperations && ctx.Err() == nil; i++ {
+		time.Sleep(200 * time.Millisecond)
+		n := c.nodes[i%len(c.nodes)]
 		c.signal(syscall.SIGSTOP, n)
 		time.Sleep(200 * time.Millisecond) // an election takes longer
 		c.signal(syscall.SIGCONT, n)
 	}
-	time.Sleep(400 * time.Millisecond)
 	if crash != nil {
-		crash(c)
+		crash(c, h, target)
 	}
 	end()
 	work.Wait()
@@ -143,7 +152,7 @@ func ordeal(t *testing.T, c *cluster, crash func(*cluster)) []history.Violation 
 		c.stop()
 		c.start()
 	}
-	ctx, end = context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, end = context.WithTimeout(context.Background(), longestOrdeal)
 	defer end()
 	if err := Final(ctx, c.target(), h); err != nil {
 		t.Error(err)
@@ -155,5 +164,38 @@ func ordeal(t *testing.T, c *cluster, crash func(*cluster)) []history.Violation 
 	return found
 }
 
-// killAll kills every node at once, as a power cut does whose disks keep what was written.
-func killAll(c *cluster) { c.signal(syscall.SIGKILL, c.nodes...) }
+// killAll kills every node at once, as a power cut does whose disks keep what was written, right after some more deliveries by many senders
+// were acknowledged.
+func killAll(c *cluster, h *history.History, target load.Target) {
+	r, err := newRun(Options{Target: target, History: h, Mailboxes: 2, Timeout: 5 * time.Second, Tag: "storm"})
+	if err != nil {
+		c.Fatal(err)
+	}
+	ctx, end := context.WithTimeout(context.Background(), longestOrdeal)
+	defer end()
+	var senders sync.WaitGroup
+	for i := range 6 {
+		s := &client{run: r, name: fmt.Sprintf("storm%d", i+1), random: rand.New(rand.NewPCG(2, uint64(i))), senders: map[string]*sender{}}
+		senders.Go(func() {
+			defer s.hangUp()
+			for ctx.Err() == nil {
+				s.deliver(s.node(s.random, ""), r.boxes[0])
+			}
+		})
+	}
+	for enough := h.Acknowledged() + 60; h.Acknowledged() < enough && ctx.Err() == nil; {
+		time.Sleep(time.Millisecond)
+	}
+	c.signal(syscall.SIGKILL, c.nodes...)
+	end()
+	senders.Wait()
+}
+
+// summary counts violations by rule.
+func summary(found []history.Violation) map[string]int {
+	out := map[string]int{}
+	for _, v := range found {
+		out[v.Rule]++
+	}
+	return out
+}

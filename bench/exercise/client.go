@@ -77,8 +77,10 @@ func (c *client) step(n load.Node, b *box) did {
 		return c.clear(n, b, known)
 	}
 	switch {
-	case chance < 10:
+	case chance < 8:
 		return c.read(n, b)
+	case chance < 10:
+		return c.readPOP3(n, b)
 	case chance < 35 && b.folder == "INBOX":
 		return c.deliver(n, b)
 	case chance < 45:
@@ -155,6 +157,23 @@ func (c *client) read(n load.Node, b *box) did {
 	}
 	c.learn(b, reading)
 	c.count(history.OK, true)
+	return tried
+}
+
+// readPOP3 lists an INBOX by POP3, where that is served.
+func (c *client) readPOP3(n load.Node, b *box) did {
+	if b.folder != "INBOX" || n.POP3 == "" && n.POP3S == "" {
+		return c.read(n, b)
+	}
+	call := c.o.History.Begin(c.op(n, history.Read, b))
+	reading, err := readPOP3(c.o.Target, n, b.account, c.o.Timeout)
+	r := history.Result{Outcome: history.OK, Err: err, Reading: reading}
+	if err != nil {
+		c.o.Log.Debug("reading by POP3 failed", "node", n.ID, "mailbox", b.name, "error", err)
+		r.Outcome, r.Reading = history.Unknown, nil
+	}
+	call.End(r)
+	c.count(r.Outcome, true)
 	return tried
 }
 

@@ -1,5 +1,5 @@
 // Package exercise works on a few shared mailboxes as many clients at once do, through all nodes of a mail system, and notes in a history
-// what it was told: deliveries by SMTP and LMTP, IMAP's APPEND, STORE, COPY, MOVE and UID EXPUNGE, and readings, most of them on another node
+// what it was told: deliveries by SMTP and LMTP, IMAP's APPEND, STORE, COPY, MOVE and UID EXPUNGE, and readings, some by POP3, most of them on another node
 // right after a change was acknowledged, where a stale one is likeliest.
 //
 // What a client does follows from the seed and its number; when it does it, and so what it finds, does not. Nodes may die and hang: an

@@ -159,6 +159,14 @@ func (c *checker) copies(b *mailbox, m *message) {
 			m.spoiled = true
 			return
 		}
+		if r.Reading.NoUIDs {
+			if n := m.copiesIn(s.reading); n > len(m.creates) {
+				c.broken("doubled", b, m.id, fmt.Sprintf("%s is there %d times after %s", m.id, n, attempts(len(m.creates))), append(m.attempts(), r)...)
+				m.spoiled = true
+				return
+			}
+			continue
+		}
 		if seen[s.seen.UID] {
 			continue
 		}
@@ -170,6 +178,17 @@ func (c *checker) copies(b *mailbox, m *message) {
 			return
 		}
 	}
+}
+
+// copiesIn counts how often a reading shows the message.
+func (m *message) copiesIn(reading int) int {
+	n := 0
+	for _, s := range m.shown {
+		if s.reading == reading {
+			n++
+		}
+	}
+	return n
 }
 
 func attempts(n int) string {

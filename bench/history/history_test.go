@@ -95,6 +95,10 @@ func word(t testing.TB, op *Op, w string) {
 func reading(t testing.TB, words []string) *Reading {
 	r := &Reading{UIDValidity: 1}
 	for _, w := range words {
+		if w == "pop3" {
+			r.NoUIDs, r.UIDValidity = true, 0
+			continue
+		}
 		if key, value, ok := strings.Cut(w, "="); ok {
 			switch key {
 			case "next":
@@ -204,6 +208,13 @@ var plays = []struct {
 	{"copied", "1-2 append a +x @1\n 3-4 copy a 1 other @5\n 5-6 read 1:a[x]\n 5-6 other read 5:a[x]", ""},
 	{"copied, its flags change", "1-2 append a +x @1\n 3-4 copy a 1 other @5\n 5-6 other read 5:a[x]\n 7-8 other read 5:a", "flags/2"},
 	{"copied under another UID", "1-2 append a @1\n 3-4 copy a 1 other @5\n 5-6 other read 6:a", "doubled"},
+
+	{"by POP3", "1-2 deliver a\n 3-4 read pop3 0:a\n 5-6 read 1:a\n 7-8 read pop3 0:a", ""},
+	{"by POP3, lost", "1-2 deliver a\n 3-4 read pop3", "lost/2"},
+	{"by POP3, stale", "1-2 deliver a\n 3-4 read pop3\n 5-6 read 1:a", "stale/2"},
+	{"by POP3, doubled", "1-2 deliver a\n 3-4 read pop3 0:a 0:a", "doubled/2"},
+	{"by POP3, moved and still there", "1-2 append a @1\n 3-4 move a 1 other @5\n 5-6 read pop3 0:a\n 5-6 other read 5:a", "resurrected/2"},
+	{"by POP3, foreign", "1-2 read pop3 0:a", "foreign/1"},
 
 	{"modseq", "1-2 deliver a\n 3-4 read 1:a#~5\n 5-6 store a 1 +x\n 7-8 read 1:a[x]#~6 highest=6", ""},
 	{"modseq stays", "1-2 deliver a\n 3-4 read 1:a#~5\n 5-6 store a 1 +x\n 7-8 read 1:a[x]#~5", "modseq/2"},

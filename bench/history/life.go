@@ -124,9 +124,11 @@ func (b *mailbox) shows(m *message, bits *bitTable) []*input {
 	shown := m.shown
 	for _, i := range b.relevant(m) {
 		r := b.readings[i]
-		in := &input{op: r, act: actShow, call: r.Call, ret: r.Return, shown: make([]glance, len(m.uids))}
+		in := &input{op: r, act: actShow, call: r.Call, ret: r.Return, counted: r.Reading.NoUIDs, shown: make([]glance, len(m.uids))}
 		for len(shown) > 0 && shown[0].reading <= i {
-			if s := shown[0]; s.reading == i {
+			if s := shown[0]; s.reading == i && in.counted {
+				in.copies++
+			} else if s.reading == i {
 				at, _ := slices.BinarySearch(m.uids, s.seen.UID)
 				in.shown[at] = glance{true, bits.of(s.seen.Flags)}
 			}

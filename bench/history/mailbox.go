@@ -116,7 +116,9 @@ func (b *mailbox) index() {
 	}
 	for _, m := range b.messages {
 		for _, s := range m.shown {
-			m.uids = append(m.uids, s.seen.UID)
+			if !b.readings[s.reading].Reading.NoUIDs {
+				m.uids = append(m.uids, s.seen.UID)
+			}
 		}
 		for _, c := range m.creates {
 			if c.uid != 0 {

@@ -42,6 +42,8 @@ type input struct {
 	known    uint32   // Create: which flags are known
 	flags    uint32   // Create, Store: by bit
 	shown    []glance // actShow: one for each slot with a UID
+	counted  bool     // actShow: by POP3, so only how many are there
+	copies   int      // actShow, if counted
 	blind    bool     // actShow: its flags do not count
 	lenient  bool     // actShow: what it does not show may be there
 }
@@ -165,6 +167,9 @@ func (m *model) expunge(s string, i int, v slotState) []string {
 }
 
 func (m *model) show(s string, in *input) []string {
+	if in.counted {
+		return m.count(s, in)
+	}
 	for i := range m.slots {
 		v := unpack(s, i)
 		if i >= m.uids {
@@ -184,6 +189,20 @@ func (m *model) show(s string, in *input) []string {
 			return nil
 		}
 		s = m.with(s, i, slotState{present, math.MaxUint32, g.flags})
+	}
+	return []string{s}
+}
+
+// count is a reading that does not tell copies of the message apart.
+func (m *model) count(s string, in *input) []string {
+	n := 0
+	for i := range m.slots {
+		if unpack(s, i).phase == present {
+			n++
+		}
+	}
+	if in.copies > n || in.copies < n && !in.lenient {
+		return nil
 	}
 	return []string{s}
 }

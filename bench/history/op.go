@@ -72,7 +72,8 @@ type Reading struct {
 	UIDNext       uint32 `json:"uid_next,omitempty"`       // 0: not told
 	HighestModSeq uint64 `json:"highest_modseq,omitempty"` // 0: not told
 	Messages      []Seen `json:"messages,omitempty"`
-	Others        int    `json:"others,omitempty"` // how many were left out, in a Violation
+	NoUIDs        bool   `json:"no_uids,omitempty"` // by POP3: which messages are there, how often, and nothing else
+	Others        int    `json:"others,omitempty"`  // how many were left out, in a Violation
 }
 
 // Seen is one message of a reading.

@@ -57,6 +57,9 @@ func (e ended) before(op *Op) *Op {
 // ascending looks at one reading.
 func (c *checker) ascending(b *mailbox, op *Op) {
 	r := op.Reading
+	if r.NoUIDs {
+		return
+	}
 	last := Seen{}
 	for _, s := range r.Messages {
 		switch {
@@ -111,6 +114,9 @@ func (c *checker) names(b *mailbox) {
 		}
 	}
 	for _, r := range b.readings {
+		if r.Reading.NoUIDs {
+			continue
+		}
 		for _, s := range r.Reading.Messages {
 			say(r, s, false)
 		}
@@ -155,10 +161,12 @@ type birth struct {
 
 // shower is the first reading that shows a message.
 func (b *mailbox) shower(m *message) *Op {
-	if len(m.shown) == 0 {
-		return m.creates[0].op // whose answer told the UID
+	for _, s := range m.shown {
+		if r := b.readings[s.reading]; !r.Reading.NoUIDs {
+			return r
+		}
 	}
-	return b.readings[m.shown[0].reading]
+	return m.creates[0].op // whose answer told the UID
 }
 
 // promised: a UID that a reading does not show for the first time lies at or above every UIDNEXT told before.
@@ -174,7 +182,7 @@ func (c *checker) promised(b *mailbox) {
 			old = old[1:]
 		}
 		for _, s := range r.Reading.Messages {
-			if top != nil && !seen[s.UID] && s.UID < top.Reading.UIDNext && !b.told(s) {
+			if top != nil && !r.Reading.NoUIDs && !seen[s.UID] && s.UID < top.Reading.UIDNext && !b.told(s) {
 				c.broken("order", b, s.ID, fmt.Sprintf("UID %d appears after UIDNEXT was %d", s.UID, top.Reading.UIDNext), top, r)
 			}
 			seen[s.UID] = true

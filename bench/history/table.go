@@ -78,6 +78,9 @@ func (r *Reading) text() string {
 			break
 		}
 		part := fmt.Sprintf("UID %d [%s]", m.UID, m.Flags)
+		if r.NoUIDs {
+			part = m.ID
+		}
 		if m.ModSeq != 0 {
 			part += fmt.Sprintf(" modseq %d", m.ModSeq)
 		}

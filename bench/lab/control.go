@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"hongyan/cluster/clock"
 )
 
 // The control protocol: a client connects to the folder's unix socket and sends one order, a line of JSON; the supervisor
@@ -31,6 +33,8 @@ type order struct {
 	Disk     DiskFault `json:"disk,omitzero"`
 	Nodes    []string  `json:"nodes,omitempty"`
 	StayDown bool      `json:"stay_down,omitempty"`
+
+	Offset time.Duration `json:"offset,omitempty"`
 }
 
 type answer struct {
@@ -46,6 +50,7 @@ const (
 	wordLink     = "link"
 	wordDisk     = "disk"
 	wordPowerCut = "power-cut"
+	wordClock    = string(verbClock)
 )
 
 const (
@@ -188,6 +193,8 @@ func (s *supervisor) obey(ctx context.Context, o *order) error {
 		return s.disk(o.Node, o.Disk)
 	case wordPowerCut:
 		return s.powerCut(ctx, o.Nodes, o.StayDown)
+	case wordClock:
+		return s.setClock(o.Node, o.Offset)
 	default:
 		return s.act(ctx, verb(o.Verb), o.Node)
 	}
@@ -216,6 +223,21 @@ func (s *supervisor) act(ctx context.Context, v verb, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	return s.awaitReady(ctx, p, false)
+}
+
+// setClock makes a node's wall clock wrong, or with 0 right. It stays so when the node starts again.
+func (s *supervisor) setClock(id string, offset time.Duration) error {
+	if offset < -clock.MaxOffset || offset > clock.MaxOffset {
+		return fmt.Errorf("clock wrong by %v: expected %v at most, either way", offset, clock.MaxOffset)
+	}
+	p, err := s.process(id)
+	if err != nil {
+		return err
+	}
+	if err := p.setClock(offset); err != nil {
+		return fmt.Errorf("node %s %w", id, err)
+	}
+	return nil
 }
 
 func (s *supervisor) process(id string) (*process, error) {

@@ -92,6 +92,12 @@ func (r *crashRun) start() {
 		r.cluster, err = Read(r.dir)
 		return err == nil
 	})
+	r.trust()
+}
+
+// trust makes clients accept the cluster's certificates.
+func (r *crashRun) trust() {
+	r.t.Helper()
 	pem, err := os.ReadFile(r.cluster.CA)
 	if err != nil {
 		r.t.Fatal(err)

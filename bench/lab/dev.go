@@ -31,6 +31,7 @@ const Usage = `  hongyan dev [flags]                   run a cluster on this mac
                                         break a node's disk, or mend it
   hongyan dev power-cut [NODE…] [--stay-down]
                                         take the power from nodes, or from all: what was not fsynced is lost
+  hongyan dev clock NODE +1h|-10m|0     make a node's clock wrong, or right
 `
 
 // RunUsage is the help of the flags with which a cluster is run.
@@ -196,6 +197,15 @@ func (f *flags) act(c Call, word string, words []string) error {
 		return f.link(words)
 	case wordDisk:
 		return f.disk(words)
+	case wordClock:
+		if len(words) != 2 {
+			return command.Usagef("dev clock: expected a node and how wrong its clock shall be, such as +1h, -10m or 0")
+		}
+		d, err := time.ParseDuration(words[1])
+		if err != nil {
+			return command.Usagef("dev clock: %q: expected how wrong, such as +1h, -10m or 0", words[1])
+		}
+		return f.tell(order{Verb: wordClock, Node: words[0], Offset: d})
 	case wordPowerCut:
 		return f.tell(order{Verb: wordPowerCut, Nodes: words, StayDown: f.stayDown})
 	default:

@@ -121,13 +121,14 @@ func (s *supervisor) disk(id string, f DiskFault) error {
 		return fmt.Errorf("%d bytes left: expected 0 or more", f.Left)
 	case f.Kind == DiskFull:
 		return v.Fill(f.Left)
-	case f.Kind != DiskOK && p.gate == nil:
-		return errors.New("fsyncs pass the lab only with --disk-faults: start the cluster again with it")
 	}
 	how := map[DiskKind]disk.Sync{DiskOK: disk.SyncOK, DiskSlow: disk.SyncSlow, DiskFailSync: disk.SyncFail, DiskHang: disk.SyncHang}
 	sync, ok := how[f.Kind]
 	if !ok {
 		return fmt.Errorf("unknown fault of a disk %q: expected slow, fail-fsync, hang, full or ok", f.Kind)
+	}
+	if f.Kind != DiskOK && p.gate == nil {
+		return errors.New("fsyncs pass the lab only with --disk-faults: start the cluster again with it")
 	}
 	if f.Kind == DiskOK && v != nil {
 		err = v.Empty()

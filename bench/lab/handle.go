@@ -195,6 +195,11 @@ func (h *Handle) PowerCut(nodes ...string) error {
 	return h.tell(order{Verb: wordPowerCut, Nodes: nodes})
 }
 
+// Clock makes a node's wall clock wrong by offset, or with 0 right.
+func (h *Handle) Clock(node string, offset time.Duration) error {
+	return h.tell(order{Verb: wordClock, Node: node, Offset: offset})
+}
+
 func (h *Handle) tell(o order) error {
 	_, err := ask(h.dir, o)
 	return err

@@ -20,12 +20,17 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/bench/disk"
 	"hongyan/cluster/config"
 )
 
 // The supervisor starts its own program as a child, which in these tests is the test binary: it then plays a
 // supervisor, or a node that does nothing but HTTP. Files in the node's folder make that node misbehave.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == ExecWord {
+		fmt.Fprintln(os.Stderr, disk.Exec(os.Args[2:]))
+		os.Exit(1)
+	}
 	if len(os.Args) > 1 && os.Args[1] == "node" {
 		if err := fakeNode(os.Args[3]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

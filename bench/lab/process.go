@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"hongyan/bench/disk"
+	"hongyan/cluster/clock"
 )
 
 // Restart says what happens to a node that died by itself.
@@ -36,6 +38,7 @@ const (
 	verbKill   verb = "kill"
 	verbPause  verb = "pause"
 	verbResume verb = "resume"
+	verbClock  verb = "clock"
 	verbEnd    verb = "end" // stop, and refuse to start from then on; the supervisor's own
 )
 
@@ -61,6 +64,8 @@ type ProcessStatus struct {
 	Since    time.Time `json:"since"`
 	Restarts int       `json:"restarts"`            // deaths that nobody asked for
 	LastExit string    `json:"last_exit,omitempty"` // such as "exit status 1" or "signal: killed"
+
+	Clock time.Duration `json:"clock,omitempty"` // by how much its clock is wrong on purpose, in nanoseconds
 }
 
 // process keeps one node's process. Its goroutine owns the child; all others send it requests.
@@ -75,7 +80,9 @@ type process struct {
 	quit     chan struct{}
 	gone     chan struct{}
 
-	child   *exec.Cmd // nil while it does not run
+	child   *exec.Cmd     // nil while it does not run
+	line    io.Writer     // to its standard input
+	offset  time.Duration // of its clock
 	exited  chan string
 	began   time.Time
 	wanted  bool // it should run; a death is a failure
@@ -90,8 +97,9 @@ type process struct {
 }
 
 type request struct {
-	verb  verb
-	reply chan<- error
+	verb   verb
+	reply  chan<- error
+	offset time.Duration // for verbClock
 }
 
 var errNotRunning = errors.New("is not running")
@@ -117,10 +125,18 @@ func newProcess(n node, s *supervisor) *process {
 }
 
 // do tells the process something and returns once that is done: for stop and kill, once it has ended.
-func (p *process) do(v verb) error {
+func (p *process) do(v verb) error { return p.request(request{verb: v}) }
+
+// setClock makes its clock wrong by so much.
+func (p *process) setClock(offset time.Duration) error {
+	return p.request(request{verb: verbClock, offset: offset})
+}
+
+func (p *process) request(r request) error {
 	reply := make(chan error, 1)
+	r.reply = reply
 	select {
-	case p.requests <- request{v, reply}:
+	case p.requests <- r:
 		return <-reply
 	case <-p.gone:
 		return errNotRunning
@@ -178,6 +194,14 @@ func (p *process) handle(r request) {
 	case verbStop, verbKill, verbEnd:
 		p.final = p.final || r.verb == verbEnd
 		p.end(r)
+	case verbClock:
+		p.offset = r.offset
+		p.show(func(s *ProcessStatus) { s.Clock = r.offset })
+		if p.child == nil {
+			r.reply <- nil // it will learn at its start
+			return
+		}
+		r.reply <- p.tellTime()
 	case verbPause, verbResume:
 		r.reply <- p.freeze(r.verb == verbPause)
 	}
@@ -262,14 +286,15 @@ func (p *process) launch() error {
 	}
 	cmd := exec.Command(exe, "node", "--config", filepath.Join(p.node.dir, "node.yaml"), "--supervised")
 	cmd.Stdout, cmd.Stderr = out, out
-	if _, err := cmd.StdinPipe(); err != nil {
+	line, err := cmd.StdinPipe()
+	if err != nil {
 		return errors.Join(fmt.Errorf("make pipe to node: %w", err), out.Close())
 	}
 	if err := errors.Join(p.begin(cmd), out.Close()); err != nil {
 		return fmt.Errorf("start node %s: %w", p.node.ID, err)
 	}
 	exited := make(chan string, 1)
-	p.child, p.exited, p.began = cmd, exited, time.Now()
+	p.child, p.line, p.exited, p.began = cmd, line, exited, time.Now()
 	go func() {
 		err := cmd.Wait() // closes our end of the pipe too
 		if cmd.ProcessState != nil {
@@ -280,6 +305,17 @@ func (p *process) launch() error {
 	}()
 	p.log.Info("node started", "pid", cmd.Process.Pid)
 	p.show(func(s *ProcessStatus) { s.State, s.PID = stateRunning, cmd.Process.Pid })
+	if p.offset != 0 { // a machine's clock stays wrong
+		return p.tellTime()
+	}
+	return nil
+}
+
+// tellTime makes the node's clock as wrong as it shall be. The pipe has room for far more lines than anybody types at a paused node.
+func (p *process) tellTime() error {
+	if _, err := io.WriteString(p.line, clock.Line(p.offset)); err != nil {
+		return fmt.Errorf("does not hear of the time: %w", err)
+	}
 	return nil
 }
 

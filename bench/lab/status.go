@@ -94,6 +94,9 @@ func (st *Status) Print(w io.Writer) error {
 		if remark == "" && n.PID == 0 {
 			remark = n.LastExit
 		}
+		if n.Clock != 0 {
+			remark = strings.TrimPrefix(fmt.Sprintf("%s; clock wrong by %v", remark, n.Clock), "; ")
+		}
 		if n.Disk != "" {
 			remark = strings.TrimPrefix(remark+"; disk "+n.Disk, "; ")
 		}

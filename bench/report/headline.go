@@ -131,7 +131,9 @@ func (r *Report) facts() []Setting {
 	if m.FsyncSecs > 0 {
 		add("One fsync, median", units.Seconds(m.FsyncSecs))
 	}
-	add("Load before the run", units.Number(m.LoadBefore))
+	if m.OS != "" { // else nothing is known of the machine
+		add("Load before the run", units.Number(m.LoadBefore))
+	}
 	return append(out, r.Settings...)
 }
 

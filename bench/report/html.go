@@ -220,6 +220,11 @@ func viewTable(t Table) tableView {
 		if figures && classes[i] == "" {
 			classes[i] = "n"
 		}
+	}
+	for i := range t.Columns {
+		if classes[i] == "" && slices.Contains(classes, "long") {
+			classes[i] = "wrap"
+		}
 		out.Columns = append(out.Columns, cell{t.Columns[i], classes[i]})
 	}
 	for _, row := range t.Rows {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,7 +55,7 @@ func (b *book) base(ctx context.Context, t load.Target) error { return exercise.
 // owed counts the messages that were acknowledged.
 func (b *book) owed() int { return b.h.Acknowledged() }
 
-// settleTime bounds the reading of all mailboxes and the check.
+// bookTime bounds the reading of all mailboxes and the check.
 const bookTime = 5 * time.Minute
 
 // settle reads every mailbox through every node, checks the history and enters what is wrong. It gives the number of messages that were lost, and keeps the
@@ -97,7 +98,7 @@ func (b *book) save(e *Env, title string) (err error) {
 	if err := os.MkdirAll(e.Report, 0o755); err != nil {
 		return fmt.Errorf("make folder of the report: %w", err)
 	}
-	path := filepath.Join(e.Report, "history-"+title+".jsonl")
+	path := filepath.Join(e.Report, "history-"+strings.ToLower(title)+".jsonl")
 	f, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("save history: %w", err)

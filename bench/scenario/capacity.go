@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"hongyan/bench/capacity"
@@ -23,6 +24,7 @@ const (
 	capacityReaders  = 4
 	ourCopies        = 2
 	ourReplicas      = 3
+	smallMessage     = 2 << 10
 )
 
 // estimate is a run of the scenario.
@@ -79,12 +81,16 @@ func (m *estimate) measure(ctx context.Context) error {
 	if err := m.sessions(ctx, took); err != nil {
 		return err
 	}
-	full, err := m.deliveries(ctx, "as many as go", load.Closed{Workers: 64, For: took, Grace: grace}, 64)
+	full, err := m.deliveries(ctx, "as many as go", load.Closed{Workers: 64, For: took, Grace: grace}, 64, e.Options.Size)
 	if err != nil {
 		return err
 	}
 	m.costs.SaturationRate, m.costs.SaturationCores = full.rate, full.cores
-	first, err := m.deliveries(ctx, "a third of that", load.Open{Rate: full.rate / 3, Poisson: true, Seed: e.Options.Seed, Workers: trafficWorkers, For: took, Grace: grace}, trafficWorkers)
+	first, err := m.deliveries(ctx, "a third of that", load.Open{Rate: full.rate / 3, Poisson: true, Seed: e.Options.Seed, Workers: trafficWorkers, For: took, Grace: grace}, trafficWorkers, e.Options.Size)
+	if err != nil {
+		return err
+	}
+	small, err := m.deliveries(ctx, "small ones", load.Open{Rate: full.rate / 3, Poisson: true, Seed: e.Options.Seed, Workers: trafficWorkers, For: took / 2, Grace: grace}, trafficWorkers, smallMessage)
 	if err != nil {
 		return err
 	}
@@ -92,11 +98,22 @@ func (m *estimate) measure(ctx context.Context) error {
 	m.costs.DeliveryCPU = max(first.cores-nodes*m.costs.NodeCPU, 0) / first.rate
 	m.costs.DeliveryFsyncs = first.flushes
 	m.costs.DiskPerByte = first.disk
-	m.costs.NetPerByte, m.costs.NetPerMessage = first.net, 0
+	m.network(first, small)
 	if err := m.reads(ctx, took); err != nil {
 		return err
 	}
 	return m.check(ctx, took, full.rate/2)
+}
+
+// network tells what grows with the bytes of messages from what each takes whatever its size, by messages of two sizes.
+func (m *estimate) network(mix, small sample) {
+	regions := len(m.env.regions())
+	if regions < 2 || mix.size <= small.size {
+		return
+	}
+	perByte := max((mix.net-small.net)/(mix.size-small.size), 0)
+	m.costs.NetPerByte = perByte / capacity.Elsewhere(ourCopies, regions)
+	m.costs.NetPerMessage = max(small.net-perByte*small.size, 0) / capacity.Elsewhere(ourReplicas, regions)
 }
 
 // sample is what one phase of deliveries used.
@@ -106,11 +123,13 @@ type sample struct {
 	size    float64 // mean of the messages, bytes
 	flushes float64 // of the disk, for a delivery
 	disk    float64 // bytes of volumes for a byte and copy
-	net     float64 // bytes between regions for a byte and copy elsewhere
+	net     float64 // bytes between regions for a delivery
 }
 
-func (m *estimate) deliveries(ctx context.Context, step string, p pace, workers int) (sample, error) {
-	e := m.env
+func (m *estimate) deliveries(ctx context.Context, step string, p pace, workers, size int) (sample, error) {
+	sized := *m.env
+	sized.Options.Size = size
+	e := &sized
 	e.Progress.Step("deliveries, %s", step)
 	ml, err := e.mail(e.bulk())
 	if err != nil {
@@ -128,10 +147,10 @@ func (m *estimate) deliveries(ctx context.Context, step string, p pace, workers 
 	if err != nil {
 		return sample{}, err
 	}
-	m.section.Latencies = append(m.section.Latencies, o.rec.Latency("capacity.deliveries", "deliveries, "+step))
+	m.section.Latencies = append(m.section.Latencies, o.rec.Latency("capacity.deliveries."+strings.ReplaceAll(step, " ", "-"), "deliveries, "+step))
 	n := float64(o.fig.Successes)
 	return sample{rate: o.fig.Rate(), cores: o.cost.CPU.Seconds() / o.cost.took.Seconds(), size: o.mean, flushes: float64(o.cost.flushes) / n,
-		disk: (storedNow - stored) / (n * o.mean), net: float64(movedNow-moved) / (n * o.mean)}, nil
+		disk: (storedNow - stored) / (n * o.mean), net: float64(movedNow-moved) / n}, nil
 }
 
 // stored are the bytes that the cluster's nodes have appended to volumes for messages, one copy each, and the bytes that went between its regions.
@@ -228,8 +247,8 @@ func (m *estimate) check(ctx context.Context, took time.Duration, rate float64) 
 			done <- load.Closed{Workers: 1, Pause: 10 * time.Millisecond, For: time.Hour, Grace: time.Second}.Run(reading, rec, read)
 		}()
 		var err error
-		seen, err = m.deliveries(ctx, "another load, to check the prediction",
-			load.Open{Rate: rate, Poisson: true, Seed: e.Options.Seed + 1, Workers: trafficWorkers, For: took, Grace: grace}, trafficWorkers)
+		seen, err = m.deliveries(ctx, "half of that, to check the prediction",
+			load.Open{Rate: rate, Poisson: true, Seed: e.Options.Seed + 1, Workers: trafficWorkers, For: took, Grace: grace}, trafficWorkers, e.Options.Size)
 		stop()
 		if e := <-done; err == nil {
 			err = e
@@ -241,7 +260,7 @@ func (m *estimate) check(ctx context.Context, took time.Duration, rate float64) 
 	}
 	with := capacity.Load{Deliveries: seen.rate, Reads: rec.Figures().Rate(), MeanSize: seen.size, Nodes: len(e.Target.Nodes), Copies: ourCopies, IndexReplicas: ourReplicas, Regions: len(e.regions())}
 	predicted := capacity.Predict(m.costs, with)
-	measured := capacity.Utilisation{Cores: seen.cores, NetBytesPerSecond: seen.net * seen.size * seen.rate}
+	measured := capacity.Utilisation{Cores: seen.cores, NetBytesPerSecond: seen.net * seen.rate, FsyncsPerSecond: seen.flushes * seen.rate}
 	worst, table := capacity.Check(predicted, measured)
 	m.section.Tables = append(m.section.Tables, table)
 	m.section.Metrics = append(m.section.Metrics, metric("capacity.prediction.error", "largest error of the prediction for another load", worst, "ratio", report.Lower))

@@ -95,7 +95,7 @@ func (c *turmoil) run(ctx context.Context, plan []fault) error {
 			}
 		}
 		load.Sleep(ctx, 2*time.Second)
-		return until(ctx, patience, c.traffic.overdue)
+		return until(ctx, tryFor, c.traffic.overdue)
 	})
 	enough()
 	return errors.Join(err, <-done)

@@ -11,6 +11,7 @@ import (
 	"hongyan/bench/lab"
 	"hongyan/bench/load"
 	"hongyan/bench/report"
+	"hongyan/bench/report/units"
 )
 
 var failover = Scenario{
@@ -123,7 +124,7 @@ func (d *drill) once(ctx context.Context, kind string, t *traffic) error {
 		return err
 	}
 	load.Sleep(ctx, lookFor)
-	err = until(ctx, patience, t.overdue)
+	err = until(ctx, tryFor, t.overdue)
 	d.marks = append(d.marks, report.Mark{At: at, Until: time.Since(d.began).Seconds(), Label: label})
 	d.runs++
 	return err
@@ -186,8 +187,8 @@ func (d *drill) enter(kind string, t *traffic, waits, firsts map[string][]float6
 			continue
 		}
 		worst, slowest = maxima(worst, w), maxima(slowest, f)
-		d.table.Rows = append(d.table.Rows, []string{kind, l.protocol, fmt.Sprint(len(w)), seconds(percentile(w, 50)), seconds(percentile(w, 99)), seconds(slices.Max(w)),
-			seconds(percentile(f, 50)), seconds(slices.Max(f))})
+		d.table.Rows = append(d.table.Rows, []string{kind, l.protocol, fmt.Sprint(len(w)), units.Format(percentile(w, 50), "s"), units.Format(percentile(w, 99), "s"), units.Format(slices.Max(w), "s"),
+			units.Format(percentile(f, 50), "s"), units.Format(slices.Max(f), "s")})
 		fig := l.rec.Figures()
 		d.ended, d.failed = d.ended+fig.Successes+fig.Failures, d.failed+fig.Failures
 		d.section.Latencies = append(d.section.Latencies, l.rec.Latency("failover."+kind+"."+l.protocol, fmt.Sprintf("%s while faults of kind %s happen", l.protocol, kind)))
@@ -246,8 +247,6 @@ func (o Options) runs(own int) int {
 	}
 	return own
 }
-
-func seconds(v float64) string { return fmt.Sprintf("%.3f s", v) }
 
 // percentile of values, by the nearest rank.
 func percentile(values []float64, p float64) float64 {

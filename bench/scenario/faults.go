@@ -137,7 +137,7 @@ func (f fault) begin(e *Env) error {
 	case faultSlow:
 		return h.Link(f.Node, f.Other, &f.Shape)
 	case faultClock:
-		return nil
+		return h.Clock(f.Node, f.Jump)
 	case faultDisk:
 		return h.Disk(f.Node, lab.DiskFault{Kind: lab.DiskSlow, Delay: 100 * time.Millisecond})
 	case faultFsync:
@@ -161,7 +161,7 @@ func (f fault) end(e *Env) error {
 	case faultSlow:
 		return h.Link(f.Node, f.Other, nil)
 	case faultClock:
-		return nil
+		return h.Clock(f.Node, 0)
 	case faultDisk, faultHang:
 		return h.Disk(f.Node, lab.DiskFault{Kind: lab.DiskOK})
 	case faultFsync: // a volume or log whose fsync failed is not trusted until the process starts again

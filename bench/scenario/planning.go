@@ -3,7 +3,6 @@ package scenario
 import (
 	"flag"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -125,18 +124,4 @@ func costsOf(r *report.Report) (c capacity.Costs, err error) {
 		return c, fmt.Errorf("report %s of %v has no measured costs (run `hongyan bench capacity` first)", r.Scenario, r.Started.Format("2006-01-02"))
 	}
 	return c, nil
-}
-
-// fit gives a and b of y = a·x + b through points, by least squares; with one x only, b is 0.
-func fit(x, y []float64) (a, b float64) {
-	n := float64(len(x))
-	var sx, sy, sxx, sxy float64
-	for i := range x {
-		sx, sy, sxx, sxy = sx+x[i], sy+y[i], sxx+x[i]*x[i], sxy+x[i]*y[i]
-	}
-	if d := n*sxx - sx*sx; d > 1e-9*sxx*n && !slices.Contains(x, 0) {
-		a = (n*sxy - sx*sy) / d
-		return a, (sy - a*sx) / n
-	}
-	return sy / sx, 0
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"hongyan/bench/load"
 	"hongyan/bench/report"
@@ -66,9 +67,9 @@ func (r *recoveries) table() report.Table {
 		Note: "The standstill is the longest time without a success while some message waited, until the next of these rows."}
 	marks := r.rec.Figures().Marks
 	for _, row := range r.rows {
-		cells := []string{strings.ReplaceAll(row.kind, "_", " "), row.node, seconds(row.serves.Seconds()), "-", "-", "-", seconds(marks[row.mark].Stall.Seconds())}
+		cells := []string{strings.ReplaceAll(row.kind, "_", " "), row.node, seconds(row.serves), "-", "-", "-", seconds(marks[row.mark].Stall)}
 		if row.whole > 0 {
-			cells[3] = seconds(row.whole.Seconds())
+			cells[3] = seconds(row.whole)
 		}
 		if row.copied > 0 {
 			cells[4], cells[5] = units.Format(float64(row.copied), "B"), units.Format(float64(row.copied)/row.whole.Seconds(), "B/s")
@@ -78,8 +79,14 @@ func (r *recoveries) table() report.Table {
 	return t
 }
 
-// median of some figures, of which there is at least one.
-func median(values []float64) float64 {
+// seconds is a time for a table.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+// median of some figures; 0 of none.
+func median[T float64 | uint32](values []T) T {
+	if len(values) == 0 {
+		return 0
+	}
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2

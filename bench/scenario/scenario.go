@@ -34,7 +34,7 @@ type Scenario struct {
 // All are the scenarios in the order in which `all` runs them: those that leave mail behind which others would wade through come late.
 func All() []Scenario {
 	return []Scenario{
-		delivery, reading, capacityPlan, storage, failover, recovery, chaos, soak,
+		delivery, reading, idle, failover, chaos, recovery, storage, capacityPlan, mailbox, soak,
 	}
 }
 

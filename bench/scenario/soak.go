@@ -91,7 +91,7 @@ func runSoak(ctx context.Context, e *Env) (*report.Section, error) {
 		s.Charts = append(s.Charts, report.Chart{Title: "Memory of all server processes", Unit: "B", Lines: []report.Line{line}})
 	}
 	if len(line.At) >= 10 {
-		s.Metrics = append(s.Metrics, metric("soak.memory_growth", "growth of the servers' memory in the second half, an hour", growth(line), "B/h", report.Lower))
+		s.Metrics = append(s.Metrics, metric("soak.memory_growth", "growth of the servers' memory in the second half, an hour", slope(line), "B/h", report.Lower))
 	}
 	s.Tables = append(s.Tables, crowdTable(recs))
 	s.Summary = fmt.Sprintf("%d users and %.0f messages a second for %v: %d messages acknowledged, %d lost, p99 %v.", users, rate, took, b.owed(), lost, fig.P99.Round(time.Millisecond))
@@ -144,8 +144,8 @@ func (e *Env) watchMemory(ctx context.Context, began time.Time) func() report.Li
 	return func() report.Line { stop(); <-done; return line }
 }
 
-// growth is the slope of the second half of a line, an hour: Theil and Sen's median of the slopes between all pairs, which single peaks do not move.
-func growth(l report.Line) float64 {
+// slope is that of the second half of a line, an hour: Theil and Sen's median of the slopes between all pairs, which single peaks do not move.
+func slope(l report.Line) float64 {
 	at, value := l.At[len(l.At)/2:], l.Value[len(l.Value)/2:]
 	for len(at) > 500 { // every other one will do
 		for i := range len(at) / 2 {

@@ -35,7 +35,7 @@ type lane struct {
 // Bounds of the traffic: as many workers as can wait at once; how long an operation goes on trying.
 const (
 	trafficWorkers = 200
-	patience       = 60 * time.Second
+	tryFor         = 60 * time.Second
 	tryWait        = 5 * time.Second // for one try of a reader, who then asks another node
 	fineSlice      = 100 * time.Millisecond
 )
@@ -78,7 +78,7 @@ func (e *Env) newTraffic(began time.Time, nodes []load.Node, rate float64, proto
 }
 
 func (l *lane) sends(e *Env, target load.Target, p send.Protocol, journal send.Journal) error {
-	s, err := send.New(target, send.Options{Protocol: p, Policy: load.RoundRobin, Workers: trafficWorkers, Until: true, Patience: patience,
+	s, err := send.New(target, send.Options{Protocol: p, Policy: load.RoundRobin, Workers: trafficWorkers, Until: true, Patience: tryFor,
 		Timeout: 20 * time.Second, Journal: journal})
 	if err != nil {
 		return err
@@ -121,13 +121,13 @@ func (l *lane) pops(target load.Target) {
 		node := t.N
 		return persist(ctx, func() error {
 			node++
-			return look(ctx, target, node%len(target.Nodes), target.Accounts[t.N%len(target.Accounts)])
+			return maildrop(ctx, target, node%len(target.Nodes), target.Accounts[t.N%len(target.Accounts)])
 		})
 	}
 	l.close = func() {}
 }
 
-func look(ctx context.Context, target load.Target, node int, a load.Account) error {
+func maildrop(ctx context.Context, target load.Target, node int, a load.Account) error {
 	s, err := read.DialPOP3(ctx, target, node, read.Options{Timeout: tryWait, DialTimeout: time.Second})
 	if err != nil {
 		return err
@@ -142,11 +142,11 @@ func look(ctx context.Context, target load.Target, node int, a load.Account) err
 	return s.Quit(ctx)
 }
 
-// persist tries until it works, as a person does who has patience.
+// persist tries until it works, as a person does who has tryFor.
 func persist(ctx context.Context, f func() error) error {
 	for began := time.Now(); ; {
 		err := f()
-		if err == nil || ctx.Err() != nil || time.Since(began) > patience {
+		if err == nil || ctx.Err() != nil || time.Since(began) > tryFor {
 			return err
 		}
 		load.Sleep(ctx, 20*time.Millisecond)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
@@ -35,6 +36,7 @@ type Config struct {
 	Interval  time.Duration // between two checkpoints of a shard that changes slowly
 	Changes   uint64        // entries after which a shard is saved sooner
 	Rate      int64         // bytes a second that a shard's checkpoints may cost on average
+	Clock     *clock.Clock
 	Log       *slog.Logger
 }
 
@@ -75,7 +77,7 @@ func (k *Keeper) look(ctx context.Context) {
 		k.cfg.Log.Warn("no checkpoints for now: the directory cannot be read", "err", err)
 		return
 	}
-	k.metrics.note(last)
+	k.metrics.note(last, k.cfg.Clock)
 	for _, g := range k.cfg.Host.Groups() {
 		if ctx.Err() != nil || !g.IsLeader() || time.Now().Before(k.failed[g.Shard()]) {
 			continue
@@ -102,8 +104,11 @@ func (k *Keeper) due(g *shard.Group, last directory.Checkpoint) (bool, error) {
 	if g.Shard() == placement.DirectoryShard {
 		interval = min(interval, directoryInterval)
 	}
-	age := max(time.Since(time.Unix(last.Taken, 0)), 0)
 	pause := time.Duration(float64(last.Bytes) / float64(k.cfg.Rate) * float64(time.Second))
+	age := k.cfg.Clock.Since(time.Unix(last.Taken, 0))
+	if age < 0 {
+		age = max(interval, pause)
+	}
 	return changes > 0 && age >= pause && (age >= interval || changes >= k.cfg.Changes), nil
 }
 
@@ -129,7 +134,7 @@ func (k *Keeper) save(ctx context.Context, g *shard.Group) (made directory.Check
 		home = g.Home()
 	}
 	w := &writer{ctx: ctx, store: k.cfg.Store, fs: k.cfg.FS, dir: k.cfg.SpoolDir, home: home, size: partSize,
-		meta: Meta{Shard: g.Shard(), Applied: g.Applied(), Taken: began.Unix()}}
+		meta: Meta{Shard: g.Shard(), Applied: g.Applied(), Taken: k.cfg.Clock.Now().Unix()}}
 	rand.Read(w.meta.ID[:]) // never fails (crypto/rand since Go 1.24)
 	w.out.ID, w.out.Taken = w.meta.ID, w.meta.Taken
 	defer func() { err = errors.Join(err, w.abort()) }()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/directory"
 )
 
@@ -30,9 +31,9 @@ func newMetrics() *metrics {
 }
 
 // note remembers how old the last checkpoints are.
-func (m *metrics) note(last map[uint32]directory.Checkpoint) {
-	for shard, c := range last {
-		m.taken.WithLabelValues(fmt.Sprint(shard)).Set(time.Since(time.Unix(c.Taken, 0)).Seconds())
+func (m *metrics) note(last map[uint32]directory.Checkpoint, c *clock.Clock) {
+	for shard, made := range last {
+		m.taken.WithLabelValues(fmt.Sprint(shard)).Set(c.Since(time.Unix(made.Taken, 0)).Seconds())
 	}
 }
 

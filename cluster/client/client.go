@@ -20,6 +20,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
@@ -95,6 +96,7 @@ type Config struct {
 	MaxMessage int64  // bytes
 	// Dictionary is what small messages are compressed with at present; nil is none.
 	Dictionary func() *volume.Dictionary
+	Clock      *clock.Clock
 	Log        *slog.Logger
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/shard"
@@ -115,7 +114,7 @@ func (c *Client) put(ctx context.Context, d *Draft, home string, o *mailbox.Orig
 		return mailbox.Message{}, err
 	}
 	rand.Read(o.Delivery[:])
-	o.Arrived = time.Now().Unix()
+	o.Arrived = c.cfg.Clock.Now().Unix()
 	meta, err := codec.Marshal(o)
 	if err != nil {
 		return mailbox.Message{}, err
@@ -164,7 +163,7 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 
 // deliver takes steps 1 and 2 for some of the recipients and sets their errors.
 func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []int, errs []error) {
-	origin := mailbox.Origin{From: to.From, Date: time.Now().Unix()}
+	origin := mailbox.Origin{From: to.From, Date: c.cfg.Clock.Now().Unix()}
 	shards := make(map[uint32][]int) // recipients by shard
 	for _, i := range members {
 		a := to.Recipients[i]

@@ -19,7 +19,7 @@ import (
 // due is step 1: whether this node is to turn the volume cold now.
 func (m *Manager) due(e replica.Entry, now time.Time) bool {
 	p := m.cfg.Policy
-	if p.After <= 0 || e.Cold != nil || e.State != replica.Sealed || e.Length < max(p.Least, 1) || now.Sub(time.Unix(e.SealedAt, 0)) < p.After {
+	if p.After <= 0 || e.Cold != nil || e.State != replica.Sealed || e.Length < max(p.Least, 1) || m.cfg.Clock.At(now).Sub(time.Unix(e.SealedAt, 0)) < p.After {
 		return false
 	}
 	i := slices.IndexFunc(e.Copies, m.up)

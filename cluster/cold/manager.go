@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
@@ -48,6 +49,7 @@ type Config struct {
 	Directory Directory
 	Peers     func() []replica.Peer // the cluster's storage nodes, this one among them
 	Policy    Policy
+	Clock     *clock.Clock
 	Log       *slog.Logger
 }
 

@@ -71,7 +71,7 @@ func (c *Collector) Round(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(time.Unix(e.SealedAt, 0)) < c.cfg.Grace {
+		if c.cfg.Clock.Since(time.Unix(e.SealedAt, 0)) < c.cfg.Grace {
 			continue
 		}
 		one, stop := context.WithTimeout(ctx, volumeTimeout)

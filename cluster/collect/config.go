@@ -8,6 +8,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/replica"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
@@ -28,6 +29,7 @@ type Config struct {
 	Shards    Shards
 	Directory Directory
 	Copies    Copies
+	Clock     *clock.Clock
 	Log       *slog.Logger
 }
 

@@ -26,11 +26,15 @@ func (u UsageError) Unwrap() error { return u.Err }
 // Usagef makes a UsageError.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
-// Parse takes flags before, between and after the words of a command, and gives the words.
+// Parse takes flags before, between and after the words of a command, and gives the words. No flag is called by a number, so -10m is a word.
 func Parse(fs *flag.FlagSet, args []string) (words []string, err error) {
 	fs.SetOutput(io.Discard)
 	for len(args) > 0 {
 		if err := fs.Parse(args); err != nil {
+			if at := len(args) - len(fs.Args()) - 1; isNumber(args[at]) && err.Error() == "flag provided but not defined: "+args[at] {
+				words, args = append(words, args[at]), fs.Args()
+				continue
+			}
 			return nil, UsageError{fmt.Errorf("%s: %w; see `hongyan help`", fs.Name(), err)}
 		}
 		if args = fs.Args(); len(args) > 0 {
@@ -38,6 +42,10 @@ func Parse(fs *flag.FlagSet, args []string) (words []string, err error) {
 		}
 	}
 	return words, nil
+}
+
+func isNumber(word string) bool {
+	return len(word) > 1 && word[0] == '-' && word[1] >= '0' && word[1] <= '9'
 }
 
 // Command is one of a tool's.

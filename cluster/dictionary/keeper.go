@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/wire"
 	training "hongyan/engine/dictionary"
@@ -39,6 +40,7 @@ type Config struct {
 	Directory Directory
 	Volumes   *volume.Set   // nil on a node without the storage role, which trains nothing
 	Interval  time.Duration // between two looks whether training is worthwhile, on average; 0 is ten minutes
+	Clock     *clock.Clock
 	Log       *slog.Logger
 }
 
@@ -136,7 +138,7 @@ func (k *Keeper) learn(ctx context.Context) error {
 
 // look trains a dictionary if the newest is old, and enters it if that is worthwhile.
 func (k *Keeper) look(ctx context.Context) {
-	if k.cfg.Volumes == nil || k.number > 0 && time.Since(k.made) < renewAfter {
+	if k.cfg.Volumes == nil || k.number > 0 && k.cfg.Clock.Since(k.made) < renewAfter {
 		return
 	}
 	entered, err := k.train(ctx)
@@ -186,5 +188,5 @@ func (k *Keeper) train(ctx context.Context) (entered bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, addTimeout)
 	defer cancel()
-	return true, k.cfg.Directory.AddDictionary(ctx, directory.Dictionary{Number: number, Bytes: b, Made: time.Now().Unix()})
+	return true, k.cfg.Directory.AddDictionary(ctx, directory.Dictionary{Number: number, Bytes: b, Made: k.cfg.Clock.Now().Unix()})
 }

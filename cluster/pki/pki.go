@@ -30,10 +30,10 @@ import (
 	"time"
 )
 
-// Validity of certificates. They begin an hour early, for clocks that disagree.
+// Validity of certificates. They begin two days early, for clocks that disagree.
 const (
 	validity = 10 * 365 * 24 * time.Hour
-	early    = time.Hour
+	early    = 48 * time.Hour
 )
 
 // Names of the authority's files in its directory.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/transport"
 	"hongyan/engine/volume"
 )
@@ -28,8 +29,9 @@ type Config struct {
 	// Dictionary gives the one that frames name by this id, for blobs that peers put; nil if it is not known. May be nil.
 	Dictionary func(id uint32) *volume.Dictionary
 
-	MaxVolume  int64         // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway
-	MaxBlob    uint64        // raw bytes of a blob that a peer may put
+	MaxVolume  int64  // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway
+	MaxBlob    uint64 // raw bytes of a blob that a peer may put
+	Clock      *clock.Clock
 	MaxAge     time.Duration // an open volume with records is sealed after that time, once it has a successor; 0 is never
 	AckTimeout time.Duration // a copy that owes bytes this long without progress is fenced
 	PeerDown   time.Duration // a primary gone this long has its volumes sealed by the other copy

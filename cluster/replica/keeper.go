@@ -246,7 +246,7 @@ func (m *Manager) connect(p *primary) {
 	ctx, stop := context.WithTimeout(p.ctx, connectTimeout)
 	defer stop()
 	h := volume.Header{ID: p.entry.ID, Epoch: p.entry.Epoch, Primary: p.entry.Primary, Copies: p.entry.Copies,
-		Class: p.entry.Class, Created: time.Now().Unix(), Salt: rand.Uint64()}
+		Class: p.entry.Class, Created: m.cfg.Clock.Now().Unix(), Salt: rand.Uint64()}
 	if err := p.connect(ctx, h); err != nil {
 		m.stats.openFailures.Add(1)
 		m.refuse(p.partner, refuseFor)

@@ -1,7 +1,6 @@
 package scrub
 
 import (
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -30,7 +29,7 @@ func (s *Scrubber) Metrics() prometheus.Collector {
 	add(prometheus.GaugeValue, "copies", "Whole sealed copies of this node.", func(r *Report) float64 { return float64(r.Copies) })
 	add(prometheus.GaugeValue, "copies_checked", "Of these, verified within the last period.", func(r *Report) float64 { return float64(r.Current) })
 	add(prometheus.GaugeValue, "oldest_check_seconds", "Age of the oldest check; since 1970 while a copy was never verified.",
-		func(r *Report) float64 { return float64(time.Now().Unix() - r.Oldest) })
+		func(r *Report) float64 { return float64(s.cfg.Clock.Now().Unix() - r.Oldest) })
 	add(prometheus.GaugeValue, "damaged_records", "Records of this node's copies that no other copy could mend yet.", func(r *Report) float64 {
 		n := uint64(0)
 		for _, d := range r.Damaged {

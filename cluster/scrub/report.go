@@ -98,7 +98,7 @@ func (s *Scrubber) serveStart(_ context.Context, _ string, req *startRequest) (*
 
 // Report describes this node's copies.
 func (s *Scrubber) Report() Report {
-	now := time.Now()
+	now := s.cfg.Clock.Now()
 	copies := s.cfg.Copies.Copies()
 	s.mu.Lock()
 	defer s.mu.Unlock()

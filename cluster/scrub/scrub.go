@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/transport"
 	"hongyan/engine/volume"
@@ -54,6 +55,7 @@ type Config struct {
 	State   string        // path of the state file
 	Every   time.Duration // each copy is verified once in this time
 	Rate    int64         // bytes a second that are read for it
+	Clock   *clock.Clock
 	Log     *slog.Logger
 }
 
@@ -198,7 +200,7 @@ func (s *Scrubber) run() {
 			s.mendRecord(p, copies)
 			continue
 		}
-		if e, ok := s.next(copies, now); ok {
+		if e, ok := s.next(copies, s.cfg.Clock.Now()); ok {
 			s.verify(e)
 			continue
 		}
@@ -271,7 +273,7 @@ func (s *Scrubber) due(k *mark) time.Time {
 		return time.Time{}
 	}
 	if r, ok := s.retries[k.Volume]; ok {
-		return r.at
+		return s.cfg.Clock.Now().Add(time.Until(r.at))
 	}
 	if k.Checked == 0 {
 		return time.Unix(k.Known, 0).Add(min(firstWithin, s.cfg.Every))
@@ -418,7 +420,8 @@ func (s *Scrubber) putOff(id volume.ID) {
 func (s *Scrubber) finished(e replica.Entry, out *volume.Checked) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := &mark{Volume: e.ID, Generation: e.Generation, Known: time.Now().Unix(), Checked: time.Now().Unix(), Damaged: out.Damaged}
+	now := s.cfg.Clock.Now().Unix()
+	k := &mark{Volume: e.ID, Generation: e.Generation, Known: now, Checked: now, Damaged: out.Damaged}
 	if old := s.marks[e.ID]; old != nil {
 		k.Known = old.Known
 	}
@@ -469,7 +472,7 @@ func (s *Scrubber) book(e replica.Entry, nodes []string, out *volume.Checked) {
 // place at the end.
 func (s *Scrubber) note(f Finding) (fresh bool) {
 	fresh = true
-	f.Time = time.Now().Unix()
+	f.Time = s.cfg.Clock.Now().Unix()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, old := range s.findings {

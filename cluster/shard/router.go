@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/wire"
 )
@@ -20,6 +21,8 @@ const (
 
 // Router finds the leaders of all shards and follows them. Safe for concurrent use.
 type Router struct {
+	Clock *clock.Clock // what commands are stamped with; to be set before the first
+
 	self   string
 	peers  Peers
 	host   *Host
@@ -54,7 +57,7 @@ func (r *Router) Propose(ctx context.Context, shard uint32, body []byte) (result
 
 // ProposeAs is Propose with an id that the caller drew, for one command only.
 func (r *Router) ProposeAs(ctx context.Context, shard uint32, id RequestID, body []byte) (result []byte, at uint64, err error) {
-	c := Command{ID: id, Now: time.Now().Unix(), Body: body}
+	c := Command{ID: id, Now: r.Clock.Now().Unix(), Body: body}
 	req := &ProposeRequest{Shard: shard, Command: c.Encode()}
 	var resp ProposeResponse
 	if err := r.atLeader(ctx, shard, MethodPropose, req, &resp); err != nil {

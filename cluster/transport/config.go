@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"hongyan/cluster/clock"
 )
 
 // Services on the port, told apart by ALPN.
@@ -49,6 +51,7 @@ type Config struct {
 	Cert     string
 	Key      string
 	Allow    []netip.Prefix // networks that may connect; all when empty
+	Clock    *clock.Clock   // by which certificates are valid; nil is the system's
 	Log      *slog.Logger   // nil discards
 
 	timing timing // zero values mean defaults; tests shorten them

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"hongyan/cluster/pki"
 )
@@ -14,6 +15,7 @@ import (
 type credentials struct {
 	cert  tls.Certificate
 	roots *x509.CertPool
+	now   func() time.Time // by which certificates are valid; nil is the system's
 }
 
 func loadCredentials(caPath, certPath, keyPath, id string) (credentials, error) {
@@ -39,6 +41,7 @@ func loadCredentials(caPath, certPath, keyPath, id string) (credentials, error) 
 func (c credentials) server(known func(id string) bool) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
+		Time:                   c.now,
 		Certificates:           []tls.Certificate{c.cert},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              c.roots,
@@ -62,6 +65,7 @@ func (c credentials) server(known func(id string) bool) *tls.Config {
 func (c credentials) client(node, service string) *tls.Config {
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
+		Time:         c.now,
 		Certificates: []tls.Certificate{c.cert},
 		RootCAs:      c.roots,
 		ServerName:   pki.ServiceName, // who it is exactly, VerifyConnection says

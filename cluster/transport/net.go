@@ -51,6 +51,7 @@ func Listen(cfg Config) (*Net, error) {
 	if err != nil {
 		return nil, fmt.Errorf("transport identity: %w", err)
 	}
+	creds.now = cfg.Clock.Now
 	listener := cfg.Listener
 	if listener == nil {
 		if listener, err = net.Listen("tcp", cfg.Listen); err != nil {

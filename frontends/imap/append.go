@@ -43,7 +43,7 @@ func (s *session) Append(name string, r goimap.LiteralReader, o *goimap.AppendOp
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.CommandTimeout+time.Duration(n/storeRate)*time.Second)
 	defer cancel()
 	name = canonicalName(name)
-	validity, uid, err := s.mail.Append(ctx, s.account, name, d, flags, dateIn(o.Time))
+	validity, uid, err := s.mail.Append(ctx, s.account, name, d, flags, s.dateIn(o.Time))
 	if err != nil {
 		return nil, s.answerInto("append to "+name, err)
 	}
@@ -62,9 +62,9 @@ func (s *session) closeDraft(d draft) {
 }
 
 // dateIn is an internal date with the zone that the client gave; without one it is now.
-func dateIn(t time.Time) client.Date {
+func (s *session) dateIn(t time.Time) client.Date {
 	if t.IsZero() {
-		return client.Date{Unix: time.Now().Unix()}
+		return client.Date{Unix: s.srv.cfg.Clock.Now().Unix()}
 	}
 	_, offset := t.Zone()
 	return client.Date{Unix: t.Unix(), Zone: int16(offset / 60)}

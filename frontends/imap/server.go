@@ -18,13 +18,15 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver"
 
 	"hongyan/cluster/client"
+	"hongyan/cluster/clock"
 	"hongyan/frontends/listen"
 )
 
 // Config is what a Server needs. Limits that are zero take their defaults.
 type Config struct {
 	Client   *client.Client
-	TLS      *tls.Config // for STARTTLS and the implicit TLS port
+	Clock    *clock.Clock // for internal dates; nil is the system's
+	TLS      *tls.Config  // for STARTTLS and the implicit TLS port
 	Log      *slog.Logger
 	Hostname string         // for the greeting
 	Allow    []netip.Prefix // networks that may connect; empty: all

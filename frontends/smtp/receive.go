@@ -167,7 +167,7 @@ func (s *session) cutOff(tx *transaction, err error) *gosmtp.SMTPError {
 func (s *session) trace(tx *transaction) *trace {
 	return &trace{
 		from: tx.from, helo: tx.helo, remote: s.remote(), by: s.srv.cfg.Hostname, tls: s.secure, id: tx.id,
-		protocol: protocolName(s.lmtp, s.secure != nil, tx.utf8), recipients: tx.given, date: time.Now(),
+		protocol: protocolName(s.lmtp, s.secure != nil, tx.utf8), recipients: tx.given, date: s.srv.cfg.Clock.Now(),
 	}
 }
 

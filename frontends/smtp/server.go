@@ -33,14 +33,16 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"hongyan/cluster/client"
+	"hongyan/cluster/clock"
 	"hongyan/frontends/listen"
 )
 
 // Config is what a Server needs.
 type Config struct {
 	Client    *client.Client
-	TLS       *tls.Config // for STARTTLS; nil: not offered
-	Hostname  string      // in greetings and trace headers
+	Clock     *clock.Clock // what is written into mail; nil is the system's
+	TLS       *tls.Config  // for STARTTLS; nil: not offered
+	Hostname  string       // in greetings and trace headers
 	Log       *slog.Logger
 	Limits    Limits
 	Allow     []netip.Prefix // networks that may speak SMTP; empty: all

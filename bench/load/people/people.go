@@ -14,7 +14,7 @@
 //
 // After a failure a user comes back in 1 s, then 2 s, up to 30 s, each time half at random, at the node that the policy says.
 //
-// Memory: a user is a goroutine, and an IMAP session over TLS with its reader and IDLE goroutines: TestMemoryOfAUser prints what that is, about
+// Memory: a user is a goroutine, and an IMAP session over TLS with its reader and IDLE goroutines: TestHongyan prints what that is, about
 // 60 kB. What users fetch is dropped at once. All share one TLS configuration and none resumes a session of TLS, since they stand for as many devices.
 package people
 
