@@ -33,7 +33,7 @@ func TestStorageAndRecovery(t *testing.T) {
 	if len(s.Violations) > 0 {
 		t.Errorf("violations: %v", s.Violations)
 	}
-	if err := until(t.Context(), settleWait, e.homeward); err != nil {
+	if err := e.serving(t.Context()); err != nil {
 		t.Errorf("the cluster was not left whole: %v", err)
 	}
 }
