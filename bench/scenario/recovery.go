@@ -72,7 +72,7 @@ func runRecovery(ctx context.Context, e *Env) (s *report.Section, err error) {
 	if r.mail, err = e.mail(users); err != nil {
 		return r.section, err
 	}
-	if err := e.settle(ctx); err != nil {
+	if err := e.serving(ctx); err != nil {
 		return r.section, err
 	}
 	checked := *e
@@ -94,7 +94,7 @@ func runRecovery(ctx context.Context, e *Env) (s *report.Section, err error) {
 	if err := errors.Join(err, e.whole()); err != nil {
 		return r.finish(), err
 	}
-	if err := e.settle(ctx); err != nil {
+	if err := e.serving(ctx); err != nil {
 		return r.finish(), err
 	}
 	r.judge(r.book.settle(ctx, &checked, r.section))

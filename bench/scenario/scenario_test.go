@@ -37,10 +37,10 @@ func buildHongyan(t testing.TB) string {
 	return bin
 }
 
-// launch runs a cluster of three nodes with that many accounts until the test ends.
-func launch(t testing.TB, accounts int) *Env {
+// launch runs a cluster of three nodes with that many accounts until the test ends. Its volumes age as LaunchOptions.Settle says.
+func launch(t testing.TB, accounts int, settle time.Duration) *Env {
 	t.Helper()
-	h, err := lab.Launch(t.Context(), lab.LaunchOptions{Exe: buildHongyan(t), Dir: t.TempDir(), Accounts: accounts, Restart: "never"})
+	h, err := lab.Launch(t.Context(), lab.LaunchOptions{Exe: buildHongyan(t), Dir: t.TempDir(), Accounts: accounts, Restart: "never", Settle: settle})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestScenarios(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a cluster for a while")
 	}
-	e := launch(t, 24)
+	e := launch(t, 24, 0)
 	for _, run := range []struct {
 		scenario Scenario
 		options  Options
