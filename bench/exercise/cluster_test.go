@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"hongyan/bench/lab"
+	"hongyan/bench/lab/labtest"
 	"hongyan/bench/load"
 )
 
@@ -94,18 +94,10 @@ func build(t *testing.T, patches ...patch) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	bin := filepath.Join(dir, "hongyan")
-	args := []string{"build", "-buildvcs=false", "-o", bin}
-	if len(patches) > 0 {
-		args = append(args, "-overlay", overlay(t, root, dir, patches))
+	if len(patches) == 0 {
+		return labtest.Build(t, root)
 	}
-	cmd := exec.Command("go", append(args, "hongyan")...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return bin
+	return labtest.Build(t, root, "-overlay", overlay(t, root, t.TempDir(), patches))
 }
 
 // overlay writes the patched copies, and the file that has the compiler take them (see `go help build`).

@@ -3,42 +3,21 @@ package lab
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// buildHongyan builds the real program, as `make build` does. It looks at every source file, by which the go command's test
-// cache learns that the result depends on them.
-func buildHongyan(t testing.TB) string {
-	t.Helper()
-	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".go" {
-			_, err = os.Stat(path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := filepath.Join(t.TempDir(), "hongyan")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "hongyan")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return bin
-}
+	"hongyan/bench/lab/labtest"
+)
 
 // TestCommandLine holds what scripts rely on: exit statuses, and one clear line on standard error.
 func TestCommandLine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the program")
 	}
-	bin, dir := buildHongyan(t), t.TempDir()
+	bin, dir := labtest.Build(t, "../.."), t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

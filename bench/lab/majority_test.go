@@ -16,6 +16,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"hongyan/bench/history"
+	"hongyan/bench/lab/labtest"
 )
 
 // noMajorityAnswer is how long anybody may wait for "later" at a node that has lost the others: what docs/architecture.md
@@ -28,7 +29,7 @@ func TestNoMajority(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a cluster for a while")
 	}
-	r := &crashRun{t: t, bin: buildHongyan(t), dir: t.TempDir(), history: history.New()}
+	r := &crashRun{t: t, bin: labtest.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
 	r.start()
 	defer r.stop()
 	left, user := r.cluster.Nodes[2], r.cluster.Accounts[0]

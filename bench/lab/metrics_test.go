@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"hongyan/bench/history"
+	"hongyan/bench/lab/labtest"
 )
 
 // TestMetrics scrapes a cluster that works: the metrics keep Prometheus' conventions, name nobody, count what happened, and
@@ -25,7 +26,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &crashRun{t: t, bin: buildHongyan(t), dir: t.TempDir(), history: history.New()}
+	r := &crashRun{t: t, bin: labtest.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
 	r.start()
 	r.send(500*time.Millisecond, func() {})
 	r.verify("")

@@ -14,6 +14,7 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"hongyan/bench/history"
+	"hongyan/bench/lab/labtest"
 )
 
 // TestSessionsOutliveALeader keeps an IMAP session and an LMTP session open on the two nodes that stay while the third,
@@ -22,7 +23,7 @@ func TestSessionsOutliveALeader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a cluster for a while")
 	}
-	r := &crashRun{t: t, bin: buildHongyan(t), dir: t.TempDir(), history: history.New()}
+	r := &crashRun{t: t, bin: labtest.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
 	r.start()
 	defer r.stop()
 	nodes, user := r.cluster.Nodes, r.cluster.Accounts[0]

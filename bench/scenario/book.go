@@ -17,16 +17,11 @@ import (
 
 // book keeps the history of a scenario and settles it at the end: what was acknowledged must be there, once, as it was sent.
 type book struct {
-	*history.Journal // of its senders
-	h                *history.History
-
-	doubled int // messages, as settle found
+	h       *history.History // also the journal of its senders
+	doubled int              // messages, as settle found
 }
 
-func newBook() *book {
-	h := history.New()
-	return &book{Journal: h.Journal(), h: h}
-}
+func newBook() *book { return &book{h: history.New()} }
 
 // base notes what the accounts' mailboxes hold already.
 func (b *book) base(ctx context.Context, t load.Target) error { return exercise.Base(ctx, t, b.h) }

@@ -72,7 +72,7 @@ func runRecovery(ctx context.Context, e *Env) (s *report.Section, err error) {
 	if r.mail, err = e.mail(users); err != nil {
 		return r.section, err
 	}
-	if err := e.settle(ctx); err != nil {
+	if err := e.serving(ctx); err != nil {
 		return r.section, err
 	}
 	checked := *e
@@ -94,7 +94,7 @@ func runRecovery(ctx context.Context, e *Env) (s *report.Section, err error) {
 	if err := errors.Join(err, e.whole()); err != nil {
 		return r.finish(), err
 	}
-	if err := e.settle(ctx); err != nil {
+	if err := e.serving(ctx); err != nil {
 		return r.finish(), err
 	}
 	r.judge(r.book.settle(ctx, &checked, r.section))
@@ -162,7 +162,7 @@ func (r *recoveries) underLoad(ctx context.Context, f func() error) error {
 
 // patient are senders that try until they are told yes or no for good.
 func (r *recoveries) patient(workers int) send.Options {
-	return send.Options{Protocol: send.LMTP, Policy: load.RoundRobin, Workers: workers, Until: true, Patience: serveWait, Journal: r.book}
+	return send.Options{Protocol: send.LMTP, Policy: load.RoundRobin, Workers: workers, Until: true, Patience: serveWait, Journal: r.book.h}
 }
 
 // deliver sends what a node is to miss, by eight connections as fast as it goes.

@@ -14,7 +14,7 @@ import (
 	"hongyan/bench/measure"
 )
 
-// step lets one kind of recovery happen, and waits until the cluster is as before.
+// step lets one kind of recovery happen, and waits until all nodes serve. Who leads which shard is no matter: that comes home by itself.
 func (r *recoveries) step(ctx context.Context, kind string) error {
 	r.env.Progress.Step("%s", strings.ReplaceAll(kind, "_", " "))
 	r.env.Progress.Rate(func() string { return fmt.Sprintf("%.0f/s", r.rec.Live().Rate) })
@@ -51,7 +51,7 @@ func (r *recoveries) step(ctx context.Context, kind string) error {
 		return err
 	}
 	r.rows = append(r.rows, row)
-	return r.env.settle(ctx)
+	return r.env.serving(ctx)
 }
 
 // mark says on the charts that something is done now.

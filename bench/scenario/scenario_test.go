@@ -2,45 +2,21 @@ package scenario
 
 import (
 	"context"
-	"io/fs"
 	"log/slog"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"hongyan/bench/lab"
+	"hongyan/bench/lab/labtest"
 	"hongyan/bench/load"
 	"hongyan/bench/report"
 )
 
-// buildHongyan builds the real program. It looks at every source file, by which the go command's test cache learns that the result depends on them.
-func buildHongyan(t testing.TB) string {
+// launch runs a cluster of three nodes with that many accounts until the test ends. Its volumes age as LaunchOptions.Settle says.
+func launch(t testing.TB, accounts int, settle time.Duration) *Env {
 	t.Helper()
-	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".go" {
-			_, err = os.Stat(path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := filepath.Join(t.TempDir(), "hongyan")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "hongyan")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return bin
-}
-
-// launch runs a cluster of three nodes with that many accounts until the test ends.
-func launch(t testing.TB, accounts int) *Env {
-	t.Helper()
-	h, err := lab.Launch(t.Context(), lab.LaunchOptions{Exe: buildHongyan(t), Dir: t.TempDir(), Accounts: accounts, Restart: "never"})
+	h, err := lab.Launch(t.Context(), lab.LaunchOptions{Exe: labtest.Build(t, "../.."), Dir: t.TempDir(), Accounts: accounts, Restart: "never", Settle: settle})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +62,7 @@ func TestScenarios(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a cluster for a while")
 	}
-	e := launch(t, 24)
+	e := launch(t, 24, 0)
 	for _, run := range []struct {
 		scenario Scenario
 		options  Options

@@ -71,7 +71,7 @@ func (d *storages) rolled(ctx context.Context) (record, error) {
 		if err := errors.Join(d.env.Lab.Stop(n), d.env.Lab.Start(n)); err != nil {
 			return record{}, err
 		}
-		if err := until(ctx, serveWait, func() error { return d.env.ready(ctx) }); err != nil {
+		if err := d.env.serving(ctx); err != nil {
 			return record{}, err
 		}
 	}
@@ -93,6 +93,11 @@ func (e *Env) ready(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// serving waits until every node serves.
+func (e *Env) serving(ctx context.Context) error {
+	return until(ctx, serveWait, func() error { return e.ready(ctx) })
 }
 
 // ended is nil when no volume takes mail any more that did before, and every copy is whole.

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -22,6 +20,7 @@ import (
 	exerciser "hongyan/bench/exercise"
 	"hongyan/bench/history"
 	"hongyan/bench/lab"
+	"hongyan/bench/lab/labtest"
 	"hongyan/bench/load"
 	"hongyan/bench/load/read"
 	"hongyan/bench/load/send"
@@ -60,7 +59,7 @@ func deliver(ctx context.Context, t *testing.T, target load.Target, corpus *load
 		if p == send.SMTP && target.Nodes[0].SMTP == "" {
 			continue
 		}
-		s, err := send.New(target, send.Options{Protocol: p, Workers: 4, Until: true, Policy: load.Failover, Journal: h.Journal()})
+		s, err := send.New(target, send.Options{Protocol: p, Workers: 4, Until: true, Policy: load.Failover, Journal: h})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -282,12 +281,7 @@ func TestHongyan(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a cluster")
 	}
-	bin, dir := filepath.Join(t.TempDir(), "hongyan"), t.TempDir()
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "hongyan")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the lab's tests build it, so that it is built once
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	bin, dir := labtest.Build(t, "../../.."), t.TempDir()
 	run(t, exec.Command(bin, "dev", "--dir", dir, "--port-base", strconv.Itoa(freeBase(t)), "--accounts", "6", "--restart", "never"))
 	var cluster *lab.Cluster
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
