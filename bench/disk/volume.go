@@ -171,10 +171,14 @@ func (v *Volume) free() (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
-// Empty undoes Fill.
+// Empty undoes Fill, durably: a power cut must not bring the ballast back.
 func (v *Volume) Empty() error {
-	if err := os.Remove(filepath.Join(v.dir, Ballast)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(filepath.Join(v.dir, Ballast))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
 		return fmt.Errorf("give space back: %w", err)
 	}
-	return nil
+	return v.Sync()
 }

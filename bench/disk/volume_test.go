@@ -97,6 +97,9 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := errors.Join(v.Cut(), v.Restore()); err != nil { // which must not bring the ballast back
+		t.Fatal(err)
+	}
 	write(t, filepath.Join(dir, "more"), make([]byte, 1<<20), true)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"hongyan/bench/history"
@@ -15,7 +16,7 @@ import (
 // finalTime is for one reading with all bytes.
 const finalTime = time.Minute
 
-// Final reads every mailbox of a history, with the bytes of all messages, through every node, and notes the readings. A node that
+// Final reads every mailbox of a history, with the bytes of all messages, through every node at the same time, and notes the readings. A node that
 // cannot be connected to is left out, one that says "later" is asked again until ctx ends. The error says through which nodes mailboxes could
 // not be read although they were up, or that none was.
 func Final(ctx context.Context, t load.Target, h *history.History) error {
@@ -27,10 +28,15 @@ func Final(ctx context.Context, t load.Target, h *history.History) error {
 		address, _ := history.SplitMailbox(name)
 		return accounts[address] == load.Account{}
 	})
+	results := make([]error, len(t.Nodes))
+	var reading sync.WaitGroup
+	for i, n := range t.Nodes {
+		reading.Go(func() { results[i] = finalThrough(ctx, t, n, accounts, names, h) })
+	}
+	reading.Wait()
 	var failures error
 	served := 0
-	for _, n := range t.Nodes {
-		err := finalThrough(ctx, t, n, accounts, names, h)
+	for _, err := range results {
 		var unreachable *net.OpError
 		switch {
 		case err == nil:

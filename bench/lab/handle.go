@@ -19,6 +19,7 @@ import (
 type Handle struct {
 	dir    string
 	dev    *exec.Cmd // nil: somebody else's
+	spawn  *spawner
 	ended  chan struct{}
 	failed error // how dev ended; for reading once ended is closed
 	once   sync.Once
@@ -58,13 +59,15 @@ func Launch(ctx context.Context, o LaunchOptions) (*Handle, error) {
 	}
 	h := &Handle{dir: o.Dir, dev: exec.Command(o.Exe, args...), ended: make(chan struct{})}
 	h.dev.Stdout, h.dev.Stderr = o.Log, o.Log
-	h.dev.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the caller, who then closes
-	if err := h.dev.Start(); err != nil {
+	h.spawn = newSpawner()
+	if err := h.spawn.start(h.dev, syscall.SIGTERM); err != nil { // Ctrl-C is for the caller, who then closes; and with it the cluster stops
+		h.spawn.close()
 		return nil, fmt.Errorf("start the cluster's supervisor: %w", err)
 	}
 	go func() {
 		defer close(h.ended)
 		h.failed = h.dev.Wait()
+		h.spawn.close()
 	}()
 	ctx, cancel := context.WithTimeout(ctx, launchWait)
 	defer cancel()

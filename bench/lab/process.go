@@ -107,7 +107,7 @@ var errNotRunning = errors.New("is not running")
 func newProcess(n node, s *supervisor) *process {
 	p := &process{
 		node: n, policy: s.o.Restart, log: s.o.Log.With("node", n.ID),
-		spawn: func(c *exec.Cmd) error { return s.spawn.start(c) },
+		spawn: func(c *exec.Cmd) error { return s.spawn.start(c, syscall.SIGKILL) },
 		changed: func() {
 			if err := s.publish(); err != nil {
 				s.o.Log.Error("cluster.json is out of date", "error", err)

@@ -3,6 +3,7 @@ package lab
 import (
 	"os/exec"
 	"runtime"
+	"syscall"
 )
 
 // spawner starts children from one goroutine that keeps its operating system thread for as long as children
@@ -20,8 +21,9 @@ func newSpawner() *spawner {
 	return s
 }
 
-func (s *spawner) start(c *exec.Cmd) error {
-	c.SysProcAttr = childAttributes()
+// start has the child get a signal when this process ends.
+func (s *spawner) start(c *exec.Cmd, last syscall.Signal) error {
+	c.SysProcAttr = childAttributes(last)
 	done := make(chan error, 1)
 	s.work <- func() { done <- c.Start() }
 	return <-done

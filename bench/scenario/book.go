@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"hongyan/bench/exercise"
@@ -16,38 +15,13 @@ import (
 	"hongyan/bench/report"
 )
 
-// book keeps the history of a scenario and settles it at the end: what was acknowledged must be there, once, as it was sent. It is the Journal of its senders.
+// book keeps the history of a scenario and settles it at the end: what was acknowledged must be there, once, as it was sent.
 type book struct {
-	h *history.History
-
-	mu    sync.Mutex // guards what follows
-	calls map[attempt]*history.Call
-
-	doubled int // of what settle found
+	h       *history.History // also the journal of its senders
+	doubled int              // messages, as settle found
 }
 
-type attempt struct{ user, id string }
-
-func newBook() *book { return &book{h: history.New(), calls: make(map[attempt]*history.Call)} }
-
-// Try implements send.Journal. An earlier try that nobody ended stays of unknown outcome.
-func (b *book) Try(user, id string, raw []byte) {
-	c := b.h.Begin(history.Op{Client: "sender", Kind: history.Deliver, Mailbox: history.MailboxName(user, "INBOX"), Message: id, Hash: history.Sum(raw)})
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.calls[attempt{user, id}] = c
-}
-
-// Acknowledge implements send.Journal.
-func (b *book) Acknowledge(user, id string) {
-	b.mu.Lock()
-	c := b.calls[attempt{user, id}]
-	delete(b.calls, attempt{user, id})
-	b.mu.Unlock()
-	if c != nil {
-		c.End(history.Result{Outcome: history.OK})
-	}
-}
+func newBook() *book { return &book{h: history.New()} }
 
 // base notes what the accounts' mailboxes hold already.
 func (b *book) base(ctx context.Context, t load.Target) error { return exercise.Base(ctx, t, b.h) }

@@ -15,8 +15,8 @@ import (
 	"hongyan/bench/load/send"
 )
 
-// patience is how long one operation on a very large mailbox may take.
-const patience = 5 * time.Minute
+// boxTimeout is how long one operation on a very large mailbox may take.
+const boxTimeout = 5 * time.Minute
 
 // box is a mailbox that is measured, with what its operations need.
 type box struct {
@@ -43,7 +43,7 @@ type boxOp struct {
 
 var boxOps = []boxOp{
 	{"select", "SELECT", func(ctx context.Context, b *box, timed func(func() error)) error {
-		s, err := b.env.login(ctx, b.node(), b.account, read.Options{Timeout: patience})
+		s, err := b.env.login(ctx, b.node(), b.account, read.Options{Timeout: boxTimeout})
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (b *box) open(ctx context.Context, seed uint64) (err error) {
 	if b.sender, err = send.New(home.Target, send.Options{Protocol: send.Protocol(protocols[0]), Workers: 1}); err != nil {
 		return err
 	}
-	if b.outside, err = b.env.login(ctx, b.node(), b.account, read.Options{Timeout: patience}); err != nil {
+	if b.outside, err = b.env.login(ctx, b.node(), b.account, read.Options{Timeout: boxTimeout}); err != nil {
 		return err
 	}
 	return b.enter(ctx)
@@ -118,7 +118,7 @@ func (b *box) open(ctx context.Context, seed uint64) (err error) {
 
 // enter opens the session that has the mailbox selected.
 func (b *box) enter(ctx context.Context) error {
-	s, err := b.env.login(ctx, b.node(), b.account, read.Options{Timeout: patience})
+	s, err := b.env.login(ctx, b.node(), b.account, read.Options{Timeout: boxTimeout})
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (b *box) recorders() (out []*load.Recorder) {
 // revive makes a session again that an operation broke.
 func (b *box) revive(ctx context.Context) error {
 	if !b.outside.Alive() {
-		s, err := b.env.login(ctx, b.node(), b.account, read.Options{Timeout: patience})
+		s, err := b.env.login(ctx, b.node(), b.account, read.Options{Timeout: boxTimeout})
 		if err != nil {
 			return err
 		}
@@ -200,7 +200,7 @@ func (m *mailboxes) fillSmall(ctx context.Context, sh *shelf) error {
 	if err := sh.env.fill(ctx, m.env.Progress, []load.Account{b.account}, smallMessages, seedSize); err != nil {
 		return err
 	}
-	s, err := sh.env.login(ctx, b.node(), b.account, read.Options{Timeout: patience})
+	s, err := sh.env.login(ctx, b.node(), b.account, read.Options{Timeout: boxTimeout})
 	if err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func (m *mailboxes) fillLarge(ctx context.Context, sh *shelf) error {
 	if err := sh.env.fill(ctx, m.env.Progress, []load.Account{b.account}, min(seedMessages, m.want-1), seedSize); err != nil {
 		return err
 	}
-	s, err := sh.env.login(ctx, b.node(), b.account, read.Options{Timeout: patience})
+	s, err := sh.env.login(ctx, b.node(), b.account, read.Options{Timeout: boxTimeout})
 	if err != nil {
 		return err
 	}

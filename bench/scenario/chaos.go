@@ -71,7 +71,7 @@ func (c *turmoil) run(ctx context.Context, plan []fault) error {
 		return err
 	}
 	var err error
-	if c.traffic, err = e.newTraffic(c.began, e.Target.Nodes, chaosRate, []string{viaLMTP}, c.book); err != nil {
+	if c.traffic, err = e.newTraffic(c.began, e.Target.Nodes, chaosRate, []string{viaLMTP}, c.book.h); err != nil {
 		return err
 	}
 	defer c.traffic.close()

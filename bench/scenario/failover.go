@@ -78,7 +78,7 @@ func (d *drill) kind(ctx context.Context, kind string) error {
 	if err := d.env.settle(ctx); err != nil {
 		return err
 	}
-	t, err := d.env.newTraffic(d.began, d.reachable(kind), failoverRate, []string{viaLMTP, viaSMTP, viaIMAP, viaPOP3}, d.book)
+	t, err := d.env.newTraffic(d.began, d.reachable(kind), failoverRate, []string{viaLMTP, viaSMTP, viaIMAP, viaPOP3}, d.book.h)
 	if err != nil {
 		return err
 	}

@@ -164,6 +164,9 @@ func (d *idling) finish() *report.Section {
 	}
 	s.Charts = append(s.Charts, load.LatencyChart("Delay of notices", charted...), load.RateChart("Notices a second", charted...))
 	tries, bad := failed(s, "idle.errors.share", "share of notices that did not come, and of deliveries and sessions that failed", d.recorders()...)
+	for _, peer := range d.crowds[1:] {
+		noteFailures(s, peer.opening, peer.deliveries, peer.home.all)
+	}
 	f := c.home.all.Figures()
 	s.Summary = fmt.Sprintf("%d sessions in IDLE heard of new mail %s after its acknowledgement in the median, 99 of 100 within %s. %d of %d notices, deliveries and sessions failed.",
 		c.standing.Load(), units.Seconds(f.P50.Seconds()), units.Seconds(f.P99.Seconds()), bad, tries)

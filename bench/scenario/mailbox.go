@@ -93,7 +93,8 @@ func (m *mailboxes) open(ctx context.Context, side *Env) (*shelf, error) {
 	if len(accounts) < 2 {
 		return nil, errors.New("two accounts are needed, one for the large mailbox and one for the small one beside it")
 	}
-	sh := &shelf{env: side, filling: load.NewRecorder(side.Target.Name+", COPY into the large mailbox", load.RecorderOptions{Began: m.began})}
+	sh := &shelf{env: side, filling: load.NewRecorder(side.Target.Name+", COPY into the large mailbox", load.RecorderOptions{Began: m.began}),
+		small: newBox(side, accounts[0], side.Target.Name+", small", m.began), large: newBox(side, accounts[1], side.Target.Name, m.began)}
 	if side.Measured() {
 		m.env.Progress.Step("%s: look at its memory", side.Target.Name)
 		var err error
@@ -101,8 +102,6 @@ func (m *mailboxes) open(ctx context.Context, side *Env) (*shelf, error) {
 			return sh, err
 		}
 	}
-	sh.small = newBox(side, accounts[0], side.Target.Name+", small", m.began)
-	sh.large = newBox(side, accounts[1], side.Target.Name, m.began)
 	if err := m.fillSmall(ctx, sh); err != nil {
 		return sh, err
 	}
@@ -118,11 +117,8 @@ func (m *mailboxes) open(ctx context.Context, side *Env) (*shelf, error) {
 }
 
 func (sh *shelf) close() {
-	for _, b := range []*box{sh.large, sh.small} {
-		if b != nil {
-			b.close()
-		}
-	}
+	sh.large.close()
+	sh.small.close()
 }
 
 // measure gives each operation its share of the time, on all mailboxes in turns; afterwards it looks at memory.
@@ -185,6 +181,9 @@ func (m *mailboxes) finish() *report.Section {
 	s.Charts = append(s.Charts, load.LatencyChart("Times on the large mailbox", sh.large.recs["list50"], sh.large.recs["search_header"], sh.large.recs["deliver"]))
 	recs := append(sh.large.recorders(), sh.small.recorders()...)
 	tries, bad := failed(s, "mailbox.errors.share", "share of operations on the two mailboxes that failed", append(recs, sh.filling)...)
+	for _, peer := range m.shelves[1:] {
+		noteFailures(s, append(peer.large.recorders(), peer.small.recorders()...)...)
+	}
 	p50 := func(op string) string { return units.Seconds(sh.large.recs[op].Figures().P50.Seconds()) }
 	s.Summary = fmt.Sprintf("With %s messages in the mailbox SELECT took %s in the median, the newest 50 %s, a search for a subject %s, a delivery %s. %d of %d operations failed.",
 		units.Number(float64(sh.large.messages)), p50("select"), p50("list50"), p50("search_header"), p50("deliver"), bad, tries)
@@ -202,10 +201,10 @@ func (m *mailboxes) enter(sh *shelf, table *report.Table) {
 	if sh.copied > 0 {
 		add("fill.rate", "messages copied a second into the large mailbox", float64(sh.copied)/sh.took.Seconds(), "1/s", report.Higher, sh.rates...)
 		add("fill.seconds", fmt.Sprintf("time to copy %d messages", sh.copied), sh.took.Seconds(), "s", report.Info)
-	} else if sh.large != nil && sh.large.messages > 0 {
+	} else if sh.large.messages > 0 {
 		s.Notes = append(s.Notes, fmt.Sprintf("%s had a mailbox of that size already: its filling was not measured.", name))
 	}
-	if sh.large == nil || sh.large.recs["select"].Figures().Successes == 0 {
+	if sh.large.recs["select"].Figures().Successes == 0 {
 		return
 	}
 	add("messages", "messages in the large mailbox when it was measured", float64(sh.large.messages), "messages", report.Info)

@@ -90,21 +90,29 @@ func some(r *load.Recorder, id string, names ...string) (out []report.Metric) {
 	return out
 }
 
-// failed adds the share of operations that failed, and a note with the first error of each kind of operation.
+// failed adds the share of operations that failed, and what noteFailures does.
 func failed(s *report.Section, id, what string, recs ...*load.Recorder) (tries, failures int64) {
 	for _, r := range recs {
 		f := r.Figures()
 		tries, failures = tries+f.Successes+f.Failures, failures+f.Failures
+	}
+	if tries > 0 {
+		s.Metrics = append(s.Metrics, metric(id, what, float64(failures)/float64(tries), "ratio", report.Lower))
+	}
+	noteFailures(s, recs...)
+	return tries, failures
+}
+
+// noteFailures adds a note for each kind of operation that failed, with the first error.
+func noteFailures(s *report.Section, recs ...*load.Recorder) {
+	for _, r := range recs {
+		f := r.Figures()
 		for _, class := range load.Classes() {
 			if n := f.Errors[class]; n > 0 {
 				s.Notes = append(s.Notes, fmt.Sprintf("%s: %d failed (%s), the first with: %s", f.Name, n, class, f.Examples[class]))
 			}
 		}
 	}
-	if tries > 0 {
-		s.Metrics = append(s.Metrics, metric(id, what, float64(failures)/float64(tries), "ratio", report.Lower))
-	}
-	return tries, failures
 }
 
 // quiet are n accounts that the load of other scenarios touches least, skip of them left out: the skew of recipients favours the first ones. Fewer

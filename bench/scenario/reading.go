@@ -140,6 +140,9 @@ func (r *readings) finish() *report.Section {
 	ours := r.libs[0]
 	s.Charts = append(s.Charts, load.RateChart("Operations a second", rates...), load.LatencyChart("Times of reading", ours.recs["fetch"], ours.recs["list50"]))
 	tries, bad := failed(s, "reading.errors.share", "share of operations of readers that failed", ours.recorders()...)
+	for _, peer := range r.libs[1:] {
+		noteFailures(s, peer.recorders()...)
+	}
 	fetch := ours.recs["fetch"].Figures()
 	s.Summary = fmt.Sprintf("%d readers at a time did %s operations a second; a whole message came in %s, 99 of 100 within %s. %d of %d operations failed.",
 		r.workers, units.Number(ours.rate()), units.Seconds(fetch.P50.Seconds()), units.Seconds(fetch.P99.Seconds()), bad, tries)

@@ -162,7 +162,7 @@ func (r *recoveries) underLoad(ctx context.Context, f func() error) error {
 
 // patient are senders that try until they are told yes or no for good.
 func (r *recoveries) patient(workers int) send.Options {
-	return send.Options{Protocol: send.LMTP, Policy: load.RoundRobin, Workers: workers, Until: true, Patience: serveWait, Journal: r.book}
+	return send.Options{Protocol: send.LMTP, Policy: load.RoundRobin, Workers: workers, Until: true, Patience: serveWait, Journal: r.book.h}
 }
 
 // deliver sends what a node is to miss, by eight connections as fast as it goes.

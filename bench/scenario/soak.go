@@ -50,7 +50,7 @@ func runSoak(ctx context.Context, e *Env) (*report.Section, error) {
 		return s, err
 	}
 	protocol := send.Protocol(spoken(e.Target)[0])
-	stream, err := send.New(steady.Target, send.Options{Protocol: protocol, Workers: trafficWorkers, Policy: load.RoundRobin, Until: true, Journal: b})
+	stream, err := send.New(steady.Target, send.Options{Protocol: protocol, Workers: trafficWorkers, Policy: load.RoundRobin, Until: true, Journal: b.h})
 	if err != nil {
 		return s, err
 	}

@@ -1,7 +1,6 @@
 package scrub
 
 import (
-
 	"github.com/prometheus/client_golang/prometheus"
 )
 
