@@ -21,7 +21,7 @@ import (
 
 // Journal notes what senders do, for a history that is checked later. bench/history's History is one.
 type Journal interface {
-	// Try is called before the message is sent to the user, each time.
+	// Try is called before the message is sent to the user, each time, once there is a server that has greeted.
 	Try(user, id string, raw []byte)
 	// Acknowledge is called when a server has taken the message on for the user.
 	Acknowledge(user, id string)
