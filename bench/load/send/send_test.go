@@ -149,8 +149,12 @@ func TestConversations(t *testing.T) {
 			if !slices.Equal(notes.acked, c.acked) {
 				t.Errorf("acknowledged %v, want %v", notes.acked, c.acked)
 			}
-			if !slices.Equal(notes.tried, three) {
-				t.Errorf("tried %v", notes.tried)
+			tried := three
+			if slices.Equal(c.over["EHLO"], []string{"hello"}) { // nobody who could have taken it
+				tried = nil
+			}
+			if !slices.Equal(notes.tried, tried) {
+				t.Errorf("tried %v, want %v", notes.tried, tried)
 			}
 			p.mu.Lock()
 			defer p.mu.Unlock()

@@ -21,7 +21,7 @@ import (
 
 // Journal notes what senders do, for a history that is checked later. bench/history's History is one.
 type Journal interface {
-	// Try is called before the message is sent to the user, each time.
+	// Try is called before the message is sent to the user, each time, once there is a server that has greeted.
 	Try(user, id string, raw []byte)
 	// Acknowledge is called when a server has taken the message on for the user.
 	Acknowledge(user, id string)
@@ -167,12 +167,6 @@ func wrap(m *load.Message, err error) error {
 // try sends the message once. again are the recipients for whom another try makes sense, with the first error of those; permanent is the first
 // refusal for good.
 func (s *Sender) try(ctx context.Context, w *worker, m *load.Message, to []string) (again []string, permanent, err error) {
-	if s.o.Journal != nil {
-		raw := m.Raw()
-		for _, u := range to {
-			s.o.Journal.Try(u, m.ID, raw)
-		}
-	}
 	outcomes, connErr := s.attempt(ctx, w, m, to)
 	w.picker.Done(connErr != nil)
 	for i, o := range outcomes {
@@ -195,11 +189,23 @@ func (s *Sender) try(ctx context.Context, w *worker, m *load.Message, to []strin
 	return again, permanent, err
 }
 
+// note enters a try in the journal: there is a connection, and something may go out. Where none could be made there was no try, of which a history
+// would have to think that it may have succeeded.
+func (s *Sender) note(m *load.Message, to []string) {
+	if s.o.Journal == nil {
+		return
+	}
+	raw := m.Raw()
+	for _, u := range to {
+		s.o.Journal.Try(u, m.ID, raw)
+	}
+}
+
 // attempt is one conversation over the kept connection, or over a new one. A kept connection that turns out to be dead before the server said a
 // word about this message is made again once: servers close idle connections, and a client cannot know.
 func (s *Sender) attempt(ctx context.Context, w *worker, m *load.Message, to []string) ([]outcome, error) {
 	node := w.picker.Node()
-	for {
+	for noted := false; ; noted = true {
 		c := w.conns[node]
 		kept := c != nil
 		if !kept {
@@ -210,6 +216,9 @@ func (s *Sender) attempt(ctx context.Context, w *worker, m *load.Message, to []s
 				return outcomes, err
 			}
 			w.conns[node] = c
+		}
+		if !noted {
+			s.note(m, to)
 		}
 		outcomes, err := c.transact(ctx, m, to, s.o.Timeout)
 		if err != nil {
