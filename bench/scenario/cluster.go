@@ -133,16 +133,6 @@ func (e *Env) regions() (out []lab.Region) {
 	return out
 }
 
-// nodesOf are the ids of a region's nodes.
-func (e *Env) nodesOf(region string) (out []string) {
-	for _, n := range e.Target.Nodes {
-		if n.Region == region {
-			out = append(out, n.ID)
-		}
-	}
-	return out
-}
-
 // delays are the round trips between the regions, for people.
 func (e *Env) delays() string {
 	st, err := e.Lab.Status()
