@@ -68,7 +68,7 @@ func runCapacity(ctx context.Context, e *Env) (*report.Section, error) {
 func (m *estimate) measure(ctx context.Context) error {
 	e, took := m.env, m.env.Options.time(10*time.Second)
 	e.Progress.Step("at rest")
-	if err := e.settle(ctx); err != nil {
+	if err := e.serving(ctx); err != nil {
 		return err
 	}
 	nodes := float64(len(e.Target.Nodes))

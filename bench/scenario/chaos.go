@@ -50,13 +50,13 @@ func runChaos(ctx context.Context, e *Env) (*report.Section, error) {
 		{Name: "faults", Value: fmt.Sprintf("%d planned from seed %d for %v (the same again: --seed %d)", len(plan), e.Options.Seed, took, e.Options.Seed)},
 		{Name: "load", Value: fmt.Sprintf("%d messages a second by LMTP; %d clients on %d mailboxes by IMAP, LMTP and SMTP through all nodes", chaosRate, chaosClients, chaosBoxes)},
 	}
-	if err := e.settle(ctx); err != nil {
+	if err := e.serving(ctx); err != nil {
 		return c.section, err
 	}
 	err = c.run(ctx, plan)
 	err = errors.Join(err, e.whole())
 	if err == nil {
-		err = e.settle(ctx)
+		err = e.serving(ctx)
 	}
 	c.finish(ctx)
 	return c.section, err
@@ -71,7 +71,7 @@ func (c *turmoil) run(ctx context.Context, plan []fault) error {
 		return err
 	}
 	var err error
-	if c.traffic, err = e.newTraffic(c.began, e.Target.Nodes, chaosRate, []string{viaLMTP}, c.book.h); err != nil {
+	if c.traffic, err = e.newTraffic(map[string]*load.Recorder{}, c.began, e.Target.Nodes, chaosRate, []string{viaLMTP}, c.book.h); err != nil {
 		return err
 	}
 	defer c.traffic.close()

@@ -48,39 +48,11 @@ func (e *Env) leading(home string) (string, error) {
 	return best, nil
 }
 
-// homeward is nil when every shard is led in its home region, and all nodes are ready.
-func (e *Env) homeward() error {
-	st, err := e.Lab.Status()
-	if err != nil {
-		return err
-	}
-	region := make(map[string]string)
-	for _, n := range st.Nodes {
-		if !n.Ready {
-			return fmt.Errorf("node %s does not serve: %s", n.ID, n.Reason)
-		}
-		region[n.ID] = n.Region
-	}
-	var view shards
-	if err := json.Unmarshal(st.Cluster, &view); err != nil {
-		return fmt.Errorf("read who leads: %w", err)
-	}
-	for _, s := range view.Shards {
-		if s.Home != "" && region[s.Leader] != s.Home {
-			return fmt.Errorf("shard %d has its home in %s and is led by %q", s.Shard, s.Home, s.Leader)
-		}
-	}
-	return nil
-}
+const lookAgain = 100 * time.Millisecond
 
-const (
-	settleWait = 60 * time.Second
-	lookAgain  = 100 * time.Millisecond
-)
-
-// settle waits until the cluster is whole again and led from home.
-func (e *Env) settle(ctx context.Context) error {
-	return until(ctx, settleWait, e.homeward)
+// serving waits until every node serves.
+func (e *Env) serving(ctx context.Context) error {
+	return until(ctx, serveWait, func() error { return e.ready(ctx) })
 }
 
 // until repeats f until it returns nil. Its last error says what was still wrong after the wait.

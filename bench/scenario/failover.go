@@ -74,129 +74,147 @@ func runFailover(ctx context.Context, e *Env) (*report.Section, error) {
 
 // kind makes the fault several times under traffic.
 func (d *drill) kind(ctx context.Context, kind string) error {
+	k := &kindRuns{kind: kind, recs: make(map[string]*load.Recorder), waits: make(map[string][]float64), firsts: make(map[string][]float64)}
+	defer d.enter(k)
 	runs := d.env.Options.runs(5)
-	d.env.Progress.Step("%s: the cluster settles", kind)
-	if err := d.env.settle(ctx); err != nil {
+	for i := range runs {
+		d.env.Progress.Step("%s, run %d of %d: nodes get ready", kind, i+1, runs)
+		if err := d.env.serving(ctx); err != nil {
+			return err
+		}
+		d.env.Progress.Step("%s, run %d of %d", kind, i+1, runs)
+		if err := d.run(ctx, k); err != nil {
+			return fmt.Errorf("%s, run %d: %w", kind, i+1, err)
+		}
+	}
+	return nil
+}
+
+// kindRuns is what the runs of one kind of fault gave, by protocol.
+type kindRuns struct {
+	kind          string
+	recs          map[string]*load.Recorder
+	waits, firsts map[string][]float64 // seconds, one a run
+}
+
+// run makes the fault once, from quiet to quiet.
+func (d *drill) run(ctx context.Context, k *kindRuns) error {
+	f, err := d.plan(k.kind)
+	if err != nil {
 		return err
 	}
-	t, err := d.env.newTraffic(d.began, d.reachable(kind), failoverRate, []string{viaLMTP, viaSMTP, viaIMAP, viaPOP3}, d.book.h)
+	t, err := d.env.newTraffic(k.recs, d.began, f.outside, failoverRate, drilled(), d.book.h)
 	if err != nil {
 		return err
 	}
 	defer t.close()
 	d.env.Progress.Rate(t.live)
-	waits := make(map[string][]float64) // protocol → seconds of each run
-	firsts := make(map[string][]float64)
 	err = t.run(ctx, func(ctx context.Context) error {
-		load.Sleep(ctx, 2*time.Second) // connections are made and mailboxes opened before the first fault
-		for i := range runs {
-			d.env.Progress.Step("%s, run %d of %d", kind, i+1, runs)
-			d.env.Progress.Rate(t.live)
-			if err := d.once(ctx, kind, t); err != nil {
-				return fmt.Errorf("%s, run %d: %w", kind, i+1, err)
-			}
-			if err := d.undo(ctx, t); err != nil {
-				return fmt.Errorf("%s, run %d: undo it: %w", kind, i+1, err)
-			}
-			for _, l := range t.lanes {
-				stall, first, ok := l.seen()
-				if !ok {
-					return fmt.Errorf("%s, run %d: no operation by %s succeeded after the fault", kind, i+1, l.protocol)
-				}
-				waits[l.protocol], firsts[l.protocol] = append(waits[l.protocol], stall.Seconds()), append(firsts[l.protocol], first.Seconds())
-			}
-		}
-		return nil
+		load.Sleep(ctx, 2*time.Second) // connections are made and mailboxes opened before the fault
+		return errors.Join(d.once(ctx, f, t), d.undo(ctx, t))
 	})
-	d.recs = append(d.recs, t.recorders()...)
-	d.enter(kind, t, waits, firsts)
-	return err
-}
-
-// once makes the fault and looks at it for a while, longer while somebody waits whom it caught: but some wait for as long as it lasts, such as those who
-// talk to a node that cannot reach the leader, and are answered "later" again and again.
-func (d *drill) once(ctx context.Context, kind string, t *traffic) error {
-	label, do, err := d.plan(kind)
 	if err != nil {
 		return err
 	}
+	for _, l := range t.lanes {
+		stall, first, ok := l.seen()
+		if !ok {
+			return fmt.Errorf("no operation by %s succeeded after the fault", l.protocol)
+		}
+		k.waits[l.protocol], k.firsts[l.protocol] = append(k.waits[l.protocol], stall.Seconds()), append(k.firsts[l.protocol], first.Seconds())
+	}
+	return nil
+}
+
+// drilled are the protocols whose users are looked at.
+func drilled() []string { return []string{viaLMTP, viaSMTP, viaIMAP, viaPOP3} }
+
+// once makes the fault and looks at it for a while, longer while somebody waits whom it caught: but some wait for as long as it lasts, such as those who
+// talk to a node that cannot reach the leader, and are answered "later" again and again.
+func (d *drill) once(ctx context.Context, f planned, t *traffic) error {
 	at := time.Since(d.began).Seconds()
-	t.mark(label)
-	if err := do(); err != nil {
+	t.mark(f.label)
+	if err := f.do(); err != nil {
 		return err
 	}
 	load.Sleep(ctx, lookFor)
 	_ = until(ctx, lookLonger, t.overdue) // they are waited for once it is undone
-	d.marks = append(d.marks, report.Mark{At: at, Until: time.Since(d.began).Seconds(), Label: label})
+	d.marks = append(d.marks, report.Mark{At: at, Until: time.Since(d.began).Seconds(), Label: f.label})
 	d.runs++
 	return ctx.Err()
 }
 
-// plan says what is to be done.
-func (d *drill) plan(kind string) (label string, do func() error, err error) {
+// planned is a fault: what to do, and the nodes that users talk to meanwhile: those outside of what is frozen or cut off, since nobody reaches what
+// is inside.
+type planned struct {
+	label   string
+	do      func() error
+	outside []load.Node
+}
+
+// plan says what is to be done. A fault that is to hurt hits where the shards of the accounts' home region are led at the moment.
+func (d *drill) plan(kind string) (planned, error) {
 	e := d.env
-	home := e.Target.Nodes[0].Region
+	all := e.Target.Nodes
+	leader, err := e.leading(all[0].Region)
+	if err != nil {
+		return planned{}, err
+	}
+	region := ""
+	for _, n := range all {
+		if n.ID == leader {
+			region = n.Region
+		}
+	}
+	without := func(drop func(load.Node) bool) []load.Node { return slices.DeleteFunc(slices.Clone(all), drop) }
 	switch kind {
-	case kindLeader, kindPause:
-		node, err := e.leading(home)
-		if err != nil {
-			return "", nil, err
-		}
-		if kind == kindPause {
-			return "pause " + node, func() error { return e.Lab.Pause(node) }, nil
-		}
-		return "kill " + node, func() error { return e.Lab.Kill(node) }, nil
+	case kindLeader:
+		return planned{"kill " + leader, func() error { return e.Lab.Kill(leader) }, all}, nil
+	case kindPause:
+		return planned{"pause " + leader, func() error { return e.Lab.Pause(leader) }, without(func(n load.Node) bool { return n.ID == leader })}, nil
 	case kindNode:
-		node := e.Target.Nodes[d.rng.IntN(len(e.Target.Nodes))].ID
-		return "kill " + node, func() error { return e.Lab.Kill(node) }, nil
+		node := all[d.rng.IntN(len(all))].ID
+		return planned{"kill " + node, func() error { return e.Lab.Kill(node) }, all}, nil
 	case kindRegion:
-		return "cut off " + home, func() error { return e.Lab.Isolate(home) }, nil
+		return planned{"cut off " + region, func() error { return e.Lab.Isolate(region) }, without(func(n load.Node) bool { return n.Region == region })}, nil
 	case kindLink:
-		regions := e.regions()
-		if len(regions) < 2 {
-			return "", nil, errors.New("there is one region only")
+		i := slices.IndexFunc(all, func(n load.Node) bool { return n.Region != region })
+		if i < 0 {
+			return planned{}, errors.New("there is one region only, so no link between two")
 		}
-		other := regions[1].Name
-		return fmt.Sprintf("cut %s from %s", home, other), func() error { return e.Lab.Cut(home, other, lab.CutOptions{}) }, nil
+		other := all[i].Region
+		return planned{fmt.Sprintf("cut %s from %s", region, other), func() error { return e.Lab.Cut(region, other, lab.CutOptions{}) }, all}, nil
 	}
-	return "", nil, fmt.Errorf("unknown kind of fault %q", kind)
+	return planned{}, fmt.Errorf("unknown kind of fault %q", kind)
 }
 
-// reachable are the nodes that users talk to: those outside of what is frozen or cut off, since nobody reaches what is inside.
-func (d *drill) reachable(kind string) []load.Node {
-	nodes := slices.Clone(d.env.Target.Nodes)
-	home := nodes[0].Region
-	if kind != kindRegion && kind != kindPause {
-		return nodes
-	}
-	return slices.DeleteFunc(nodes, func(n load.Node) bool { return n.Region == home })
-}
-
-// undo makes the cluster whole and waits until nobody waits and leaders are home again, so that each run begins alike.
+// undo makes the cluster whole and waits until nobody waits.
 func (d *drill) undo(ctx context.Context, t *traffic) error {
-	if err := d.env.whole(); err != nil {
-		return err
+	err := d.env.whole()
+	if waits := until(ctx, tryFor, t.overdue); err == nil {
+		err = waits
 	}
-	if err := until(ctx, tryFor, t.overdue); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("undo it: %w", err)
 	}
-	return d.env.settle(ctx)
+	return nil
 }
 
 // enter writes what the runs of one kind gave: all protocols' worst in each run, and each protocol's in the table.
-func (d *drill) enter(kind string, t *traffic, waits, firsts map[string][]float64) {
+func (d *drill) enter(k *kindRuns) {
 	var worst, slowest []float64
-	for _, l := range t.lanes {
-		w, f := waits[l.protocol], firsts[l.protocol]
+	for _, p := range drilled() {
+		w, f, rec := k.waits[p], k.firsts[p], k.recs[p]
 		if len(w) == 0 {
 			continue
 		}
+		d.recs = append(d.recs, rec)
 		worst, slowest = maxima(worst, w), maxima(slowest, f)
-		d.table.Rows = append(d.table.Rows, []string{kind, l.protocol, fmt.Sprint(len(w)), units.Format(percentile(w, 50), "s"), units.Format(percentile(w, 99), "s"), units.Format(slices.Max(w), "s"),
+		d.table.Rows = append(d.table.Rows, []string{k.kind, p, fmt.Sprint(len(w)), units.Format(percentile(w, 50), "s"), units.Format(percentile(w, 99), "s"), units.Format(slices.Max(w), "s"),
 			units.Format(percentile(f, 50), "s"), units.Format(slices.Max(f), "s")})
-		fig := l.rec.Figures()
+		fig := rec.Figures()
 		d.ended, d.failed = d.ended+fig.Successes+fig.Failures, d.failed+fig.Failures
-		d.section.Latencies = append(d.section.Latencies, l.rec.Latency("failover."+kind+"."+l.protocol, fmt.Sprintf("%s while faults of kind %s happen", l.protocol, kind)))
+		d.section.Latencies = append(d.section.Latencies, rec.Latency("failover."+k.kind+"."+p, fmt.Sprintf("%s while faults of kind %s happen", p, k.kind)))
 	}
 	if len(worst) == 0 {
 		return
@@ -205,7 +223,7 @@ func (d *drill) enter(kind string, t *traffic, waits, firsts map[string][]float6
 		id, name string
 		of       []float64
 	}{{"stall", "longest wait of any user in a run", worst}, {"first", "fault to first success", slowest}} {
-		id, name := "failover."+kind+"."+m.id, fmt.Sprintf("%s: %s", kind, m.name)
+		id, name := "failover."+k.kind+"."+m.id, fmt.Sprintf("%s: %s", k.kind, m.name)
 		for _, p := range []struct {
 			id string
 			v  float64

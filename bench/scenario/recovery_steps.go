@@ -223,7 +223,7 @@ func (r *recoveries) othersLevel(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
-	return until(ctx, settleWait, func() error {
+	return until(ctx, serveWait, func() error {
 		for _, n := range others {
 			v, err := r.env.view(ctx, n)
 			if err != nil {

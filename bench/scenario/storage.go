@@ -139,7 +139,7 @@ func (d *storages) plain(ctx context.Context, side *Env) error {
 		return err
 	}
 	var after measure.Space
-	err = until(ctx, settleWait, func() error { // servers tidy up behind their answers
+	err = until(ctx, serveWait, func() error { // servers tidy up behind their answers
 		now, err := measure.Folders(side.Data...)
 		if err != nil || now != after {
 			after = now

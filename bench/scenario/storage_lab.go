@@ -95,11 +95,6 @@ func (e *Env) ready(ctx context.Context) error {
 	return nil
 }
 
-// serving waits until every node serves.
-func (e *Env) serving(ctx context.Context) error {
-	return until(ctx, serveWait, func() error { return e.ready(ctx) })
-}
-
 // ended is nil when no volume takes mail any more that did before, and every copy is whole.
 func (e *Env) ended(ctx context.Context, before *nodeView) error {
 	nodes := e.nodes()

@@ -49,12 +49,16 @@ const (
 )
 
 // newTraffic prepares lanes for the protocols. Those that read look at mailboxes of the same accounts that get mail.
-func (e *Env) newTraffic(began time.Time, nodes []load.Node, rate float64, protocols []string, journal send.Journal) (*traffic, error) {
+// What becomes of operations goes to the protocol's recorder among recs, where a missing one is made.
+func (e *Env) newTraffic(recs map[string]*load.Recorder, began time.Time, nodes []load.Node, rate float64, protocols []string, journal send.Journal) (*traffic, error) {
 	target := e.Target
 	target.Nodes = nodes
 	t := new(traffic)
 	for _, p := range protocols {
-		l := &lane{protocol: p, rate: rate, waiting: make(map[int]time.Time), rec: load.NewRecorder(p, load.RecorderOptions{Began: began, Slice: fineSlice})}
+		if recs[p] == nil {
+			recs[p] = load.NewRecorder(p, load.RecorderOptions{Began: began, Slice: fineSlice})
+		}
+		l := &lane{protocol: p, rate: rate, waiting: make(map[int]time.Time), rec: recs[p]}
 		var err error
 		switch p {
 		case viaLMTP, viaSMTP:
@@ -239,13 +243,6 @@ func (t *traffic) live() string {
 	out := ""
 	for _, l := range t.lanes {
 		out += fmt.Sprintf("%s %.0f/s ", l.protocol, l.rec.Live().Rate)
-	}
-	return out
-}
-
-func (t *traffic) recorders() (out []*load.Recorder) {
-	for _, l := range t.lanes {
-		out = append(out, l.rec)
 	}
 	return out
 }
