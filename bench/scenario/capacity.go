@@ -33,6 +33,8 @@ type estimate struct {
 	began   time.Time
 	section *report.Section
 	costs   capacity.Costs
+	light   sample // deliveries at a third of what goes, from which a plan is made
+	heavy   sample // as many as go
 }
 
 func runCapacity(ctx context.Context, e *Env) (*report.Section, error) {
@@ -94,8 +96,9 @@ func (m *estimate) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.light, m.heavy = first, full
 	m.costs.MeanSize = first.size
-	m.costs.DeliveryCPU = max(first.cores-nodes*m.costs.NodeCPU, 0) / first.rate
+	m.costs.DeliveryCPU = m.cpu(first)
 	m.costs.DeliveryFsyncs = first.flushes
 	m.costs.DiskPerByte = first.disk
 	m.network(first, small)
@@ -103,6 +106,27 @@ func (m *estimate) measure(ctx context.Context) error {
 		return err
 	}
 	return m.check(ctx, took, full.rate/2)
+}
+
+// cpu is what a delivery took, without what nodes use at rest.
+func (m *estimate) cpu(s sample) float64 {
+	return max(s.cores-float64(len(m.env.Target.Nodes))*m.costs.NodeCPU, 0) / s.rate
+}
+
+// at gives the costs at a rate between the two that were measured. Callers share fsyncs, frames and wake-ups, so what a delivery costs falls with the rate as
+// a + b/rate; a plan takes the light load's, which is on the safe side.
+func (m *estimate) at(rate float64) capacity.Costs {
+	c := m.costs
+	curve := func(light, heavy float64) float64 {
+		if m.heavy.rate <= m.light.rate {
+			return light
+		}
+		b := (light - heavy) / (1/m.light.rate - 1/m.heavy.rate)
+		return heavy - b/m.heavy.rate + b/rate
+	}
+	c.DeliveryCPU = curve(m.cpu(m.light), m.cpu(m.heavy))
+	c.DeliveryFsyncs = curve(m.light.flushes, m.heavy.flushes)
+	return c
 }
 
 // network tells what grows with the bytes of messages from what each takes whatever its size, by messages of two sizes.
@@ -150,10 +174,10 @@ func (m *estimate) deliveries(ctx context.Context, step string, p pace, workers,
 	m.section.Latencies = append(m.section.Latencies, o.rec.Latency("capacity.deliveries."+strings.ReplaceAll(step, " ", "-"), "deliveries, "+step))
 	n := float64(o.fig.Successes)
 	return sample{rate: o.fig.Rate(), cores: o.cost.CPU.Seconds() / o.cost.took.Seconds(), size: o.mean, flushes: float64(o.cost.flushes) / n,
-		disk: (storedNow - stored) / (n * o.mean), net: float64(movedNow-moved) / n}, nil
+		disk: (storedNow - stored) / (n * o.mean * ourCopies), net: float64(movedNow-moved) / n}, nil
 }
 
-// stored are the bytes that the cluster's nodes have appended to volumes for messages, one copy each, and the bytes that went between its regions.
+// stored are the bytes that the cluster's nodes have appended to volumes for messages, each to its copy, and the bytes that went between its regions.
 func (e *Env) stored(ctx context.Context) (appended float64, moved int64, err error) {
 	all, err := e.metrics(ctx)
 	if err != nil {
@@ -169,7 +193,8 @@ func (m *estimate) sessions(ctx context.Context, took time.Duration) error {
 	if err := measure.RaiseFiles(uint64(n) + 1000); err != nil {
 		return err
 	}
-	before, err := e.usage()
+	e.Progress.Step("memory before %d idle sessions", n)
+	before, err := e.settledMemory(ctx)
 	if err != nil {
 		return err
 	}
@@ -185,8 +210,9 @@ func (m *estimate) sessions(ctx context.Context, took time.Duration) error {
 	}
 	nodes := float64(len(e.Target.Nodes))
 	m.costs.SessionCPU = max(c.CPU.Seconds()/c.took.Seconds()-nodes*m.costs.NodeCPU, 0) / float64(n)
-	m.costs.SessionMemory = max(float64(c.Memory)-float64(before.Memory), 0) / float64(n)
-	return nil
+	after, err := e.settledMemory(ctx)
+	m.costs.SessionMemory = max(float64(after)-float64(before), 0) / float64(n)
+	return err
 }
 
 // reads fetches what was delivered.
@@ -259,7 +285,7 @@ func (m *estimate) check(ctx context.Context, took time.Duration, rate float64) 
 		return err
 	}
 	with := capacity.Load{Deliveries: seen.rate, Reads: rec.Figures().Rate(), MeanSize: seen.size, Nodes: len(e.Target.Nodes), Copies: ourCopies, IndexReplicas: ourReplicas, Regions: len(e.regions())}
-	predicted := capacity.Predict(m.costs, with)
+	predicted := capacity.Predict(m.at(seen.rate), with)
 	measured := capacity.Utilisation{Cores: seen.cores, NetBytesPerSecond: seen.net * seen.rate, FsyncsPerSecond: seen.flushes * seen.rate}
 	worst, table := capacity.Check(predicted, measured)
 	m.section.Tables = append(m.section.Tables, table)

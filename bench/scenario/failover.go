@@ -42,7 +42,7 @@ type drill struct {
 	book    *book
 	rng     *rand.Rand
 	marks   []report.Mark
-	recs    []*load.Recorder
+	recs    map[string]*load.Recorder // of the whole time, by protocol
 	table   report.Table
 	ended   int64 // operations
 	failed  int64
@@ -50,7 +50,7 @@ type drill struct {
 }
 
 func runFailover(ctx context.Context, e *Env) (*report.Section, error) {
-	d := &drill{env: e, began: time.Now(), section: &report.Section{Title: "Failover"}, book: newBook(), rng: rand.New(rand.NewPCG(e.Options.Seed, 1))}
+	d := &drill{env: e, began: time.Now(), section: &report.Section{Title: "Failover"}, book: newBook(), recs: make(map[string]*load.Recorder), rng: rand.New(rand.NewPCG(e.Options.Seed, 1))}
 	d.table = report.Table{Title: "Longest wait of any one user", Columns: []string{"fault", "protocol", "runs", "p50", "p99", "longest", "first success p50", "longest"},
 		Note: "A wait is the time from when an operation was due until somebody had answered it, tried at one node after the other. First success: from the fault to the end of the first operation that was begun after it and succeeded."}
 	kinds, err := e.Options.kinds(kindLeader, kindNode, kindRegion, kindLink, kindPause)
@@ -103,11 +103,17 @@ func (d *drill) run(ctx context.Context, k *kindRuns) error {
 	if err != nil {
 		return err
 	}
-	t, err := d.env.newTraffic(k.recs, d.began, f.outside, failoverRate, drilled(), d.book.h)
+	t, err := d.env.newTraffic(d.recs, d.began, f.outside, failoverRate, drilled(), d.book.h)
 	if err != nil {
 		return err
 	}
 	defer t.close()
+	for _, l := range t.lanes {
+		if k.recs[l.protocol] == nil {
+			k.recs[l.protocol] = load.NewRecorder(l.protocol, load.RecorderOptions{Began: d.began})
+		}
+		l.also = k.recs[l.protocol]
+	}
 	d.env.Progress.Rate(t.live)
 	err = t.run(ctx, func(ctx context.Context) error {
 		load.Sleep(ctx, 2*time.Second) // connections are made and mailboxes opened before the fault
@@ -208,7 +214,6 @@ func (d *drill) enter(k *kindRuns) {
 		if len(w) == 0 {
 			continue
 		}
-		d.recs = append(d.recs, rec)
 		worst, slowest = maxima(worst, w), maxima(slowest, f)
 		d.table.Rows = append(d.table.Rows, []string{k.kind, p, fmt.Sprint(len(w)), units.Format(percentile(w, 50), "s"), units.Format(percentile(w, 99), "s"), units.Format(slices.Max(w), "s"),
 			units.Format(percentile(f, 50), "s"), units.Format(slices.Max(f), "s")})
@@ -239,10 +244,16 @@ func (d *drill) enter(k *kindRuns) {
 func (d *drill) finish(ctx context.Context) *report.Section {
 	s := d.section
 	s.Tables = append(s.Tables, d.table)
-	if len(d.recs) > 0 {
-		c := load.LatencyChart("What users waited, faults marked", d.recs...)
+	var recs []*load.Recorder
+	for _, p := range drilled() {
+		if r := d.recs[p]; r != nil {
+			recs = append(recs, r)
+		}
+	}
+	if len(recs) > 0 {
+		c := load.LatencyChart("What users waited, faults marked", recs...)
 		c.Marks = d.marks
-		r := load.RateChart("Operations a second, faults marked", d.recs...)
+		r := load.RateChart("Operations a second, faults marked", recs...)
 		r.Marks = d.marks
 		s.Charts = append(s.Charts, c, r)
 	}

@@ -23,6 +23,7 @@ type lane struct {
 	protocol string
 	rate     float64
 	rec      *load.Recorder
+	also     *load.Recorder // that has the same, of a part of the time; may be nil
 	do       func(context.Context, load.Turn) error
 	close    func()
 
@@ -183,7 +184,14 @@ func (l *lane) timed(ctx context.Context, t load.Turn) error {
 	l.mu.Lock()
 	l.waiting[t.Worker] = t.Due
 	l.mu.Unlock()
+	var also load.Op
+	if l.also != nil {
+		also = l.also.Begin(t.Due)
+	}
 	err := l.do(ctx, t)
+	if l.also != nil {
+		also.End(err)
+	}
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
