@@ -78,6 +78,7 @@ func TestBrokenBuildsAreCaught(t *testing.T) {
 	sound := build(t)
 	patches := []patch{
 		{"cluster/client/draft.go", "\t\"fmt\"\n", "\t\"fmt\"\n\t\"os\"\n"},
+		{"cluster/client/draft.go", "\t\"slices\"\n", "\t\"slices\"\n\t\"time\"\n"},
 		{"cluster/client/query.go", "\t\"io\"\n", "\t\"io\"\n\t\"os\"\n"},
 		{"cluster/mailbox/machine.go", "\t\"errors\"\n", "\t\"errors\"\n\t\"os\"\n"},
 	}

@@ -44,10 +44,15 @@ func dialIMAP(t load.Target, n load.Node, a load.Account, timeout time.Duration)
 	s := &session{conn: conn, node: n, timeout: timeout}
 	stop := s.watch()
 	defer stop()
-	o := &imapclient.Options{TLSConfig: t.TLS}
+	secure := t.TLS
+	if host, _, err := net.SplitHostPort(addr); err == nil && secure != nil && secure.ServerName == "" {
+		secure = secure.Clone()
+		secure.ServerName = host
+	}
+	o := &imapclient.Options{TLSConfig: secure}
 	switch {
 	case implicit:
-		s.c = imapclient.New(tls.Client(conn, t.TLS), o)
+		s.c = imapclient.New(tls.Client(conn, secure), o)
 	case t.TLS != nil:
 		if s.c, err = imapclient.NewStartTLS(conn, o); err != nil {
 			return nil, fmt.Errorf("STARTTLS with IMAP of %s: %w", n.ID, err)

@@ -22,6 +22,7 @@ type Violation struct {
 	Message string // its Message-ID, if the rule is about one
 	Text    string
 	Ops     []Op // by call; their readings hold what matters only
+	More    int  // how many further ones of this rule in this mailbox are not listed
 
 	began time.Time
 }
@@ -61,6 +62,12 @@ func (h *History) Check(ctx context.Context, o CheckOptions) []Violation {
 		c.order(b)
 		c.modseqs(b)
 		c.messages(b)
+	}
+	for i := range c.found {
+		v := &c.found[i]
+		if at := [2]string{v.Mailbox, v.Rule}; c.count[at] > enough {
+			v.More, c.count[at] = c.count[at]-enough, 0
+		}
 	}
 	return c.found
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -38,7 +39,7 @@ func Processes(pids ...int) (Usage, error) {
 		seen[pid] = true
 		todo = append(todo, below[pid]...)
 		u, err := one(pid)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			sum.Missing++
 			continue
 		}

@@ -40,7 +40,7 @@ func newPump(c *conn, w *way, src, dst *net.TCPConn) *pump {
 // run returns when the stream has ended and everything before its end has gone out, or when the connection was reset.
 func (p *pump) run(early []byte) {
 	p.w.join(p.src)
-	defer p.w.leave(p.src)
+	defer p.w.carried(p.src)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer close(p.queue)

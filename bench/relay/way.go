@@ -103,7 +103,14 @@ func (w *way) leave(c *net.TCPConn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.readers, c)
+}
+
+// carried notes what a connection that ends has brought.
+func (w *way) carried(c *net.TCPConn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.moved += received(c)
+	delete(w.readers, c)
 }
 
 // bytes have come to be sent this way so far. Those of a connection that was reset are missing.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"hongyan/bench/exercise"
@@ -17,62 +16,74 @@ import (
 
 // book keeps the history of a scenario and settles it at the end: what was acknowledged must be there, once, as it was sent.
 type book struct {
-	h       *history.History // also the journal of its senders
-	doubled int              // messages, as settle found
+	h *history.History // also the journal of its senders
+
+	lost, doubled, broken int // what settle found: messages, messages, violations of any rule
 }
 
 func newBook() *book { return &book{h: history.New()} }
 
 // base notes what the accounts' mailboxes hold already.
-func (b *book) base(ctx context.Context, t load.Target) error { return exercise.Base(ctx, t, b.h) }
+func (b *book) base(ctx context.Context, t load.Target) error {
+	ctx, cancel := context.WithTimeout(ctx, baseTime)
+	defer cancel()
+	return exercise.Base(ctx, t, b.h)
+}
 
 // owed counts the messages that were acknowledged.
 func (b *book) owed() int { return b.h.Acknowledged() }
 
-// bookTime bounds the reading of all mailboxes and the check.
-const bookTime = 5 * time.Minute
+// baseTime bounds the first reading of the mailboxes; bookTime that of all mailboxes through all nodes and the check.
+const (
+	baseTime = time.Minute
+	bookTime = 5 * time.Minute
+)
 
-// settle reads every mailbox through every node, checks the history and enters what is wrong. It gives the number of messages that were lost, and keeps the
-// history beside the report when something is wrong.
-func (b *book) settle(ctx context.Context, e *Env, s *report.Section) (lost int) {
+// settle reads every mailbox through every node, checks the history and enters what is wrong, with the figures under the scenario's name. It keeps the
+// history beside the report when something is wrong. When it cannot read everything the section has failed, and there are no figures.
+func (b *book) settle(ctx context.Context, e *Env, s *report.Section, name string) {
 	ctx, cancel := context.WithTimeout(ctx, bookTime)
 	defer cancel()
 	e.Progress.Step("reading back %d acknowledged messages through every node", b.owed())
 	if err := exercise.Final(ctx, e.Target, b.h); err != nil {
 		s.Failed = fmt.Sprintf("read everything back: %v", err)
-		return 0
+		return
 	}
-	found := b.h.Check(ctx, history.CheckOptions{})
-	for i, v := range found {
+	for _, v := range b.h.Check(ctx, history.CheckOptions{}) {
+		n := 1 + v.More
+		b.broken += n
 		switch v.Rule {
 		case "lost":
-			lost++
+			b.lost += n
 		case "doubled":
-			b.doubled++
+			b.doubled += n
 		}
-		if i < maxViolations {
+		if len(s.Violations) < maxViolations {
 			s.Violations = append(s.Violations, v.String())
 		}
 	}
-	if len(found) > maxViolations {
-		s.Violations = append(s.Violations, fmt.Sprintf("and %d more", len(found)-maxViolations))
+	if more := b.broken - len(s.Violations); more > 0 {
+		s.Violations = append(s.Violations, fmt.Sprintf("and %d more", more))
 	}
-	if len(found) > 0 {
-		if err := b.save(e, s.Title); err != nil {
+	if b.broken > 0 {
+		if err := b.save(e, name); err != nil {
 			s.Notes = append(s.Notes, err.Error())
 		}
 	}
-	return lost
+	s.Metrics = append(s.Metrics,
+		metric(name+".violations", "broken rules", float64(b.broken), "violations", report.Lower),
+		metric(name+".lost", "acknowledged messages that were not found afterwards", float64(b.lost), "messages", report.Lower),
+		metric(name+".doubled", "messages found more often than they were offered", float64(b.doubled), "messages", report.Lower))
 }
 
 const maxViolations = 10
 
 // save writes the history where the report will be, for `hongyan bench check`.
-func (b *book) save(e *Env, title string) (err error) {
+func (b *book) save(e *Env, name string) (err error) {
 	if err := os.MkdirAll(e.Report, 0o755); err != nil {
 		return fmt.Errorf("make folder of the report: %w", err)
 	}
-	path := filepath.Join(e.Report, "history-"+strings.ToLower(title)+".jsonl")
+	path := filepath.Join(e.Report, "history-"+name+".jsonl")
 	f, err := os.Create(path)
 	if err != nil {
 		return fmt.Errorf("save history: %w", err)

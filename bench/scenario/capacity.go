@@ -42,7 +42,7 @@ func runCapacity(ctx context.Context, e *Env) (*report.Section, error) {
 	if err := p.Population.Validate(); err != nil {
 		return nil, err
 	}
-	m := &estimate{env: e, began: time.Now(), section: new(report.Section)}
+	m := &estimate{env: e, began: time.Now(), section: &report.Section{Title: "Capacity"}}
 	if p.From != "" {
 		r, err := report.Read(p.From)
 		if err != nil {
@@ -190,7 +190,7 @@ func (e *Env) stored(ctx context.Context) (appended float64, moved int64, err er
 // sessions opens idle sessions and sees what they hold and use.
 func (m *estimate) sessions(ctx context.Context, took time.Duration) error {
 	e, n := m.env, or(m.env.Options.Sessions, capacitySessions)
-	if err := measure.RaiseFiles(uint64(n) + 1000); err != nil {
+	if err := measure.AllowFiles(n + 1000); err != nil {
 		return err
 	}
 	e.Progress.Step("memory before %d idle sessions", n)

@@ -74,9 +74,14 @@ func until(ctx context.Context, wait time.Duration, f func() error) error {
 	}
 }
 
-// whole undoes all that may have been done to the cluster: cuts, pauses, faults of disks and clocks, nodes that are down.
+// whole undoes all that may have been done to the cluster: cuts, slow links, pauses, faults of disks and clocks, nodes that are down.
 func (e *Env) whole() error {
 	err := e.Lab.Heal()
+	for i, a := range e.Target.Nodes {
+		for _, b := range e.Target.Nodes[i+1:] {
+			err = errors.Join(err, e.Lab.Link(a.ID, b.ID, nil))
+		}
+	}
 	st, unknown := e.Lab.Status()
 	if unknown != nil {
 		return errors.Join(err, unknown)
@@ -84,6 +89,9 @@ func (e *Env) whole() error {
 	for _, n := range st.Nodes {
 		if n.State == "paused" {
 			err = errors.Join(err, e.Lab.Resume(n.ID))
+		}
+		if n.Clock != 0 {
+			err = errors.Join(err, e.Lab.Clock(n.ID, 0))
 		}
 		if n.Disk != "" {
 			err = errors.Join(err, e.Lab.Disk(n.ID, lab.DiskFault{Kind: lab.DiskOK}))

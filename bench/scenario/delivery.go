@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"hongyan/bench/lab"
@@ -44,7 +46,7 @@ func runDelivery(ctx context.Context, e *Env) (*report.Section, error) {
 		return d.section, err
 	}
 	for _, p := range protocols {
-		for _, n := range orList(e.Options.Connections, 1, 8, 64) {
+		for _, n := range slices.Compact(orList(e.Options.Connections, 1, 8, 64)) {
 			if err := d.closed(ctx, send.Protocol(p), n); err != nil {
 				return d.finish(), err
 			}
@@ -116,7 +118,7 @@ func (d *deliveries) add(id, name, system string, p send.Protocol, n int, turns 
 		rate += o.fig.Rate() / float64(len(turns))
 		cpu += o.perThousand() / float64(len(turns))
 		flushes += float64(o.cost.flushes) / float64(o.fig.Successes) * 1000 / float64(len(turns))
-		if id[:len("delivery.peer")] != "delivery.peer" {
+		if !strings.HasPrefix(id, "delivery.peer") {
 			d.tries += o.fig.Successes + o.fig.Failures
 			d.failed += o.fig.Failures
 		}
@@ -247,8 +249,12 @@ func (e *Env) withWAN(f func(name string) error) (err error) {
 		return f(own)
 	}
 	far, err := lab.ParseWAN("china", regions)
-	if err != nil {
-		return nil // regions of other names: nothing to go by
+	there := func(name string) bool {
+		return slices.ContainsFunc(regions, func(r lab.Region) bool { return r.Name == name })
+	}
+	far = slices.DeleteFunc(far, func(t lab.RTT) bool { return !there(t.A) || !there(t.B) })
+	if err != nil || len(far) == 0 {
+		return nil // regions of other names, or one alone: nothing to go by
 	}
 	defer func() {
 		for _, t := range far {
@@ -260,5 +266,5 @@ func (e *Env) withWAN(f func(name string) error) (err error) {
 			return err
 		}
 	}
-	return f("40, 160 and 200 ms between the regions")
+	return f(e.delays())
 }

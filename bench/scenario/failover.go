@@ -23,8 +23,8 @@ var failover = Scenario{
 const (
 	kindLeader = "leader" // the process that leads the accounts' shards is killed
 	kindNode   = "node"   // any process is killed
-	kindRegion = "region" // the accounts' home region is cut off from all others
-	kindLink   = "link"   // the home region and the nearest other lose each other
+	kindRegion = "region" // the region of that process is cut off from all others
+	kindLink   = "link"   // that region and another lose each other
 	kindPause  = "pause"  // the process that leads is frozen, as a machine that hangs
 )
 
@@ -103,6 +103,9 @@ func (d *drill) run(ctx context.Context, k *kindRuns) error {
 	if err != nil {
 		return err
 	}
+	if len(f.outside) == 0 {
+		return errors.New("nobody is left whom users could talk to: this fault needs a second region or node")
+	}
 	t, err := d.env.newTraffic(d.recs, d.began, f.outside, failoverRate, drilled(), d.book.h)
 	if err != nil {
 		return err
@@ -123,10 +126,12 @@ func (d *drill) run(ctx context.Context, k *kindRuns) error {
 		return err
 	}
 	for _, l := range t.lanes {
-		stall, first, ok := l.seen()
-		if !ok {
+		if _, _, ok := l.seen(); !ok {
 			return fmt.Errorf("no operation by %s succeeded after the fault", l.protocol)
 		}
+	}
+	for _, l := range t.lanes { // all or none: runs are compared between protocols
+		stall, first, _ := l.seen()
 		k.waits[l.protocol], k.firsts[l.protocol] = append(k.waits[l.protocol], stall.Seconds()), append(k.firsts[l.protocol], first.Seconds())
 	}
 	return nil
@@ -217,8 +222,6 @@ func (d *drill) enter(k *kindRuns) {
 		worst, slowest = maxima(worst, w), maxima(slowest, f)
 		d.table.Rows = append(d.table.Rows, []string{k.kind, p, fmt.Sprint(len(w)), units.Format(percentile(w, 50), "s"), units.Format(percentile(w, 99), "s"), units.Format(slices.Max(w), "s"),
 			units.Format(percentile(f, 50), "s"), units.Format(slices.Max(f), "s")})
-		fig := rec.Figures()
-		d.ended, d.failed = d.ended+fig.Successes+fig.Failures, d.failed+fig.Failures
 		d.section.Latencies = append(d.section.Latencies, rec.Latency("failover."+k.kind+"."+p, fmt.Sprintf("%s while faults of kind %s happen", p, k.kind)))
 	}
 	if len(worst) == 0 {
@@ -248,6 +251,8 @@ func (d *drill) finish(ctx context.Context) *report.Section {
 	for _, p := range drilled() {
 		if r := d.recs[p]; r != nil {
 			recs = append(recs, r)
+			fig := r.Figures()
+			d.ended, d.failed = d.ended+fig.Successes+fig.Failures, d.failed+fig.Failures
 		}
 	}
 	if len(recs) > 0 {
@@ -257,15 +262,13 @@ func (d *drill) finish(ctx context.Context) *report.Section {
 		r.Marks = d.marks
 		s.Charts = append(s.Charts, c, r)
 	}
-	lost := d.book.settle(ctx, d.env, s)
-	s.Metrics = append(s.Metrics,
-		metric("failover.runs", "faults made", float64(d.runs), "faults", report.Info),
-		metric("failover.lost", "acknowledged messages that were not found afterwards", float64(lost), "messages", report.Lower))
+	s.Metrics = append(s.Metrics, metric("failover.runs", "faults made", float64(d.runs), "faults", report.Info))
+	d.book.settle(ctx, d.env, s, "failover")
 	if d.ended > 0 {
 		s.Metrics = append(s.Metrics, metric("failover.errors", "share of operations that nobody answered with success", float64(d.failed)/float64(d.ended), "ratio", report.Lower))
 	}
 	s.Summary = fmt.Sprintf("%d faults under load; %d messages were acknowledged, %d of them lost; %d of %d operations found nobody who answered.",
-		d.runs, d.book.owed(), lost, d.failed, d.ended)
+		d.runs, d.book.owed(), d.book.lost, d.failed, d.ended)
 	return s
 }
 

@@ -70,6 +70,9 @@ func weighted(can abilities) (kinds []string) {
 
 // faults makes a plan that fills about the time, the same for the same seed, nodes and abilities.
 func faults(seed uint64, nodes []string, took time.Duration, only []string, can abilities) ([]fault, error) {
+	if len(nodes) < 2 {
+		return nil, errors.New("faults between nodes need two of them")
+	}
 	kinds := weighted(can)
 	if len(only) > 0 {
 		for _, k := range only {

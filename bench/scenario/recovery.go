@@ -97,7 +97,8 @@ func runRecovery(ctx context.Context, e *Env) (s *report.Section, err error) {
 	if err := e.serving(ctx); err != nil {
 		return r.finish(), err
 	}
-	r.judge(r.book.settle(ctx, &checked, r.section))
+	r.book.settle(ctx, &checked, r.section, "recovery")
+	r.judge()
 	return r.finish(), nil
 }
 
@@ -191,12 +192,9 @@ func (r *recoveries) deliver(ctx context.Context) error {
 }
 
 // judge enters what reading everything back has shown.
-func (r *recoveries) judge(lost int) {
+func (r *recoveries) judge() {
 	s := r.section
-	s.Metrics = append(s.Metrics,
-		metric("recovery.acknowledged", "messages that were acknowledged", float64(r.book.owed()), "messages", report.Info),
-		metric("recovery.lost", "acknowledged messages that a node no longer shows", float64(lost), "messages", report.Lower),
-		metric("recovery.doubled", "messages found more often than they were offered", float64(r.book.doubled), "messages", report.Lower))
+	s.Metrics = append(s.Metrics, metric("recovery.acknowledged", "messages that were acknowledged", float64(r.book.owed()), "messages", report.Info))
 	s.Summary = fmt.Sprintf("%d messages were acknowledged while nodes died and came back, and read back through %d nodes: %d lost, %d rules broken.",
-		r.book.owed(), len(r.env.Target.Nodes), lost, len(s.Violations))
+		r.book.owed(), len(r.env.Target.Nodes), r.book.lost, r.book.broken)
 }

@@ -7,8 +7,10 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -73,8 +75,10 @@ func (s Scenario) Missing(e *Env) string {
 	switch {
 	case s.Lab && e.Lab == nil:
 		return "it needs a cluster of the lab (--dir, or one of its own without --target)"
-	case s.Reads && e.Target.Nodes[0].IMAP == "" && e.Target.Nodes[0].IMAPS == "":
+	case s.Reads && !slices.ContainsFunc(e.Target.Nodes, func(n load.Node) bool { return n.IMAP+n.IMAPS != "" }):
 		return "it needs --imap"
+	case len(spoken(e.Target)) == 0:
+		return "it needs --target lmtp://… or smtp://…"
 	case !s.Lab && e.Lab == nil && len(e.Target.Accounts) == 0:
 		return "it needs --accounts"
 	}
@@ -84,18 +88,46 @@ func (s Scenario) Missing(e *Env) string {
 // Section runs the scenario. What fails it is in the section.
 func (s Scenario) Section(ctx context.Context, e *Env) report.Section {
 	began := time.Now()
-	out, err := s.Run(ctx, e)
+	out, err := s.guarded(ctx, e)
 	if out == nil {
 		out = &report.Section{Title: s.Summary}
 	}
 	out.Scenario, out.Started, out.Seconds = s.Name, began, time.Since(began).Seconds()
-	if err != nil {
-		out.Failed = err.Error()
+	var why []string
+	for _, w := range []string{interrupted(ctx), out.Failed, text(err)} {
+		if w != "" {
+			why = append(why, w)
+		}
 	}
-	if ctx.Err() != nil {
-		out.Failed = "interrupted"
-	}
+	out.Failed = strings.Join(why, "; ")
 	return *out
+}
+
+func interrupted(ctx context.Context) string {
+	if ctx.Err() != nil {
+		return "interrupted"
+	}
+	return ""
+}
+
+func text(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// guarded keeps a fault of the scenario's own from taking the report of all others with it, and from leaving a cluster broken.
+func (s Scenario) guarded(ctx context.Context, e *Env) (out *report.Section, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("a fault of the scenario: %v\n%s", p, debug.Stack())
+			if e.Lab != nil {
+				err = errors.Join(err, e.whole())
+			}
+		}
+	}()
+	return s.Run(ctx, e)
 }
 
 // Expected is about how long the scenario takes with these options.
@@ -232,5 +264,5 @@ func (o Options) kinds(all ...string) ([]string, error) {
 			return nil, fmt.Errorf("--kinds %s: expected some of %v", k, all)
 		}
 	}
-	return o.Kinds, nil
+	return slices.Compact(slices.Sorted(slices.Values(o.Kinds))), nil
 }

@@ -31,7 +31,7 @@ func runSoak(ctx context.Context, e *Env) (*report.Section, error) {
 	if e.Options.Long && e.Options.Sessions == 0 {
 		users = 5000
 	}
-	if err := measure.RaiseFiles(uint64(users) + 1000); err != nil {
+	if err := measure.AllowFiles(users + 1000); err != nil {
 		return s, err
 	}
 	boxes, rest := e.split(20)
@@ -72,7 +72,7 @@ func runSoak(ctx context.Context, e *Env) (*report.Section, error) {
 	})
 	<-done
 	line := memory()
-	lost := b.settle(ctx, &steady, s)
+	b.settle(ctx, &steady, s, "soak")
 	fig := rec.Figures()
 	recs := append([]*load.Recorder{rec}, crowd.Recorders()...)
 	s.Settings = []report.Setting{
@@ -85,8 +85,7 @@ func runSoak(ctx context.Context, e *Env) (*report.Section, error) {
 		s.Latencies = append(s.Latencies, r.Latency("soak."+r.Name(), r.Name()))
 	}
 	s.Metrics = append(s.Metrics, rec.Metrics("soak")...)
-	s.Metrics = append(s.Metrics, metric("soak.lost", "acknowledged messages that were not found afterwards", float64(lost), "messages", report.Lower),
-		metric("soak.users", "simulated users", float64(users), "users", report.Info))
+	s.Metrics = append(s.Metrics, metric("soak.users", "simulated users", float64(users), "users", report.Info))
 	if len(line.At) > 0 {
 		s.Charts = append(s.Charts, report.Chart{Title: "Memory of all server processes", Unit: "B", Lines: []report.Line{line}})
 	}
@@ -94,7 +93,7 @@ func runSoak(ctx context.Context, e *Env) (*report.Section, error) {
 		s.Metrics = append(s.Metrics, metric("soak.memory_growth", "growth of the servers' memory in the second half, an hour", slope(line), "B/h", report.Lower))
 	}
 	s.Tables = append(s.Tables, crowdTable(recs))
-	s.Summary = fmt.Sprintf("%d users and %.0f messages a second for %v: %d messages acknowledged, %d lost, p99 %v.", users, rate, took, b.owed(), lost, fig.P99.Round(time.Millisecond))
+	s.Summary = fmt.Sprintf("%d users and %.0f messages a second for %v: %d messages acknowledged, %d lost, p99 %v.", users, rate, took, b.owed(), b.lost, fig.P99.Round(time.Millisecond))
 	return s, err
 }
 

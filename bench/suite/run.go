@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,16 +30,36 @@ func (s *Suite) measure(ctx context.Context, f *flags, name string, list []scena
 	if err != nil {
 		return err
 	}
+	if name == "all" && len(f.options.Kinds) > 0 {
+		return command.Usagef("--kinds is for one scenario: each has kinds of its own")
+	}
+	var peer *scenario.Env
+	if f.peer != "" {
+		described, err := readServer(f.peer)
+		if err != nil {
+			return err
+		}
+		if peer, err = described.env(); err != nil {
+			return err
+		}
+	}
 	if f.options.Seed == 0 {
 		f.options.Seed = rand.Uint64N(1 << 32)
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	progress := scenario.NewProgress(s.Err, terminal(s.Err))
 	defer progress.Close()
 	env, own, err := s.system(ctx, f, list, progress)
 	if err != nil {
 		return err
+	}
+	env.Peer = peer
+	for _, e := range []*scenario.Env{env, peer} {
+		if e != nil {
+			e.Options, e.Progress, e.Log, e.Report = f.options, progress, s.Log, f.report
+		}
 	}
 	whole := false
 	defer func() { err = errors.Join(err, own.close(whole && !f.keep)) }()
@@ -51,7 +72,7 @@ func (s *Suite) measure(ctx context.Context, f *flags, name string, list []scena
 	if err := report.Write(f.report, r); err != nil {
 		return err
 	}
-	whole = r.Passed
+	whole = sound(r)
 	fmt.Fprint(s.Out, digest(r))
 	fmt.Fprintf(s.Out, "\n%s\n", filepath.Join(f.report, "report.html"))
 	return verdict(r)
@@ -112,6 +133,11 @@ func (s *Suite) runAll(ctx context.Context, r *report.Report, env *scenario.Env,
 	}
 }
 
+// sound says that nothing went wrong which somebody would want to look into the cluster's folder for: a floor that was missed is not that.
+func sound(r *report.Report) bool {
+	return !slices.ContainsFunc(r.Sections, func(s report.Section) bool { return s.Failed != "" || len(s.Violations) > 0 })
+}
+
 // verdict is nil when all objectives that were checked hold.
 func verdict(r *report.Report) error {
 	if r.Passed {
@@ -161,7 +187,9 @@ func (o *owned) close(remove bool) error {
 // system finds or starts what is measured.
 func (s *Suite) system(ctx context.Context, f *flags, list []scenario.Scenario, progress *scenario.Progress) (env *scenario.Env, own *owned, err error) {
 	own = new(owned)
-	switch {
+	switch from := f.options.Planning.From; {
+	case from != "" && len(list) == 1:
+		return &scenario.Env{Target: load.Target{Name: "costs of " + from}, Note: "nothing was measured now"}, own, nil
 	case f.dir != "" && f.server.given():
 		return nil, nil, command.Usagef("--dir and --target: expected one of them")
 	case f.server.given():
@@ -174,16 +202,6 @@ func (s *Suite) system(ctx context.Context, f *flags, list []scenario.Scenario, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if f.peer != "" {
-		peer, err := readServer(f.peer)
-		if err == nil {
-			env.Peer, err = peer.env()
-		}
-		if err != nil {
-			return nil, nil, errors.Join(err, own.close(true))
-		}
-	}
-	env.Options, env.Progress, env.Log, env.Report = f.options, progress, s.Log, f.report
 	if len(list) == 1 {
 		if why := list[0].Missing(env); why != "" {
 			return nil, nil, errors.Join(command.Usagef("%s", why), own.close(true))
@@ -217,16 +235,18 @@ func labEnv(h *lab.Handle) (*scenario.Env, error) {
 
 // launch starts a cluster for this run only. It is one whose volumes age quickly only for a scenario that is alone and wants that.
 func (s *Suite) launch(ctx context.Context, f *flags, list []scenario.Scenario, progress *scenario.Progress) (*scenario.Env, *owned, error) {
-	dir, err := os.MkdirTemp("", "hongyan-bench-")
-	if err != nil {
-		return nil, nil, fmt.Errorf("make folder for the cluster of the run: %w", err)
-	}
-	o := lab.LaunchOptions{Dir: dir, Accounts: f.boxes, WAN: f.wan, Restart: lab.Never}
+	o := lab.LaunchOptions{Accounts: f.boxes, WAN: f.wan, Restart: lab.Never}
 	if f.regions != "" {
+		var err error
 		if o.Regions, err = lab.ParseRegions(f.regions); err != nil {
 			return nil, nil, command.UsageError{Err: fmt.Errorf("--regions: %w", err)}
 		}
 	}
+	dir, err := os.MkdirTemp("", "hongyan-bench-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("make folder for the cluster of the run: %w", err)
+	}
+	o.Dir = dir
 	if len(list) == 1 && list[0].Settle != nil {
 		o.Settle = list[0].Settle(f.options)
 	}
@@ -240,10 +260,14 @@ func (s *Suite) launch(ctx context.Context, f *flags, list []scenario.Scenario, 
 	o.Log = log
 	progress.Say("starting a cluster in %s", dir)
 	h, err := lab.Launch(ctx, o)
-	if err := errors.Join(err, log.Close()); err != nil {
-		return nil, nil, fmt.Errorf("%w (its log: %s)", err, log.Name())
+	unlogged := log.Close() // the child has its own
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("%w (its log: %s)", err, log.Name()), unlogged)
 	}
 	own := &owned{h, dir}
+	if unlogged != nil {
+		return nil, nil, errors.Join(unlogged, own.close(false))
+	}
 	env, err := labEnv(h)
 	if err != nil {
 		return nil, nil, errors.Join(err, own.close(false))

@@ -2,7 +2,7 @@
 // writes the report.
 //
 // The report is written also when a scenario failed or the run was interrupted; it then says so and has not passed. A cluster that the suite started
-// itself is stopped at its end, and its folder removed unless something went wrong or --keep says otherwise.
+// itself is stopped at its end, and its folder removed unless something failed or was violated, or --keep says otherwise.
 package suite
 
 import (
@@ -51,7 +51,7 @@ const scenarioFlags = `  --dir DIR            the development cluster that runs 
   --rate R             a second, of open loops
   --sessions N         simulated users
   --messages N         in the large mailbox
-  --kinds KIND,…       only these faults, protocols or phases; the scenario's help lists them
+  --kinds KIND,…       only these faults, protocols or steps; a wrong one is answered with the list
 `
 
 func (f *flags) define(fs *flag.FlagSet) {

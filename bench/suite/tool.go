@@ -32,7 +32,7 @@ func (s *Suite) Run(ctx context.Context, args []string) error {
 		},
 		command.Command{
 			Name: "check", Args: "FILE", Summary: "holds a saved history against the rules again",
-			Example: "hongyan bench check hongyan-bench/history.jsonl",
+			Example: "hongyan bench check hongyan-bench/history-chaos.jsonl",
 			Run:     func(ctx context.Context, words []string, out io.Writer) error { return check(ctx, words, out) },
 		},
 		command.Command{
