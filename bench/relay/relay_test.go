@@ -257,14 +257,15 @@ func TestRateIsSharedByTheConnections(t *testing.T) {
 func TestLatePieceHoldsUpTheRest(t *testing.T) {
 	b := newBed(t)
 	near, far := b.joined("a")
-	b.do(b.n.Shape("a", "b", Shape{Late: 1, LateBy: 300 * time.Millisecond}))
+	const late = 3 * time.Second
+	b.do(b.n.Shape("a", "b", Shape{Late: 1, LateBy: late}))
 	began := time.Now()
 	say(t, near, "first ")
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(late / 3) // for the relay to read it, which takes it microseconds
 	b.do(b.n.Shape("a", "b", Shape{Delay: time.Millisecond}))
 	say(t, near, "second")
 	hear(t, far, "first second")
-	if took := time.Since(began); took < 300*time.Millisecond {
+	if took := time.Since(began); took < late {
 		t.Errorf("came after %v", took)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"hongyan/bench/load"
 	"hongyan/bench/load/send"
 	"hongyan/bench/report"
+	"hongyan/bench/report/units"
 )
 
 var delivery = Scenario{
@@ -52,8 +53,35 @@ func runDelivery(ctx context.Context, e *Env) (*report.Section, error) {
 			}
 		}
 	}
+	if err := d.sizes(ctx, send.Protocol(protocols[0])); err != nil {
+		return d.finish(), err
+	}
 	err = d.half(ctx, send.Protocol(protocols[0]))
 	return d.finish(), err
+}
+
+// sizes measures messages of one size each over eight connections, unless a person chose one size for everything.
+func (d *deliveries) sizes(ctx context.Context, p send.Protocol) error {
+	if d.env.Options.Size > 0 {
+		return nil
+	}
+	const connections = 8
+	table := report.Table{Title: fmt.Sprintf("By size, %s, %d connections", p, connections), Columns: []string{"bytes", "a second", "of mail", "p50", "p99"}}
+	for _, size := range []int{2 << 10, 64 << 10, 1 << 20} {
+		sized := *d.env
+		sized.Options.Size = size
+		o, err := d.turn(ctx, &sized, p, connections, d.env.Options.time(6*time.Second))
+		if err != nil {
+			return fmt.Errorf("messages of %d bytes: %w", size, err)
+		}
+		d.tries, d.failed = d.tries+o.fig.Successes+o.fig.Failures, d.failed+o.fig.Failures
+		id, name := fmt.Sprintf("delivery.%s.size%d", p, size), fmt.Sprintf("%s, messages of %d bytes", p, size)
+		d.section.Metrics = append(d.section.Metrics, some(o.rec, id, "rate", "p50", "p99")...)
+		d.section.Latencies = append(d.section.Latencies, o.rec.Latency(id, name))
+		table.Rows = append(table.Rows, []string{fmt.Sprint(size), fmt.Sprintf("%.0f", o.fig.Rate()), units.Format(o.fig.Rate()*o.mean, "B/s"), ms(o.fig.P50), ms(o.fig.P99)})
+	}
+	d.section.Tables = append(d.section.Tables, table)
+	return nil
 }
 
 // spoken are the protocols of delivery that the target's first node has.
@@ -102,7 +130,11 @@ func (d *deliveries) turn(ctx context.Context, e *Env, p send.Protocol, n int, t
 	if err != nil {
 		return outcome{}, err
 	}
-	o, err := e.deliver(ctx, d.began, fmt.Sprintf("%s %s c%d", e.Target.Name, p, n), send.Options{Protocol: p, Policy: load.Stick, Workers: n},
+	name := fmt.Sprintf("%s %s c%d", e.Target.Name, p, n)
+	if e.Options.Size > 0 {
+		name += fmt.Sprintf(" of %d bytes", e.Options.Size)
+	}
+	o, err := e.deliver(ctx, d.began, name, send.Options{Protocol: p, Policy: load.Stick, Workers: n},
 		load.Closed{Workers: n, For: took, Grace: grace}, m)
 	if err == nil {
 		d.recs = append(d.recs, o.rec)
