@@ -177,8 +177,11 @@ type notes struct {
 func (n *notes) Try(user, _ string, _ []byte) { n.tried = append(n.tried, user) }
 func (n *notes) Acknowledge(user, _ string)   { n.acked = append(n.acked, user) }
 
+// small is made once: inventing a population takes longer than all tests.
+var small = sync.OnceValues(func() (*load.Corpus, error) { return load.NewCorpus(load.CorpusOptions{Pool: 3, Size: 4096}) })
+
 func corpus(t testing.TB) *load.Corpus {
-	c, err := load.NewCorpus(load.CorpusOptions{Pool: 3, Size: 4096})
+	c, err := small()
 	if err != nil {
 		t.Fatal(err)
 	}
