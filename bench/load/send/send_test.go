@@ -233,11 +233,13 @@ func TestKeptConnectionDies(t *testing.T) {
 	var conns []net.Conn
 	answers := usual(nil)
 	p := newPeer(t, answers)
+	p.mu.Lock() // its goroutine looks already
 	p.accepted = func(c net.Conn) {
 		mu.Lock()
 		defer mu.Unlock()
 		conns = append(conns, c)
 	}
+	p.mu.Unlock()
 	s := sender(t, Options{Protocol: SMTP, Workers: 1}, p)
 	c := corpus(t)
 	for n := range 3 {
