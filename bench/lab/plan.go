@@ -31,11 +31,12 @@ const (
 
 	masterKeyFile = "master.key"
 
-	coldLeast = 64 << 10 // bytes
-
 	minSettle = 3 * time.Second
 	maxSettle = 24 * time.Hour
 )
+
+// ColdLeast is how many bytes a volume of the lab must have to turn cold.
+const ColdLeast = 64 << 10
 
 // DefaultRegions are one node in each of three regions.
 func DefaultRegions() []Region {
@@ -187,10 +188,10 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 // ageing says when volumes take no more mail, are collected and become fragments: so soon that one can watch it, or as --settle has it.
 func (p *plan) ageing() (config.Compaction, *config.Cold) {
 	if p.hurry == 0 {
-		return config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, &config.Cold{AfterSeconds: 300, MinBytes: coldLeast}
+		return config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, &config.Cold{AfterSeconds: 300, MinBytes: ColdLeast}
 	}
 	// A volume turns cold no sooner than the grace and two rounds of the collector after its end: package config insists.
-	return config.Compaction{IntervalSeconds: 1, GraceSeconds: p.hurry - 2, CloseSeconds: p.hurry}, &config.Cold{AfterSeconds: p.hurry, MinBytes: coldLeast}
+	return config.Compaction{IntervalSeconds: 1, GraceSeconds: p.hurry - 2, CloseSeconds: p.hurry}, &config.Cold{AfterSeconds: p.hurry, MinBytes: ColdLeast}
 }
 
 // waitPorts makes sure that nobody else listens on a port of the cluster. Nodes of a supervisor that

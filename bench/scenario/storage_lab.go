@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"hongyan/bench/lab"
 	"hongyan/bench/load"
 	"hongyan/bench/report"
 )
@@ -189,9 +190,6 @@ func (d *storages) dedup(ctx context.Context, corpus *load.Corpus) error {
 	return nil
 }
 
-// coldLeast is how large a volume of the lab must be to turn cold.
-const coldLeast = 64 << 10
-
 // cold waits until the mail has turned into fragments, if the cluster is in a hurry, and measures these.
 func (d *storages) cold(ctx context.Context) error {
 	c, err := d.env.Lab.Cluster()
@@ -207,23 +205,21 @@ func (d *storages) cold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	want, compressed := make(map[uint64]bool), int64(0)
+	want := make(map[uint64]bool)
 	for _, v := range view.Volumes {
-		if _, old := d.old[v.ID]; !old && v.State == stateSealed && v.Length >= coldLeast {
+		if _, old := d.old[v.ID]; !old && v.State == stateSealed && v.Length >= lab.ColdLeast {
 			want[v.ID] = true
-			compressed += v.Length
 		}
 	}
 	if len(want) == 0 {
-		d.section.Notes = append(d.section.Notes, fmt.Sprintf("Cold volumes were not measured: no volume was larger than %s.", size(coldLeast)))
+		d.section.Notes = append(d.section.Notes, fmt.Sprintf("Cold volumes were not measured: no volume was larger than %s.", size(lab.ColdLeast)))
 		return nil
 	}
 	var now record
+	var compressed int64
 	err = until(ctx, serveWait+2*time.Duration(c.Settle)*time.Second, func() error {
-		if now, err = d.env.record(true); err != nil {
-			return err
-		}
-		return d.turned(ctx, now, want)
+		now, compressed, err = d.turned(ctx, want)
+		return err
 	})
 	if err != nil {
 		return err
@@ -243,25 +239,33 @@ func (d *storages) cold(ctx context.Context) error {
 	return nil
 }
 
-// turned is nil when those volumes are fragments and nothing else any more. With --short copies that are about to go do not matter.
-func (d *storages) turned(ctx context.Context, now record, want map[uint64]bool) error {
-	v, err := d.env.view(ctx, now.nodes[0])
+// turned gives the folders and the length of these volumes once they are fragments and nothing else any more. The length is that of then, since they may
+// have been compacted before; and the folders are looked at after that, when every fragment is there. With --short copies that are about to go do not matter.
+func (d *storages) turned(ctx context.Context, want map[uint64]bool) (now record, length int64, err error) {
+	v, err := d.env.view(ctx, d.end.nodes[0])
 	if err != nil {
-		return err
+		return record{}, 0, err
 	}
 	for _, vol := range v.Volumes {
-		if want[vol.ID] && len(vol.Copies) > 0 {
-			return fmt.Errorf("volume %d is not cold", vol.ID)
+		if !want[vol.ID] {
+			continue
 		}
+		if len(vol.Copies) > 0 {
+			return record{}, 0, fmt.Errorf("volume %d is not cold", vol.ID)
+		}
+		length += vol.Length
+	}
+	if now, err = d.env.record(true); err != nil {
+		return record{}, 0, err
 	}
 	for node, c := range now.of {
 		for id := range c.volumes {
 			if want[id] && !d.env.Options.Short {
-				return fmt.Errorf("node %s still has its copy of the cold volume %d", node, id)
+				return record{}, 0, fmt.Errorf("node %s still has its copy of the cold volume %d", node, id)
 			}
 		}
 	}
-	return nil
+	return now, length, nil
 }
 
 // folderGrowth looks at the folders once a second.
