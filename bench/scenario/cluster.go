@@ -12,23 +12,13 @@ import (
 	"hongyan/bench/lab"
 )
 
-// shards is the part of a node's status that tells who leads what.
-type shards struct {
-	Shards []struct {
-		Shard   uint32 `json:"shard"`
-		Home    string `json:"home"`
-		Leader  string `json:"leader"`
-		Applied uint64 `json:"applied"`
-	} `json:"shards"`
-}
-
 // leading gives the node that leads the most mailbox shards with that home region.
 func (e *Env) leading(home string) (string, error) {
 	st, err := e.Lab.Status()
 	if err != nil {
 		return "", err
 	}
-	var view shards
+	var view nodeView
 	if err := json.Unmarshal(st.Cluster, &view); err != nil {
 		return "", fmt.Errorf("read who leads: %w", err)
 	}
@@ -77,14 +67,14 @@ func until(ctx context.Context, wait time.Duration, f func() error) error {
 // whole undoes all that may have been done to the cluster: cuts, slow links, pauses, faults of disks and clocks, nodes that are down.
 func (e *Env) whole() error {
 	err := e.Lab.Heal()
-	for i, a := range e.Target.Nodes {
-		for _, b := range e.Target.Nodes[i+1:] {
-			err = errors.Join(err, e.Lab.Link(a.ID, b.ID, nil))
-		}
-	}
 	st, unknown := e.Lab.Status()
 	if unknown != nil {
 		return errors.Join(err, unknown)
+	}
+	for _, l := range st.Links { // none where nodes dial one another directly
+		if l.From < l.To {
+			err = errors.Join(err, e.Lab.Link(l.From, l.To, nil))
+		}
 	}
 	for _, n := range st.Nodes {
 		if n.State == "paused" {
@@ -113,16 +103,22 @@ func (e *Env) regions() (out []lab.Region) {
 	return out
 }
 
+// regionOf gives each node's region.
+func (e *Env) regionOf() map[string]string {
+	out := make(map[string]string)
+	for _, n := range e.Target.Nodes {
+		out[n.ID] = n.Region
+	}
+	return out
+}
+
 // delays are the round trips between the regions, for people.
 func (e *Env) delays() string {
 	st, err := e.Lab.Status()
 	if err != nil {
 		return "delays unknown"
 	}
-	region := make(map[string]string)
-	for _, n := range st.Nodes {
-		region[n.ID] = n.Region
-	}
+	region := e.regionOf()
 	var parts []string
 	for _, l := range st.Links {
 		a, b := region[l.From], region[l.To]
@@ -157,10 +153,7 @@ func (e *Env) moved() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	region := make(map[string]string)
-	for _, n := range st.Nodes {
-		region[n.ID] = n.Region
-	}
+	region := e.regionOf()
 	var sum int64
 	for _, l := range st.Links {
 		if region[l.From] != region[l.To] {

@@ -171,12 +171,7 @@ func (d *drill) plan(kind string) (planned, error) {
 	if err != nil {
 		return planned{}, err
 	}
-	region := ""
-	for _, n := range all {
-		if n.ID == leader {
-			region = n.Region
-		}
-	}
+	region := e.regionOf()[leader]
 	without := func(drop func(load.Node) bool) []load.Node { return slices.DeleteFunc(slices.Clone(all), drop) }
 	switch kind {
 	case kindLeader:

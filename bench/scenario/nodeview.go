@@ -21,6 +21,7 @@ type nodeView struct {
 	NotReady []string `json:"not_ready"`
 	Shards   []struct {
 		Shard   uint32   `json:"shard"`
+		Home    string   `json:"home"`
 		Leader  string   `json:"leader"`
 		Voters  []string `json:"voters"`
 		Applied uint64   `json:"applied"` // by this node's replica
@@ -45,10 +46,7 @@ const stateSealed = "sealed"
 
 func (v volumeView) file() string { return fmt.Sprintf("%016x.vol", v.ID) }
 
-const (
-	viewWait = 5 * time.Second
-	maxView  = 64 << 20
-)
+const viewWait = 5 * time.Second
 
 // view asks one node how it is.
 func (e *Env) view(ctx context.Context, node string) (v *nodeView, err error) {
@@ -62,24 +60,36 @@ func (e *Env) view(ctx context.Context, node string) (v *nodeView, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, viewWait)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.HTTP+"/api/v1/status", nil)
+	b, err := adminGet(ctx, m.HTTP+"/api/v1/status", c.AdminToken)
 	if err != nil {
 		return nil, fmt.Errorf("ask node %s for its status: %w", node, err)
-	}
-	req.Header.Set("Authorization", "Bearer "+c.AdminToken)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask node %s for its status: %w", node, err)
-	}
-	defer func() { err = errors.Join(err, res.Body.Close()) }()
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask node %s for its status: %s", node, res.Status)
 	}
 	v = new(nodeView)
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxView)).Decode(v); err != nil {
+	if err := json.Unmarshal(b, v); err != nil {
 		return nil, fmt.Errorf("read status of node %s: %w", node, err)
 	}
 	return v, nil
+}
+
+// maxAnswer bounds what a node may tell.
+const maxAnswer = 64 << 20
+
+// adminGet asks a node's admin API.
+func adminGet(ctx context.Context, url, token string) (b []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the node answers %s", res.Status)
+	}
+	return io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 }
 
 func memberOf(c *lab.Cluster, node string) (lab.Member, error) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,26 +117,10 @@ func (e *Env) collect(ctx context.Context) (free uint64, err error) {
 	return free, nil
 }
 
-// maxProfile bounds what a node may tell of its heap.
-const maxProfile = 64 << 20
-
 func collect(ctx context.Context, base, token string) (free uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/debug/pprof/heap?gc=1&debug=1", nil)
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("the server answers %s", res.Status)
-	}
-	profile, err := io.ReadAll(io.LimitReader(res.Body, maxProfile))
+	profile, err := adminGet(ctx, base+"/api/v1/debug/pprof/heap?gc=1&debug=1", token)
 	if err != nil {
 		return 0, err
 	}
