@@ -18,7 +18,7 @@ func Base(ctx context.Context, t load.Target, h *history.History) error {
 			if err == nil {
 				break
 			}
-			if !pause(ctx, idlePause) {
+			if !load.Sleep(ctx, idlePause) {
 				return fmt.Errorf("first reading of %s: %w", name, err)
 			}
 		}

@@ -49,7 +49,7 @@ func (c *client) work(ctx context.Context) {
 		if what == changed && c.random.IntN(100) < readAfter {
 			c.read(c.node(c.random, n.ID), b)
 		}
-		if what == nothing && !pause(ctx, idlePause) {
+		if what == nothing && !load.Sleep(ctx, idlePause) {
 			return
 		}
 	}

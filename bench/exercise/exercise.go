@@ -153,7 +153,7 @@ func (r *run) prepare(ctx context.Context) error {
 			if last = r.meet(n, b, kind); last == nil {
 				break
 			}
-			if !pause(ctx, idlePause) {
+			if !load.Sleep(ctx, idlePause) {
 				return fmt.Errorf("read %s: %w", b.name, last)
 			}
 		}
@@ -185,18 +185,6 @@ func (r *run) learn(b *box, reading *history.Reading) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b.known = reading.Messages
-}
-
-// pause waits; false means that ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // node picks one that is not known to be down, and not but if there is another.

@@ -82,7 +82,7 @@ func finalThrough(ctx context.Context, t load.Target, n load.Node, accounts map[
 				break
 			}
 			var unreachable *net.OpError
-			if errors.As(err, &unreachable) && unreachable.Op == "dial" || !pause(ctx, idlePause) {
+			if errors.As(err, &unreachable) && unreachable.Op == "dial" || !load.Sleep(ctx, idlePause) {
 				return err
 			}
 		}

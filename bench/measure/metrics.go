@@ -32,15 +32,6 @@ func Scrape(ctx context.Context, bases ...string) (Metrics, error) {
 	return sum, nil
 }
 
-// Less is what was added to each metric since an earlier reading.
-func (m Metrics) Less(earlier Metrics) Metrics {
-	out := make(Metrics, len(m))
-	for name, v := range m {
-		out[name] = v - earlier[name]
-	}
-	return out
-}
-
 func (m Metrics) add(ctx context.Context, url string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, metricsWait)
 	defer cancel()

@@ -49,13 +49,29 @@ func Write(dir string, r *Report) error {
 	if err != nil {
 		return err
 	}
+	return writeAll(dir, named{JSONFile, append(b, '\n')}, named{MarkdownFile, Markdown(clean)}, named{HTMLFile, page})
+}
+
+// Write puts the comparison into the folder, which it makes, as comparison.md and comparison.html.
+func (c *Comparison) Write(dir string) error {
+	page, err := c.HTML()
+	if err != nil {
+		return err
+	}
+	return writeAll(dir, named{"comparison.md", c.Markdown()}, named{"comparison.html", page})
+}
+
+// named is a file of a folder.
+type named struct {
+	name string
+	b    []byte
+}
+
+func writeAll(dir string, files ...named) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the report's folder: %w", err)
 	}
-	for _, f := range []struct {
-		name string
-		b    []byte
-	}{{JSONFile, append(b, '\n')}, {MarkdownFile, Markdown(clean)}, {HTMLFile, page}} {
+	for _, f := range files {
 		if err := replace(filepath.Join(dir, f.name), f.b); err != nil {
 			return err
 		}

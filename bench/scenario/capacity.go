@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -189,7 +190,7 @@ func (e *Env) stored(ctx context.Context) (appended float64, moved int64, err er
 
 // sessions opens idle sessions and sees what they hold and use.
 func (m *estimate) sessions(ctx context.Context, took time.Duration) error {
-	e, n := m.env, or(m.env.Options.Sessions, capacitySessions)
+	e, n := m.env, cmp.Or(m.env.Options.Sessions, capacitySessions)
 	if err := measure.AllowFiles(n + 1000); err != nil {
 		return err
 	}
@@ -199,7 +200,7 @@ func (m *estimate) sessions(ctx context.Context, took time.Duration) error {
 		return err
 	}
 	e.Progress.Step("%d idle sessions", n)
-	idle, err := openIdle(ctx, e.Target, n)
+	idle, err := e.openIdle(ctx, n)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -181,7 +182,7 @@ func (d *deliveries) add(id, name, system string, p send.Protocol, n int, turns 
 
 // half sends at half of the best rate on a schedule, and once more with the delays of the Chinese WAN where the lab has none.
 func (d *deliveries) half(ctx context.Context, p send.Protocol) error {
-	rate := or(d.env.Options.Rate, d.best/2)
+	rate := cmp.Or(d.env.Options.Rate, d.best/2)
 	o, err := d.open(ctx, d.env, p, rate, fmt.Sprintf("half load, %.0f/s", rate))
 	if err != nil {
 		return err

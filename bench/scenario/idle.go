@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,8 +39,8 @@ type idling struct {
 }
 
 func runIdle(ctx context.Context, e *Env) (*report.Section, error) {
-	d := idling{env: e, began: time.Now(), rate: or(e.Options.Rate, idleRate), section: &report.Section{Title: "Sessions in IDLE"}}
-	sessions := or(e.Options.Sessions, idleSessions)
+	d := idling{env: e, began: time.Now(), rate: cmp.Or(e.Options.Rate, idleRate), section: &report.Section{Title: "Sessions in IDLE"}}
+	sessions := cmp.Or(e.Options.Sessions, idleSessions)
 	if e.Options.Long && e.Options.Sessions == 0 {
 		sessions = idleLong
 	}

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -106,7 +107,7 @@ func word(subject string) string {
 
 // open fills a side's mailboxes and opens its sessions.
 func (r *readings) open(ctx context.Context, side *Env) (*library, error) {
-	each, boxes := or(r.env.Options.Messages, readMessages), readMailboxes
+	each, boxes := cmp.Or(r.env.Options.Messages, readMessages), readMailboxes
 	if r.env.Options.Short {
 		each, boxes = min(each, 50), 8
 	}

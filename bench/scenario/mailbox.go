@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ type shelf struct {
 }
 
 func runMailbox(ctx context.Context, e *Env) (*report.Section, error) {
-	m := mailboxes{env: e, began: time.Now(), section: &report.Section{Title: "A large mailbox"}, want: or(e.Options.Messages, largeMessages)}
+	m := mailboxes{env: e, began: time.Now(), section: &report.Section{Title: "A large mailbox"}, want: cmp.Or(e.Options.Messages, largeMessages)}
 	switch {
 	case e.Options.Messages > 0:
 	case e.Options.Long:

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func (r *recoveries) underLoad(ctx context.Context, f func() error) error {
 	var loadErr error
 	wg.Go(func() {
 		const forever = 24 * time.Hour
-		loadErr = load.Open{Rate: or(r.env.Options.Rate, lightRate), Poisson: true, Seed: r.env.Options.Seed, Workers: loadWorkers, For: forever, Grace: serveWait}.
+		loadErr = load.Open{Rate: cmp.Or(r.env.Options.Rate, lightRate), Poisson: true, Seed: r.env.Options.Seed, Workers: loadWorkers, For: forever, Grace: serveWait}.
 			Run(loading, r.rec, func(ctx context.Context, t load.Turn) error { return s.Send(ctx, t.Worker, r.mail.message(t)) })
 	})
 	load.Sleep(ctx, time.Second) // of undisturbed load, for the chart

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ var recoveryFigures = []struct{ id, name, unit string }{
 func (r *recoveries) finish() *report.Section {
 	s := r.section
 	s.Settings = []report.Setting{
-		{Name: "load", Value: fmt.Sprintf("%g deliveries a second by LMTP to %d accounts, tried again until accepted", or(r.env.Options.Rate, lightRate), len(r.mail.users))},
+		{Name: "load", Value: fmt.Sprintf("%g deliveries a second by LMTP to %d accounts, tried again until accepted", cmp.Or(r.env.Options.Rate, lightRate), len(r.mail.users))},
 		{Name: "missed by a node that is away", Value: fmt.Sprintf("%d messages", r.burst)},
 		{Name: "repetitions", Value: fmt.Sprint(r.runs())},
 	}

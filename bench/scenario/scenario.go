@@ -6,6 +6,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -154,7 +155,7 @@ func (o Options) Sizes() string {
 // Describe is the target for people.
 func (e *Env) Describe() string {
 	if e.Lab == nil {
-		return strings.TrimSpace(e.Target.Name + ", a server of its own; " + or(e.Note, "nothing is known of how many copies it keeps"))
+		return strings.TrimSpace(e.Target.Name + ", a server of its own; " + cmp.Or(e.Note, "nothing is known of how many copies it keeps"))
 	}
 	regions := make(map[string]int)
 	var order []string
@@ -241,15 +242,6 @@ func (o Options) time(own time.Duration) time.Duration {
 		return max(own/4, 3*time.Second)
 	case o.Long:
 		return 6 * own
-	}
-	return own
-}
-
-// or gives the choice of a person, or else the scenario's own.
-func or[T comparable](chosen, own T) T {
-	var zero T
-	if chosen != zero {
-		return chosen
 	}
 	return own
 }

@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"hongyan/bench/load"
 	"hongyan/bench/load/read"
 )
 
@@ -19,23 +18,19 @@ type idlers struct {
 
 const loginsAtOnce = 8 // each costs the server a password hash
 
-// openIdle has n sessions on the target's nodes in turn, with its accounts in turn, all in IDLE when it returns.
-func openIdle(ctx context.Context, t load.Target, n int) (*idlers, error) {
+// openIdle has n sessions on the nodes in turn, with its accounts in turn, all in IDLE when it returns.
+func (e *Env) openIdle(ctx context.Context, n int) (*idlers, error) {
 	ctx, stop := context.WithCancel(ctx)
 	all := &idlers{stop: stop}
 	g, opening := errgroup.WithContext(ctx)
 	g.SetLimit(loginsAtOnce)
 	for i := range n {
 		g.Go(func() error {
-			s, err := read.DialIMAP(opening, t, i%len(t.Nodes), read.Options{})
+			s, err := e.login(opening, i%len(e.Target.Nodes), e.Target.Accounts[i%len(e.Target.Accounts)], read.Options{})
 			if err != nil {
-				return err
+				return fmt.Errorf("session %d: %w", i+1, err)
 			}
-			err = s.Login(opening, t.Accounts[i%len(t.Accounts)])
-			if err == nil {
-				_, err = s.Select(opening, "INBOX")
-			}
-			if err != nil {
+			if _, err := s.Select(opening, inbox); err != nil {
 				s.Close()
 				return fmt.Errorf("session %d: %w", i+1, err)
 			}

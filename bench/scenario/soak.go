@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -27,7 +28,7 @@ const (
 func runSoak(ctx context.Context, e *Env) (*report.Section, error) {
 	began := time.Now()
 	s := &report.Section{Title: "Soak"}
-	users, took, rate := or(e.Options.Sessions, soakUsers), e.Options.time(time.Minute), or(e.Options.Rate, soakRate)
+	users, took, rate := cmp.Or(e.Options.Sessions, soakUsers), e.Options.time(time.Minute), cmp.Or(e.Options.Rate, soakRate)
 	if e.Options.Long && e.Options.Sessions == 0 {
 		users = 5000
 	}

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -88,7 +89,7 @@ func (l *lane) sends(e *Env, target load.Target, p send.Protocol, journal send.J
 	if err != nil {
 		return err
 	}
-	size := or(e.Options.Size, 4<<10)
+	size := cmp.Or(e.Options.Size, 4<<10)
 	corpus, err := load.NewCorpus(load.CorpusOptions{Seed: e.Options.Seed, Size: size, Run: fmt.Sprintf("%s-%d", p, time.Now().UnixNano())})
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func maildrop(ctx context.Context, target load.Target, node int, a load.Account)
 	return s.Quit(ctx)
 }
 
-// persist tries until it works, as a person does who has tryFor.
+// persist tries until it works, as a person does who has patience.
 func persist(ctx context.Context, f func() error) error {
 	for began := time.Now(); ; {
 		err := f()

@@ -84,29 +84,12 @@ func (f *flags) compare(words []string, out io.Writer) error {
 		return fmt.Errorf("print comparison: %w", err)
 	}
 	if f.out != "" {
-		if err := save(c, f.out); err != nil {
+		if err := c.Write(f.out); err != nil {
 			return err
 		}
 	}
 	if c.Worse() {
 		return fmt.Errorf("%s is worse than %s beyond the noise", words[1], words[0])
-	}
-	return nil
-}
-
-// save writes a comparison for people into a folder.
-func save(c *report.Comparison, dir string) error {
-	page, err := c.HTML()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make folder of the comparison: %w", err)
-	}
-	for name, b := range map[string][]byte{"comparison.md": c.Markdown(), "comparison.html": page} {
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
-			return fmt.Errorf("write the comparison: %w", err)
-		}
 	}
 	return nil
 }

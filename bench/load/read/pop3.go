@@ -18,7 +18,6 @@ type POP3 struct {
 	raw  net.Conn // under TLS
 	br   *bufio.Reader
 	o    Options
-	dead bool
 }
 
 // Refused is a server's -ERR.
@@ -103,9 +102,6 @@ func (p *POP3) greet(ctx context.Context) error {
 // Close ends the connection; the server then keeps what was marked as deleted.
 func (p *POP3) Close() { _ = p.raw.Close() } // nothing of ours is buffered in it
 
-// Alive says whether the session can still be used.
-func (p *POP3) Alive() bool { return !p.dead }
-
 // command sends a line and gives the text after +OK.
 func (p *POP3) command(ctx context.Context, line string) (text string, err error) {
 	err = p.do(ctx, line, func() error {
@@ -120,9 +116,6 @@ func (p *POP3) do(ctx context.Context, line string, f func() error) error {
 	err := bounded(ctx, p.o.Timeout, p.raw, f)
 	if err == nil {
 		return nil
-	}
-	if _, answered := errors.AsType[*Refused](err); !answered {
-		p.dead = true
 	}
 	verb, _, _ := strings.Cut(line, " ") // what follows may be a password
 	return fmt.Errorf("%s: %w", verb, err)
@@ -156,7 +149,6 @@ func (p *POP3) Stat(ctx context.Context) (messages int, size int64, err error) {
 		return 0, 0, err
 	}
 	if messages, size, err = parseStat(text); err != nil {
-		p.dead = true
 		return 0, 0, fmt.Errorf("STAT: %w", err)
 	}
 	return messages, size, nil
@@ -214,6 +206,5 @@ func (p *POP3) Dele(ctx context.Context, n int) error {
 func (p *POP3) Quit(ctx context.Context) error {
 	defer p.Close()
 	_, err := p.command(ctx, "QUIT")
-	p.dead = true
 	return err
 }
