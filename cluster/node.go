@@ -138,6 +138,7 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	if n.collector != nil {
 		n.work.Go(func() { n.collector.Run(ctx) })
+		n.work.Go(func() { n.watchVitals(ctx) })
 		n.closing(func(context.Context) error { n.work.Wait(); return nil })
 	}
 	go n.found(ctx)

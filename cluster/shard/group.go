@@ -70,10 +70,14 @@ type Config struct {
 	Log       *slog.Logger
 }
 
-// Peers asks other replicas.
+// Peers asks other nodes and says how they do; package transport has it.
 type Peers interface {
 	Up(node string) bool
+	RTT(node string) (time.Duration, bool)
+	InDoubt(node string) bool
+	Doubted(node string) <-chan struct{}
 	Call(ctx context.Context, node, method string, req, resp any) error
+	CallSound(ctx context.Context, node, method string, req, resp any) error
 }
 
 // Group is this node's replica of one shard.
@@ -273,8 +277,8 @@ func (g *Group) await(ctx context.Context, f raft.Future) error {
 
 func (g *Group) notLeader() error {
 	hint := g.Leader()
-	if hint == g.cfg.Self {
-		hint = "" // on its way in or out of office
+	if hint == g.cfg.Self || hint != "" && g.cfg.Peers.InDoubt(hint) {
+		hint = "" // on its way in or out of office, or lost from here
 	}
 	return &wire.Error{Code: wire.NotLeader, Message: fmt.Sprintf("shard %d is not led by %s", g.Shard(), g.cfg.Self), Hint: hint}
 }

@@ -160,6 +160,14 @@ func (p *hookedPeers) set(hook func(node, method string) error, loses func(node,
 }
 
 func (p *hookedPeers) Call(ctx context.Context, node, method string, req, resp any) error {
+	return p.call(ctx, p.Peers.Call, node, method, req, resp)
+}
+
+func (p *hookedPeers) CallSound(ctx context.Context, node, method string, req, resp any) error {
+	return p.call(ctx, p.Peers.CallSound, node, method, req, resp)
+}
+
+func (p *hookedPeers) call(ctx context.Context, call func(ctx context.Context, node, method string, req, resp any) error, node, method string, req, resp any) error {
 	p.calls.Add(1)
 	p.mu.Lock()
 	hook, loses := p.hook, p.loses
@@ -169,7 +177,7 @@ func (p *hookedPeers) Call(ctx context.Context, node, method string, req, resp a
 			return err
 		}
 	}
-	err := p.Peers.Call(ctx, node, method, req, resp)
+	err := call(ctx, node, method, req, resp)
 	if err == nil && loses != nil && loses(node, method) {
 		return wire.Errorf(wire.Unavailable, "the reply was lost")
 	}

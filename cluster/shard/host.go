@@ -41,6 +41,10 @@ type ReadIndexResponse struct {
 // Host holds this node's groups and answers for them on the wire.
 type Host struct {
 	metrics *metrics
+	peers   Peers
+	ctx     context.Context // ends with Stop
+	stop    context.CancelFunc
+	work    sync.WaitGroup // goroutines of this host
 
 	mu     sync.RWMutex // guards groups
 	groups map[uint32]*Group
@@ -49,15 +53,22 @@ type Host struct {
 // NewHost registers the service's methods. Groups are added as they start; until then requests are told to
 // try another replica.
 func NewHost(net *transport.Net) *Host {
-	h := &Host{groups: make(map[uint32]*Group)}
-	h.metrics = newMetrics(h)
+	h := newHost(net)
 	transport.HandleUnary(net, MethodPropose, h.propose)
 	transport.HandleUnary(net, MethodReadIndex, h.readIndex)
 	transport.HandleUnary(net, MethodConfirm, h.confirm)
 	transport.HandleUnary(net, MethodApplied, h.applied)
 	transport.HandleUnary(net, MethodSuspect, h.suspect)
+	transport.HandleUnary(net, MethodRelay, h.relay)
 	net.Handle(MethodState, h.serveState)
-	net.OnChange(h.nodeChanged)
+	net.OnDoubt(h.doubted)
+	return h
+}
+
+func newHost(peers Peers) *Host {
+	h := &Host{peers: peers, groups: make(map[uint32]*Group)}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	h.metrics = newMetrics(h)
 	return h
 }
 
@@ -89,6 +100,8 @@ func (h *Host) Groups() []*Group {
 
 // Stop ends all groups at once and forgets them.
 func (h *Host) Stop() error {
+	h.stop()
+	h.work.Wait()
 	groups := h.Groups()
 	errs := make([]error, len(groups))
 	var wg sync.WaitGroup
@@ -155,24 +168,4 @@ func (h *Host) applied(_ context.Context, _ string, req *AppliedRequest) (*Appli
 		return nil, wire.Errorf(wire.Unavailable, "shard %d: %v", req.Shard, err)
 	}
 	return &AppliedResponse{Index: g.Applied()}, nil
-}
-
-func (h *Host) suspect(_ context.Context, _ string, req *SuspectRequest) (*SuspectResponse, error) {
-	g, err := h.find(req.Shard)
-	if err != nil {
-		return nil, err
-	}
-	return &SuspectResponse{Down: !g.cfg.Peers.Up(req.Node), Last: g.fitness()}, nil
-}
-
-// nodeChanged lets the groups that a lost node led look for a new leader.
-func (h *Host) nodeChanged(node string, up bool) {
-	if up {
-		return
-	}
-	for _, g := range h.Groups() {
-		if g.Leader() == node {
-			g.takeOver(node)
-		}
-	}
 }

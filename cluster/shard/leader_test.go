@@ -68,7 +68,14 @@ func confirmations(voters []string, answer func(voter string) (uint64, error)) *
 
 type termPeers func(voter string) (uint64, error)
 
-func (termPeers) Up(string) bool { return true }
+func (termPeers) Up(string) bool                   { return true }
+func (termPeers) InDoubt(string) bool              { return false }
+func (termPeers) Doubted(string) <-chan struct{}   { return nil }
+func (termPeers) RTT(string) (time.Duration, bool) { return 0, true }
+
+func (p termPeers) CallSound(ctx context.Context, node, method string, req, resp any) error {
+	return p.Call(ctx, node, method, req, resp)
+}
 
 func (p termPeers) Call(ctx context.Context, node, _ string, _, resp any) error {
 	term, err := p(node)
@@ -231,32 +238,49 @@ func TestFalseAlarm(t *testing.T) {
 		eventually(t, "a follower that knows its leader", func() bool { return m.group.Leader() == leader.id })
 	}
 	alone := others(members, leader)[0]
-	ctx, cancel := context.WithTimeout(t.Context(), suspectTimeout)
+	doubting := &doubting{Peers: alone.peers, node: leader.id}
+	alone.group.cfg.Peers, alone.host.peers = doubting, doubting
+	ctx, cancel := context.WithTimeout(t.Context(), 2*suspectTimeout)
 	defer cancel()
-	if s := alone.group.agree(ctx, leader.id); s != nil {
-		t.Errorf("agreed with %v that a node is lost which is up", s)
-	}
-	alone.group.takeOver(leader.id)
-	alone.group.takeOver("somebody else")
+	alone.host.takeOver(ctx, leader.id)
+	alone.host.takeOver(ctx, "somebody else")
 	leader.propose(t, "x")
 	if leader.group.raft.CurrentTerm() != term || !leader.group.IsLeader() {
 		t.Error("a false alarm changed the leader")
 	}
 }
 
+// doubting doubts one node whatever is known of it.
+type doubting struct {
+	Peers
+	node string
+}
+
+func (d *doubting) InDoubt(node string) bool { return node == d.node || d.Peers.InDoubt(node) }
+
 func TestBestSurvivor(t *testing.T) {
 	g := &Group{cfg: Config{Preferred: []string{"v3"}, Group: placement.Group{Voters: []string{"v1", "v2", "v3"}}}}
+	at := func(node string, term, index uint64) survivor {
+		return survivor{node, Stand{Fit: true, Term: term, Index: index}}
+	}
+	unfit, vain := at("v3", 9, 9), at("v3", 2, 9)
+	unfit.Fit, vain.Standing = false, true
 	for _, c := range []struct {
+		name      string
 		survivors []survivor
 		want      string
 	}{
-		{[]survivor{{"v1", 7}, {"v2", 9}}, "v2"},
-		{[]survivor{{"v2", 9}, {"v3", 9}}, "v3"},
-		{[]survivor{{"v2", 9}, {"v1", 9}}, "v1"},
-		{[]survivor{{"v3", 0}, {"v1", 9}}, "v1"},
+		{"the longer log", []survivor{at("v1", 2, 7), at("v2", 2, 9)}, "v2"},
+		{"the later term before the longer log", []survivor{at("v1", 3, 7), at("v2", 2, 9)}, "v1"},
+		{"at home", []survivor{at("v2", 2, 9), at("v3", 2, 9)}, "v3"},
+		{"the membership's order", []survivor{at("v2", 2, 9), at("v1", 2, 9)}, "v1"},
+		{"one that works", []survivor{unfit, at("v1", 2, 7)}, "v1"},
+		{"not the one who stood in vain", []survivor{vain, at("v1", 2, 7)}, "v1"},
+		{"but him rather than nobody", []survivor{vain}, "v3"},
+		{"nobody who does not work", []survivor{unfit}, ""},
 	} {
 		if got := g.best(c.survivors); got != c.want {
-			t.Errorf("%v: %s, want %s", c.survivors, got, c.want)
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 }

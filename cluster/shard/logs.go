@@ -65,6 +65,9 @@ func (l *Logs) Close() error {
 // Journal counts what the journal did.
 func (l *Logs) Journal() journal.Stats { return l.journal.Stats() }
 
+// Stalled is how long the journal's write that is under way has taken, 0 while there is none.
+func (l *Logs) Stalled() time.Duration { return l.journal.Stalled() }
+
 func (l *Logs) group(shard uint32) *groupLog {
 	g := &groupLog{log: l.journal.Log(shard), stable: l.stable, prefix: fmt.Sprintf("%04x/", shard)}
 	if l.key != nil {

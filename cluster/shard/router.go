@@ -94,8 +94,16 @@ func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req,
 			if !retryable(err) {
 				return err
 			}
-			if errors.Is(err, context.DeadlineExceeded) {
+			if errors.Is(err, wire.ErrDeadline) {
 				patience = min(2*patience, longestAttempt)
+			}
+			if leader := r.behind(target, err); leader != "" {
+				if err = r.around(ctx, patience, target, leader, req, resp); err == nil {
+					return nil
+				}
+				if !retryable(err) {
+					return err
+				}
 			}
 			last = err
 			target = r.next(group, target, err)
@@ -106,16 +114,14 @@ func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req,
 	}
 }
 
+// attempt asks one node, and turns away from it as soon as it is in doubt.
 func (r *Router) attempt(ctx context.Context, patience time.Duration, target, method string, req, resp any) error {
 	if err := ctx.Err(); err != nil {
 		return wire.Errorf(wire.Unavailable, "%v", err)
 	}
-	if target != r.self && !r.peers.Up(target) {
-		return wire.Errorf(wire.Unavailable, "%s is down", target)
-	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return r.peers.Call(ctx, target, method, req, resp)
+	return r.peers.CallSound(ctx, target, method, req, resp)
 }
 
 // retryable says whether another node, or the same one later, may do better.

@@ -4,34 +4,47 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/hashicorp/raft"
+
+	"hongyan/cluster/wire"
 )
 
-// suspectTimeout bounds the survivors' talk about a lost leader; Raft's own timers would take longer. suspectPause is
-// between two questions.
+// How long survivors are waited for when a leader's node is in doubt. What they know comes as soon as they doubt too, which overseas takes
+// some 600 ms and the way here.
 const (
-	suspectTimeout = 300 * time.Millisecond
-	suspectPause   = 20 * time.Millisecond
+	suspectTimeout = 1500 * time.Millisecond
+	suspectGrace   = 20 * time.Millisecond  // for those who have not answered when a majority has: all are to see the same survivors
+	standPatience  = 200 * time.Millisecond // and two round trips: for the one who stands to be elected
+	standRounds    = 20                     // after that raft's own timers have done it, or there is no majority
 )
 
-// SuspectRequest asks a voter whether it has lost a node too.
+// SuspectRequest asks a voter to answer as soon as it doubts a node too.
 type SuspectRequest struct {
-	Shard uint32 `cbor:"1,keyasint"`
-	Node  string `cbor:"2,keyasint"`
+	Node   string   `cbor:"2,keyasint"`
+	Shards []uint32 `cbor:"3,keyasint"` // that the node led, and that the voter votes in
 }
 
-// SuspectResponse says so, and how long the voter's log is, 0 when the voter could not serve as a leader.
+// SuspectResponse is that answer: it doubts the node.
 type SuspectResponse struct {
-	Down bool   `cbor:"1,keyasint,omitempty"`
-	Last uint64 `cbor:"2,keyasint,omitempty"`
+	Stands []Stand `cbor:"3,keyasint"` // one for each shard asked for
 }
 
-// MethodSuspect asks a voter about a lost node.
+// Stand is how a voter would do as a leader.
+type Stand struct {
+	Fit      bool   `cbor:"1,keyasint,omitempty"` // it applies entries, and its disk works
+	Standing bool   `cbor:"2,keyasint,omitempty"` // it stands for election already, and was not elected yet
+	Term     uint64 `cbor:"3,keyasint,omitempty"` // of its last entry
+	Index    uint64 `cbor:"4,keyasint,omitempty"` // of its last entry
+}
+
+// MethodSuspect asks a voter about a node in doubt.
 const MethodSuspect = "shard.suspect"
 
-// survivor is a voter that has lost the leader's node.
+// survivor is a voter that doubts the leader's node.
 type survivor struct {
 	node string
-	last uint64
+	Stand
 }
 
 // elector is the part of our transport that starts an election.
@@ -39,91 +52,154 @@ type elector interface {
 	Elect(ctx context.Context) error
 }
 
-// takeOver is run by every voter that loses the connection to the node of its leader, so that a dead process costs a few
-// round trips and not Raft's timeouts.
+// A leader's node that is in doubt (transport.Net.InDoubt: it is down, silent, or its disk hangs) is replaced within a few round trips
+// instead of Raft's timeouts, for all the shards that it leads together. Every voter does the same:
 //
-//  1. Ask the other voters that are up whether they have lost it too. Go on only with a majority of all voters.
-//  2. Among those, find the best: the longest log, then a voter in the home region, then the order of the membership.
-//     All survivors come to the same one, or to none if they see different things; then Raft's timers decide.
-//  3. If that is this node, and nobody else has taken over meanwhile, stand for election. A false alarm costs a change of leader and
-//     nothing else: votes and terms are Raft's, and read indexes are given by terms, not by leases.
-func (g *Group) takeOver(node string) {
-	if !slices.Contains(g.cfg.Group.Voters, g.cfg.Self) {
-		return
+//  1. It asks the other voters, once for all shards, to answer as soon as they doubt the node too. It goes on only with answers of a
+//     majority of a shard's voters, itself included, and gives the others a moment.
+//  2. Among those, find the best: fit, not standing already in vain, the longest log as Raft compares them, then a voter in the home
+//     region, then the order of the membership. All survivors come to the same one, or to none if they see different things.
+//  3. If that is this node, and nobody else leads meanwhile, and the node is still in doubt, stand for election.
+//  4. If no leader is known two round trips later, begin again: the one who stood and failed is not taken twice.
+//
+// A false alarm costs a change of leader and nothing else: votes and terms are Raft's, and read indexes are given by terms, not by
+// leases. One voter's doubt alone changes nothing.
+func (h *Host) takeOver(ctx context.Context, node string) {
+	groups := make(map[uint32]*Group)
+	for _, g := range h.Groups() {
+		if g.Leader() == node && slices.Contains(g.cfg.Group.Voters, g.cfg.Self) {
+			groups[g.Shard()] = g
+		}
 	}
-	go func() { // ends soon, and with the group
-		ctx, cancel := context.WithTimeout(g.ctx, suspectTimeout)
-		defer cancel()
-		survivors := g.agree(ctx, node) // step 1
-		if survivors == nil || g.best(survivors) != g.cfg.Self || g.cfg.Peers.Up(node) {
+	for range standRounds {
+		for shard, g := range groups {
+			if now := g.Leader(); now != node && now != "" || g.ctx.Err() != nil {
+				delete(groups, shard)
+			}
+		}
+		if len(groups) == 0 || ctx.Err() != nil || !h.peers.InDoubt(node) {
 			return
 		}
-		if now := g.Leader(); now != "" && now != node {
-			return
-		}
-		e, ok := g.cfg.Transport.(elector)
-		if !ok {
-			return
-		}
-		if err := e.Elect(ctx); err != nil { // step 3
-			g.cfg.Log.Warn("could not stand for election", "shard", g.Shard(), "err", err)
-			return
-		}
-		g.cfg.Log.Info("stands for election: the leader's node is lost", "shard", g.Shard(), "lost", node)
-	}()
-}
-
-// agree asks until a majority of the voters, this one included, has lost node: they do not notice in the same moment.
-// nil when that does not come about.
-func (g *Group) agree(ctx context.Context, node string) []survivor {
-	for {
-		if s := g.survivors(ctx, node); len(s) > len(g.cfg.Group.Voters)/2 {
-			return s
-		}
+		began := time.Now()
+		h.elect(ctx, node, groups)
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-time.After(suspectPause):
+		case <-time.After(time.Until(began.Add(standPatience)) + 2*h.farthest(groups)):
 		}
 	}
 }
 
-// survivors are the voters, this one included, that have lost node.
-func (g *Group) survivors(ctx context.Context, node string) []survivor {
-	out := []survivor{{g.cfg.Self, g.fitness()}}
-	answers := make(chan survivor)
-	asked := 0
-	for _, v := range g.cfg.Group.Voters {
-		if v == g.cfg.Self || v == node || !g.cfg.Peers.Up(v) {
-			continue
+// farthest is the round trip to the most distant voter that answers.
+func (h *Host) farthest(groups map[uint32]*Group) time.Duration {
+	var most time.Duration
+	for _, g := range groups {
+		for _, v := range g.cfg.Group.Voters {
+			if rtt, ok := h.peers.RTT(v); ok && !h.peers.InDoubt(v) {
+				most = max(most, rtt)
+			}
 		}
-		asked++
+	}
+	return most
+}
+
+// answer is a voter's.
+type answer struct {
+	voter  string
+	shards []uint32
+	stands []Stand // none: it did not answer
+}
+
+// elect takes steps 1 to 3 for some groups.
+func (h *Host) elect(ctx context.Context, node string, groups map[uint32]*Group) {
+	ctx, cancel := context.WithTimeout(ctx, suspectTimeout)
+	defer cancel()
+	ask := make(map[string][]uint32)
+	waiting := make(map[uint32]int) // answers that are out
+	survivors := make(map[uint32][]survivor)
+	for shard, g := range groups {
+		survivors[shard] = []survivor{{g.cfg.Self, g.stand()}}
+		for _, v := range g.cfg.Group.Voters {
+			if v != g.cfg.Self && v != node && !h.peers.InDoubt(v) {
+				ask[v] = append(ask[v], shard)
+				waiting[shard]++
+			}
+		}
+	}
+	answers := make(chan answer, len(ask))
+	for v, shards := range ask {
 		go func() {
 			var resp SuspectResponse
-			err := g.cfg.Peers.Call(ctx, v, MethodSuspect, &SuspectRequest{Shard: g.Shard(), Node: node}, &resp)
-			if err != nil || !resp.Down {
-				v = ""
+			err := h.peers.CallSound(ctx, v, MethodSuspect, &SuspectRequest{Node: node, Shards: shards}, &resp)
+			if err != nil || len(resp.Stands) != len(shards) {
+				resp.Stands = nil
 			}
-			answers <- survivor{v, resp.Last}
+			answers <- answer{v, shards, resp.Stands}
 		}()
 	}
-	for range asked {
-		if s := <-answers; s.node != "" {
-			out = append(out, s)
+	done := make(map[uint32]bool)
+	decide := func(all bool) {
+		for shard, g := range groups {
+			if majority := len(survivors[shard]) > len(g.cfg.Group.Voters)/2; majority && !done[shard] && (all || waiting[shard] == 0) {
+				done[shard] = true
+				g.standIf(ctx, node, survivors[shard])
+			}
 		}
 	}
-	return out
-}
-
-// fitness is what survivors compare.
-func (g *Group) fitness() uint64 {
-	if g.unfit() != nil {
-		return 0
+	var grace <-chan time.Time
+	for range ask {
+		select {
+		case a := <-answers:
+			for i, shard := range a.shards {
+				waiting[shard]--
+				if a.stands != nil {
+					survivors[shard] = append(survivors[shard], survivor{a.voter, a.stands[i]})
+				}
+			}
+			decide(false)
+			if grace == nil && len(done) < len(groups) {
+				grace = time.After(suspectGrace)
+			}
+		case <-grace:
+			decide(true)
+			grace = nil
+			if len(done) == len(groups) {
+				return
+			}
+		}
 	}
-	return g.raft.LastIndex()
+	decide(true)
 }
 
-// best is step 2.
+// standIf is steps 2 and 3.
+func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) {
+	if g.best(survivors) != g.cfg.Self || !g.cfg.Peers.InDoubt(node) {
+		return
+	}
+	if now := g.Leader(); now != "" && now != node {
+		return
+	}
+	e, ok := g.cfg.Transport.(elector)
+	if !ok {
+		return
+	}
+	if err := e.Elect(ctx); err != nil {
+		g.cfg.Log.Warn("could not stand for election", "shard", g.Shard(), "err", err)
+		return
+	}
+	g.cfg.Log.Info("stands for election: the leader's node is in doubt", "shard", g.Shard(), "doubted", node)
+}
+
+// stand is what survivors compare.
+func (g *Group) stand() Stand {
+	s := Stand{Fit: g.unfit() == nil && !g.cfg.Peers.InDoubt(g.cfg.Self), Standing: g.raft.State() == raft.Candidate, Index: g.raft.LastIndex()}
+	var last raft.Log
+	if err := g.log.GetLog(s.Index, &last); err == nil {
+		s.Term = last.Term
+	}
+	return s
+}
+
+// best is step 2; "" when none of them should lead.
 func (g *Group) best(survivors []survivor) string {
 	rank := func(s survivor) int {
 		i := slices.Index(g.cfg.Group.Voters, s.node)
@@ -132,11 +208,53 @@ func (g *Group) best(survivors []survivor) string {
 		}
 		return i
 	}
-	top := slices.MaxFunc(survivors, func(a, b survivor) int {
-		if a.last != b.last {
-			return int(int64(a.last) - int64(b.last))
+	better := func(a, b survivor) bool {
+		switch {
+		case a.Fit != b.Fit:
+			return a.Fit
+		case a.Standing != b.Standing:
+			return b.Standing
+		case a.Term != b.Term:
+			return a.Term > b.Term
+		case a.Index != b.Index:
+			return a.Index > b.Index
 		}
-		return rank(b) - rank(a)
-	})
+		return rank(a) < rank(b)
+	}
+	top := survivors[0]
+	for _, s := range survivors[1:] {
+		if better(s, top) {
+			top = s
+		}
+	}
+	if !top.Fit {
+		return ""
+	}
 	return top.node
+}
+
+// suspect answers step 1's question: not before this node doubts the other too.
+func (h *Host) suspect(ctx context.Context, from string, req *SuspectRequest) (*SuspectResponse, error) {
+	select {
+	case <-h.peers.Doubted(req.Node):
+	case <-ctx.Done():
+		return nil, wire.Errorf(wire.Unavailable, "%s is not in doubt here", req.Node)
+	}
+	resp := &SuspectResponse{Stands: make([]Stand, len(req.Shards))}
+	for i, shard := range req.Shards {
+		g, err := h.find(shard)
+		if err != nil {
+			return nil, err
+		}
+		resp.Stands[i] = g.stand()
+	}
+	return resp, nil
+}
+
+// doubted lets the groups that a node in doubt led look for a new leader.
+func (h *Host) doubted(node string, in bool) {
+	if !in {
+		return
+	}
+	h.work.Go(func() { h.takeOver(h.ctx, node) })
 }

@@ -19,8 +19,11 @@ const (
 	frameError   = 3 // wire.Error
 	frameCancel  = 4 // the caller of that id has gone
 	framePing    = 5 // id: the sender's clock
-	framePong    = 6 // id: that of the ping
+	framePong    = 6 // id: that of the ping; channel: pongAils or 0
 )
+
+// pongAils says that the node answers and is not well.
+const pongAils = 1
 
 // firstTry bounds how long a call waits for the very first attempt to reach a peer.
 const firstTry = time.Second
@@ -28,6 +31,7 @@ const firstTry = time.Second
 var (
 	errSilent = errors.New("no answer to pings")
 	errClosed = errors.New("transport closed")
+	errDoubt  = wire.Errorf(wire.Unavailable, "the node is in doubt")
 )
 
 // caller is the dialling end of a calls connection: calls that wait for replies, and pings.
@@ -38,7 +42,9 @@ type caller struct {
 
 	answered atomic.Int64  // when the latest ping that was answered had been sent, since began
 	first    chan struct{} // closed at the first pong
+	ails     atomic.Bool   // so said the latest pong
 	rtt      *atomic.Int64
+	late     *lateness
 
 	mu      sync.Mutex // guards waiting
 	waiting map[uint64]chan wire.Frame
@@ -51,10 +57,11 @@ func (p *peer) connect() (*caller, error) {
 		return nil, err
 	}
 	c := &caller{
-		link: wire.NewLink(conn, MaxMessage), began: time.Now(), first: make(chan struct{}), rtt: &p.rtt,
+		link: wire.NewLink(conn, MaxMessage), began: time.Now(), first: make(chan struct{}), rtt: &p.rtt, late: p.late,
 		waiting: make(map[uint64]chan wire.Frame),
 	}
 	p.rtt.Store(0)
+	p.late.begin()
 	if !p.n.spawn(c.read) {
 		c.close()
 		return nil, errClosed
@@ -84,19 +91,18 @@ func (c *caller) ping() {
 	c.link.SendUrgent(wire.Frame{Kind: framePing, ID: uint64(time.Since(c.began))}) // refused only when dead or as good as
 }
 
-// watch pings until the link dies or falls silent, and says which.
+// watch pings until the link dies or falls silent, and says which. Meanwhile the peer comes in doubt and out of it.
 //
 // A ping is sent every timing.ping. The oldest unanswered one was sent at most that long after the latest
-// answered one, so silence since then plus timing.silence means that it has waited too long. When this
+// answered one, so silence since then plus what an answer may take means that it has waited too long. When this
 // process was itself stopped or starved, which shows in a timer that is late, the peer gets a fresh start.
 func (p *peer) watch(c *caller) error {
 	interval := p.n.cfg.timing.ping
-	limit := interval + p.n.cfg.timing.silence
 	lastPing, grace := time.Since(c.began), time.Duration(0)
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
+	wake := lastPing + interval
 	for {
-		wake := lastPing + interval
 		select {
 		case <-timer.C:
 		case <-c.link.Done():
@@ -109,14 +115,24 @@ func (p *peer) watch(c *caller) error {
 			grace = now
 		}
 		heard := max(time.Duration(c.answered.Load()), grace)
-		if now-heard > limit {
+		patience := p.late.patience()
+		down := heard + interval + max(p.n.cfg.timing.silence, 3*patience/2)
+		doubtful := heard + interval + patience
+		switch {
+		case now > down:
 			return errSilent
+		case now > doubtful:
+			p.judge(c, true)
+			doubtful = down
+		default:
+			p.judge(c, false)
 		}
 		if now >= lastPing+interval {
 			c.ping()
 			lastPing = now
 		}
-		timer.Reset(min(lastPing+interval, heard+limit+time.Millisecond) - now)
+		wake = min(lastPing+interval, doubtful+time.Millisecond, down+time.Millisecond)
+		timer.Reset(wake - now)
 	}
 }
 
@@ -128,6 +144,7 @@ func (c *caller) read() {
 			break
 		}
 		if f.Kind == framePong {
+			c.ails.Store(f.Channel == pongAils)
 			c.pong(time.Duration(f.ID))
 			continue
 		}
@@ -145,10 +162,12 @@ func (c *caller) read() {
 
 // pong smooths the round-trip time by an eighth, as TCP does (RFC 6298 section 2).
 func (c *caller) pong(sent time.Duration) {
-	sample := int64(time.Since(c.began) - sent)
+	now := time.Since(c.began)
+	sample := int64(now - sent)
 	if sample < 0 || int64(sent) < c.answered.Load() {
 		return // not an answer to anything sent lately
 	}
+	c.late.add(now-sent, sent, now)
 	if old := c.rtt.Load(); old != 0 {
 		sample = old + (sample-old)/8
 	}
@@ -169,8 +188,8 @@ func (c *caller) take(id uint64) chan wire.Frame {
 	return ch
 }
 
-// call sends one request and waits for its reply, at most until ctx ends.
-func (c *caller) call(ctx context.Context, method string, body []byte) ([]byte, error) {
+// call sends one request and waits for its reply, at most until ctx ends or enough is closed.
+func (c *caller) call(ctx context.Context, enough <-chan struct{}, method string, body []byte) ([]byte, error) {
 	deadline, _ := ctx.Deadline()
 	request := wire.EncodeRequest(make([]byte, 0, len(method)+len(body)+16),
 		wire.Request{Method: method, Wait: time.Until(deadline), Body: body})
@@ -193,9 +212,13 @@ func (c *caller) call(ctx context.Context, method string, body []byte) ([]byte, 
 	case f, ok := <-ch:
 		return c.result(f, ok)
 	case <-ctx.Done():
+	case <-enough:
 	}
 	if c.take(id) != nil {
 		c.link.SendUrgent(wire.Frame{Kind: frameCancel, ID: id}) // a kindness: the deadline has travelled with the request
+	}
+	if ctx.Err() == nil {
+		return nil, errDoubt
 	}
 	return nil, wire.FromError(ctx.Err())
 }
@@ -246,9 +269,19 @@ func (p *peer) live(ctx context.Context) (*caller, error) {
 // fails with a *wire.Error: the handler's own; Unavailable at once when the node is down, and when the connection breaks, in
 // which case the method may have run; Deadline or Canceled with ctx. A ctx without a deadline gets 30 s.
 func (n *Net) Call(ctx context.Context, node, method string, req, resp any) error {
+	return n.callUntil(ctx, nil, node, method, req, resp)
+}
+
+// CallSound is Call for those who can turn to another node: it fails with Unavailable as soon as this one is in doubt, and at
+// once if it is.
+func (n *Net) CallSound(ctx context.Context, node, method string, req, resp any) error {
+	return n.callUntil(ctx, n.Doubted(node), node, method, req, resp)
+}
+
+func (n *Net) callUntil(ctx context.Context, enough <-chan struct{}, node, method string, req, resp any) error {
 	body, err := codec.Marshal(req)
 	if err == nil {
-		body, err = n.callBytes(ctx, node, method, body)
+		body, err = n.callBytes(ctx, enough, node, method, body)
 	}
 	if err == nil && resp != nil {
 		err = codec.Unmarshal(body, resp)
@@ -259,9 +292,14 @@ func (n *Net) Call(ctx context.Context, node, method string, req, resp any) erro
 	return nil
 }
 
-func (n *Net) callBytes(ctx context.Context, node, method string, body []byte) ([]byte, error) {
+func (n *Net) callBytes(ctx context.Context, enough <-chan struct{}, node, method string, body []byte) ([]byte, error) {
 	if len(body) > MaxMessage-1024 { // room for the method's name
 		return nil, wire.Errorf(wire.Limit, "request of %d bytes", len(body))
+	}
+	select {
+	case <-enough:
+		return nil, errDoubt
+	default:
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -272,7 +310,7 @@ func (n *Net) callBytes(ctx context.Context, node, method string, body []byte) (
 		return nil, wire.FromError(err)
 	}
 	if node == n.cfg.ID {
-		return n.callSelf(ctx, method, body)
+		return n.callSelf(ctx, enough, method, body)
 	}
 	p, err := n.peer(node)
 	if err != nil {
@@ -282,5 +320,5 @@ func (n *Net) callBytes(ctx context.Context, node, method string, body []byte) (
 	if err != nil {
 		return nil, err
 	}
-	return c.call(ctx, method, body)
+	return c.call(ctx, enough, method, body)
 }

@@ -78,7 +78,11 @@ func (n *Net) serveCalls(conn net.Conn, p *peer) {
 		}
 		switch f.Kind {
 		case framePing:
-			link.SendUrgent(wire.Frame{Kind: framePong, ID: f.ID}) // a peer that takes no answers will miss them
+			pong := wire.Frame{Kind: framePong, ID: f.ID}
+			if n.ails.Load() {
+				pong.Channel = pongAils
+			}
+			link.SendUrgent(pong) // a peer that takes no answers will miss them
 		case frameCancel:
 			in.end(f.ID)
 		case frameRequest:
@@ -127,7 +131,7 @@ func (n *Net) startCall(ctx context.Context, link *wire.Link, p *peer, in *infli
 }
 
 // callSelf is a call without the sockets: the same encoding, limits and deadlines.
-func (n *Net) callSelf(ctx context.Context, method string, body []byte) ([]byte, error) {
+func (n *Net) callSelf(ctx context.Context, enough <-chan struct{}, method string, body []byte) ([]byte, error) {
 	select {
 	case n.self.calls <- struct{}{}:
 	default:
@@ -156,6 +160,8 @@ func (n *Net) callSelf(ctx context.Context, method string, body []byte) ([]byte,
 			return nil, r.err
 		}
 		return r.body, nil
+	case <-enough:
+		return nil, errDoubt
 	case <-ctx.Done():
 		return nil, wire.FromError(ctx.Err())
 	}

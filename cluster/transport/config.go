@@ -76,7 +76,7 @@ func (t timing) withDefaults() timing {
 			*v = d
 		}
 	}
-	set(&t.ping, 500*time.Millisecond)
+	set(&t.ping, 50*time.Millisecond)
 	set(&t.silence, 2*time.Second)
 	set(&t.redialMin, 50*time.Millisecond)
 	set(&t.redialMax, time.Second)

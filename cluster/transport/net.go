@@ -21,6 +21,8 @@ type Net struct {
 	listener net.Listener
 	peers    map[string]*peer // fixed
 	self     *limits          // for calls to the node itself
+	own      *doubt           // this node's of itself
+	ails     atomic.Bool      // so it was told
 
 	calls   map[string]callHandler   // fixed once Serve was called
 	streams map[string]StreamHandler // fixed once Serve was called
@@ -32,9 +34,10 @@ type Net struct {
 
 	gossip *Gossip
 
-	mu       sync.Mutex // guards closed, onChange, groups
+	mu       sync.Mutex // guards the rest
 	closed   bool
 	onChange []func(node string, up bool)
+	onDoubt  []func(node string, in bool)
 	groups   map[uint32]*raftGroup
 }
 
@@ -65,6 +68,7 @@ func Listen(cfg Config) (*Net, error) {
 		listener: listener,
 		peers:    make(map[string]*peer),
 		self:     newLimits(),
+		own:      newDoubt(false),
 		calls:    make(map[string]callHandler),
 		streams:  make(map[string]StreamHandler),
 		groups:   make(map[uint32]*raftGroup),

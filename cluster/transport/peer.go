@@ -21,6 +21,9 @@ type peer struct {
 	rtt     atomic.Int64           // smoothed, nanoseconds
 	tried   chan struct{}          // closed once the first attempt to reach the peer has ended
 	limits  *limits                // of what it may have in flight here
+	doubt   *doubt
+	late    *lateness   // of answers to pings
+	silent  atomic.Bool // it answers late, or not
 
 	bulk   *slot[*yamux.Session]
 	raft   *slot[*raftLink]
@@ -42,7 +45,7 @@ func newLimits() *limits {
 
 func newPeer(n *Net, p Peer) *peer {
 	out := &peer{
-		Peer: p, n: n, tried: make(chan struct{}), limits: newLimits(),
+		Peer: p, n: n, tried: make(chan struct{}), limits: newLimits(), doubt: newDoubt(true), late: new(lateness),
 		inbound: make(map[string][]net.Conn), up: make(chan struct{}),
 	}
 	out.bulk = newSlot(out, out.dialBulk)
@@ -82,6 +85,7 @@ func (p *peer) setUp(c *caller) {
 	close(p.up)
 	p.mu.Unlock()
 	p.n.log.Info("peer up", "peer", p.ID, "rtt", time.Duration(p.rtt.Load()))
+	p.judge(c, false)
 	p.n.notify(p.ID, true)
 }
 
@@ -92,6 +96,7 @@ func (p *peer) setDown(c *caller, why error) {
 	p.control.Store(nil)
 	p.up = make(chan struct{})
 	p.mu.Unlock()
+	p.n.setDoubt(p.ID, p.doubt, true, why.Error())
 	c.close()
 	p.closeOutbound()
 	if why == errSilent {
@@ -101,6 +106,17 @@ func (p *peer) setDown(c *caller, why error) {
 		p.n.log.Warn("peer down", "peer", p.ID, "err", why)
 	}
 	p.n.notify(p.ID, false)
+}
+
+// judge brings the peer in doubt or out of it.
+func (p *peer) judge(c *caller, silent bool) {
+	p.silent.Store(silent)
+	if silent {
+		p.n.setDoubt(p.ID, p.doubt, true, "it is silent")
+	} else {
+		p.n.setDoubt(p.ID, p.doubt, c.ails.Load() && !p.n.ails.Load(), "it ails")
+	}
+	p.n.examine()
 }
 
 // waitUp returns a channel that is closed when the peer is up.

@@ -1,5 +1,7 @@
 package journal
 
+import "time"
+
 // commit is the goroutine that writes: it takes everybody who waits, writes one frame, and answers after its fsync.
 func (j *Journal) commit() {
 	defer close(j.writer)
@@ -8,7 +10,11 @@ func (j *Journal) commit() {
 		if len(batch) == 0 {
 			return
 		}
+		began := time.Now()
+		j.writing.Store(&began)
 		err := j.writeBatch(batch)
+		j.writing.Store(nil)
+		j.busy.Add(int64(time.Since(began)))
 		for _, r := range batch {
 			r.done <- err
 		}
@@ -203,4 +209,12 @@ func (j *Journal) reclaim() {
 			return // the preparer is behind: later
 		}
 	}
+}
+
+// Stalled is how long the write that is under way has taken, 0 while there is none.
+func (j *Journal) Stalled() time.Duration {
+	if began := j.writing.Load(); began != nil {
+		return time.Since(*began)
+	}
+	return 0
 }

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -36,13 +38,15 @@ type Journal struct {
 	o    Options
 	lock io.Closer
 
-	spares   chan prepared // the next segment's file
-	returned chan *segment // what no log needs any more
-	quit     chan struct{} // ends the preparer
-	preparer chan struct{} // closed when it has ended
-	writer   chan struct{} // closed when the committer has ended
-	kept     []string      // files for later use; the preparer's own
-	frame    []byte        // the committer's own
+	spares   chan prepared             // the next segment's file
+	returned chan *segment             // what no log needs any more
+	quit     chan struct{}             // ends the preparer
+	preparer chan struct{}             // closed when it has ended
+	writer   chan struct{}             // closed when the committer has ended
+	kept     []string                  // files for later use; the preparer's own
+	frame    []byte                    // the committer's own
+	writing  atomic.Pointer[time.Time] // since when the committer writes; nil while it does not
+	busy     atomic.Int64              // nanoseconds that it has written for
 
 	mu       sync.Mutex // guards what follows, and the logs and segments; not held during input or output
 	wake     *sync.Cond // pending, failed or closed changed
@@ -56,7 +60,8 @@ type Journal struct {
 
 // Stats counts what happened since Open.
 type Stats struct {
-	Frames   uint64 // each is one write and one fsync
+	Frames   uint64        // each is one write and one fsync
+	Busy     time.Duration // of those
 	Entries  uint64
 	Bytes    uint64 // written in frames
 	Moved    uint64 // entries written anew so that their segment could go
@@ -168,6 +173,7 @@ func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := j.stats
+	s.Busy = time.Duration(j.busy.Load())
 	s.Segments = len(j.segments)
 	for _, seg := range j.segments {
 		s.Size += seg.size
