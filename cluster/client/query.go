@@ -73,20 +73,28 @@ type callerError struct{ err error }
 
 func (e *callerError) Error() string { return e.err.Error() }
 
-// replicas lists the nodes to ask: this one if it has a replica, then the others by distance.
+// replicas lists the nodes to ask: this one if it has a replica, then the others by distance, then those in doubt. A replica here that
+// lags behind a leader which this node has lost will not catch up soon and is asked last.
 func (c *Client) replicas(shard uint32) []string {
 	group, _ := c.cfg.Router.Group(shard)
 	nodes := slices.DeleteFunc(group.Replicas(), func(n string) bool { return n != c.self() && !c.cfg.Net.Up(n) })
+	g, here := c.cfg.Host.Group(shard)
+	lags := here && g.Applied() < c.token(shard) && c.lost(g.Leader())
 	distance := func(n string) time.Duration {
-		if n == c.self() {
-			return -1
-		}
 		rtt, _ := c.cfg.Net.RTT(n)
+		switch {
+		case n == c.self() && !lags:
+			return -1
+		case n == c.self() || c.cfg.Net.InDoubt(n):
+			return time.Hour
+		}
 		return rtt
 	}
 	slices.SortStableFunc(nodes, func(a, b string) int { return int(distance(a) - distance(b)) })
 	return nodes
 }
+
+func (c *Client) lost(leader string) bool { return leader != "" && c.cfg.Net.InDoubt(leader) }
 
 func (c *Client) self() string { return c.cfg.Net.ID() }
 
@@ -106,6 +114,8 @@ func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on 
 	if node == c.self() {
 		return c.answer(ctx, q, deliver)
 	}
+	ctx, cancel := c.cfg.Net.Sound(ctx, node)
+	defer cancel()
 	s, err := c.cfg.Net.Open(ctx, node, methodQuery)
 	if err != nil {
 		return err

@@ -49,6 +49,9 @@ func (a *attempts) run(ctx context.Context) (volume.Ref, error) {
 				a.next(ctx, outcomes, true)
 			}
 		case now := <-tick.C:
+			if a.m.cfg.Net.InDoubt(a.m.cfg.ID) {
+				return volume.Ref{}, wire.Errorf(wire.Unavailable, "append on %s: the node ails: %v", a.m.cfg.ID, a.reasons)
+			}
 			stalled := a.stalled(now)
 			if stalled > 2*a.m.cfg.AckTimeout {
 				return volume.Ref{}, wire.Errorf(wire.Unavailable, "append on %s: no progress for %s: %v", a.m.cfg.ID, stalled, a.reasons)

@@ -339,6 +339,12 @@ func (p *primary) load(now time.Time) (load, bool) {
 		if l.owes() {
 			out.stalled = max(out.stalled, now.Sub(l.progress))
 		}
+		if p.m.cfg.Net.InDoubt(l.node) {
+			out.stalled = max(out.stalled, p.m.cfg.AckTimeout)
+		}
+	}
+	if p.m.cfg.Net.InDoubt(p.m.cfg.ID) {
+		out.stalled = max(out.stalled, p.m.cfg.AckTimeout)
 	}
 	return out, p.phase == open
 }

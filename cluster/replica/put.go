@@ -115,6 +115,8 @@ func (m *Manager) putOn(ctx context.Context, node, home string, kind volume.Kind
 	if node == m.cfg.ID {
 		return m.Append(ctx, home, kind, meta, b)
 	}
+	ctx, leave := m.cfg.Net.Sound(ctx, node)
+	defer leave()
 	ref, err := m.putThere(ctx, node, home, kind, meta, b)
 	if err != nil {
 		m.avoidAfter(node, err)

@@ -186,7 +186,7 @@ func (m *Manager) sortNodes(nodes []string, region string) {
 	m.mu.Lock()
 	avoided, far := make(map[string]bool, len(nodes)), make(map[string]bool, len(nodes))
 	for _, node := range nodes {
-		avoided[node] = now.Before(m.avoided[node]) || !m.cfg.Net.Up(node)
+		avoided[node] = now.Before(m.avoided[node]) || m.cfg.Net.InDoubt(node)
 		far[node] = m.regions[node] != region
 	}
 	m.mu.Unlock()
@@ -244,6 +244,8 @@ func (m *Manager) noteReadError(ref volume.Ref, err error) {
 
 // readThere reads one segment from a peer, all of it or an error. A peer that owes the next piece for as long as silence is left.
 func (m *Manager) readThere(ctx context.Context, node string, req readRequest, silence time.Duration) ([]byte, error) {
+	ctx, leave := m.cfg.Net.Sound(ctx, node)
+	defer leave()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	silent := time.AfterFunc(silence, func() { stop(wire.Errorf(wire.Deadline, "silent for %v", silence)) })

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"sync"
 )
 
@@ -65,6 +66,24 @@ func (n *Net) InDoubt(node string) bool { return n.doubtOf(node).is() }
 
 // Doubted gives a channel that is closed as soon as the node is in doubt.
 func (n *Net) Doubted(node string) <-chan struct{} { return n.doubtOf(node).beginning() }
+
+// Sound is ctx until the node comes in doubt, for work that another node can do as well. One that is in doubt already, and is asked all the
+// same, is given its time. The caller calls the returned function in the end.
+func (n *Net) Sound(ctx context.Context, node string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	doubt := n.doubtOf(node)
+	if doubt.is() {
+		return ctx, func() { cancel(nil) }
+	}
+	go func() {
+		select {
+		case <-doubt.beginning():
+			cancel(errDoubt)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
 
 // OnDoubt adds a callback for nodes that come in doubt or out of it, this one included; before Serve. Per node the calls come in order; f
 // must not block for long.
