@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hongyan/cluster/liveness"
 	"hongyan/cluster/wire"
 	"hongyan/engine/codec"
 )
@@ -40,11 +41,10 @@ type caller struct {
 	began time.Time
 	next  atomic.Uint64
 
-	answered atomic.Int64  // when the latest ping that was answered had been sent, since began
+	detector *liveness.Detector
 	first    chan struct{} // closed at the first pong
 	ails     atomic.Bool   // so said the latest pong
 	rtt      *atomic.Int64
-	late     *lateness
 
 	mu      sync.Mutex // guards waiting
 	waiting map[uint64]chan wire.Frame
@@ -57,11 +57,11 @@ func (p *peer) connect() (*caller, error) {
 		return nil, err
 	}
 	c := &caller{
-		link: wire.NewLink(conn, MaxMessage), began: time.Now(), first: make(chan struct{}), rtt: &p.rtt, late: p.late,
-		waiting: make(map[uint64]chan wire.Frame),
+		link: wire.NewLink(conn, MaxMessage), began: time.Now(), first: make(chan struct{}), rtt: &p.rtt,
+		detector: liveness.NewDetector(p.n.cfg.timing.ping, p.n.cfg.timing.silence, p.late),
+		waiting:  make(map[uint64]chan wire.Frame),
 	}
 	p.rtt.Store(0)
-	p.late.begin()
 	if !p.n.spawn(c.read) {
 		c.close()
 		return nil, errClosed
@@ -92,16 +92,10 @@ func (c *caller) ping() {
 }
 
 // watch pings until the link dies or falls silent, and says which. Meanwhile the peer comes in doubt and out of it.
-//
-// A ping is sent every timing.ping. The oldest unanswered one was sent at most that long after the latest
-// answered one, so silence since then plus what an answer may take means that it has waited too long. When this
-// process was itself stopped or starved, which shows in a timer that is late, the peer gets a fresh start.
 func (p *peer) watch(c *caller) error {
-	interval := p.n.cfg.timing.ping
-	lastPing, grace := time.Since(c.began), time.Duration(0)
-	timer := time.NewTimer(interval)
+	c.detector.Start(time.Since(c.began))
+	timer := time.NewTimer(p.n.cfg.timing.ping)
 	defer timer.Stop()
-	wake := lastPing + interval
 	for {
 		select {
 		case <-timer.C:
@@ -111,28 +105,15 @@ func (p *peer) watch(c *caller) error {
 			return errClosed
 		}
 		now := time.Since(c.began)
-		if now-wake > interval {
-			grace = now
-		}
-		heard := max(time.Duration(c.answered.Load()), grace)
-		patience := p.late.patience()
-		down := heard + interval + max(p.n.cfg.timing.silence, 3*patience/2)
-		doubtful := heard + interval + patience
-		switch {
-		case now > down:
+		state, ping, next := c.detector.Tick(now)
+		if state == liveness.Down {
 			return errSilent
-		case now > doubtful:
-			p.judge(c, true)
-			doubtful = down
-		default:
-			p.judge(c, false)
 		}
-		if now >= lastPing+interval {
+		p.judge(c, state == liveness.Silent)
+		if ping {
 			c.ping()
-			lastPing = now
 		}
-		wake = min(lastPing+interval, doubtful+time.Millisecond, down+time.Millisecond)
-		timer.Reset(wake - now)
+		timer.Reset(next - now)
 	}
 }
 
@@ -163,16 +144,14 @@ func (c *caller) read() {
 // pong smooths the round-trip time by an eighth, as TCP does (RFC 6298 section 2).
 func (c *caller) pong(sent time.Duration) {
 	now := time.Since(c.began)
-	sample := int64(now - sent)
-	if sample < 0 || int64(sent) < c.answered.Load() {
-		return // not an answer to anything sent lately
+	if !c.detector.Answered(sent, now) {
+		return
 	}
-	c.late.add(now-sent, sent, now)
+	sample := int64(now - sent)
 	if old := c.rtt.Load(); old != 0 {
 		sample = old + (sample-old)/8
 	}
 	c.rtt.Store(max(sample, 1))
-	c.answered.Store(int64(sent))
 	select {
 	case <-c.first:
 	default:

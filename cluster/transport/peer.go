@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"hongyan/cluster/liveness"
 	"hongyan/cluster/wire"
 )
 
@@ -22,8 +23,8 @@ type peer struct {
 	tried   chan struct{}          // closed once the first attempt to reach the peer has ended
 	limits  *limits                // of what it may have in flight here
 	doubt   *doubt
-	late    *lateness   // of answers to pings
-	silent  atomic.Bool // it answers late, or not
+	late    *liveness.Lateness // of answers to pings
+	silent  atomic.Bool        // it answers late, or not
 
 	bulk   *slot[*yamux.Session]
 	raft   *slot[*raftLink]
@@ -45,7 +46,7 @@ func newLimits() *limits {
 
 func newPeer(n *Net, p Peer) *peer {
 	out := &peer{
-		Peer: p, n: n, tried: make(chan struct{}), limits: newLimits(), doubt: newDoubt(true), late: new(lateness),
+		Peer: p, n: n, tried: make(chan struct{}), limits: newLimits(), doubt: newDoubt(true), late: new(liveness.Lateness),
 		inbound: make(map[string][]net.Conn), up: make(chan struct{}),
 	}
 	out.bulk = newSlot(out, out.dialBulk)

@@ -1,4 +1,4 @@
-package transport
+package liveness
 
 import (
 	"math/bits"
@@ -6,18 +6,15 @@ import (
 	"time"
 )
 
-// lateness remembers how long answers to pings took, as a histogram that fades, and says how long an answer may take before the
+// Lateness remembers how long answers to pings took, as a histogram that fades, and says how long an answer may take before the
 // peer is in doubt. A link on which answers are often a second late gets more time than one on which they never are: the idea is
 // that of the φ accrual detector (Hayashibara et al., 2004), with a quantile that was seen in place of a distribution that is assumed.
-//
-// What came after doubtMost says nothing about the link: the peer was stopped or cut off, and all that was under way meanwhile does
-// not count.
-type lateness struct {
+// What was under way when a connection was given up does not count: a node that was frozen or cut off says nothing about the link.
+type Lateness struct {
 	mu     sync.Mutex // guards the rest
 	counts [lateBuckets]float64
 	total  float64
-	faded  time.Time     // when all counts were halved last
-	passed time.Duration // pings sent before this, on their connection's clock, do not count
+	faded  time.Time // when all counts were halved last
 }
 
 // A bucket is an eighth of a doubling of microseconds: what is read from it is at most 9 % too high.
@@ -25,7 +22,7 @@ const (
 	lateSteps   = 8
 	lateBuckets = 26 * lateSteps // up to a minute
 	lateHalf    = 30 * time.Second
-	lateShare   = 0.99 // of answers that came within what late gives
+	lateShare   = 0.995 // of answers that came within what late gives
 )
 
 func lateBucket(d time.Duration) int {
@@ -42,16 +39,10 @@ func upTo(bucket int) time.Duration {
 	return time.Duration(us+us*uint64(part+1)/lateSteps) * time.Microsecond
 }
 
-// add notes an answer that took some time, to a ping sent at one time of the connection's clock and answered at another.
-func (l *lateness) add(took, sent, now time.Duration) {
+// add notes how long an answer took.
+func (l *Lateness) add(took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if took > doubtMost {
-		l.passed = now
-	}
-	if sent < l.passed {
-		return
-	}
 	if wall := time.Now(); wall.Sub(l.faded) >= lateHalf {
 		l.total = 0
 		for i := range l.counts {
@@ -64,15 +55,8 @@ func (l *lateness) add(took, sent, now time.Duration) {
 	l.total++
 }
 
-// begin is to be called for a new connection, whose clock begins.
-func (l *lateness) begin() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.passed = 0
-}
-
 // within is the time in which a share of the answers came; 0 when nothing is known. Called under mu.
-func (l *lateness) within(share float64) time.Duration {
+func (l *Lateness) within(share float64) time.Duration {
 	if l.total == 0 {
 		return 0
 	}
@@ -92,7 +76,7 @@ const (
 )
 
 // patience is how long the oldest unanswered ping may be out.
-func (l *lateness) patience() time.Duration {
+func (l *Lateness) patience() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	usual, late := l.within(0.5), l.within(lateShare)

@@ -1,0 +1,74 @@
+// Package liveness judges by the answers to pings whether another node lives. It sends nothing itself: whoever has the connection asks a
+// Detector when to ping, and tells it of answers.
+package liveness
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// State is what a detector thinks of the other node.
+type State uint8
+
+// The states.
+const (
+	Sound  State = iota // it answers as it usually does
+	Silent              // an answer is overdue: others should be asked first
+	Down                // none came for so long that the connection is of no use
+)
+
+// Detector watches one connection. All times are since the connection began. Answered may be called beside the other methods.
+//
+// A ping is sent every interval. The oldest unanswered one was sent at most that long after the latest
+// answered one, so silence since then plus what an answer may take means that it has waited too long. When this
+// process was itself stopped or starved, which shows in a Tick that comes late, the peer gets a fresh start.
+type Detector struct {
+	interval time.Duration
+	silence  time.Duration // at least, before it is down
+	late     *Lateness
+
+	answered atomic.Int64 // when the latest ping that was answered had been sent
+	lastPing time.Duration
+	grace    time.Duration
+	wake     time.Duration // when Tick is to be called
+}
+
+// NewDetector begins with a connection whose first ping was sent now. late is of all connections to that node.
+func NewDetector(interval, silence time.Duration, late *Lateness) *Detector {
+	return &Detector{interval: interval, silence: silence, late: late, wake: interval}
+}
+
+// Answered notes the answer to the ping that was sent at a time. It says whether it is one to take a round trip time from.
+func (d *Detector) Answered(sent, now time.Duration) bool {
+	if now < sent || int64(sent) < d.answered.Load() {
+		return false // not an answer to anything sent lately
+	}
+	d.late.add(now - sent)
+	d.answered.Store(int64(sent))
+	return true
+}
+
+// Start is when watching begins, which may be some time after the connection did.
+func (d *Detector) Start(now time.Duration) { d.lastPing, d.wake = now, now+d.interval }
+
+// Tick gives the state, whether a ping is due, and when to call next.
+func (d *Detector) Tick(now time.Duration) (state State, ping bool, next time.Duration) {
+	if now-d.wake > d.interval {
+		d.grace = now
+	}
+	heard := max(time.Duration(d.answered.Load()), d.grace)
+	patience := d.late.patience()
+	down := heard + d.interval + max(d.silence, 3*patience/2)
+	silent := heard + d.interval + patience
+	switch {
+	case now > down:
+		state = Down
+	case now > silent:
+		state, silent = Silent, down
+	}
+	if ping = now >= d.lastPing+d.interval; ping {
+		d.lastPing = now
+	}
+	d.wake = min(d.lastPing+d.interval, silent+time.Millisecond, down+time.Millisecond)
+	return state, ping, d.wake
+}
