@@ -48,8 +48,8 @@ func (d *Detector) Answered(sent, now time.Duration) bool {
 	return true
 }
 
-// Start is when watching begins, which may be some time after the connection did.
-func (d *Detector) Start(now time.Duration) { d.lastPing, d.wake = now, now+d.interval }
+// Start is when watching begins: the next answer is a round trip and an interval away.
+func (d *Detector) Start(now time.Duration) { d.lastPing, d.grace, d.wake = now, now, now+d.interval }
 
 // Tick gives the state, whether a ping is due, and when to call next.
 func (d *Detector) Tick(now time.Duration) (state State, ping bool, next time.Duration) {

@@ -95,8 +95,8 @@ func frozen(from, to time.Duration) func(time.Duration) time.Duration {
 func TestSilence(t *testing.T) {
 	for _, c := range []struct{ rtt, least, most time.Duration }{
 		{200 * time.Microsecond, 150 * time.Millisecond, 205 * time.Millisecond},
-		{40 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond},
-		{200 * time.Millisecond, 400 * time.Millisecond, 650 * time.Millisecond},
+		{40 * time.Millisecond, 140 * time.Millisecond, 250 * time.Millisecond},
+		{200 * time.Millisecond, 100 * time.Millisecond, 350 * time.Millisecond},
 	} {
 		const at = 10 * time.Second
 		o := observe(c.rtt, punctual, frozen(at, at+time.Hour))

@@ -71,7 +71,7 @@ func (l *Lateness) within(share float64) time.Duration {
 
 // The least and the most that a peer's answer may take, besides the time between two pings.
 const (
-	doubtLeast = 150 * time.Millisecond // besides two round trips
+	doubtLeast = 150 * time.Millisecond // more than usual
 	doubtMost  = 2500 * time.Millisecond
 )
 
@@ -80,5 +80,5 @@ func (l *Lateness) patience() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	usual, late := l.within(0.5), l.within(lateShare)
-	return min(max(doubtLeast+2*usual, late+late/4), doubtMost)
+	return min(max(usual+doubtLeast, late+late/4), doubtMost)
 }

@@ -112,7 +112,7 @@ func Start(cfg Config) (*Group, error) {
 }
 
 func (g *Group) open() (err error) {
-	fs := vfs.Default
+	fs := g.cfg.Logs.fs
 	if err := fs.MkdirAll(g.cfg.Dir, 0o700); err != nil {
 		return err
 	}

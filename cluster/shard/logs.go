@@ -3,6 +3,7 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -25,9 +26,16 @@ import (
 // With a key what entries say is encrypted in the journal, since addresses and subjects of mail are in them; indexes, terms and
 // votes are not.
 type Logs struct {
+	fs      vfs.FS // of the journal, and of the groups' snapshot records
 	journal *journal.Journal
-	stable  *raftboltdb.BoltStore
+	stable  stable
 	key     *atrest.Key // nil: in the clear
+}
+
+// stable keeps terms and votes: a raftboltdb.BoltStore.
+type stable interface {
+	raft.StableStore
+	io.Closer
 }
 
 // OpenLogs opens or creates the logs in dir.
@@ -51,7 +59,7 @@ func OpenLogs(dir string, key *atrest.Key, log *slog.Logger) (*Logs, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the logs: %w", err), stable.Close())
 	}
-	return &Logs{journal: j, stable: stable, key: key}, nil
+	return &Logs{fs: vfs.Default, journal: j, stable: stable, key: key}, nil
 }
 
 // Close closes the logs. The groups have stopped.
@@ -80,7 +88,7 @@ func (l *Logs) group(shard uint32) *groupLog {
 type groupLog struct {
 	log    *journal.Log
 	cipher *atrest.Log // nil: in the clear
-	stable *raftboltdb.BoltStore
+	stable stable
 	prefix string
 }
 

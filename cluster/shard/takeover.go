@@ -146,9 +146,10 @@ func (h *Host) elect(ctx context.Context, node string, groups map[uint32]*Group)
 		}
 	}
 	var grace <-chan time.Time
-	for range ask {
+	for out := len(ask); out > 0; {
 		select {
 		case a := <-answers:
+			out--
 			for i, shard := range a.shards {
 				waiting[shard]--
 				if a.stands != nil {
@@ -172,6 +173,7 @@ func (h *Host) elect(ctx context.Context, node string, groups map[uint32]*Group)
 
 // standIf is steps 2 and 3.
 func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) {
+	g.cfg.Log.Debug("agreed with other voters that the leader's node is in doubt", "shard", g.Shard(), "doubted", node, "survivors", survivors)
 	if g.best(survivors) != g.cfg.Self || !g.cfg.Peers.InDoubt(node) {
 		return
 	}

@@ -1,0 +1,320 @@
+package shard
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	virtualSeed = flag.Uint64("virtual.seed", 0, "of TestVirtualFaults: run this schedule alone")
+	virtualLog  = flag.Bool("virtual.log", false, "of the worlds' nodes")
+	virtualRuns = flag.Int("virtual.runs", 0, "schedules of TestVirtualFaults; 0: few, or thousands in the nightly run")
+)
+
+// Seeds whose schedules found a fault once.
+var virtualFound = []uint64{}
+
+func nightly() bool { return os.Getenv("HONGYAN_NIGHTLY") != "" }
+
+// Where nodes are: three in one place each, and 2+2+1 over China and overseas.
+var (
+	threeNear = virtualPlan{regions: []string{"south", "north", "overseas"}, groups: 4, delay: func(a, b string) time.Duration {
+		return 200 * time.Microsecond
+	}}
+	fiveFar = virtualPlan{regions: []string{"south", "south", "north", "north", "overseas"}, groups: 4, delay: func(a, b string) time.Duration {
+		switch {
+		case a == b:
+			return 200 * time.Microsecond
+		case a == "overseas" || b == "overseas":
+			if a == "south" || b == "south" {
+				return 100 * time.Millisecond
+			}
+			return 80 * time.Millisecond
+		}
+		return 20 * time.Millisecond
+	}}
+)
+
+// virtualClients write and read through routers, and keep what they were told.
+type virtualClients struct {
+	w *virtualWorld
+
+	mu     sync.Mutex // guards the rest
+	tried  map[string]uint32
+	acked  map[string]uint32 // shard by name
+	stalls []time.Duration   // of writes that were acknowledged
+	failed int
+}
+
+// write proposes names of its own through whichever of nodes it is given at the time, until ctx ends.
+func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nodes func() []*virtualNode) {
+	for i := 0; ctx.Err() == nil; i++ {
+		name, shard := fmt.Sprintf("w%d-%d", who, i), c.w.groups[rng.IntN(len(c.w.groups))].Shard
+		c.mu.Lock()
+		c.tried[name] = shard
+		c.mu.Unlock()
+		began := time.Now()
+		id, ok := NewRequestID(), false
+		for !ok && ctx.Err() == nil { // a client goes from one node to the next
+			at := nodes()
+			n := at[rng.IntN(len(at))]
+			life := n.life()
+			try, cancel := context.WithTimeout(ctx, 10*time.Second)
+			go func() {
+				select {
+				case <-life:
+					cancel()
+				case <-try.Done():
+				}
+			}()
+			b, _, err := n.router.ProposeAs(try, shard, id, []byte(name))
+			cancel()
+			if ok = err == nil; ok && count(b) != 1 {
+				c.w.t.Errorf("%s was applied %d times", name, count(b))
+			}
+			if !ok {
+				wait(ctx, nil, 20*time.Millisecond)
+			}
+		}
+		c.mu.Lock()
+		if ok {
+			c.acked[name] = shard
+			c.stalls = append(c.stalls, time.Since(began))
+		} else {
+			c.failed++
+		}
+		c.mu.Unlock()
+		wait(ctx, nil, time.Duration(5+rng.IntN(15))*time.Millisecond)
+	}
+}
+
+// read asks for read indexes and holds what was acknowledged before against them.
+func (c *virtualClients) read(ctx context.Context, rng *rand.Rand, nodes func() []*virtualNode) {
+	for ; ctx.Err() == nil; wait(ctx, nil, time.Duration(20+rng.IntN(60))*time.Millisecond) {
+		shard := c.w.groups[rng.IntN(len(c.w.groups))].Shard
+		var before []string
+		c.mu.Lock()
+		for name, of := range c.acked {
+			if of == shard {
+				before = append(before, name)
+			}
+		}
+		c.mu.Unlock()
+		at := nodes()
+		n := at[rng.IntN(len(at))]
+		life := n.life()
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		index, err := n.router.ReadIndex(try, shard)
+		if err == nil {
+			if g, ok := n.host.Group(shard); ok && g.WaitApplied(try, index) == nil {
+				c.look(n, life, g, before)
+			}
+		}
+		cancel()
+	}
+}
+
+// look reads under the node's lock, so that its process does not end meanwhile.
+func (c *virtualClients) look(n *virtualNode, life <-chan struct{}, g *Group, names []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	select {
+	case <-life:
+		return
+	default:
+	}
+	for _, name := range names {
+		if times, err := lookUp(g.cfg.Store, name); err != nil || times != 1 {
+			c.w.t.Errorf("%s is there %d times on %s at a later read index: %v", name, times, n.id, err)
+			return
+		}
+	}
+}
+
+// longest is the longest wait of a write.
+func (c *virtualClients) longest() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.stalls) == 0 {
+		return time.Hour
+	}
+	return slices.Max(c.stalls)
+}
+
+// settle waits until all replicas are at one entry, compares them, and looks for what was acknowledged.
+func (c *virtualClients) settle() {
+	w := c.w
+	w.await("leaders of all groups", func() bool { return w.leading() != nil })
+	for i, g := range w.groups {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		_, _, err := w.nodes[0].router.Propose(ctx, g.Shard, []byte("last"))
+		cancel()
+		must(w.t, err)
+		w.await("all replicas at one entry", func() bool {
+			at := w.nodes[0].list[i].Applied()
+			return !slices.ContainsFunc(w.nodes, func(n *virtualNode) bool { return n.list[i].Applied() != at })
+		})
+		var first []byte
+		for _, n := range w.nodes {
+			must(w.t, n.list[i].Err())
+			var b bytes.Buffer
+			_, err := n.list[i].Save(&b)
+			must(w.t, err)
+			if first == nil {
+				first = b.Bytes()
+			} else if !bytes.Equal(first, b.Bytes()) {
+				w.t.Errorf("shard %d: %s has another state", g.Shard, n.id)
+			}
+		}
+	}
+	for name, shard := range c.tried {
+		_, told := c.acked[name]
+		if n := stored(w.t, w.nodes[0].list[shard].cfg.Store, name); n > 1 || told && n != 1 {
+			w.t.Errorf("%s, acknowledged %v, is there %d times", name, told, n)
+		}
+	}
+	if len(c.acked) == 0 {
+		w.t.Error("nothing was ever acknowledged")
+	}
+}
+
+// virtualFault is something that goes wrong, and how it is undone. users are the nodes that clients talk to meanwhile.
+type virtualFault struct {
+	name  string
+	do    func()
+	undo  func()
+	users []*virtualNode
+}
+
+func (w *virtualWorld) without(gone ...*virtualNode) []*virtualNode {
+	return slices.DeleteFunc(slices.Clone(w.nodes), func(n *virtualNode) bool { return slices.Contains(gone, n) })
+}
+
+func (w *virtualWorld) cutOff(gone []*virtualNode, off bool) func() {
+	return func() {
+		w.net.change(func() {
+			for _, a := range gone {
+				for _, b := range w.without(gone...) {
+					w.net.cut[[2]*virtualNode{a, b}], w.net.cut[[2]*virtualNode{b, a}] = off, off
+				}
+			}
+		})
+	}
+}
+
+func (w *virtualWorld) killed(n *virtualNode, rng *rand.Rand) virtualFault {
+	return virtualFault{"kill " + n.id, func() { n.kill(rng) }, n.start, w.without(n)}
+}
+
+func (w *virtualWorld) froze(n *virtualNode) virtualFault {
+	set := func(is bool) func() { return func() { w.net.change(func() { n.frozen = is }) } }
+	return virtualFault{"freeze " + n.id, set(true), set(false), w.without(n)}
+}
+
+func (w *virtualWorld) hanging(n *virtualNode) virtualFault {
+	return virtualFault{"disk of " + n.id + " hangs", n.hang, n.mend, w.nodes}
+}
+
+func (w *virtualWorld) lost(name string, gone ...*virtualNode) virtualFault {
+	return virtualFault{name, w.cutOff(gone, true), w.cutOff(gone, false), w.without(gone...)}
+}
+
+func (w *virtualWorld) unlinked(a, b *virtualNode, both bool) virtualFault {
+	set := func(is bool) func() {
+		return func() {
+			w.net.change(func() {
+				w.net.cut[[2]*virtualNode{a, b}] = is
+				if both {
+					w.net.cut[[2]*virtualNode{b, a}] = is
+				}
+			})
+		}
+	}
+	return virtualFault{fmt.Sprintf("cut %s from %s, both ways %v", a.id, b.id, both), set(true), set(false), w.nodes}
+}
+
+// inVirtual runs clients on a world while faults come and go.
+func inVirtual(t *testing.T, seed uint64, plan virtualPlan, drill func(w *virtualWorld, c *virtualClients, users func([]*virtualNode))) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newVirtualWorld(t, seed, plan)
+		defer w.end()
+		w.await("leadership at home", func() bool { n := w.leading(); return n != nil && n.region == w.groups[0].Home })
+		time.Sleep(time.Second) // detectors have learned their links
+		c := &virtualClients{w: w, tried: make(map[string]uint32), acked: make(map[string]uint32)}
+		ctx, cancel := context.WithCancel(context.Background())
+		var mu sync.Mutex
+		at := w.nodes
+		nodes := func() []*virtualNode { mu.Lock(); defer mu.Unlock(); return at }
+		var work sync.WaitGroup
+		for i := range 4 {
+			rng := rand.New(rand.NewPCG(seed, uint64(i)))
+			work.Go(func() { c.write(ctx, i, rng, nodes) })
+		}
+		for i := range 2 {
+			rng := rand.New(rand.NewPCG(seed, uint64(100+i)))
+			work.Go(func() { c.read(ctx, rng, nodes) })
+		}
+		drill(w, c, func(list []*virtualNode) { mu.Lock(); defer mu.Unlock(); at = list })
+		cancel()
+		work.Wait()
+		c.settle()
+	})
+}
+
+// One fault at a time on a cluster that is well: nobody who talks to a node outside waits longer than the bars.
+func TestVirtualFailover(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		plan  virtualPlan
+		fault func(w *virtualWorld, rng *rand.Rand) virtualFault
+		bar   time.Duration
+	}{
+		{"leader killed", threeNear, func(w *virtualWorld, rng *rand.Rand) virtualFault { return w.killed(w.leading(), rng) }, 500 * time.Millisecond},
+		{"leader frozen", threeNear, func(w *virtualWorld, _ *rand.Rand) virtualFault { return w.froze(w.leading()) }, 500 * time.Millisecond},
+		{"leader cut off", threeNear, func(w *virtualWorld, _ *rand.Rand) virtualFault { n := w.leading(); return w.lost("cut off", n) }, 500 * time.Millisecond},
+		{"leader's disk hangs", threeNear, func(w *virtualWorld, _ *rand.Rand) virtualFault { return w.hanging(w.leading()) }, 500 * time.Millisecond},
+		{"link cut", threeNear, func(w *virtualWorld, rng *rand.Rand) virtualFault {
+			n := w.leading()
+			return w.unlinked(n, w.without(n)[rng.IntN(2)], true)
+		}, 500 * time.Millisecond},
+		{"leader killed, far", fiveFar, func(w *virtualWorld, rng *rand.Rand) virtualFault { return w.killed(w.leading(), rng) }, 1200 * time.Millisecond},
+		{"leader frozen, far", fiveFar, func(w *virtualWorld, _ *rand.Rand) virtualFault { return w.froze(w.leading()) }, 1200 * time.Millisecond},
+		{"home region lost", fiveFar, func(w *virtualWorld, _ *rand.Rand) virtualFault { return w.lost("region lost", w.nodes[0], w.nodes[1]) }, 1200 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			runs := uint64(2)
+			if nightly() {
+				runs = 50
+			}
+			var worst []time.Duration
+			for seed := range runs {
+				inVirtual(t, seed, c.plan, func(w *virtualWorld, clients *virtualClients, users func([]*virtualNode)) {
+					time.Sleep(time.Second)
+					f := c.fault(w, rand.New(rand.NewPCG(seed, 5)))
+					users(f.users)
+					f.do()
+					time.Sleep(3 * time.Second)
+					stall := clients.longest()
+					worst = append(worst, stall)
+					f.undo()
+					users(w.nodes)
+					time.Sleep(time.Second)
+					if stall > c.bar {
+						t.Errorf("seed %d, %s: a write waited %v, the bar is %v", seed, f.name, stall, c.bar)
+					}
+				})
+			}
+			slices.Sort(worst)
+			t.Logf("longest waits %v", worst)
+		})
+	}
+}
