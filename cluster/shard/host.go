@@ -42,8 +42,9 @@ type ReadIndexResponse struct {
 type Host struct {
 	metrics *metrics
 
-	mu     sync.RWMutex // guards groups
-	groups map[uint32]*Group
+	mu      sync.RWMutex // guards the rest
+	groups  map[uint32]*Group
+	looking bool // lookAfter runs
 }
 
 // NewHost registers the service's methods. Groups are added as they start; until then requests are told to
@@ -66,6 +67,10 @@ func (h *Host) Add(g *Group) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.groups[g.Shard()] = g
+	if !h.looking {
+		h.looking = true
+		go h.lookAfter()
+	}
 }
 
 // Group finds this node's replica of a shard.
