@@ -38,12 +38,17 @@ import (
 	"hongyan/engine/index"
 )
 
-// Timers of a group. The lease leaves room for a quorum that is 160 ms away
+// Timers of a group. Raft's are a wide net: they work when the survivors of a lost node do not agree on an election themselves (takeover.go),
+// and idle shards pay for them all the time. The lease leaves room for a quorum that is 160 ms away
 // (research/engine.md 1.7: lease ≥ round trip + heartbeat/5 + 50 %).
+//
+// commitTimeout is when raft tries again after a failure, and finds out about one, so it stays short; what it sends on an idle
+// shard is not put on the wire by our transport, which spreads commits too.
 const (
-	heartbeatTimeout = 500 * time.Millisecond
-	leaderLease      = 400 * time.Millisecond
-	commitTimeout    = 500 * time.Millisecond // a follower hears of a commit from our transport, and if that fails after this
+	heartbeatTimeout = 2 * time.Second
+	leaderLease      = 1800 * time.Millisecond
+	commitTimeout    = 500 * time.Millisecond
+	officePause      = 50 * time.Millisecond // before a new leader's barrier is tried again
 	proposeEnqueue   = 2 * time.Second
 	resignTimeout    = 500 * time.Millisecond
 )
@@ -94,6 +99,7 @@ type Group struct {
 	ctx       context.Context // ends with Stop
 	stop      context.CancelFunc
 	workers   sync.WaitGroup
+	watch     watch         // kept over the group by its host
 	closed    chan struct{} // raft has shut down
 }
 
@@ -106,8 +112,6 @@ func Start(cfg Config) (*Group, error) {
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.workers.Go(func() { g.followLeadership(g.ctx) })
-	g.workers.Go(func() { g.keepHome(g.ctx) })
-	g.workers.Go(func() { g.abdicate(g.ctx) })
 	return g, nil
 }
 
@@ -283,12 +287,16 @@ func (g *Group) notLeader() error {
 	return &wire.Error{Code: wire.NotLeader, Message: fmt.Sprintf("shard %d is not led by %s", g.Shard(), g.cfg.Self), Hint: hint}
 }
 
-// followLeadership makes a new leader ready: it may answer reads once a barrier of its own term is applied.
+// followLeadership makes a new leader ready: it may answer reads once a barrier of its own term is applied. And it has one whose store fails
+// give up its office at once.
 func (g *Group) followLeadership(ctx context.Context) {
-	for {
+	for stopped := g.fsm.stopped; ; {
 		select {
 		case <-ctx.Done():
 			return
+		case <-stopped:
+			stopped = nil
+			g.look(time.Now())
 		case leads := <-g.raft.LeaderCh():
 			g.leading.Store(leads)
 			if leads {
@@ -307,7 +315,7 @@ func (g *Group) takeOffice(ctx context.Context) {
 			return
 		}
 		select {
-		case <-time.After(heartbeatTimeout / 10):
+		case <-time.After(officePause):
 		case <-ctx.Done():
 		}
 	}
@@ -316,6 +324,7 @@ func (g *Group) takeOffice(ctx context.Context) {
 // Stop hands leadership over if this replica has it and another voter is up, and ends.
 func (g *Group) Stop() error {
 	g.stop()
+	g.watch.end()
 	g.workers.Wait()
 	g.resign()
 	down := g.raft.Shutdown()

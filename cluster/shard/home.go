@@ -4,24 +4,23 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// How leadership returns to the home region: looked at each homeTick; a preferred voter must have been up for
+// How leadership returns to the home region: looked at each lookEvery; a preferred voter must have been up for
 // homeSettled looks in a row and lag by at most homeLag entries. A hand-over that failed or did not last is followed by a pause, at first
 // homeRetry: a node at home that comes and goes must not cost its shards an election each time.
 const (
-	homeTick      = time.Second
-	homeSettled   = 3
+	lookEvery     = 500 * time.Millisecond
+	homeSettled   = 6
 	homeLag       = 64
 	homeRetry     = 10 * time.Second
 	homeRetryMost = 5 * time.Minute
+	askTimeout    = time.Second // how far another replica is
 )
-
-// abdicateTick is how often a leader looks whether its store works.
-const abdicateTick = 500 * time.Millisecond
 
 // AppliedRequest asks a replica how far it is.
 type AppliedRequest struct {
@@ -36,36 +35,115 @@ type AppliedResponse struct {
 // MethodApplied asks a replica for its applied index.
 const MethodApplied = "shard.applied"
 
-// keepHome moves leadership to a preferred voter that is up and caught up, while this node leads from elsewhere.
-func (g *Group) keepHome(ctx context.Context) {
-	if slices.Contains(g.cfg.Preferred, g.cfg.Self) {
-		return
-	}
-	tick := time.NewTicker(homeTick)
+// watch is what has been seen of a group by those who look after it: the node's one goroutine for all groups, since a timer for each
+// would be most of what idle shards cost.
+type watch struct {
+	mu      sync.Mutex // held for a look, which takes no time; guards the rest
+	over    bool       // the group stops
+	acting  bool       // a hand-over is under way
+	settled map[string]int
+	way     homeward
+}
+
+// end waits for a look that is under way; later ones do nothing.
+func (w *watch) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+}
+
+// lookAfter looks after groups until all of them have stopped. It is started by the first that is added.
+func (h *Host) lookAfter() {
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	settled := make(map[string]int)
-	var way homeward
-	for {
-		select {
-		case <-ctx.Done():
+	for range tick.C {
+		running := false
+		for _, g := range h.Groups() {
+			running = g.look(time.Now()) || running
+		}
+		if !running && h.endLooking() {
 			return
-		case <-tick.C:
 		}
-		for _, p := range g.cfg.Preferred {
-			if g.cfg.Peers.Up(p) {
-				settled[p]++
-			} else {
-				settled[p] = 0
-			}
-			if settled[p] < homeSettled || !way.clear(time.Now()) || !g.IsLeader() || !g.caughtUp(ctx, p) {
-				continue
-			}
-			way.taken(time.Now())
-			if err := g.handOver(ctx, p); err != nil {
-				g.cfg.Log.Warn("could not hand leadership home", "shard", g.Shard(), "to", p, "err", err)
-			}
-			break
+	}
+}
+
+// endLooking reports whether there is nothing to look after. The next group that is added starts over.
+func (h *Host) endLooking() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.groups {
+		if g.ctx.Err() == nil {
+			return false
 		}
+	}
+	h.looking = false
+	return true
+}
+
+// look has a leader that should not lead hand over: at once when its store has failed or cannot flush, and to a preferred voter once one
+// is up and caught up. It reports whether the group runs.
+func (g *Group) look(now time.Time) bool {
+	w := &g.watch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return false
+	}
+	home := g.settledHome()
+	if w.acting || g.raft.State() != raft.Leader {
+		return true
+	}
+	if why := g.unfit(); why != nil {
+		w.act(g, func() { g.leaveTo(g.ctx, why) })
+	} else if len(home) > 0 && w.way.clear(now) && g.IsLeader() {
+		w.act(g, func() { g.goHome(g.ctx, home) })
+	}
+	return true
+}
+
+// act runs f, which may take a while, beside the looks. w.mu is held.
+func (w *watch) act(g *Group, f func()) {
+	w.acting = true
+	g.workers.Go(func() {
+		f()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.acting = false
+	})
+}
+
+// settledHome gives the preferred voters that have been up for a while, none at home itself. g.watch.mu is held.
+func (g *Group) settledHome() (home []string) {
+	if slices.Contains(g.cfg.Preferred, g.cfg.Self) {
+		return nil
+	}
+	w := &g.watch
+	if w.settled == nil {
+		w.settled = make(map[string]int)
+	}
+	for _, p := range g.cfg.Preferred {
+		if !g.cfg.Peers.Up(p) {
+			w.settled[p] = 0
+		} else if w.settled[p]++; w.settled[p] >= homeSettled {
+			home = append(home, p)
+		}
+	}
+	return home
+}
+
+// goHome moves leadership to the first of the preferred voters that has caught up.
+func (g *Group) goHome(ctx context.Context, preferred []string) {
+	for _, p := range preferred {
+		if !g.caughtUp(ctx, p) {
+			continue
+		}
+		g.watch.mu.Lock()
+		g.watch.way.taken(time.Now())
+		g.watch.mu.Unlock()
+		if err := g.handOver(ctx, p); err != nil {
+			g.cfg.Log.Warn("could not hand leadership home", "shard", g.Shard(), "to", p, "err", err)
+		}
+		return
 	}
 }
 
@@ -89,7 +167,7 @@ func (h *homeward) taken(now time.Time) {
 }
 
 func (g *Group) caughtUp(ctx context.Context, node string) bool {
-	ctx, cancel := context.WithTimeout(ctx, homeTick)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var resp AppliedResponse
 	err := g.cfg.Peers.Call(ctx, node, MethodApplied, &AppliedRequest{Shard: g.Shard()}, &resp)
@@ -99,27 +177,7 @@ func (g *Group) caughtUp(ctx context.Context, node string) bool {
 // unfit is why this replica should not lead: it would commit entries and answer none of them, or none in time.
 func (g *Group) unfit() error { return errors.Join(g.Err(), g.cfg.Store.Ready()) }
 
-// abdicate hands leadership over when this replica's store has failed or cannot flush, to a voter that is better off.
-func (g *Group) abdicate(ctx context.Context) {
-	tick := time.NewTicker(abdicateTick)
-	defer tick.Stop()
-	for stopped := g.fsm.stopped; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-stopped:
-			stopped = nil
-		case <-tick.C:
-		}
-		if g.raft.State() != raft.Leader {
-			continue
-		}
-		if why := g.unfit(); why != nil {
-			g.leaveTo(ctx, why)
-		}
-	}
-}
-
+// leaveTo hands leadership to a voter that is better off.
 func (g *Group) leaveTo(ctx context.Context, why error) {
 	for _, v := range g.cfg.Group.Voters {
 		if v == g.cfg.Self || !g.cfg.Peers.Up(v) || !g.caughtUp(ctx, v) {

@@ -46,8 +46,9 @@ type Host struct {
 	stop    context.CancelFunc
 	work    sync.WaitGroup // goroutines of this host
 
-	mu     sync.RWMutex // guards groups
-	groups map[uint32]*Group
+	mu      sync.RWMutex // guards the rest
+	groups  map[uint32]*Group
+	looking bool // lookAfter runs
 }
 
 // NewHost registers the service's methods. Groups are added as they start; until then requests are told to
@@ -77,6 +78,10 @@ func (h *Host) Add(g *Group) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.groups[g.Shard()] = g
+	if !h.looking {
+		h.looking = true
+		go h.lookAfter()
+	}
 }
 
 // Group finds this node's replica of a shard.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -20,6 +21,9 @@ type ConfirmRequest struct {
 type ConfirmResponse struct {
 	Term uint64 `cbor:"1,keyasint"`
 }
+
+// confirmTimeout bounds a round of questions. A majority that takes longer is as good as none: the caller tries again, or elsewhere.
+const confirmTimeout = 400 * time.Millisecond
 
 // MethodConfirm asks a voter for its term.
 const MethodConfirm = "shard.confirm"
@@ -61,7 +65,7 @@ func (g *Group) confirm(ctx context.Context, term uint64) error {
 	if need == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaderLease)
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	answers := make(chan error, len(voters))
 	asked := 0

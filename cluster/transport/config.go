@@ -66,7 +66,8 @@ type timing struct {
 	dial      time.Duration // TCP connect
 	handshake time.Duration // TLS
 	raft      time.Duration // AppendEntries
-	vote      time.Duration // votes, heartbeats, TimeoutNow
+	vote      time.Duration // votes, TimeoutNow
+	beat      time.Duration // heartbeats; well below a leader's lease, so that the next may still save it
 	progress  time.Duration // a snapshot transfer without any progress
 }
 
@@ -84,6 +85,7 @@ func (t timing) withDefaults() timing {
 	set(&t.handshake, 5*time.Second)
 	set(&t.raft, 10*time.Second)
 	set(&t.vote, 3*time.Second)
+	set(&t.beat, time.Second)
 	set(&t.progress, 15*time.Second)
 	return t
 }

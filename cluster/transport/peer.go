@@ -29,6 +29,7 @@ type peer struct {
 	bulk   *slot[*yamux.Session]
 	raft   *slot[*raftLink]
 	packet *slot[*wire.Link]
+	beats  beats // to it
 
 	mu      sync.Mutex            // guards inbound, up
 	inbound map[string][]net.Conn // by service, oldest first
@@ -49,6 +50,7 @@ func newPeer(n *Net, p Peer) *peer {
 		Peer: p, n: n, tried: make(chan struct{}), limits: newLimits(), doubt: newDoubt(true), late: new(liveness.Lateness),
 		inbound: make(map[string][]net.Conn), up: make(chan struct{}),
 	}
+	out.beats.p = out
 	out.bulk = newSlot(out, out.dialBulk)
 	out.raft = newSlot(out, out.dialRaft)
 	out.packet = newSlot(out, out.dialPackets)

@@ -19,15 +19,14 @@ import (
 const (
 	maxQueued      = 2 * maxPipelined
 	maxQueuedBytes = maxRaftMessage
-	maxBeats       = 16
 )
 
 // raftGroup is one shard's raft.Transport (with raft.WithPreVote and raft.WithClose). Server addresses are node ids.
 //
 // Outbound, requests share the peer's Raft connection with all other shards. Inbound, the connection's reader
 // puts a request into its shard's queue without waiting; the shard's worker hands one at a time to raft and waits for its
-// answer, which keeps their order. Heartbeats have a queue and a worker of their own, so they pass a
-// worker that waits for raft's disk.
+// answer, which keeps their order. Heartbeats come and go with those of other shards (raftbeat.go) and pass a worker that waits
+// for raft's disk.
 type raftGroup struct {
 	n      *Net
 	shard  uint32
@@ -36,9 +35,10 @@ type raftGroup struct {
 	wg     sync.WaitGroup
 
 	requests chan raft.RPC // what raft consumes
-	queue    chan inbound
-	beats    chan inbound
-	queued   atomic.Int64 // bytes of payload in queue
+	queue    chan *inbound
+	queued   atomic.Int64  // bytes of payload in queue
+	heard    atomic.Uint64 // the highest commit index that raft here has taken from a leader
+	beating  sync.Mutex    // held while raft answers a heartbeat
 
 	mu        sync.Mutex // guards heartbeat
 	heartbeat func(raft.RPC)
@@ -54,6 +54,7 @@ var (
 
 // inbound is a request that waits for raft.
 type inbound struct {
+	shard   uint32
 	command any
 	size    int
 	link    *wire.Link
@@ -75,8 +76,7 @@ func (n *Net) RaftGroup(shard uint32) raft.Transport {
 	g := &raftGroup{
 		n: n, shard: shard,
 		requests: make(chan raft.RPC),
-		queue:    make(chan inbound, maxQueued),
-		beats:    make(chan inbound, maxBeats),
+		queue:    make(chan *inbound, maxQueued),
 		teller:   teller{followers: make(map[raft.ServerAddress]*follower)},
 	}
 	g.ctx, g.cancel = context.WithCancel(n.ctx)
@@ -84,8 +84,7 @@ func (n *Net) RaftGroup(shard uint32) raft.Transport {
 		return g
 	}
 	n.groups[shard] = g
-	g.wg.Go(func() { g.work(g.queue) })
-	g.wg.Go(func() { g.work(g.beats) })
+	g.wg.Go(g.work)
 	return g
 }
 
@@ -104,6 +103,8 @@ func (g *raftGroup) Close() error {
 	}
 	g.n.mu.Unlock()
 	g.wg.Wait()
+	g.beating.Lock() // a heartbeat that is being answered may use raft's stores, which close after this
+	defer g.beating.Unlock()
 	return nil
 }
 
@@ -127,35 +128,31 @@ func (g *raftGroup) heartbeatHandler() func(raft.RPC) {
 }
 
 // accept takes a request from the connection's reader, or says why not. It never waits.
-func (g *raftGroup) accept(in inbound) error {
-	queue := g.queue
-	if m, ok := in.command.(*raft.AppendEntriesRequest); ok && wire.IsHeartbeat(m) && g.heartbeatHandler() != nil {
-		queue = g.beats
-	} else if held := g.queued.Add(int64(in.size)); held > maxQueuedBytes && held > int64(in.size) {
+func (g *raftGroup) accept(in *inbound) error {
+	if held := g.queued.Add(int64(in.size)); held > maxQueuedBytes && held > int64(in.size) {
 		g.queued.Add(-int64(in.size))
 		return wire.Errorf(wire.Unavailable, "shard %d is %d bytes behind", g.shard, held)
 	}
 	select {
-	case queue <- in:
+	case g.queue <- in:
 		return nil
 	default:
 	}
-	if queue == g.queue {
-		g.queued.Add(-int64(in.size))
-	}
-	return wire.Errorf(wire.Unavailable, "shard %d is %d requests behind", g.shard, len(queue))
+	g.queued.Add(-int64(in.size))
+	return wire.Errorf(wire.Unavailable, "shard %d is %d requests behind", g.shard, len(g.queue))
 }
 
-// work answers the requests of one queue in order.
-func (g *raftGroup) work(queue chan inbound) {
+// work answers the requests of the queue in order.
+func (g *raftGroup) work() {
 	for {
 		select {
-		case in := <-queue:
-			if queue == g.queue {
-				g.queued.Add(-int64(in.size))
+		case in := <-g.queue:
+			g.queued.Add(-int64(in.size))
+			response, err := g.process(in.command, nil)
+			if err == nil {
+				g.hear(in.command, response)
 			}
-			response, err := g.process(in.command, nil, queue == g.beats)
-			reply(in, response, err)
+			reply(*in, response, err)
 		case <-g.ctx.Done():
 			return
 		}
@@ -163,17 +160,12 @@ func (g *raftGroup) work(queue chan inbound) {
 }
 
 // process has raft answer one request.
-func (g *raftGroup) process(command any, snapshot io.Reader, beat bool) (any, error) {
+func (g *raftGroup) process(command any, snapshot io.Reader) (any, error) {
 	answer := make(chan raft.RPCResponse, 1)
-	rpc := raft.RPC{Command: command, Reader: snapshot, RespChan: answer}
-	if h := g.heartbeatHandler(); beat && h != nil {
-		h(rpc)
-	} else {
-		select {
-		case g.requests <- rpc:
-		case <-g.ctx.Done():
-			return nil, g.closed()
-		}
+	select {
+	case g.requests <- raft.RPC{Command: command, Reader: snapshot, RespChan: answer}:
+	case <-g.ctx.Done():
+		return nil, g.closed()
 	}
 	select {
 	case r := <-answer:
@@ -187,8 +179,7 @@ func (g *raftGroup) process(command any, snapshot io.Reader, beat bool) (any, er
 // would. That is always safe for the log; who calls it answers for doing so only when the leader is gone. A raft that
 // is busy until ctx ends is not asked any more: by then there may be another leader.
 func (g *raftGroup) Elect(ctx context.Context) error {
-	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.n.cfg.ID), Addr: []byte(g.n.cfg.ID)}
-	rpc := raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header}, RespChan: make(chan raft.RPCResponse, 1)}
+	rpc := raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: g.n.raftHeader()}, RespChan: make(chan raft.RPCResponse, 1)}
 	select {
 	case g.requests <- rpc:
 		return nil
@@ -222,28 +213,42 @@ func reply(in inbound, response any, err error) {
 func (n *Net) serveRaft(conn net.Conn, p *peer) {
 	link := wire.NewLink(conn, maxRaftMessage)
 	defer link.Close()
+	runs := make(chan struct{}, maxBeatRuns)
 	for {
 		f, err := link.Read()
 		if err != nil {
 			return
 		}
-		in := inbound{size: len(f.Payload), link: link, id: f.ID}
+		in := inbound{shard: f.Channel, size: len(f.Payload), link: link, id: f.ID}
 		in.command, err = decodeRequest(f, p.ID)
 		if errors.Is(err, wire.ErrMalformed) {
 			n.log.Error("Raft connection dropped", "peer", p.ID, "shard", f.Channel, "err", err)
 			return
 		}
 		if err == nil {
-			if g := n.group(f.Channel); g != nil {
-				err = g.accept(in)
-			} else {
-				err = wire.Errorf(wire.Unavailable, "shard %d is not on node %s", f.Channel, n.cfg.ID)
-			}
+			err = n.dispatch(&in, runs)
 		}
 		if err != nil {
 			reply(in, nil, err)
 		}
 	}
+}
+
+// dispatch hands a request to who answers it, without waiting.
+func (n *Net) dispatch(in *inbound, runs chan struct{}) error {
+	if m, ok := in.command.(*wire.Beats); ok {
+		select {
+		case runs <- struct{}{}:
+		default:
+			return wire.Errorf(wire.Unavailable, "%d frames of heartbeats wait for node %s", maxBeatRuns, n.cfg.ID)
+		}
+		n.spawn(func() { n.answerBeats(*in, m); <-runs }) // unless it is closing, which the peer will see
+		return nil
+	}
+	if g := n.group(in.shard); g != nil {
+		return g.accept(in)
+	}
+	return wire.Errorf(wire.Unavailable, "shard %d is not on node %s", in.shard, n.cfg.ID)
 }
 
 // decodeRequest decodes a frame's request and checks that its sender speaks for itself.
@@ -258,8 +263,10 @@ func decodeRequest(f wire.Frame, from string) (any, error) {
 		command = new(raft.RequestPreVoteRequest)
 	case wire.RaftTimeoutNow:
 		command = new(raft.TimeoutNowRequest)
-	default:
-		return nil, fmt.Errorf("%w: Raft request of kind %d", wire.ErrMalformed, f.Kind)
+	case wire.RaftBeats:
+		command = new(wire.Beats)
+	default: // of a later version; the rest of what it says can be understood
+		return nil, wire.Errorf(wire.Invalid, "Raft request of kind %d", f.Kind)
 	}
 	if err := wire.DecodeRaft(f.Payload, command); err != nil {
 		return nil, err
@@ -272,7 +279,7 @@ func decodeRequest(f wire.Frame, from string) (any, error) {
 
 func (g *raftGroup) AppendEntries(_ raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if wire.IsHeartbeat(args) {
-		return g.rpc(target, args, resp, g.n.cfg.timing.vote, true)
+		return g.heartbeatTo(target, args, resp)
 	}
 	g.teller.sent(target, args)
 	err := g.rpc(target, args, resp, g.n.cfg.timing.raft, false)

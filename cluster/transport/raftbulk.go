@@ -179,7 +179,7 @@ func (n *Net) receiveSnapshot(conn net.Conn, link *wire.Link, p *peer) (any, err
 	done := make(chan struct{})
 	defer close(done)
 	n.spawn(func() { reportProgress(link, done, n.cfg.timing.progress/5) })
-	response, err := g.process(request, body, false)
+	response, err := g.process(request, body)
 	if g.ctx.Err() != nil {
 		return nil, errClosed
 	}

@@ -20,6 +20,8 @@ const maxPipelined = 128
 //  1. Futures are delivered in the order of AppendEntries, each when it has its answer or has failed.
 //  2. A failed future's response is left zero, that is without success, at which raft abandons the pipeline.
 //  3. After the first failure later requests may have arrived without it; all of them fail too.
+//  4. A request that says nothing new (teller.idle) is not sent, and its future is not delivered: it would prove nothing to raft about
+//     the follower. On a dead connection it fails, so that raft finds that out within its commit timeout.
 type pipeline struct {
 	g      *raftGroup
 	target raft.ServerAddress
@@ -75,6 +77,13 @@ func (g *raftGroup) newPipeline(target raft.ServerAddress, link *raftLink) *pipe
 // (which ends with the link's write timeout).
 func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	f := &appendFuture{start: time.Now(), args: args, resp: resp, done: make(chan struct{})}
+	if err := p.link.link.Err(); err != nil {
+		return nil, lost(err)
+	}
+	if p.g.teller.idle(p.target, args) {
+		close(f.done)
+		return f, nil
+	}
 	call, err := p.link.start(p.ctx, p.g.shard, args, resp, false)
 	if err != nil {
 		return nil, err

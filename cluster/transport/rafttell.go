@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"hongyan/cluster/wire"
 )
 
 // tellDelay is how long a commit waits for a request that carries it anyway.
@@ -13,6 +15,7 @@ const tellDelay = 2 * time.Millisecond
 
 // teller lets followers know at once how far a leader has committed. Raft itself says so with its next AppendEntries, which on an
 // idle shard is a timer away: a short timer costs CPU on every shard all the time, a long one makes readers elsewhere wait.
+// What a follower has missed, for a lost request or a restart, shows in its answers to heartbeats, and it is told again.
 //
 // What it sends is an AppendEntries without entries, built from what raft sent and the follower acknowledged:
 //
@@ -21,6 +24,8 @@ const tellDelay = 2 * time.Millisecond
 //  2. Its commit index is at most that entry, and at most what this leader's state machine has applied.
 //
 // So it says nothing that raft could not have said itself in that term. Its answer is for nobody.
+//
+// In turn the AppendEntries that raft sends at each of its timers need not travel while a follower is known to have all that they say (idle).
 type teller struct {
 	mu        sync.Mutex // guards the fields below
 	committed uint64
@@ -34,6 +39,9 @@ type follower struct {
 	matched uint64                    // the last entry that it has because of that
 	term    uint64                    // of that entry
 	told    uint64                    // highest commit index sent to it
+	alive   bool                      // it answered the latest heartbeat, of the term that request names, with what follows:
+	last    uint64                    // the last entry that it has, in its log
+	knows   uint64                    // highest commit index that it has heard of
 	busy    bool                      // a request of ours is under way
 }
 
@@ -68,10 +76,48 @@ func (t *teller) accepted(target raft.ServerAddress, args *raft.AppendEntriesReq
 	if args.Term < f.request.Term {
 		return false
 	}
+	f.alive = f.alive && args.Term == f.request.Term
 	f.request = raft.AppendEntriesRequest{RPCHeader: args.RPCHeader, Term: args.Term}
 	f.matched, f.term = matched, term
 	f.told = max(f.told, args.LeaderCommitIndex)
 	return min(t.committed, f.matched) > f.told
+}
+
+// heard notes a follower's answer to a heartbeat. It reports whether there is something to tell it: its restart made it forget, or a
+// request did not arrive. One that is under way makes it look so too; then it hears the same twice.
+func (t *teller) heard(target raft.ServerAddress, term uint64, answer wire.BeatAnswer) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.followers[target]
+	if f == nil || f.request.Term != term {
+		return false
+	}
+	f.alive = answer.Success && answer.Term == term
+	if !f.alive {
+		return false
+	}
+	f.last, f.knows, f.told = answer.Last, answer.Heard, answer.Heard
+	return !f.busy && min(t.committed, f.matched) > f.told
+}
+
+// missed notes that a follower did not answer a heartbeat.
+func (t *teller) missed(target raft.ServerAddress) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.followers[target]; f != nil {
+		f.alive = false
+	}
+}
+
+// idle reports whether a request of raft's says nothing that the follower does not know: it is without entries, the follower has acknowledged the
+// entry before in this term, and has said since, in answer to a heartbeat, that it has it and has heard of the commit index. A restart or
+// the loss of its log would show in its next answer, and the request after that travels.
+func (t *teller) idle(target raft.ServerAddress, args *raft.AppendEntriesRequest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.followers[target]
+	return f != nil && f.alive && len(args.Entries) == 0 && args.Term == f.request.Term &&
+		args.PrevLogEntry <= min(f.matched, f.last) && args.LeaderCommitIndex <= f.knows
 }
 
 // next gives the requests that are due and marks their followers busy.
@@ -127,7 +173,7 @@ func (g *raftGroup) tellSoon() {
 	}
 }
 
-// tell sends what is due. A request that does not arrive is made good by raft's own timer.
+// tell sends what is due. A request that does not arrive shows at the next heartbeat.
 func (g *raftGroup) tell() {
 	for target, request := range g.teller.next() {
 		if !g.n.spawn(func() { g.tellOne(target, request) }) {

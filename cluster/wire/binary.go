@@ -112,11 +112,16 @@ func (d *decoder) bytes() []byte {
 }
 
 func (d *decoder) raftHeader(kind uint8) raft.RPCHeader {
+	d.kind(kind)
+	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersion(d.small()), ID: d.bytes(), Addr: d.bytes()}
+}
+
+// kind reads the two bytes with which every Raft message begins.
+func (d *decoder) kind(kind uint8) {
 	if v := d.byte(); v != RaftVersion && d.err == nil {
 		d.fail("Raft message version %d, want %d", v, RaftVersion)
 	}
 	if k := d.byte(); k != kind && d.err == nil {
 		d.fail("Raft message kind %d, want %d", k, kind)
 	}
-	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersion(d.small()), ID: d.bytes(), Addr: d.bytes()}
 }

@@ -19,18 +19,20 @@ const (
 	RaftPreVote         uint8 = 3
 	RaftTimeoutNow      uint8 = 4
 	RaftInstall         uint8 = 5
+	RaftBeats           uint8 = 6
 	RaftAppendReply     uint8 = 0x81
 	RaftVoteReply       uint8 = 0x82
 	RaftPreVoteReply    uint8 = 0x83
 	RaftTimeoutNowReply uint8 = 0x84
 	RaftInstallReply    uint8 = 0x85
+	RaftBeatsReply      uint8 = 0x86
 	RaftError           uint8 = 0xff // in place of a reply; the payload is an Error
 )
 
 // minEntry is the least number of bytes of a log entry: five numbers and a type.
 const minEntry = 6
 
-// EncodeRaft appends the encoding of msg, a pointer to one of hashicorp/raft's requests or replies.
+// EncodeRaft appends the encoding of msg, a pointer to one of hashicorp/raft's requests or replies, or to our own Beats or BeatAnswers.
 // Numbers are varints (encoding/binary), byte strings are preceded by their length, flags are one byte. Fields that
 // only protocol versions before 2 used (leader, candidate, peers; now the header and the configuration say so) are left out.
 func EncodeRaft(b []byte, msg any) ([]byte, error) {
@@ -65,6 +67,10 @@ func EncodeRaft(b []byte, msg any) ([]byte, error) {
 	case *raft.InstallSnapshotResponse:
 		b = putRaftHeader(b, RaftInstallReply, m.RPCHeader)
 		return append(putUint(b, m.Term), flags(m.Success)), nil
+	case *Beats:
+		return encodeBeats(b, m), nil
+	case *BeatAnswers:
+		return encodeBeatAnswers(b, m), nil
 	}
 	return b, fmt.Errorf("no Raft encoding for %T", msg)
 }
@@ -106,6 +112,10 @@ func DecodeRaft(b []byte, msg any) error {
 		m.RPCHeader = d.raftHeader(RaftInstallReply)
 		m.Term = d.uint()
 		m.Success = d.flags(1) != 0
+	case *Beats:
+		decodeBeats(d, m)
+	case *BeatAnswers:
+		decodeBeatAnswers(d, m)
 	default:
 		return fmt.Errorf("no Raft encoding for %T", msg)
 	}

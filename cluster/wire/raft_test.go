@@ -36,6 +36,12 @@ func samples() map[string]any {
 		"timeout":        &raft.TimeoutNowRequest{RPCHeader: head},
 		"timeout-reply":  &raft.TimeoutNowResponse{RPCHeader: head},
 		"snapshot-reply": &raft.InstallSnapshotResponse{RPCHeader: head, Term: 9, Success: true},
+		"beats":          &Beats{RPCHeader: head, List: []Beat{{Shard: 7, Term: 300}, {Shard: 1<<32 - 1, Term: 1 << 40}}},
+		"beats-reply": &BeatAnswers{List: []BeatAnswer{
+			{Term: 300, Last: 1 << 40, Heard: 77, Success: true, NoRetryBackoff: true},
+			{Err: &Error{Code: Unavailable, Message: "not here"}},
+			{Term: 301},
+		}},
 		"snapshot": &raft.InstallSnapshotRequest{
 			RPCHeader: head, SnapshotVersion: 1, Term: 9, LastLogIndex: 8, LastLogTerm: 7,
 			Configuration: []byte("conf"), ConfigurationIndex: 3, Size: 1 << 33,
@@ -116,6 +122,36 @@ func TestManyEntriesInFewBytes(t *testing.T) {
 	b = putUint(b, 1<<60)
 	if err := DecodeRaft(b, new(raft.AppendEntriesRequest)); !errors.Is(err, ErrMalformed) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What a peer sends in a frame of heartbeats is bounded by its size and makes sense in each part.
+func TestBadBeats(t *testing.T) {
+	beats := func(fields ...uint64) []byte {
+		return putUint(putRaftHeader(nil, RaftBeats, raft.RPCHeader{}), fields...)
+	}
+	answers := func(b ...byte) []byte { return append([]byte{RaftVersion, RaftBeatsReply}, b...) }
+	for _, c := range []struct {
+		name string
+		b    []byte
+		msg  any
+	}{
+		{"many beats in few bytes", beats(1<<60, 1, 1), new(Beats)},
+		{"one beat too many", beats(2, 1, 1, 1), new(Beats)},
+		{"no such shard", beats(1, 1<<32, 1), new(Beats)},
+		{"many answers in few bytes", answers(100, 0, 1, 1, 1), new(BeatAnswers)},
+		{"unknown flags", answers(1, 8, 1, 1, 1), new(BeatAnswers)},
+		{"success and failure", answers(1, 5, 2, 0), new(BeatAnswers)},
+		{"a long error", append(answers(1, 4, 2), putBytes(nil, make([]byte, maxBeatError+1))...), new(BeatAnswers)},
+	} {
+		if err := DecodeRaft(c.b, c.msg); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	long := &BeatAnswers{List: []BeatAnswer{{Err: &Error{Code: Internal, Message: strings.Repeat("x", 10_000)}}}}
+	var back BeatAnswers
+	if err := DecodeRaft(encode(t, long), &back); err != nil || len(back.List[0].Err.Message) != maxBeatError {
+		t.Errorf("a long error came back as %+v, %v", back, err)
 	}
 }
 
