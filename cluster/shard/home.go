@@ -52,53 +52,40 @@ func (w *watch) end() {
 	w.over = true
 }
 
-// lookAfter looks after groups until all of them have stopped. It is started by the first that is added.
+// lookAfter looks after all groups until the host stops. The first that is added starts it.
 func (h *Host) lookAfter() {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for range tick.C {
-		running := false
-		for _, g := range h.Groups() {
-			running = g.look(time.Now()) || running
-		}
-		if !running && h.endLooking() {
+	for {
+		select {
+		case <-tick.C:
+		case <-h.ctx.Done():
 			return
 		}
-	}
-}
-
-// endLooking reports whether there is nothing to look after. The next group that is added starts over.
-func (h *Host) endLooking() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, g := range h.groups {
-		if g.ctx.Err() == nil {
-			return false
+		for _, g := range h.Groups() {
+			g.look(time.Now())
 		}
 	}
-	h.looking = false
-	return true
 }
 
 // look has a leader that should not lead hand over: at once when its store has failed or cannot flush, and to a preferred voter once one
-// is up and caught up. It reports whether the group runs.
-func (g *Group) look(now time.Time) bool {
+// is up and caught up.
+func (g *Group) look(now time.Time) {
 	w := &g.watch
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.over {
-		return false
+		return
 	}
 	home := g.settledHome()
 	if w.acting || g.raft.State() != raft.Leader {
-		return true
+		return
 	}
 	if why := g.unfit(); why != nil {
 		w.act(g, func() { g.leaveTo(g.ctx, why) })
 	} else if len(home) > 0 && w.way.clear(now) && g.IsLeader() {
 		w.act(g, func() { g.goHome(g.ctx, home) })
 	}
-	return true
 }
 
 // act runs f, which may take a while, beside the looks. w.mu is held.

@@ -48,7 +48,7 @@ type Host struct {
 
 	mu      sync.RWMutex // guards the rest
 	groups  map[uint32]*Group
-	looking bool // lookAfter runs
+	looking bool // lookAfter was started
 }
 
 // NewHost registers the service's methods. Groups are added as they start; until then requests are told to
@@ -80,7 +80,7 @@ func (h *Host) Add(g *Group) {
 	h.groups[g.Shard()] = g
 	if !h.looking {
 		h.looking = true
-		go h.lookAfter()
+		h.work.Go(h.lookAfter)
 	}
 }
 
