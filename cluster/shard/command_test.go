@@ -59,8 +59,8 @@ func TestFormats(t *testing.T) {
 		{Name: "confirmed", Value: &ConfirmResponse{Term: 3}},
 		{Name: "applied", Value: &AppliedRequest{Shard: 1}},
 		{Name: "applied-is", Value: &AppliedResponse{Index: 70_000}},
-		{Name: "suspect", Value: &SuspectRequest{Node: "a", Shards: []uint32{1, 2}}},
-		{Name: "suspected", Value: &SuspectResponse{Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Standing: true}}}},
+		{Name: "suspect", Value: &SuspectRequest{Node: "a", Shards: []uint32{1, 2}, Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
+		{Name: "suspected", Value: &SuspectResponse{Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
 		{Name: "relay", Value: &RelayRequest{Leader: "a", Propose: &ProposeRequest{Shard: 1, Command: []byte("command")}, ReadIndex: &ReadIndexRequest{Shard: 1}}},
 		{Name: "relayed", Value: &RelayResponse{Propose: &ProposeResponse{Index: 70_000, Result: []byte("result")}, ReadIndex: &ReadIndexResponse{Index: 70_000}}},
 	})

@@ -93,6 +93,7 @@ type Group struct {
 	fsm  *fsm
 
 	leading   atomic.Bool     // so raft said last: followers are told of commits
+	leaders   leaders         // that raft has come to know
 	ready     atomic.Uint64   // the term in which this leader has applied all that came before it
 	rounds    rounds          // shared read index rounds
 	proposals proposals       // that wait for their entry
@@ -178,6 +179,7 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 	if err := g.checkMembership(); err != nil {
 		return errors.Join(err, g.raft.Shutdown().Error())
 	}
+	g.leaders.watch(g.raft)
 	return nil
 }
 

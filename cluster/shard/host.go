@@ -45,6 +45,7 @@ type Host struct {
 	ctx     context.Context // ends with Stop
 	stop    context.CancelFunc
 	work    sync.WaitGroup // goroutines of this host
+	told    told
 
 	mu      sync.RWMutex // guards the rest
 	groups  map[uint32]*Group

@@ -86,7 +86,7 @@ func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req,
 	for {
 		target := r.leader(group)
 		for range len(group.Voters) + 1 { // the likely leader, then by hints or in turn
-			err := r.attempt(ctx, patience, target, method, req, resp)
+			err := r.attemptAt(ctx, patience, group, target, method, req, resp)
 			if err == nil {
 				r.found(shard, target)
 				return nil
@@ -124,6 +124,35 @@ func (r *Router) attempt(ctx context.Context, patience time.Duration, target, me
 	return r.peers.CallSound(ctx, target, method, req, resp)
 }
 
+// attemptAt is attempt at a voter. One that this node's replica does not hold for the leader is left as soon as that comes to know another
+// leader: a voter overseas would say so much later.
+func (r *Router) attemptAt(ctx context.Context, patience time.Duration, group placement.Group, target, method string, req, resp any) error {
+	g, here := r.host.Group(group.Shard)
+	if !here || target == r.self {
+		return r.attempt(ctx, patience, target, method, req, resp)
+	}
+	changed := g.leaders.change()
+	if g.Leader() == target {
+		return r.attempt(ctx, patience, target, method, req, resp)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with this call
+		for {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+			changed = g.leaders.change()
+			if now := g.Leader(); now != "" && now != target {
+				cancel()
+			}
+		}
+	}()
+	return r.attempt(ctx, patience, target, method, req, resp)
+}
+
 // retryable says whether another node, or the same one later, may do better.
 func retryable(err error) bool {
 	return !errors.Is(err, wire.ErrInvalid) && !errors.Is(err, wire.ErrDenied) && !errors.Is(err, wire.ErrLimit)
@@ -144,11 +173,16 @@ func (r *Router) leader(group placement.Group) string {
 	return group.Voters[0]
 }
 
-// next is where to go after err: to the leader that was named, else to the next voter in turn.
+// next is where to go after err: to the leader that was named or that this node's replica knows, else to the next voter in turn.
 func (r *Router) next(group placement.Group, tried string, err error) string {
 	var e *wire.Error
 	if errors.As(err, &e) && e.Code == wire.NotLeader && e.Hint != "" && e.Hint != tried {
 		return e.Hint
+	}
+	if g, ok := r.host.Group(group.Shard); ok {
+		if known := g.Leader(); known != "" && known != tried && !r.peers.InDoubt(known) {
+			return known
+		}
 	}
 	for i, v := range group.Voters {
 		if v == tried {

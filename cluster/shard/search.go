@@ -41,7 +41,11 @@ func (t *turns) wait(ctx context.Context) bool {
 	}
 	pause := t.pause
 	t.pause = min(2*pause, longestPause)
-	return wait(ctx, nil, pause)
+	var known <-chan struct{}
+	if g, ok := t.r.host.Group(t.shard); ok {
+		known = g.leaders.change()
+	}
+	return wait(ctx, known, pause)
 }
 
 // end lets another caller lead the search.

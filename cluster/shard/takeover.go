@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -15,14 +16,16 @@ import (
 const (
 	suspectTimeout = 1500 * time.Millisecond
 	suspectGrace   = 20 * time.Millisecond  // for those who have not answered when a majority has: all are to see the same survivors
+	suspectLook    = 25 * time.Millisecond  // whether it is still in doubt
 	standPatience  = 200 * time.Millisecond // and two round trips: for the one who stands to be elected
 	standRounds    = 20                     // after that raft's own timers have done it, or there is no majority
 )
 
-// SuspectRequest asks a voter to answer as soon as it doubts a node too.
+// SuspectRequest says that a voter doubts a node, and asks another to answer as soon as it does too.
 type SuspectRequest struct {
 	Node   string   `cbor:"2,keyasint"`
-	Shards []uint32 `cbor:"3,keyasint"` // that the node led, and that the voter votes in
+	Shards []uint32 `cbor:"3,keyasint"` // that the node led, and that both vote in
+	Stands []Stand  `cbor:"4,keyasint"` // of the asker, one for each
 }
 
 // SuspectResponse is that answer: it doubts the node.
@@ -32,10 +35,9 @@ type SuspectResponse struct {
 
 // Stand is how a voter would do as a leader.
 type Stand struct {
-	Fit      bool   `cbor:"1,keyasint,omitempty"` // it applies entries, and its disk works
-	Standing bool   `cbor:"2,keyasint,omitempty"` // it stands for election already, and was not elected yet
-	Term     uint64 `cbor:"3,keyasint,omitempty"` // of its last entry
-	Index    uint64 `cbor:"4,keyasint,omitempty"` // of its last entry
+	Fit   bool   `cbor:"1,keyasint,omitempty"` // it applies entries, and its disk works
+	Term  uint64 `cbor:"3,keyasint,omitempty"` // of its last entry
+	Index uint64 `cbor:"4,keyasint,omitempty"` // of its last entry
 }
 
 // MethodSuspect asks a voter about a node in doubt.
@@ -49,24 +51,29 @@ type survivor struct {
 
 // elector is the part of our transport that starts an election.
 type elector interface {
-	Elect(ctx context.Context) error
+	// Elect has this replica stand; candidateIn is the term that it is a candidate of already, or 0.
+	Elect(ctx context.Context, candidateIn uint64) error
 }
 
 // A leader's node that is in doubt (transport.Net.InDoubt: it is down, silent, or its disk hangs) is replaced within a few round trips
 // instead of Raft's timeouts, for all the shards that it leads together. Every voter does the same:
 //
-//  1. It asks the other voters, once for all shards, to answer as soon as they doubt the node too. It goes on only with answers of a
-//     majority of a shard's voters, itself included, and gives the others a moment.
-//  2. Among those, find the best: fit, not standing already in vain, the longest log as Raft compares them, then a voter in the home
-//     region, then the order of the membership. All survivors come to the same one, or to none if they see different things.
+//  1. It tells the other voters, once for all shards, and asks them to answer as soon as they doubt the node too. Whoever is asked has
+//     heard of one more. It goes on only with a majority of a shard's voters, itself included, and gives the others a moment.
+//  2. Among those, find the best: fit, the longest log as Raft compares them, then a voter in the home region, then the order of the
+//     membership. Survivors that see the same come to the same one.
 //  3. If that is this node, and nobody else leads meanwhile, and the node is still in doubt, stand for election.
-//  4. If no leader is known two round trips later, begin again: the one who stood and failed is not taken twice.
+//  4. If no leader is known two round trips later, begin again: two may have stood who saw different things, and shared the votes. Who
+//     is a candidate still, then gives that up and stands in a later term.
 //
 // A false alarm costs a change of leader and nothing else: votes and terms are Raft's, and read indexes are given by terms, not by
 // leases. One voter's doubt alone changes nothing.
 func (h *Host) takeOver(ctx context.Context, node string) {
 	groups := make(map[uint32]*Group)
 	for _, g := range h.Groups() {
+		if g.cfg.Self == node { // a node that ails is replaced by others
+			return
+		}
 		if g.Leader() == node && slices.Contains(g.cfg.Group.Voters, g.cfg.Self) {
 			groups[g.Shard()] = g
 		}
@@ -102,74 +109,173 @@ func (h *Host) farthest(groups map[uint32]*Group) time.Duration {
 	return most
 }
 
-// answer is a voter's.
+// answer is what a voter said of itself when it doubted a node.
 type answer struct {
 	voter  string
 	shards []uint32
 	stands []Stand // none: it did not answer
+	at     time.Time
+}
+
+// told are the answers that came as questions, by the node in doubt and the voter. They count while they are asked, and for the round
+// that this node begins when it doubts too.
+type told struct {
+	mu   sync.Mutex // guards the rest
+	by   map[string]map[string]answer
+	news map[string]chan struct{} // by node; closed and replaced when one comes
+}
+
+func (t *told) note(node string, a answer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.by == nil {
+		t.by, t.news = make(map[string]map[string]answer), make(map[string]chan struct{})
+	}
+	if t.by[node] == nil {
+		t.by[node] = make(map[string]answer)
+	}
+	t.by[node][a.voter] = a
+	if c := t.news[node]; c != nil {
+		close(c)
+		delete(t.news, node)
+	}
+}
+
+func (t *told) forget(node, voter string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.by[node], voter)
+}
+
+// of gives the answers about a node that still count, and a channel that is closed when there is another.
+func (t *told) of(node string) (list []answer, news <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for voter, a := range t.by[node] {
+		if time.Since(a.at) > suspectTimeout {
+			delete(t.by[node], voter)
+			continue
+		}
+		list = append(list, a)
+	}
+	if t.news == nil {
+		t.by, t.news = make(map[string]map[string]answer), make(map[string]chan struct{})
+	}
+	if t.news[node] == nil {
+		t.news[node] = make(chan struct{})
+	}
+	return list, t.news[node]
 }
 
 // elect takes steps 1 to 3 for some groups.
 func (h *Host) elect(ctx context.Context, node string, groups map[uint32]*Group) {
 	ctx, cancel := context.WithTimeout(ctx, suspectTimeout)
 	defer cancel()
-	ask := make(map[string][]uint32)
-	waiting := make(map[uint32]int) // answers that are out
-	survivors := make(map[uint32][]survivor)
+	p := &poll{node: node, groups: groups, voters: make(map[uint32]map[string]Stand), waiting: make(map[uint32]int), done: make(map[uint32]bool)}
+	ask := make(map[string]*SuspectRequest)
 	for shard, g := range groups {
-		survivors[shard] = []survivor{{g.cfg.Self, g.stand()}}
+		own := g.stand()
+		p.voters[shard] = map[string]Stand{g.cfg.Self: own}
 		for _, v := range g.cfg.Group.Voters {
 			if v != g.cfg.Self && v != node && !h.peers.InDoubt(v) {
-				ask[v] = append(ask[v], shard)
-				waiting[shard]++
+				if ask[v] == nil {
+					ask[v] = &SuspectRequest{Node: node}
+				}
+				ask[v].Shards, ask[v].Stands = append(ask[v].Shards, shard), append(ask[v].Stands, own)
+				p.waiting[shard]++
 			}
 		}
 	}
 	answers := make(chan answer, len(ask))
-	for v, shards := range ask {
+	for v, req := range ask {
 		go func() {
 			var resp SuspectResponse
-			err := h.peers.CallSound(ctx, v, MethodSuspect, &SuspectRequest{Node: node, Shards: shards}, &resp)
-			if err != nil || len(resp.Stands) != len(shards) {
+			err := h.peers.CallSound(ctx, v, MethodSuspect, req, &resp)
+			if err != nil || len(resp.Stands) != len(req.Shards) {
 				resp.Stands = nil
 			}
-			answers <- answer{v, shards, resp.Stands}
+			answers <- answer{voter: v, shards: req.Shards, stands: resp.Stands}
 		}()
 	}
-	done := make(map[uint32]bool)
-	decide := func(all bool) {
-		for shard, g := range groups {
-			if majority := len(survivors[shard]) > len(g.cfg.Group.Voters)/2; majority && !done[shard] && (all || waiting[shard] == 0) {
-				done[shard] = true
-				g.standIf(ctx, node, survivors[shard])
-			}
-		}
-	}
+	look := time.NewTicker(suspectLook)
+	defer look.Stop()
 	var grace <-chan time.Time
-	for out := len(ask); out > 0; {
+	for len(p.done) < len(groups) {
+		list, news := h.told.of(node)
+		for _, a := range list {
+			p.take(a)
+		}
+		p.decide(ctx, false)
+		if grace == nil && p.agreed() {
+			grace = time.After(suspectGrace)
+		}
 		select {
 		case a := <-answers:
-			out--
-			for i, shard := range a.shards {
-				waiting[shard]--
-				if a.stands != nil {
-					survivors[shard] = append(survivors[shard], survivor{a.voter, a.stands[i]})
-				}
+			for _, shard := range a.shards {
+				p.waiting[shard]--
 			}
-			decide(false)
-			if grace == nil && len(done) < len(groups) {
-				grace = time.After(suspectGrace)
-			}
+			p.take(a)
+		case <-news:
 		case <-grace:
-			decide(true)
+			p.decide(ctx, true)
 			grace = nil
-			if len(done) == len(groups) {
+		case <-look.C:
+			if !h.peers.InDoubt(node) {
 				return
 			}
+		case <-ctx.Done():
+			return
 		}
 	}
-	decide(true)
 }
+
+// poll is what is known in one round.
+type poll struct {
+	node    string
+	groups  map[uint32]*Group
+	voters  map[uint32]map[string]Stand // that doubt the node
+	waiting map[uint32]int              // answers that are out
+	done    map[uint32]bool
+}
+
+func (p *poll) take(a answer) {
+	for i, shard := range a.shards {
+		if known := p.voters[shard]; known != nil && i < len(a.stands) {
+			known[a.voter] = a.stands[i]
+		}
+	}
+}
+
+// agreed says that a majority of some group that is not done yet doubts the node.
+func (p *poll) agreed() bool {
+	for shard, g := range p.groups {
+		if !p.done[shard] && g.majority(p.voters[shard]) {
+			return true
+		}
+	}
+	return false
+}
+
+// decide has this node stand for those groups where it should, once all have answered, or by what is known.
+func (p *poll) decide(ctx context.Context, now bool) {
+	for shard, g := range p.groups {
+		known := p.voters[shard]
+		if p.done[shard] || !g.majority(known) || !now && p.waiting[shard] > 0 && len(known) < len(g.cfg.Group.Voters)-1 {
+			continue
+		}
+		p.done[shard] = true
+		list := make([]survivor, 0, len(known))
+		for _, v := range g.cfg.Group.Voters {
+			if s, ok := known[v]; ok {
+				list = append(list, survivor{v, s})
+			}
+		}
+		g.standIf(ctx, p.node, list)
+	}
+}
+
+// majority says whether so many of its voters are one.
+func (g *Group) majority(of map[string]Stand) bool { return len(of) > len(g.cfg.Group.Voters)/2 }
 
 // standIf is steps 2 and 3.
 func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) {
@@ -184,7 +290,11 @@ func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) 
 	if !ok {
 		return
 	}
-	if err := e.Elect(ctx); err != nil {
+	candidateIn := uint64(0)
+	if g.raft.State() == raft.Candidate {
+		candidateIn = g.raft.CurrentTerm()
+	}
+	if err := e.Elect(ctx, candidateIn); err != nil {
 		g.cfg.Log.Warn("could not stand for election", "shard", g.Shard(), "err", err)
 		return
 	}
@@ -193,7 +303,7 @@ func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) 
 
 // stand is what survivors compare.
 func (g *Group) stand() Stand {
-	s := Stand{Fit: g.unfit() == nil && !g.cfg.Peers.InDoubt(g.cfg.Self), Standing: g.raft.State() == raft.Candidate, Index: g.raft.LastIndex()}
+	s := Stand{Fit: g.unfit() == nil && !g.cfg.Peers.InDoubt(g.cfg.Self), Index: g.raft.LastIndex()}
 	var last raft.Log
 	if err := g.log.GetLog(s.Index, &last); err == nil {
 		s.Term = last.Term
@@ -214,8 +324,6 @@ func (g *Group) best(survivors []survivor) string {
 		switch {
 		case a.Fit != b.Fit:
 			return a.Fit
-		case a.Standing != b.Standing:
-			return b.Standing
 		case a.Term != b.Term:
 			return a.Term > b.Term
 		case a.Index != b.Index:
@@ -237,9 +345,14 @@ func (g *Group) best(survivors []survivor) string {
 
 // suspect answers step 1's question: not before this node doubts the other too.
 func (h *Host) suspect(ctx context.Context, from string, req *SuspectRequest) (*SuspectResponse, error) {
+	if from == req.Node {
+		return nil, wire.Errorf(wire.Invalid, "%s doubts itself", from)
+	}
+	h.told.note(req.Node, answer{voter: from, shards: req.Shards, stands: req.Stands, at: time.Now()})
 	select {
 	case <-h.peers.Doubted(req.Node):
-	case <-ctx.Done():
+	case <-ctx.Done(): // nor does the asker any more, or it will ask again
+		h.told.forget(req.Node, from)
 		return nil, wire.Errorf(wire.Unavailable, "%s is not in doubt here", req.Node)
 	}
 	resp := &SuspectResponse{Stands: make([]Stand, len(req.Shards))}

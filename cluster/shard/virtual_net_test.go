@@ -363,16 +363,23 @@ func (t *virtualTransport) InstallSnapshot(raft.ServerID, raft.ServerAddress, *r
 	return errReset // logs stay long here
 }
 
-// Elect implements elector.
-func (t *virtualTransport) Elect(ctx context.Context) error {
+// Elect implements elector as the real transport does.
+func (t *virtualTransport) Elect(ctx context.Context, candidateIn uint64) error {
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.self.id), Addr: []byte(t.self.id)}
-	select {
-	case t.requests <- raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: header}, RespChan: make(chan raft.RPCResponse, 1)}:
-		return nil
-	case <-ctx.Done():
-	case <-t.ctx.Done():
+	requests := []any{&raft.TimeoutNowRequest{RPCHeader: header}}
+	if candidateIn > 0 {
+		requests = []any{&raft.RequestVoteRequest{RPCHeader: header, Term: candidateIn + 1, LeadershipTransfer: true}, requests[0]}
 	}
-	return errReset
+	for _, r := range requests {
+		select {
+		case t.requests <- raft.RPC{Command: r, RespChan: make(chan raft.RPCResponse, 1)}:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.ctx.Done():
+			return errReset
+		}
+	}
+	return nil
 }
 
 // askRaft has another replica's raft answer a request.

@@ -178,10 +178,24 @@ func (g *raftGroup) process(command any, snapshot io.Reader) (any, error) {
 // Elect has this node's raft stand for election at once, past pre-vote and leader stickiness, as a TimeoutNow from its leader
 // would. That is always safe for the log; who calls it answers for doing so only when the leader is gone. A raft that
 // is busy until ctx ends is not asked any more: by then there may be another leader.
-func (g *raftGroup) Elect(ctx context.Context) error {
-	rpc := raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: g.n.raftHeader()}, RespChan: make(chan raft.RPCResponse, 1)}
+//
+// A raft that is a candidate already would wait for the votes of that term until its election timeout. It is led out of it first, by
+// a request for a vote in the next term, which it refuses: that candidate's log is empty.
+func (g *raftGroup) Elect(ctx context.Context, candidateIn uint64) error {
+	header := g.n.raftHeader()
+	if candidateIn > 0 {
+		vote := &raft.RequestVoteRequest{RPCHeader: header, Term: candidateIn + 1, LeadershipTransfer: true}
+		if err := g.handRaft(ctx, vote); err != nil {
+			return err
+		}
+	}
+	return g.handRaft(ctx, &raft.TimeoutNowRequest{RPCHeader: header})
+}
+
+// handRaft gives this node's raft a request whose answer is for nobody.
+func (g *raftGroup) handRaft(ctx context.Context, request any) error {
 	select {
-	case g.requests <- rpc:
+	case g.requests <- raft.RPC{Command: request, RespChan: make(chan raft.RPCResponse, 1)}:
 		return nil
 	case <-ctx.Done():
 		return wire.FromError(ctx.Err())
