@@ -155,6 +155,7 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 	conf.LeaderLeaseTimeout = leaderLease
 	conf.CommitTimeout = commitTimeout
 	conf.MaxAppendEntries = maxAppendEntries
+	conf.BatchApplyCh = true // proposals that arrive together share a batch; who waits for one does so with a deadline of its own
 	conf.SnapshotInterval = snapshotInterval
 	conf.SnapshotThreshold = snapshotThreshold
 	conf.TrailingLogs = trailingLogs

@@ -90,6 +90,7 @@ type groupLog struct {
 	cipher *atrest.Log // nil: in the clear
 	stable stable
 	prefix string
+	recent recent
 }
 
 var (
@@ -105,6 +106,10 @@ func (g *groupLog) LastIndex() (uint64, error) { return g.log.Last(), nil }
 
 // GetLog implements raft.LogStore.
 func (g *groupLog) GetLog(index uint64, out *raft.Log) error {
+	if e, ok := g.recent.get(index); ok {
+		*out = *e
+		return nil
+	}
 	e, err := g.log.Get(index)
 	if errors.Is(err, journal.ErrNotFound) {
 		return raft.ErrLogNotFound
@@ -139,11 +144,19 @@ func (g *groupLog) StoreLogs(entries []*raft.Log) error {
 			list[i].Appended = e.AppendedAt.UnixNano()
 		}
 	}
-	return g.log.Append(list)
+	if err := g.log.Append(list); err != nil {
+		g.recent.forget() // it may have replaced some of them
+		return err
+	}
+	if len(entries) > 0 {
+		g.recent.add(entries)
+	}
+	return nil
 }
 
 // DeleteRange implements raft.LogStore. Raft takes entries away at the beginning or at the end, never in the middle.
 func (g *groupLog) DeleteRange(from, to uint64) error {
+	g.recent.forget()
 	first, last := g.log.First(), g.log.Last()
 	switch {
 	case last == 0 || to < first || from > last:

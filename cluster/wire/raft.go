@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -128,7 +129,15 @@ func DecodeRaft(b []byte, msg any) error {
 	return nil
 }
 
+// entryOverhead is about what an entry takes beside its data and extensions.
+const entryOverhead = 32
+
 func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
+	size := 128
+	for _, e := range m.Entries {
+		size += entryOverhead + len(e.Data) + len(e.Extensions)
+	}
+	b = slices.Grow(b, size)
 	b = putRaftHeader(b, RaftAppend, m.RPCHeader)
 	b = putUint(b, m.Term, m.PrevLogEntry, m.PrevLogTerm, m.LeaderCommitIndex)
 	b = putUint(b, uint64(len(m.Entries)))

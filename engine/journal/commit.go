@@ -1,6 +1,9 @@
 package journal
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // commit is the goroutine that writes: it takes everybody who waits, writes one frame, and answers after its fsync.
 func (j *Journal) commit() {
@@ -19,6 +22,9 @@ func (j *Journal) commit() {
 			r.done <- err
 		}
 		j.reclaim()
+		if len(batch) > 1 {
+			runtime.Gosched() // those who were answered often come again at once: before the next batch rather than behind it
+		}
 	}
 }
 
@@ -163,7 +169,7 @@ func (j *Journal) moveOld(b []byte) ([]byte, []moved, error) {
 const (
 	keepSegments = 4 // so many are no burden, whatever is in them
 	sparseShare  = 4 // a segment is sparse when less than 1/sparseShare of its entries are left
-	bloatedBy    = 4 // all segments together may have so many times the entries that are left, then the oldest goes in any case
+	bloatedBy    = 4 // all segments together may have so many times the entries that are left, or the bytes written, then the oldest goes in any case
 )
 
 // movable decides. The caller holds mu.
@@ -173,11 +179,15 @@ func (j *Journal) movable() bool {
 	}
 	oldest := j.segments[0]
 	entries, live := 0, 0
+	var size, used int64
 	for _, s := range j.segments {
 		entries += s.entries
 		live += s.live
+		size += s.size
+		used += s.end - headerSize
 	}
-	return oldest.live > 0 && (oldest.live*sparseShare < oldest.entries || live*bloatedBy < entries)
+	// Each Open begins a segment: restarts leave segments with little in them, all of which may be needed.
+	return oldest.live > 0 && (oldest.live*sparseShare < oldest.entries || live*bloatedBy < entries || used*bloatedBy < size)
 }
 
 // remains lists the first few entries that are left in a segment. The caller holds mu.

@@ -13,8 +13,8 @@
 //     whole one, unless the disk has damaged what it had made durable: Open tells a torn tail, which it ignores, from damage,
 //     which it reports.
 //  3. A segment that Open found is not written again. Its end is noted in the header of the next one.
-//  4. Segments go in order, the oldest first, once no log has an entry there. Few entries of a log that stands still do not
-//     keep a segment: they are written anew at the end, with the next frames.
+//  4. Segments go in order, the oldest first, once no log has an entry there. Few entries, of a log that stands still or
+//     in segments that restarts left nearly empty, do not keep a segment: they are written anew at the end, with the next frames.
 //  5. After a failed write or fsync nothing is written any more: every later call is told. A disk that is full before anything
 //     was written is an error of that call only.
 //

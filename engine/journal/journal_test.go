@@ -64,6 +64,39 @@ func TestGroupCommit(t *testing.T) {
 	}
 }
 
+// Each start begins a segment. Those that hardly hold anything do not add up, whether or not their entries are needed.
+func TestRestarts(t *testing.T) {
+	fs := vfs.NewMem()
+	const starts, each = 20, 3 // the first frame lets go of what a stop left, the next ones move
+	last := uint64(0)
+	for range starts {
+		j := open(t, fs)
+		if last == 0 {
+			must(t, j.Log(2).Append([]Entry{entry(1, "stays")}))
+		}
+		for range each {
+			last++
+			must(t, j.Log(1).Append([]Entry{entry(last, fmt.Sprint(last))}))
+		}
+		if s := j.Stats(); s.Segments > keepSegments+2 {
+			t.Fatalf("%d segments after %d entries", s.Segments, last)
+		}
+		must(t, j.Close())
+	}
+	j := open(t, fs)
+	for i := uint64(1); i <= last; i++ {
+		e, err := j.Log(1).Get(i)
+		must(t, err)
+		if string(e.Data) != fmt.Sprint(i) {
+			t.Errorf("entry %d is %q", i, e.Data)
+		}
+	}
+	if _, err := j.Log(2).Get(1); err != nil {
+		t.Error(err)
+	}
+	must(t, j.Close())
+}
+
 // An entry larger than a segment gets a segment of its own; one over the limit is refused.
 func TestLargeEntry(t *testing.T) {
 	fs := vfs.NewMem()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync/atomic"
 )
@@ -156,6 +157,9 @@ func (c *committer) run() {
 			return
 		}
 		c.commit(batch)
+		if len(batch) > 1 {
+			runtime.Gosched() // who was answered may come again at once: before the next batch rather than behind it
+		}
 	}
 }
 
