@@ -3,22 +3,18 @@ package volume
 import (
 	"errors"
 	"testing"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // Offsets and record numbers tell the same, of a volume that is written, sealed, cut, and read back.
 func TestLastBefore(t *testing.T) {
-	set := openSet(t, vfs.NewMem())
+	set := newSet(t, memFS(t))
 	defer set.Close()
 	v, err := set.Create(header(1), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	ends := []int64{fileHeaderSize}
 	for range 20 {
-		_, end := mustAppend(t, v, []byte("some bytes"))
-		ends = append(ends, end)
+		put(t, v, "meta", []byte("some bytes"))
+		ends = append(ends, v.Durable())
 	}
 	check := func(what string, last int) {
 		t.Helper()
@@ -39,20 +35,13 @@ func TestLastBefore(t *testing.T) {
 			t.Errorf("end of record %d: %v", n, err)
 		}
 	}
-	if err := v.Seal(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, v.Seal())
 	check("sealed", 20)
-	if err := v.Truncate(ends[12]); err != nil {
-		t.Fatal(err)
-	}
+	must(t, v.Truncate(ends[12]))
 	check("cut", 12)
-	if err := v.Seal(); err != nil {
-		t.Fatal(err)
-	}
-	if v, err = set.Reopen(1); err != nil {
-		t.Fatal(err)
-	}
+	must(t, v.Seal())
+	v, err = set.Reopen(1)
+	must(t, err)
 	check("read back", 12)
 }
 
