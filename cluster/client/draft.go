@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"hongyan/cluster/mailbox"
-	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
@@ -108,45 +107,36 @@ type Date struct {
 	Zone int16
 }
 
-// place makes the draft's bytes durable, once for everybody, and names the delivery in o: on every copy of some volume, or with early only
-// on its primary, this node.
-func (c *Client) place(ctx context.Context, d *Draft, home string, o *mailbox.Origin) (p placed, err error) {
+// place makes the draft's bytes durable, once for everybody, and names the delivery in o: on every copy of some volume, or first on
+// this node's disk only, where that saves a round trip.
+func (c *Client) place(ctx context.Context, d *Draft, home string, o *mailbox.Origin) (*entering, error) {
 	if err := d.finish(); err != nil {
-		return p, err
+		return nil, err
 	}
 	rand.Read(o.Delivery[:])
 	o.Arrived = c.cfg.Clock.Now().Unix()
-	if p.meta, err = codec.Marshal(o); err != nil {
-		return p, err
-	}
-	p.draft, p.home = d, home
-	p.entry = mailbox.Message{Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}
-	if p.early = c.cfg.Volumes.PutEarly(ctx, home, volume.KindMessage, p.meta, d.blob); p.early != nil {
-		p.entry.Ref = p.early.Ref
-		return p, nil
-	}
-	p.entry, err = c.put(ctx, &p)
-	return p, err
-}
-
-// placed is a message whose bytes are durable where entry says.
-type placed struct {
-	draft *Draft
-	home  string
-	meta  []byte
-	entry mailbox.Message
-	early *replica.Early // nil: on every copy
-}
-
-// put stores the bytes on all copies of some volume.
-func (c *Client) put(ctx context.Context, p *placed) (mailbox.Message, error) {
-	entry := p.entry
-	ref, err := c.cfg.Volumes.Put(ctx, p.home, volume.KindMessage, p.meta, p.draft.blob)
+	meta, err := codec.Marshal(o)
 	if err != nil {
-		return entry, unavailable(err)
+		return nil, err
 	}
-	entry.Ref = ref
-	return entry, nil
+	m := mailbox.Message{Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}
+	out := &entering{propose: c.changeAs}
+	out.put = func(ctx context.Context) (mailbox.Message, error) {
+		placed := m
+		var err error
+		placed.Ref, err = c.cfg.Volumes.Put(ctx, home, volume.KindMessage, meta, d.blob)
+		if err != nil {
+			return placed, unavailable(err)
+		}
+		return placed, nil
+	}
+	if early := c.cfg.Volumes.PutEarly(ctx, home, volume.KindMessage, meta, d.blob); early != nil { // steps 1 and 2
+		m.Ref = early.Ref
+		out.message, out.copies = m, early.Wait
+		return out, nil
+	}
+	out.message, err = out.put(ctx)
+	return out, err
 }
 
 // maxPuts is how often the bytes of one message are put. Only who was held up for longer than a volume's grace puts them twice.
@@ -194,7 +184,7 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []i
 		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: inbox})
 		shards[a.Shard] = append(shards[a.Shard], i)
 	}
-	p, err := c.place(ctx, d, to.Recipients[members[0]].Home, &origin) // steps 1 and 2
+	m, err := c.place(ctx, d, to.Recipients[members[0]].Home, &origin)
 	if err != nil {
 		for _, i := range members {
 			errs[i] = err
@@ -211,7 +201,7 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []i
 		}
 		entries = append(entries, e)
 	}
-	c.enter(ctx, &p, entries)
+	m.run(ctx, entries)
 	for _, e := range entries {
 		for _, i := range shards[e.shard] {
 			errs[i] = e.errorOf(to.Recipients[i].ID)
@@ -228,12 +218,12 @@ func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f
 			Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords,
 			Targets: []mailbox.Target{{Account: a.ID, Mailbox: name}},
 		}
-		p, err := c.place(ctx, d, a.Home, &origin)
+		m, err := c.place(ctx, d, a.Home, &origin)
 		if err != nil {
 			return 0, 0, err
 		}
 		e := &entry{shard: a.Shard, id: mailbox.Request(origin.Delivery, a.Shard), name: name, accounts: []uint64{a.ID}, appends: true}
-		c.enter(ctx, &p, []*entry{e})
+		m.run(ctx, []*entry{e})
 		if err = e.errorOf(a.ID); err == nil {
 			return e.uidValidity, e.uid, nil
 		}

@@ -8,7 +8,6 @@ import (
 
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/shard"
-	"hongyan/engine/volume"
 )
 
 // How a message is entered; the steps are those of "Delivery in one round trip" in docs/architecture.md. A message whose bytes are on
@@ -86,37 +85,47 @@ func each(entries []*entry, fn func(e *entry)) {
 	work.Wait()
 }
 
-// enter commits the entries of a message.
-func (c *Client) enter(ctx context.Context, p *placed, entries []*entry) {
-	early := p.early != nil
+// entering is a message on its way into the index, with what its steps do.
+type entering struct {
+	message mailbox.Message
+	// copies returns when every copy has the bytes, or that is not to be waited for any longer; nil: they have them already.
+	copies func(ctx context.Context) error
+	// put puts the bytes once more, on every copy of some volume.
+	put func(ctx context.Context) (mailbox.Message, error)
+	// propose commits a command. After an error that wraps ErrUnavailable it may still be applied.
+	propose func(ctx context.Context, shard uint32, id shard.RequestID, c *mailbox.Command) (*mailbox.Result, error)
+}
+
+// run commits the entries.
+func (m *entering) run(ctx context.Context, entries []*entry) {
+	early := m.copies != nil
 	propose := func() {
-		each(entries, func(e *entry) { e.take(c.changeAs(ctx, e.shard, e.id, e.command(p.entry, early))) }) // step 3
+		each(entries, func(e *entry) { e.take(m.propose(ctx, e.shard, e.id, e.command(m.message, early))) }) // step 3
 	}
 	if !early {
 		propose()
 		return
 	}
 	copies := make(chan error, 1)
-	go func() { copies <- p.early.Wait(ctx) }()
+	go func() { copies <- m.copies(ctx) }()
 	propose()
 	if err := <-copies; err != nil { // else step 4
-		c.placeAgain(ctx, p, entries)
+		m.again(ctx, entries)
 	}
 }
 
-// placeAgain is step 5: the bytes did not get to the other copies in time, so they are put again in the safe order, and the entries are
+// again is step 5: the bytes did not get to the other copies in time, so they are put again in the safe order, and the entries are
 // given the new place.
-func (c *Client) placeAgain(ctx context.Context, p *placed, entries []*entry) {
-	old := p.entry.Ref
+func (m *entering) again(ctx context.Context, entries []*entry) {
 	for range maxPuts {
-		again, err := c.put(ctx, p)
+		placed, err := m.put(ctx)
 		if err != nil {
 			for _, e := range entries {
 				e.err = err
 			}
 			return
 		}
-		each(entries, func(e *entry) { e.open = c.rebind(ctx, e, old, again) })
+		each(entries, func(e *entry) { e.open = m.rebind(ctx, e, placed) })
 		entries = slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return !e.open })
 		if len(entries) == 0 {
 			return
@@ -128,15 +137,16 @@ func (c *Client) placeAgain(ctx context.Context, p *placed, entries []*entry) {
 }
 
 // rebind makes sure of one entry. It says whether the bytes have to be put once more: their volume was condemned meanwhile.
-func (c *Client) rebind(ctx context.Context, e *entry, old volume.Ref, again mailbox.Message) (condemned bool) {
+func (m *entering) rebind(ctx context.Context, e *entry, placed mailbox.Message) (condemned bool) {
 	if !e.decided() { // now it gets decided, and what comes late is not applied
-		e.take(c.changeAs(ctx, e.shard, e.id, e.command(again, false)))
+		e.take(m.propose(ctx, e.shard, e.id, e.command(placed, false)))
 	}
 	accounts := e.accepted()
 	if len(accounts) == 0 {
 		return false
 	}
-	r, err := c.change(ctx, e.shard, &mailbox.Command{Rebind: &mailbox.Rebind{Accounts: accounts, Mailbox: e.name, Old: old, Message: again}})
+	c := &mailbox.Command{Rebind: &mailbox.Rebind{Accounts: accounts, Mailbox: e.name, Old: m.message.Ref, Message: placed}}
+	r, err := m.propose(ctx, e.shard, shard.NewRequestID(), c)
 	if errors.Is(err, errCondemned) {
 		return true
 	}

@@ -29,6 +29,8 @@ func TestEncodings(t *testing.T) {
 		{prepareReply{Length: 4096}, "a2011910000258" + "20" + zeros(32)},
 		{eraseRequest{Volume: 7, Stay: []byte{1}}, "a20107024101"},
 		{eraseReply{Erased: 3}, "a10103"},
+		{spreadRequest{Volume: 7, Record: 300}, "a201070219012c"},
+		{spreadReply{Through: 5, Sealed: true}, "a2010502f5"},
 		{rawRequest{Volume: 7, Keys: true}, "a40107020003" + "0004f5"},
 		{rawHead{Block: []byte("HY")}, "a101424859"},
 		{rawHead{Block: []byte("HY"), Secret: &keys.Secret{Slots: []byte{9}}}, "a201424859" + "02a2015820" + zeros(32) + "024109"},

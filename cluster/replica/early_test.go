@@ -1,0 +1,261 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"hongyan/engine/volume"
+)
+
+// earlyThree are nodes that enter early whatever the distance, unless that is given.
+func earlyThree(tune ...func(*Config)) []place {
+	places := three()
+	for i := range places {
+		places[i].tune = func(c *Config) {
+			c.EarlyFrom = -1
+			for _, f := range tune {
+				f(c)
+			}
+		}
+	}
+	return places
+}
+
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), d)
+	t.Cleanup(stop)
+	return ctx
+}
+
+// putEarly takes steps 1 and 2 at a node.
+func (n *member) putEarly(ctx context.Context, seed uint64) *Early {
+	n.t.Helper()
+	b := n.blob(message(seed, 2000))
+	defer b.Close()
+	e := n.m.PutEarly(ctx, n.region, volume.KindMessage, []byte("meta"), b)
+	if e == nil {
+		n.t.Fatal("not put early")
+	}
+	return e
+}
+
+// spread says what a node knows of a record.
+func (n *member) spread(ref volume.Ref, d time.Duration) (through uint64, sealed bool, err error) {
+	ctx, stop := context.WithTimeout(context.Background(), d)
+	defer stop()
+	return n.m.Spread(ctx, ref.Volume, ref.Record)
+}
+
+func TestEarly(t *testing.T) {
+	g := newGroup(t, earlyThree()...)
+	for _, id := range g.order {
+		g.openWith(id, others(id)...)
+	}
+	a := g.at("a")
+	for seed := range uint64(3) {
+		e := a.putEarly(within(t, 5*time.Second), seed)
+		if err := e.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range g.order {
+			if through, sealed, err := g.at(id).spread(e.Ref, 5*time.Second); err != nil || through < e.Ref.Record || sealed {
+				t.Errorf("%s: record %d has spread up to %d, sealed %v, %v", id, e.Ref.Record, through, sealed, err)
+			}
+			if err := g.at(id).verify(e.Ref, seed); err != nil {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+	}
+	if got := a.m.Stats(); got.EarlyAppends != 3 || got.Appends != 3 {
+		t.Errorf("%d early of %d", got.EarlyAppends, got.Appends)
+	}
+	big := a.blob(message(9, 2<<20))
+	defer big.Close()
+	if a.m.PutEarly(t.Context(), "south", volume.KindMessage, nil, big) != nil {
+		t.Error("a large blob was put early")
+	}
+}
+
+// TestEarlyOnlyFar: between near nodes the safe order costs nothing.
+func TestEarlyOnlyFar(t *testing.T) {
+	g := newGroup(t, earlyThree(func(c *Config) { c.EarlyFrom = time.Hour })...)
+	g.openWith("a", "b", "c")
+	small := g.at("a").blob(message(9, 2000))
+	defer small.Close()
+	if g.at("a").m.PutEarly(t.Context(), "south", volume.KindMessage, nil, small) != nil {
+		t.Error("put early although the other copy is near")
+	}
+}
+
+func others(id string) (list []string) {
+	for _, other := range []string{"a", "b", "c"} {
+		if other != id {
+			list = append(list, other)
+		}
+	}
+	return list
+}
+
+// partner is the node whose volume the next append at a goes to.
+func (g *group) partner() string {
+	return g.at("a").m.candidates("south", volume.ClassSmall)[0].p.partner
+}
+
+// third is the node without a copy.
+func third(partner string) string {
+	if partner == "b" {
+		return "c"
+	}
+	return "b"
+}
+
+// lost waits until nodes know a record to be lost, and checks that all who could read it agree.
+func (g *group) lost(ref volume.Ref, nodes ...string) {
+	g.t.Helper()
+	for _, id := range nodes {
+		through, sealed, err := g.at(id).spread(ref, 15*time.Second)
+		if err != nil || !sealed || through >= ref.Record {
+			g.t.Errorf("%s: record %d has spread up to %d, sealed %v, %v", id, ref.Record, through, sealed, err)
+			continue
+		}
+		e, _ := g.at(id).m.Entry(ref.Volume)
+		if e.Length == 0 { // dropped, or about to be
+			continue
+		}
+		ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
+		if last, err := g.at(id).m.LastRecord(ctx, e); err != nil || last != through {
+			g.t.Errorf("%s: the last record is %d, %v; was %d", id, last, err, through)
+		}
+		stop()
+	}
+}
+
+// TestEarlyCopyCut: the copy hears nothing after step 1. Nobody may show the record, the wait ends in time for another put, and the
+// seal takes it away.
+func TestEarlyCopyCut(t *testing.T) {
+	g := newGroup(t, earlyThree()...)
+	g.openWith("a", "b", "c")
+	a, b := g.at("a"), g.partner()
+	kept := a.putEarly(within(t, 5*time.Second), 1)
+	if err := kept.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.cut("a", b, true)
+	e := a.putEarly(within(t, 20*time.Second), 2)
+	if through, sealed, err := a.spread(e.Ref, 100*time.Millisecond); err == nil {
+		t.Errorf("the primary shows it: up to %d, sealed %v", through, sealed)
+	}
+	began := time.Now()
+	if err := e.Wait(t.Context()); err == nil {
+		t.Fatal("acknowledged by nobody")
+	}
+	if d := time.Since(began); d > 2*time.Second {
+		t.Errorf("waited %v", d)
+	}
+	ref := a.mustPut(2, 2000)
+	if ref.Volume == e.Ref.Volume {
+		t.Error("put again on the same volume")
+	}
+	g.lost(e.Ref, "a", third(b))
+	if through, _, err := a.spread(kept.Ref, time.Second); err != nil || through < kept.Ref.Record {
+		t.Errorf("the record before is known up to %d, %v", through, err)
+	}
+	g.cut("a", b, false)
+	g.lost(e.Ref, b)
+	if err := g.at("c").verify(ref, 2); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEarlyCopySlow: a hole shorter than what fences a volume. The put is given up, the record gets there all the same.
+func TestEarlyCopySlow(t *testing.T) {
+	g := newGroup(t, earlyThree(func(c *Config) { c.AckTimeout = 4 * time.Second })...)
+	g.openWith("a", "b", "c")
+	a, b := g.at("a"), g.partner()
+	g.cut("a", b, true)
+	e := a.putEarly(within(t, 20*time.Second), 2)
+	if err := e.Wait(t.Context()); err == nil {
+		t.Fatal("acknowledged by nobody")
+	}
+	g.cut("a", b, false)
+	for _, id := range g.order {
+		if through, _, err := g.at(id).spread(e.Ref, 10*time.Second); err != nil || through < e.Ref.Record {
+			t.Errorf("%s: spread up to %d, %v", id, through, err)
+		}
+		if err := g.at(id).verify(e.Ref, 2); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+}
+
+// TestEarlyPrimaryDies after step 2, before the copy has the record, and comes back with it on its disk.
+func TestEarlyPrimaryDies(t *testing.T) {
+	g := newGroup(t, earlyThree()...)
+	g.openWith("a", "b", "c")
+	a, b := g.at("a"), g.partner()
+	kept := a.putEarly(within(t, 5*time.Second), 1)
+	if err := kept.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.cut("a", b, true)
+	e := a.putEarly(within(t, 20*time.Second), 2)
+	a.kill()
+	g.lost(e.Ref, b, third(b))
+	g.cut("a", b, false)
+	a.start(nil)
+	g.lost(e.Ref, "a")
+	g.identical(20 * time.Second)
+	eventually(t, "the record is cut off", 10*time.Second, func() error {
+		if err := a.verify(e.Ref, 2); err == nil {
+			return fmt.Errorf("it is readable")
+		}
+		return nil
+	})
+	if err := a.verify(kept.Ref, 1); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEarlyShownStays: what the copy's node shows outlives either node, also if no acknowledgement reached the primary.
+func TestEarlyShownStays(t *testing.T) {
+	for _, dies := range []string{"primary", "copy", "both"} {
+		t.Run(dies, func(t *testing.T) {
+			g := newGroup(t, earlyThree()...)
+			g.openWith("a", "b", "c")
+			a, b := g.at("a"), g.partner()
+			e := a.putEarly(within(t, 5*time.Second), 1)
+			if through, _, err := g.at(b).spread(e.Ref, 5*time.Second); err != nil || through < e.Ref.Record {
+				t.Fatalf("spread up to %d, %v", through, err)
+			}
+			for _, n := range map[string][]*member{"primary": {a}, "copy": {g.at(b)}, "both": {a, g.at(b)}}[dies] {
+				n.kill()
+			}
+			if dies == "both" {
+				a.start(nil)
+				g.at(b).start(nil)
+			}
+			c := g.at(third(b))
+			eventually(t, "the volume is sealed", 15*time.Second, func() error {
+				through, sealed, err := c.spread(e.Ref, time.Second)
+				entry, _ := c.m.Entry(e.Ref.Volume)
+				if err == nil && through < e.Ref.Record {
+					t.Fatalf("sealed %v after record %d, %d was shown", sealed, through, e.Ref.Record)
+				}
+				if entry.State != Sealed {
+					return fmt.Errorf("up to %d, sealed %v, %v", through, sealed, err)
+				}
+				last, err := c.m.LastRecord(within(t, time.Second), entry)
+				if err == nil && last < e.Ref.Record {
+					t.Fatalf("sealed after record %d, %d was shown", last, e.Ref.Record)
+				}
+				return err
+			})
+			if err := c.verify(e.Ref, 1); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
