@@ -84,6 +84,9 @@ type fenceReply struct {
 	Found int64 `cbor:"4,keyasint,omitempty"`
 	// The disk does not give what lies behind Durable.
 	Unreadable bool `cbor:"5,keyasint,omitempty"`
+	// The last records before Durable and before Found; 0 if that is not known.
+	Last      uint64 `cbor:"6,keyasint,omitempty"`
+	LastFound uint64 `cbor:"7,keyasint,omitempty"`
 }
 
 // rawRequest asks for a sealed volume's file from Off to End, if it is of that generation.

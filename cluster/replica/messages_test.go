@@ -23,6 +23,7 @@ func TestEncodings(t *testing.T) {
 		{fenceRequest{Volume: 7, Epoch: 1}, "a201070201"},
 		{fenceReply{Exists: true, Durable: 4096}, "a201f502191000"},
 		{fenceReply{Exists: true, Durable: 5000, Found: 4096, Unreadable: true}, "a401f502191388" + "0419100005f5"},
+		{fenceReply{Exists: true, Durable: 5000, Found: 4096, Last: 2, LastFound: 1}, "a501f502191388" + "0419100006020701"},
 		{rawRequest{Volume: 7, Off: 4096, End: 5000}, "a3010702191000" + "03191388"},
 		{rawRequest{Volume: 7, Off: 4096, End: 5000, Generation: 2}, "a4010702191000" + "03191388" + "0502"},
 		{prepareRequest{Volume: 7, Epoch: 2, Generation: 1, Block: []byte("HY"), Bytes: 4096, Records: 3}, "a601070202030104424859" + "051910000603"},
@@ -40,6 +41,7 @@ func TestEncodings(t *testing.T) {
 		{Entry{ID: 7, Epoch: 1, Primary: "a", Copies: []string{"a", "b"}}, "a40107020103616104" + "8261616162"},
 		{Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a"}, Class: 1, State: Sealed, Length: 4096},
 			"a7010702020361610481616105010601" + "07191000"},
+		{Entry{ID: 7, Primary: "a", Copies: []string{"a"}, State: Sealed, Length: 4096, Last: 9}, "a601070361610481616106010719100" + "00c09"},
 	} {
 		if got := encoded(t, c.value); got != c.want {
 			t.Errorf("%#v\n is %s\nwant %s", c.value, got, c.want)

@@ -134,6 +134,9 @@ func (m *Manager) spreadOf(ctx context.Context, id volume.ID, record uint64) (sp
 	if !known {
 		return spreadReply{}, wire.Errorf(wire.NotFound, "volume %s is not in the directory", id)
 	}
+	if last, told := e.last(); told {
+		return spreadReply{Through: last, Sealed: true}, nil
+	}
 	nodes := e.Sources()
 	if e.Cold == nil && len(nodes) > 1 {
 		nodes = append(nodes[1:], nodes[0])
@@ -276,8 +279,16 @@ func (f *follower) tell() {
 	}
 }
 
+// last is the number of a sealed volume's last record, if the directory was told.
+func (e Entry) last() (uint64, bool) {
+	return e.Last, e.State == Sealed && (e.Last > 0 || e.Length == 0)
+}
+
 // LastRecord is the number of the last record of a sealed volume, 0 if it has none.
 func (m *Manager) LastRecord(ctx context.Context, e Entry) (uint64, error) {
+	if last, told := e.last(); told {
+		return last, nil
+	}
 	last, reasons := m.lastHere(ctx, e)
 	if reasons == nil {
 		return last, nil
@@ -298,11 +309,13 @@ func (m *Manager) LastRecord(ctx context.Context, e Entry) (uint64, error) {
 	return 0, fmt.Errorf("last record of volume %s: %w", e.ID, reasons)
 }
 
-// lastHere is LastRecord from this node's copy, which must be as long as it should be.
+// lastHere is LastRecord from this node's copy, which must be as long as it should be, of a volume that was sealed by a node that did not
+// tell.
 func (m *Manager) lastHere(ctx context.Context, e Entry) (uint64, error) {
+	if last, told := e.last(); told {
+		return last, nil
+	}
 	switch {
-	case e.Length == 0:
-		return 0, nil
 	case e.Generation > 0:
 		return 0, wire.Errorf(wire.Invalid, "volume %s has generation %d: it was settled before", e.ID, e.Generation)
 	case e.Cold != nil && m.cfg.Cold != nil:
