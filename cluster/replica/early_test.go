@@ -30,12 +30,12 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// putEarly takes steps 1 and 2 at a node.
+// putEarly takes steps 1 and 2 at a node, with the other copy in the region of b.
 func (n *member) putEarly(ctx context.Context, seed uint64) *Early {
 	n.t.Helper()
 	b := n.blob(message(seed, 2000))
 	defer b.Close()
-	e := n.m.PutEarly(ctx, n.region, volume.KindMessage, []byte("meta"), b)
+	e := n.m.PutEarly(ctx, "north", volume.KindMessage, []byte("meta"), b)
 	if e == nil {
 		n.t.Fatal("not put early")
 	}
@@ -99,19 +99,6 @@ func others(id string) (list []string) {
 	return list
 }
 
-// partner is the node whose volume the next append at a goes to.
-func (g *group) partner() string {
-	return g.at("a").m.candidates("south", volume.ClassSmall)[0].p.partner
-}
-
-// third is the node without a copy.
-func third(partner string) string {
-	if partner == "b" {
-		return "c"
-	}
-	return "b"
-}
-
 // lost waits until nodes know a record to be lost, and checks that all who could read it agree.
 func (g *group) lost(ref volume.Ref, nodes ...string) {
 	g.t.Helper()
@@ -138,20 +125,20 @@ func (g *group) lost(ref volume.Ref, nodes ...string) {
 func TestEarlyCopyFenced(t *testing.T) {
 	g := newGroup(t, earlyThree()...)
 	g.openWith("a", "b", "c")
-	a, b := g.at("a"), g.partner()
+	a, b := g.at("a"), g.at("b")
 	kept := a.putEarly(within(t, 5*time.Second), 1)
 	if err := kept.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	g.cut("a", b, true)
+	g.cut("a", "b", true)
 	e := a.putEarly(within(t, 20*time.Second), 2)
 	if through, sealed, err := a.spread(e.Ref, 100*time.Millisecond); err == nil {
 		t.Errorf("the primary shows it: up to %d, sealed %v", through, sealed)
 	}
-	if _, err := g.at(b).m.fenceHere(e.Ref.Volume, 1); err != nil {
+	if _, err := b.m.fenceHere(e.Ref.Volume, 1); err != nil {
 		t.Fatal(err)
 	}
-	g.cut("a", b, false)
+	g.cut("a", "b", false)
 	if err := e.Wait(t.Context()); err == nil {
 		t.Fatal("acknowledged by nobody")
 	}
@@ -172,8 +159,8 @@ func TestEarlyCopyFenced(t *testing.T) {
 func TestEarlyCopyCut(t *testing.T) {
 	g := newGroup(t, earlyThree()...)
 	g.openWith("a", "b", "c")
-	a, b := g.at("a"), g.partner()
-	g.cut("a", b, true)
+	a := g.at("a")
+	g.cut("a", "b", true)
 	e := a.putEarly(within(t, 20*time.Second), 2)
 	began := time.Now()
 	if err := e.Wait(t.Context()); err == nil {
@@ -186,11 +173,11 @@ func TestEarlyCopyCut(t *testing.T) {
 	if ref.Volume == e.Ref.Volume {
 		t.Error("put again on the same volume")
 	}
-	if err := g.at(third(b)).verify(ref, 2); err != nil {
+	if err := g.at("c").verify(ref, 2); err != nil {
 		t.Error(err)
 	}
 	// The primary's node seals the volume without the copy, where it is itself: then the record stays.
-	for _, id := range []string{"a", third(b)} {
+	for _, id := range []string{"a", "c"} {
 		if through, sealed, err := g.at(id).spread(e.Ref, 15*time.Second); err != nil || !sealed || through < e.Ref.Record {
 			t.Errorf("%s: spread up to %d, sealed %v, %v", id, through, sealed, err)
 		}
@@ -201,13 +188,13 @@ func TestEarlyCopyCut(t *testing.T) {
 func TestEarlyCopySlow(t *testing.T) {
 	g := newGroup(t, earlyThree(func(c *Config) { c.AckTimeout = 4 * time.Second })...)
 	g.openWith("a", "b", "c")
-	a, b := g.at("a"), g.partner()
-	g.cut("a", b, true)
+	a := g.at("a")
+	g.cut("a", "b", true)
 	e := a.putEarly(within(t, 20*time.Second), 2)
 	if err := e.Wait(t.Context()); err == nil {
 		t.Fatal("acknowledged by nobody")
 	}
-	g.cut("a", b, false)
+	g.cut("a", "b", false)
 	for _, id := range g.order {
 		if through, _, err := g.at(id).spread(e.Ref, 10*time.Second); err != nil || through < e.Ref.Record {
 			t.Errorf("%s: spread up to %d, %v", id, through, err)
@@ -225,18 +212,18 @@ func TestEarlyPrimaryDies(t *testing.T) {
 		t.Run(fmt.Sprintf("directory %v", directory), func(t *testing.T) {
 			g := newGroup(t, earlyThree()...)
 			g.openWith("a", "b", "c")
-			a, b := g.at("a"), g.partner()
+			a := g.at("a")
 			kept := a.putEarly(within(t, 5*time.Second), 1)
 			if err := kept.Wait(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			g.cut("a", b, true)
+			g.cut("a", "b", true)
 			e := a.putEarly(within(t, 20*time.Second), 2)
 			g.dir.setDown(!directory) // for the time of its death
 			a.kill()
 			g.dir.setDown(false)
 			through := make(map[string]uint64)
-			for _, id := range []string{b, third(b)} {
+			for _, id := range []string{"b", "c"} {
 				n, sealed, err := g.at(id).spread(e.Ref, 15*time.Second)
 				if err != nil || !sealed {
 					t.Errorf("%s: spread up to %d, sealed %v, %v", id, n, sealed, err)
@@ -246,7 +233,7 @@ func TestEarlyPrimaryDies(t *testing.T) {
 			if through["b"] != through["c"] || through["b"] < kept.Ref.Record {
 				t.Errorf("the last record is %v", through)
 			}
-			g.cut("a", b, false)
+			g.cut("a", "b", false)
 			a.start(nil)
 			g.identical(30 * time.Second)
 			for _, id := range g.order {
@@ -267,19 +254,19 @@ func TestEarlyShownStays(t *testing.T) {
 		t.Run(dies, func(t *testing.T) {
 			g := newGroup(t, earlyThree()...)
 			g.openWith("a", "b", "c")
-			a, b := g.at("a"), g.partner()
+			a, b := g.at("a"), g.at("b")
 			e := a.putEarly(within(t, 5*time.Second), 1)
-			if through, _, err := g.at(b).spread(e.Ref, 5*time.Second); err != nil || through < e.Ref.Record {
+			if through, _, err := b.spread(e.Ref, 5*time.Second); err != nil || through < e.Ref.Record {
 				t.Fatalf("spread up to %d, %v", through, err)
 			}
-			for _, n := range map[string][]*member{"primary": {a}, "copy": {g.at(b)}, "both": {a, g.at(b)}}[dies] {
+			for _, n := range map[string][]*member{"primary": {a}, "copy": {b}, "both": {a, b}}[dies] {
 				n.kill()
 			}
 			if dies == "both" {
 				a.start(nil)
-				g.at(b).start(nil)
+				b.start(nil)
 			}
-			c := g.at(third(b))
+			c := g.at("c")
 			eventually(t, "the volume is sealed", 15*time.Second, func() error {
 				through, sealed, err := c.spread(e.Ref, time.Second)
 				entry, _ := c.m.Entry(e.Ref.Volume)

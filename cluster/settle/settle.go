@@ -142,6 +142,9 @@ func (s *Settler) settle(ctx context.Context, number uint32, id volume.ID) error
 	if err == nil && r.Code != mailbox.OK {
 		err = fmt.Errorf("refused with code %d: %s", r.Code, r.Message)
 	}
+	if err == nil {
+		s.cfg.Log.Info("early entries settled", "shard", number, "volume", id, "last", last)
+	}
 	return err
 }
 
