@@ -194,8 +194,10 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []i
 	var entries []*entry
 	for shard, members := range shards {
 		e := &entry{shard: shard, id: mailbox.Request(origin.Delivery, shard), name: inbox}
+		named := make(map[uint64]bool, len(members)) // two recipients may be aliases of one account
 		for _, i := range members {
-			if id := to.Recipients[i].ID; !slices.Contains(e.accounts, id) { // two recipients may be aliases of one account
+			if id := to.Recipients[i].ID; !named[id] {
+				named[id] = true
 				e.accounts = append(e.accounts, id)
 			}
 		}
