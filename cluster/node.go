@@ -32,6 +32,7 @@ import (
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/scrub"
+	"hongyan/cluster/settle"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/engine"
@@ -136,6 +137,11 @@ func (n *Node) open(ctx context.Context) error {
 		n.checkpoints.Start()
 		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
 	}
+	if n.store != nil {
+		settler := settle.New(settle.Config{Router: n.router, Host: n.host, Volumes: n.volumes, Directory: n.directory, Log: n.log})
+		n.work.Go(func() { settler.Run(ctx) })
+		n.closing(func(context.Context) error { n.work.Wait(); return nil })
+	}
 	if n.collector != nil {
 		n.work.Go(func() { n.collector.Run(ctx) })
 		n.work.Go(func() { n.watchVitals(ctx) })
@@ -235,6 +241,7 @@ func (n *Node) openServices() error {
 		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Peers: n.storagePeers,
 		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
 		CompactRate: n.cfg.Compaction.BytesPerSecond, MaxAge: seconds(n.cfg.Compaction.CloseSeconds), Clock: &n.clock,
+		EarlyFrom: n.cfg.EarlyFrom,
 	}
 	n.directory = directory.NewService(n.router, n.host, n.net, nil)
 	if n.store != nil {
@@ -360,11 +367,18 @@ func (n *Node) openGroups() error {
 	return nil
 }
 
-func (n *Node) machine(number uint32) shard.Machine {
+// machine makes the state machine of a replica that is about to start.
+func (n *Node) machine(number uint32) (shard.Machine, error) {
 	if number == placement.DirectoryShard {
-		return directory.Machine{}
+		return directory.Machine{}, nil
 	}
-	return mailbox.NewMachine(func(events []mailbox.Event) { n.client.Publish(number, events) })
+	m := mailbox.NewMachine(func(events []mailbox.Event) { n.client.Publish(number, events) })
+	early, err := m.Track(n.store.Index.Shard(number))
+	if err != nil {
+		return nil, fmt.Errorf("shard %d: %w", number, err)
+	}
+	n.client.Track(number, early)
+	return m, nil
 }
 
 // preferred are the group's voters in its home region.

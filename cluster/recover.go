@@ -64,7 +64,10 @@ func (l *lostGroups) reasons() []string {
 
 // startGroup starts this node's replica of a group, unless its part of the index is lost.
 func (n *Node) startGroup(g placement.Group) (*shard.LostError, error) {
-	cfg := n.groupConfig(g)
+	cfg, err := n.groupConfig(g)
+	if err != nil {
+		return nil, err
+	}
 	group, err := shard.Start(cfg)
 	var lost *shard.LostError
 	if errors.As(err, &lost) {
@@ -80,11 +83,12 @@ func (n *Node) startGroup(g placement.Group) (*shard.LostError, error) {
 	return nil, nil
 }
 
-func (n *Node) groupConfig(g placement.Group) shard.Config {
+func (n *Node) groupConfig(g placement.Group) (shard.Config, error) {
+	machine, err := n.machine(g.Shard)
 	return shard.Config{
 		Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: shard.Dir(n.cfg.Data, g.Shard), Logs: n.logs,
-		Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: n.machine(g.Shard), Log: n.log,
-	}
+		Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: machine, Log: n.log,
+	}, err
 }
 
 // recoverGroups fetches what is lost and starts the replicas, until all run or ctx ends.

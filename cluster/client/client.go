@@ -102,9 +102,10 @@ type Config struct {
 
 // Client is one node's door. Safe for concurrent use.
 type Client struct {
-	cfg   Config
-	hub   *hub
-	login *logins
+	cfg     Config
+	hub     *hub
+	readers *readers
+	login   *logins
 
 	mu     sync.Mutex        // guards tokens
 	tokens map[uint32]uint64 // per shard, the latest entry that was written or seen through this door
@@ -115,16 +116,23 @@ type Client struct {
 func New(cfg Config) *Client {
 	c := &Client{cfg: cfg, login: newLogins(), tokens: make(map[uint32]uint64)}
 	c.hub = newHub(cfg.Net, cfg.Router, cfg.Host, c.reached, cfg.Log)
+	c.readers = newReaders(cfg.Volumes)
 	cfg.Net.Handle(methodQuery, c.serveQuery)
 	cfg.Net.Handle(methodWatch, c.hub.serve)
 	return c
 }
 
-// Start begins to follow the shards that this node has no replica of. Close ends it.
-func (c *Client) Start() { c.hub.start() }
+// Start begins to follow the shards that this node has no replica of, and to look after what its replicas may not show yet. Close ends it.
+func (c *Client) Start() {
+	c.hub.start()
+	c.readers.start()
+}
 
 // Close ends the watches.
-func (c *Client) Close() { c.hub.close() }
+func (c *Client) Close() {
+	c.readers.close()
+	c.hub.close()
+}
 
 // Publish tells the door what a local replica of a shard changed; nil events mean everything.
 func (c *Client) Publish(shard uint32, events []mailbox.Event) { c.hub.publish(shard, events) }

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"hongyan/cluster/mailbox"
-	"hongyan/cluster/shard"
 	"hongyan/engine/codec"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
@@ -108,22 +107,36 @@ type Date struct {
 	Zone int16
 }
 
-// put stores the draft's bytes on all copies of some volume, once for everybody. It names the delivery in o.
-func (c *Client) put(ctx context.Context, d *Draft, home string, o *mailbox.Origin) (mailbox.Message, error) {
+// place makes the draft's bytes durable, once for everybody, and names the delivery in o: on every copy of some volume, or first on
+// this node's disk only, where that saves a round trip.
+func (c *Client) place(ctx context.Context, d *Draft, home string, o *mailbox.Origin) (*entering, error) {
 	if err := d.finish(); err != nil {
-		return mailbox.Message{}, err
+		return nil, err
 	}
 	rand.Read(o.Delivery[:])
 	o.Arrived = c.cfg.Clock.Now().Unix()
 	meta, err := codec.Marshal(o)
 	if err != nil {
-		return mailbox.Message{}, err
+		return nil, err
 	}
-	ref, err := c.cfg.Volumes.Put(ctx, home, volume.KindMessage, meta, d.blob)
-	if err != nil {
-		return mailbox.Message{}, unavailable(err)
+	m := mailbox.Message{Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}
+	out := &entering{propose: c.changeAs}
+	out.put = func(ctx context.Context) (mailbox.Message, error) {
+		placed := m
+		var err error
+		placed.Ref, err = c.cfg.Volumes.Put(ctx, home, volume.KindMessage, meta, d.blob)
+		if err != nil {
+			return placed, unavailable(err)
+		}
+		return placed, nil
 	}
-	return mailbox.Message{Ref: ref, Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}, nil
+	if early := c.cfg.Volumes.PutEarly(ctx, home, volume.KindMessage, meta, d.blob); early != nil { // steps 1 and 2
+		m.Ref = early.Ref
+		out.message, out.copies = m, early.Wait
+		return out, nil
+	}
+	out.message, err = out.put(ctx)
+	return out, err
 }
 
 // maxPuts is how often the bytes of one message are put. Only who was held up for longer than a volume's grace puts them twice.
@@ -132,11 +145,12 @@ const maxPuts = 3
 // Deliver stores the draft once and enters it in every recipient's INBOX. The result has one
 // error per recipient, nil only when the bytes are durable on all copies and the entry is committed.
 //
-//  1. The bytes go to all copies of a volume and are fsynced there.
-//  2. One command for each shard, with all its recipients, is committed by a majority.
-//  3. A shard that has condemned the volume meanwhile refuses: for its recipients the bytes are put again.
+//   - The bytes go to all copies of a volume and are fsynced there.
+//   - One command for each shard, with all its recipients, is committed by a majority: when the bytes are on all copies, or where that saves
+//     a round trip, as soon as they are on this node's disk (early.go).
+//   - A shard that has condemned the volume meanwhile refuses: for its recipients the bytes are put again.
 //
-// A failure between the steps leaves bytes that no entry names.
+// A failure between the steps leaves bytes that no entry names, or an entry that nobody was told of, whose bytes may be removed with it.
 func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	errs := make([]error, len(to.Recipients))
 	if len(errs) == 0 {
@@ -150,7 +164,7 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	}
 	for range maxPuts {
 		c.deliver(ctx, d, to, pending, errs)
-		pending = slices.DeleteFunc(pending, func(i int) bool { return !errors.Is(errs[i], errCondemned) }) // step 3
+		pending = slices.DeleteFunc(pending, func(i int) bool { return !errors.Is(errs[i], errCondemned) })
 		if len(pending) == 0 {
 			return errs
 		}
@@ -161,55 +175,38 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	return errs
 }
 
-// deliver takes steps 1 and 2 for some of the recipients and sets their errors.
+// deliver stores the bytes and enters the message for some of the recipients, and sets their errors.
 func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []int, errs []error) {
 	origin := mailbox.Origin{From: to.From, Date: c.cfg.Clock.Now().Unix()}
 	shards := make(map[uint32][]int) // recipients by shard
 	for _, i := range members {
 		a := to.Recipients[i]
-		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: "INBOX"})
+		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: inbox})
 		shards[a.Shard] = append(shards[a.Shard], i)
 	}
-	entry, err := c.put(ctx, d, to.Recipients[members[0]].Home, &origin) // step 1
+	m, err := c.place(ctx, d, to.Recipients[members[0]].Home, &origin)
 	if err != nil {
 		for _, i := range members {
 			errs[i] = err
 		}
 		return
 	}
-	done := make(chan struct{})
-	for shard, members := range shards { // step 2
-		go func() {
-			c.enter(ctx, shard, mailbox.Request(origin.Delivery, shard), members, to.Recipients, entry, errs)
-			done <- struct{}{}
-		}()
-	}
-	for range shards {
-		<-done
-	}
-}
-
-// enter commits the entry for the recipients of one shard and sets their errors, which nobody else touches.
-func (c *Client) enter(ctx context.Context, number uint32, id shard.RequestID, members []int, all []Account, entry mailbox.Message, errs []error) {
-	cmd := &mailbox.Deliver{Message: entry}
-	named := make(map[uint64]bool, len(members)) // two recipients may be aliases of one account
-	for _, i := range members {
-		if id := all[i].ID; !named[id] {
-			named[id] = true
-			cmd.Accounts = append(cmd.Accounts, id)
+	var entries []*entry
+	for shard, members := range shards {
+		e := &entry{shard: shard, id: mailbox.Request(origin.Delivery, shard), name: inbox}
+		named := make(map[uint64]bool, len(members)) // two recipients may be aliases of one account
+		for _, i := range members {
+			if id := to.Recipients[i].ID; !named[id] {
+				named[id] = true
+				e.accounts = append(e.accounts, id)
+			}
 		}
+		entries = append(entries, e)
 	}
-	result, err := c.changeAs(ctx, number, id, &mailbox.Command{Deliver: cmd})
-	refused := make(map[uint64]error)
-	if result != nil {
-		for _, r := range result.Refused {
-			refused[r.Account] = refusalOf(r.Code, r.Message)
-		}
-	}
-	for _, i := range members {
-		errs[i] = err
-		if err == nil {
-			errs[i] = refused[all[i].ID]
+	m.run(ctx, entries)
+	for _, e := range entries {
+		for _, i := range shards[e.shard] {
+			errs[i] = e.errorOf(to.Recipients[i].ID)
 		}
 	}
 }
@@ -219,23 +216,22 @@ func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	for range maxPuts {
-		var entry mailbox.Message
 		origin := mailbox.Origin{
 			Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords,
 			Targets: []mailbox.Target{{Account: a.ID, Mailbox: name}},
 		}
-		entry, err = c.put(ctx, d, a.Home, &origin)
+		m, err := c.place(ctx, d, a.Home, &origin)
 		if err != nil {
 			return 0, 0, err
 		}
-		var r *mailbox.Result
-		r, err = c.changeAs(ctx, a.Shard, mailbox.Request(origin.Delivery, a.Shard), &mailbox.Command{Append: &mailbox.Append{Account: a.ID, Mailbox: name, Message: entry}})
-		if err == nil {
-			return r.UIDValidity, r.FirstUID, nil
+		e := &entry{shard: a.Shard, id: mailbox.Request(origin.Delivery, a.Shard), name: name, accounts: []uint64{a.ID}, appends: true}
+		m.run(ctx, []*entry{e})
+		if err = e.errorOf(a.ID); err == nil {
+			return e.uidValidity, e.uid, nil
 		}
 		if !errors.Is(err, errCondemned) {
 			return 0, 0, err
 		}
 	}
-	return 0, 0, unavailable(err)
+	return 0, 0, unavailable(errCondemned)
 }

@@ -148,7 +148,10 @@ func (c *Client) answer(ctx context.Context, q *mailbox.Query, emit func(*mailbo
 	if err := g.WaitApplied(wait, q.Min); err != nil {
 		return err
 	}
-	v := g.View()
+	v, err := c.readers.view(ctx, g.View, q)
+	if err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, v.Close()) }()
 	return mailbox.Answer(v, q, emit)
 }

@@ -42,6 +42,7 @@ type Cluster struct {
 type Spec struct {
 	Region string
 	Roles  []config.Role
+	Early  bool // enter messages early, near as the nodes are
 }
 
 // Start runs one node with all roles in each region and waits until all are ready.
@@ -81,11 +82,16 @@ func StartNodes(t testing.TB, specs ...Spec) *Cluster {
 		if err := keys.CreateKeyFile(vfs.Default, master); err != nil {
 			t.Fatal(err)
 		}
+		early := time.Duration(0)
+		if spec.Early {
+			early = -1
+		}
 		c.Configs = append(c.Configs, &config.Node{
 			ID: id, Region: spec.Region, Roles: spec.Roles, Hostname: id, Data: data,
 			Encryption: &config.Encryption{MasterKeyFile: master},
 			RPC:        config.RPC{Listen: freeAddress(t)},
 			TLS:        config.NodeTLS{CA: filepath.Join(dir, "ca", "ca.pem"), Cert: cert, Key: key},
+			EarlyFrom:  early,
 			Shards:     4, MaxMessageBytes: config.DefaultMaxMessage, DiskReserveBytes: 1 << 20,
 			Compaction: config.Compaction{IntervalSeconds: 1, GraceSeconds: 1, CloseSeconds: 3600, GarbagePercent: 30, BytesPerSecond: 64 << 20},
 		})

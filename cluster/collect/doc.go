@@ -21,6 +21,7 @@
 //   - A record that a shard refers to at its latest state is in every answer of that shard (3), hence stays (4, 5).
 //   - Record numbers do not change, so no index row does.
 //   - Nothing is undone by whoever begins again: floors only rise, answers only shrink, and a number of step 1 is used once.
+//   - A shard that may refer to the volume in vain (package settle) counts as one that cannot be asked. Condemned, it gets no further such references.
 //   - A shard that cannot be asked stops the collection of a volume; it never stops mail.
 //
 // What a crash leaves behind: an attempt that nobody goes on with, and perhaps prepared files. The next round begins another; the files

@@ -45,6 +45,7 @@ type referencesFrame struct {
 	Records   []uint32 `cbor:"2,keyasint,omitempty"`
 	Accounts  []uint64 `cbor:"3,keyasint,omitempty"`
 	Mailboxes []uint32 `cbor:"4,keyasint,omitempty"`
+	Early     bool     `cbor:"5,keyasint,omitempty"` // some of them may be in vain (package settle)
 }
 
 // Cluster is the shards of a real cluster. It implements Shards.
@@ -181,6 +182,8 @@ func (c *Cluster) askOne(ctx context.Context, node string, req *referencesReques
 			return nil, 0, err
 		case len(f.Records) != len(f.Accounts) || len(f.Records) != len(f.Mailboxes):
 			return nil, 0, wire.Errorf(wire.Invalid, "frame of %d records, %d accounts, %d mailboxes", len(f.Records), len(f.Accounts), len(f.Mailboxes))
+		case f.Early:
+			return nil, 0, wire.Errorf(wire.Unavailable, "early entries of the volume are not settled yet")
 		case first:
 			if floor = f.Floor; floor < req.Floor {
 				return nil, 0, wire.Errorf(wire.Unavailable, "condemned for generation %d, asked for %d", floor, req.Floor)
@@ -225,6 +228,9 @@ func answer(store *index.Shard, req *referencesRequest, send func(*referencesFra
 		return err
 	}
 	f := &frames{floor: floor, send: send}
+	if f.early, err = v.IsEarly(req.Volume); err != nil {
+		return err
+	}
 	if floor >= req.Floor {
 		err = v.References(req.Volume, f.add)
 	}
@@ -252,6 +258,7 @@ func (c *Cluster) serveDirectory(req *referencesRequest, s *transport.Stream) er
 // frames cuts an answer into messages.
 type frames struct {
 	floor uint32
+	early bool
 	next  referencesFrame
 	send  func(*referencesFrame) error
 }
@@ -269,7 +276,7 @@ func (f *frames) add(r index.Reference) error {
 // flush sends what was gathered; the last frame may be empty.
 func (f *frames) flush() error {
 	full := f.next
-	full.Floor = f.floor
+	full.Floor, full.Early = f.floor, f.early
 	f.next = referencesFrame{}
 	return f.send(&full)
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/goccy/go-yaml"
 )
@@ -74,6 +75,8 @@ type Node struct {
 	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
 	Dictionary Dictionary `yaml:"dictionary,omitempty"`
 	Cold       *Cold      `yaml:"cold,omitempty"`
+
+	EarlyFrom time.Duration `yaml:"-"` // as in replica.Config; tests, whose nodes are all near, set it
 }
 
 // Dictionary says how often a storage node looks whether small messages would become smaller with a dictionary of what mail has

@@ -182,11 +182,13 @@ func (c *checker) mapping(n ast.Node, t reflect.Type, key string) {
 	}
 }
 
-// keysOf lists the keys of a struct in the order of its fields, all of which have one.
+// keysOf lists the keys of a struct in the order of its fields. Fields without one come last.
 func keysOf(t reflect.Type) []string {
-	keys := make([]string, t.NumField())
-	for i := range keys {
-		keys[i], _, _ = strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+	var keys []string
+	for i := range t.NumField() {
+		if key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ","); key != "-" {
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }

@@ -17,6 +17,8 @@ func samples() []codectest.Sample {
 	cold := replica.Cold{Data: 2, Parity: 1, Nodes: []string{"a", "b", "c"}, Seed: 5}
 	entry := replica.Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, State: replica.Sealed, Length: 4096,
 		Generation: 2, SealedAt: 1_700_000_000, Attempt: 3, Cold: &cold}
+	counted := entry
+	counted.Last = 9
 	checkpoint := Checkpoint{ID: [16]byte{15: 1}, Applied: 1000, Taken: 1_700_000_000, Bytes: 300, Noise: 5,
 		Parts: []volume.Ref{{Volume: 7, Record: 2, Length: 300, Hash: [32]byte{1, 2, 3}}}}
 	dictionary := Dictionary{Number: 3, Bytes: []byte{0x37, 0xa4, 0x30, 0xec}, Made: 1_700_000_000}
@@ -25,7 +27,8 @@ func samples() []codectest.Sample {
 		{Name: "add-domain", Value: &Command{AddDomain: &domain}},
 		{Name: "add-account", Value: &Command{AddAccount: &AddAccount{Address: account.Address, Home: "south", Password: account.Password, Reset: true}}},
 		{Name: "open-volume", Value: &Command{OpenVolume: &OpenVolume{Primary: "a", Copies: []string{"a", "b"}, Class: volume.ClassBulk}}},
-		{Name: "seal-volume", Value: &Command{SealVolume: &SealVolume{ID: 7, Length: 4096}}},
+		{Name: "seal-volume", Value: &Command{SealVolume: &SealVolume{ID: 7, Length: 4096}}, Former: true},
+		{Name: "seal-volume-last", Value: &Command{SealVolume: &SealVolume{ID: 7, Length: 4096, Last: 9}}},
 		{Name: "drop-volume", Value: &Command{DropVolume: &DropVolume{ID: 7}}},
 		{Name: "compact", Value: &Command{Compact: &Compact{ID: 7}}},
 		{Name: "compacted", Value: &Command{Compacted: &Compacted{ID: 7, Generation: 2, Length: 4096}}},
@@ -43,7 +46,8 @@ func samples() []codectest.Sample {
 		{Name: "domain", Value: &domain},
 		{Name: "account", Value: &account},
 		{Name: "shard", Value: &shard},
-		{Name: "volume", Value: &entry},
+		{Name: "volume", Value: &entry, Former: true},
+		{Name: "volume-last", Value: &counted},
 		{Name: "checkpoints", Value: &Checkpoints{Shard: 3, List: []Checkpoint{checkpoint}}},
 		{Name: "counters", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4}},
 	}

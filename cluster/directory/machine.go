@@ -54,6 +54,7 @@ type OpenVolume struct {
 type SealVolume struct {
 	ID     volume.ID `cbor:"1,keyasint"`
 	Length int64     `cbor:"2,keyasint"`
+	Last   uint64    `cbor:"3,keyasint,omitempty"` // the last record within Length; 0 if that is not known
 }
 
 // Compact gives a sealed volume's next compaction its generation. One begun before can no longer be entered.

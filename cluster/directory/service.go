@@ -117,8 +117,8 @@ func (s *Service) OpenVolume(ctx context.Context, primary string, copies []strin
 }
 
 // SealVolume implements replica.Directory.
-func (s *Service) SealVolume(ctx context.Context, id volume.ID, length int64) (replica.Entry, error) {
-	return s.volume(ctx, &Command{SealVolume: &SealVolume{ID: id, Length: length}})
+func (s *Service) SealVolume(ctx context.Context, id volume.ID, length int64, last uint64) (replica.Entry, error) {
+	return s.volume(ctx, &Command{SealVolume: &SealVolume{ID: id, Length: length, Last: last}})
 }
 
 func (s *Service) volume(ctx context.Context, c *Command) (replica.Entry, error) {

@@ -29,7 +29,7 @@ func sealVolume(t *index.Txn, now int64, c *SealVolume) (*Result, error) {
 	if err != nil || e.State == replica.Sealed {
 		return &Result{Volume: &e}, err
 	}
-	e.State, e.Length, e.SealedAt, e.Epoch = replica.Sealed, c.Length, now, e.Epoch+1
+	e.State, e.Length, e.Last, e.SealedAt, e.Epoch = replica.Sealed, c.Length, c.Last, now, e.Epoch+1
 	return &Result{Volume: &e}, save(t, key, &e)
 }
 

@@ -27,6 +27,8 @@ type Command struct {
 	Rename    *Rename    `cbor:"9,keyasint,omitempty"`
 	Subscribe *Subscribe `cbor:"10,keyasint,omitempty"`
 	Condemn   *Condemn   `cbor:"11,keyasint,omitempty"`
+	Rebind    *Rebind    `cbor:"12,keyasint,omitempty"`
+	Settle    *Settle    `cbor:"13,keyasint,omitempty"`
 }
 
 // Message is what enters a folder: where its bytes are and what lists show of it.
@@ -48,6 +50,7 @@ type Ensure struct {
 type Deliver struct {
 	Accounts []uint64 `cbor:"1,keyasint"`
 	Message  Message  `cbor:"2,keyasint"`
+	Early    bool     `cbor:"3,keyasint,omitempty"` // the bytes are durable on their volume's primary, and elsewhere perhaps not yet
 }
 
 // Append enters one message in a folder.
@@ -55,6 +58,7 @@ type Append struct {
 	Account uint64  `cbor:"1,keyasint"`
 	Mailbox string  `cbor:"2,keyasint"`
 	Message Message `cbor:"3,keyasint"`
+	Early   bool    `cbor:"4,keyasint,omitempty"` // as in Deliver
 }
 
 // Store changes flags of messages.
@@ -116,6 +120,21 @@ type Subscribe struct {
 type Condemn struct {
 	Volume     volume.ID `cbor:"1,keyasint"`
 	Generation uint32    `cbor:"2,keyasint"` // that the volume is to get
+}
+
+// Rebind gives a message that was entered early, and whose bytes did not get to the other copies in time, the place where they have been put
+// since. Accounts that have the message neither there nor there get it now.
+type Rebind struct {
+	Accounts []uint64   `cbor:"1,keyasint"`
+	Mailbox  string     `cbor:"2,keyasint"` // where the message is entered if it has to be
+	Old      volume.Ref `cbor:"3,keyasint"`
+	Message  Message    `cbor:"4,keyasint"`
+}
+
+// Settle ends what early entries left open of a volume that is sealed: those of records behind Last are removed.
+type Settle struct {
+	Volume volume.ID `cbor:"1,keyasint"`
+	Last   uint64    `cbor:"2,keyasint,omitempty"` // record within the sealed length; 0 if there is none
 }
 
 // Code says how a command or query ended. It is stored and sent: numbers are fixed.

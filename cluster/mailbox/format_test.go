@@ -21,8 +21,8 @@ func samples() []codectest.Sample {
 	flags := index.Flags{System: index.FlagFlagged, Keywords: []string{"$Work"}}
 	return []codectest.Sample{
 		{Name: "ensure", Value: &Command{Ensure: &Ensure{Account: 1}}},
-		{Name: "deliver", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1, 1 << 40}, Message: m}}},
-		{Name: "append", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m}}},
+		{Name: "deliver", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1, 1 << 40}, Message: m}}, Former: true},
+		{Name: "append", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m}}, Former: true},
 		{Name: "store", Value: &Command{Store: &Store{Account: 1, Mailbox: 9, UIDs: uids, Op: uint8(index.OpAdd), System: index.FlagSeen, Keywords: []string{"a"}, UnchangedSince: 77}}},
 		{Name: "copy", Value: &Command{Copy: &Copy{Account: 1, Mailbox: 9, UIDs: uids, To: "Archive", Move: true}}},
 		{Name: "expunge", Value: &Command{Expunge: &Expunge{Account: 1, Mailbox: 9, UIDs: uids, OnlyDeleted: true}}},
@@ -31,6 +31,10 @@ func samples() []codectest.Sample {
 		{Name: "rename", Value: &Command{Rename: &Rename{Account: 1, From: "a", To: "b"}}},
 		{Name: "subscribe", Value: &Command{Subscribe: &Subscribe{Account: 1, Name: "a", On: true}}},
 		{Name: "condemn", Value: &Command{Condemn: &Condemn{Volume: 7, Generation: 2}}},
+		{Name: "deliver-early", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1}, Message: m, Early: true}}},
+		{Name: "append-early", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m, Early: true}}},
+		{Name: "rebind", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m}}},
+		{Name: "settle", Value: &Command{Settle: &Settle{Volume: 7, Last: 9}}},
 		{Name: "result", Value: &Result{
 			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},
 			Mailbox: &box, Refused: []Refusal{{Account: 1, Code: NoMailbox, Message: "why"}},

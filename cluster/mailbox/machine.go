@@ -8,6 +8,7 @@ import (
 
 	"hongyan/engine/codec"
 	"hongyan/engine/index"
+	"hongyan/engine/volume"
 )
 
 // Event says that something in a folder changed. Mailbox 0 stands for the account's folders as such.
@@ -20,22 +21,55 @@ type Event struct {
 type Machine struct {
 	publish func([]Event) // after the batch is visible; nil means "look at everything again"
 	pending []Event
+	early   *Early
+	settled []settled    // by the batch that is not visible yet
+	state   *index.Shard // nil: nobody reads early
+}
+
+// settled is a volume of which nothing that was added up to mark is open any more.
+type settled struct {
+	volume volume.ID
+	mark   uint64
 }
 
 // NewMachine makes a state machine that tells publish what each batch changed.
-func NewMachine(publish func([]Event)) *Machine { return &Machine{publish: publish} }
+func NewMachine(publish func([]Event)) *Machine { return &Machine{publish: publish, early: newEarly()} }
+
+// Track has the machine keep what readers of a shard's state must wait for, from that state on. It is called before anything is applied.
+func (m *Machine) Track(store *index.Shard) (*Early, error) {
+	m.state = store
+	if err := m.early.load(store); err != nil {
+		return nil, fmt.Errorf("read the markers of early entries: %w", err)
+	}
+	return m.early, nil
+}
 
 // Committed implements shard.Machine.
 func (m *Machine) Committed() {
+	for _, s := range m.settled {
+		m.early.drop(s.volume, s.mark)
+	}
+	m.settled = nil
 	if len(m.pending) > 0 {
 		m.publish(m.pending)
 		m.pending = nil
 	}
 }
 
+// Replacing implements shard.Replacer.
+func (m *Machine) Replacing() { m.early.replacing() }
+
+// Replaced implements shard.Replacer.
+func (m *Machine) Replaced() error {
+	if m.state == nil {
+		return nil
+	}
+	return m.early.load(m.state)
+}
+
 // Reloaded implements shard.Machine.
 func (m *Machine) Reloaded() {
-	m.pending = nil
+	m.pending, m.settled = nil, nil
 	m.publish(nil)
 }
 
@@ -97,6 +131,10 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 		return &Result{}, t.EnsureAccount(c.Ensure.Account, now)
 	case c.Condemn != nil:
 		return &Result{}, t.Condemn(c.Condemn.Volume, c.Condemn.Generation)
+	case c.Rebind != nil:
+		return m.rebind(t, now, c.Rebind)
+	case c.Settle != nil:
+		return m.settle(t, c.Settle)
 	}
 	return m.folders(t, now, c)
 }
@@ -128,6 +166,9 @@ func (m *Machine) folders(t *index.Txn, now int64, c *Command) (*Result, error) 
 	}
 	if err := t.EnsureAccount(account, now); err != nil {
 		return nil, err
+	}
+	if c.Rename != nil {
+		m.early.spread(account) // what was in INBOX may be elsewhere
 	}
 	if err := run(); err != nil {
 		return nil, err
@@ -167,7 +208,13 @@ func (m *Machine) deliver(t *index.Txn, now int64, c *Deliver) (*Result, error) 
 		if err != nil {
 			return nil, err
 		}
+		if c.Early {
+			m.early.add(c.Message.Ref, account, inbox.ID)
+		}
 		m.note(account, inbox.ID)
+	}
+	if c.Early { // step 3
+		return result, t.MarkEarly(c.Message.Ref.Volume)
 	}
 	return result, nil
 }
@@ -190,8 +237,76 @@ func (m *Machine) append(t *index.Txn, now int64, c *Append) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Early { // step 3
+		m.early.add(c.Message.Ref, c.Account, box.ID)
+		err = t.MarkEarly(c.Message.Ref.Volume)
+	}
 	m.note(c.Account, box.ID)
-	return &Result{UIDValidity: box.UIDValidity, FirstUID: uids[0]}, nil
+	return &Result{UIDValidity: box.UIDValidity, FirstUID: uids[0]}, err
+}
+
+// rebind is step 5: afterwards every account has the message once, and with the new reference. For a single account the result says where.
+func (m *Machine) rebind(t *index.Txn, now int64, c *Rebind) (*Result, error) {
+	result := &Result{}
+	for _, account := range c.Accounts {
+		box, uid, err := m.rebindOne(t, now, account, c)
+		if errors.Is(err, index.ErrCondemned) {
+			return nil, err
+		}
+		if code, refused := refusal(err); refused {
+			result.Refused = append(result.Refused, Refusal{Account: account, Code: code, Message: err.Error()})
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(c.Accounts) == 1 {
+			result.UIDValidity, result.FirstUID = box.UIDValidity, uid
+		}
+	}
+	return result, nil
+}
+
+// rebindOne gives the folder that the message was for and its UID there, 0 if it was moved.
+func (m *Machine) rebindOne(t *index.Txn, now int64, account uint64, c *Rebind) (box index.Mailbox, uid uint32, err error) {
+	there, err := t.Rebind(account, c.Old, c.Message.Ref)
+	if err != nil {
+		return box, 0, err
+	}
+	if len(there) == 0 {
+		box, uids, err := m.add(t, now, account, c.Mailbox, []index.NewMessage{c.Message.entry(now)})
+		if err != nil {
+			return box, 0, err
+		}
+		m.note(account, box.ID)
+		return box, uids[0], nil
+	}
+	if box, err = t.MailboxByName(account, c.Mailbox); errors.Is(err, index.ErrNoMailbox) {
+		return index.Mailbox{}, 0, nil // it was renamed with the message in it
+	}
+	for _, r := range there {
+		if r.Mailbox == box.ID {
+			return box, r.UID, err
+		}
+	}
+	return box, 0, err
+}
+
+// settle is step 6.
+func (m *Machine) settle(t *index.Txn, c *Settle) (*Result, error) {
+	mark := m.early.mark()
+	boxes, err := t.Settle(c.Volume, c.Last)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range boxes {
+		m.note(b.Account, b.Mailbox)
+	}
+	more, err := t.IsEarly(c.Volume)
+	if err == nil && !more {
+		m.settled = append(m.settled, settled{c.Volume, mark})
+	}
+	return &Result{}, err
 }
 
 func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
@@ -250,6 +365,7 @@ func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {
 	if len(from) == 0 {
 		return result, nil
 	}
+	m.early.spread(c.Account)
 	result.FirstUID = added[0]
 	m.note(c.Account, to.ID)
 	if c.Move {

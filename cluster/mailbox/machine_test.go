@@ -83,23 +83,28 @@ func randomCommand(rng *rand.Rand) []byte {
 	}
 	folder := uint32(1 + rng.IntN(8))
 	m := Message{
-		Ref:     volume.Ref{Volume: volume.ID(1 + rng.IntN(3)), Record: rng.Uint64N(1000), Length: rng.Uint64N(1 << 20)},
+		Ref:     volume.Ref{Volume: volume.ID(1 + rng.IntN(3)), Record: rng.Uint64N(100), Length: rng.Uint64N(1 << 20)},
 		Summary: []byte{1}, Date: rng.Int64N(1 << 31), System: uint8(rng.IntN(32)),
 	}
 	keywords := [][]string{nil, {"$Project"}, {"$project", "other"}}
 	var c Command
-	switch rng.IntN(12) {
+	switch rng.IntN(14) {
 	case 0, 1, 2:
-		c.Deliver = &Deliver{Accounts: []uint64{account, 1 + account%3}, Message: m}
+		c.Deliver = &Deliver{Accounts: []uint64{account, 1 + account%3}, Message: m, Early: rng.IntN(2) == 0}
 	case 3, 4:
 		m.Keywords = keywords[rng.IntN(3)]
-		c.Append = &Append{Account: account, Mailbox: name(), Message: m}
+		c.Append = &Append{Account: account, Mailbox: name(), Message: m, Early: rng.IntN(2) == 0}
 	case 5, 6:
 		c.Store = &Store{Account: account, Mailbox: folder, UIDs: uids(), Op: uint8(rng.IntN(3)), System: uint8(rng.IntN(32)), Keywords: keywords[rng.IntN(3)]}
 	case 7, 8:
 		c.Copy = &Copy{Account: account, Mailbox: folder, UIDs: uids(), To: name(), Move: rng.IntN(2) == 0}
 	case 9:
 		c.Expunge = &Expunge{Account: account, Mailbox: folder, UIDs: uids(), OnlyDeleted: rng.IntN(2) == 0}
+	case 12:
+		old := volume.Ref{Volume: volume.ID(1 + rng.IntN(3)), Record: rng.Uint64N(100)}
+		c.Rebind = &Rebind{Accounts: []uint64{account, 1 + account%3}, Mailbox: name(), Old: old, Message: m}
+	case 13:
+		c.Settle = &Settle{Volume: m.Ref.Volume, Last: 50 + rng.Uint64N(50)}
 	case 10:
 		c.Create = &Create{Account: account, Name: name()}
 	default:

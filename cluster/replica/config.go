@@ -33,6 +33,7 @@ type Config struct {
 	MaxBlob    uint64 // raw bytes of a blob that a peer may put
 	Clock      *clock.Clock
 	MaxAge     time.Duration // an open volume with records is sealed after that time, once it has a successor; 0 is never
+	EarlyFrom  time.Duration // from this round trip to a volume's other copy on messages may be entered early; negative is always
 	AckTimeout time.Duration // a copy that owes bytes this long without progress is fenced
 	PeerDown   time.Duration // a primary gone this long has its volumes sealed by the other copy
 	// Damaged is told of each record of this node's copies that a read found damaged; it mends them. May be nil.
@@ -47,6 +48,7 @@ const (
 	defaultMaxBlob     = 256 << 20
 	defaultAckTimeout  = time.Second
 	defaultPeerDown    = 5 * time.Second
+	defaultEarlyFrom   = 5 * time.Millisecond
 	defaultRepairRate  = 64 << 20
 	defaultCompactRate = 64 << 20
 )
@@ -90,6 +92,7 @@ func (c *Config) complete() error {
 	setDefault(&c.MaxBlob, defaultMaxBlob)
 	setDefault(&c.AckTimeout, defaultAckTimeout)
 	setDefault(&c.PeerDown, defaultPeerDown)
+	setDefault(&c.EarlyFrom, defaultEarlyFrom)
 	setDefault(&c.RepairRate, defaultRepairRate)
 	setDefault(&c.CompactRate, defaultCompactRate)
 	return nil

@@ -37,6 +37,7 @@
 //     appends (I2), and every copy's durable length then is at least what was acknowledged (I1), unless its disk lost
 //     something. So a copy whose file is lost does not count as length zero while another copy has the file, nor one whose
 //     disk lost the file's end as shorter than another; and a copy whose disk does not read its end seals nothing alone.
+//     What is on the primary's disk and on another copy's is within every sealed length too, acknowledged or not: spread.go.
 //   - I4. A record number is never used twice in a volume, for what is cut in repair is never appended to again. A reader
 //     holds the record's hash against the reference all the same.
 //   - I5. A volume is dropped, and its files removed, only when its entry has length 0: it was sealed so, then nothing in it was acknowledged;

@@ -44,6 +44,8 @@ type Entry struct {
 	Cold *Cold `cbor:"10,keyasint,omitempty"`
 	// Attempt is the generation that the compaction which was begun last is to make: the only one that may become Generation.
 	Attempt uint32 `cbor:"11,keyasint,omitempty"`
+	// Last is the number of the last record that was within Length when the volume was sealed; 0 if that was not told.
+	Last uint64 `cbor:"12,keyasint,omitempty"`
 }
 
 // Cold is a volume that is kept as Reed–Solomon fragments (package cold).
@@ -94,9 +96,9 @@ type ColdVolumes interface {
 type Directory interface {
 	// OpenVolume enters a new volume under a fresh id. copies starts with the primary.
 	OpenVolume(ctx context.Context, primary string, copies []string, class uint8) (Entry, error)
-	// SealVolume fixes the volume's length, unless that has been done; the entry as sealed comes back. It is
+	// SealVolume fixes the volume's length, and which record is the last one within it, unless that has been done; the entry as sealed comes back. It is
 	// wire.ErrInvalid or wire.ErrNotFound if there is no such volume.
-	SealVolume(ctx context.Context, id volume.ID, length int64) (Entry, error)
+	SealVolume(ctx context.Context, id volume.ID, length int64, last uint64) (Entry, error)
 	// DropVolume forgets a volume that was sealed at length 0. Dropping one that is gone is no error.
 	DropVolume(ctx context.Context, id volume.ID) error
 	// Volumes lists all volumes as this node's copy of the directory has them, which may lag behind.

@@ -23,9 +23,10 @@ type follower struct {
 	dirty  chan struct{} // capacity one: something was received
 	cut    chan struct{} // closed by the fence
 
-	mu       sync.Mutex // guards received and fenced
+	mu       sync.Mutex // guards what follows
 	received int64
 	fenced   bool
+	moved    chan struct{} // closed after an fsync, if somebody waits
 }
 
 // serveOffer says whether this node would take a copy now.
@@ -171,6 +172,7 @@ func (f *follower) acknowledge() error {
 	}
 	f.mu.Lock()
 	fenced := f.fenced
+	f.tell()
 	f.mu.Unlock()
 	if fenced {
 		return wire.Errorf(wire.Sealed, "copy of volume %s was fenced", f.id)

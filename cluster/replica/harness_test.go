@@ -58,7 +58,7 @@ func (d *table) OpenVolume(ctx context.Context, primary string, copies []string,
 	return e, nil
 }
 
-func (d *table) SealVolume(ctx context.Context, id volume.ID, length int64) (Entry, error) {
+func (d *table) SealVolume(ctx context.Context, id volume.ID, length int64, last uint64) (Entry, error) {
 	if err := d.reach(ctx); err != nil {
 		return Entry{}, err
 	}
@@ -68,7 +68,7 @@ func (d *table) SealVolume(ctx context.Context, id volume.ID, length int64) (Ent
 		return Entry{}, wire.Errorf(wire.Invalid, "volume %s is not in the table", id)
 	}
 	if e.State == Open {
-		e.State, e.Length, e.Epoch = Sealed, length, e.Epoch+1
+		e.State, e.Length, e.Last, e.Epoch = Sealed, length, last, e.Epoch+1
 		d.volumes[id] = e
 	}
 	return e, nil

@@ -28,6 +28,7 @@ type Manager struct {
 	compacting chan struct{}  // capacity one: a next generation is made here, or switched to
 	full       fullness
 	stats      counters
+	spreads    spreads
 
 	mu        sync.Mutex              // guards all below
 	closed    bool                    // no more volumes are opened
@@ -60,11 +61,13 @@ func New(cfg Config) (*Manager, error) {
 		sealing: make(map[volume.ID]struct{}), entries: make(map[volume.ID]Entry), whole: make(map[volume.ID]struct{}),
 		avoided: make(map[string]time.Time), refused: make(map[string]time.Time),
 		downSince: make(map[string]time.Time), opened: make(chan struct{}),
+		spreads: spreads{byID: make(map[volume.ID]*spread)},
 	}
 	m.setPeers(cfg.Peers())
 	transport.HandleUnary(cfg.Net, methodOffer, m.serveOffer)
 	transport.HandleUnary(cfg.Net, methodFence, m.serveFence)
 	transport.HandleUnary(cfg.Net, methodErase, m.serveErase)
+	transport.HandleUnary(cfg.Net, methodSpread, m.serveSpread)
 	cfg.Net.Handle(methodPrepare, m.servePrepare)
 	cfg.Net.Handle(methodStream, m.serveStream)
 	cfg.Net.Handle(methodRaw, m.serveRaw)

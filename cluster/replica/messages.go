@@ -17,6 +17,7 @@ const (
 	methodRead    = "replica.read"     // a message's raw bytes
 	methodPut     = "replica.put"      // append a blob on your volumes
 	methodPrepare = "replica.prepare"  // make a volume's next generation (step 6)
+	methodSpread  = "replica.spread"   // how far are the records of a volume on a second disk
 	methodErase   = "replica.erase"    // destroy the keys of dead records
 )
 
@@ -83,6 +84,9 @@ type fenceReply struct {
 	Found int64 `cbor:"4,keyasint,omitempty"`
 	// The disk does not give what lies behind Durable.
 	Unreadable bool `cbor:"5,keyasint,omitempty"`
+	// The last records before Durable and before Found; 0 if that is not known.
+	Last      uint64 `cbor:"6,keyasint,omitempty"`
+	LastFound uint64 `cbor:"7,keyasint,omitempty"`
 }
 
 // rawRequest asks for a sealed volume's file from Off to End, if it is of that generation.
@@ -148,4 +152,15 @@ type eraseRequest struct {
 
 type eraseReply struct {
 	Erased uint64 `cbor:"1,keyasint,omitempty"`
+}
+
+// spreadRequest asks up to which record a volume is durable on another copy than the primary's. The answer may wait a moment for Record.
+type spreadRequest struct {
+	Volume volume.ID `cbor:"1,keyasint"`
+	Record uint64    `cbor:"2,keyasint,omitempty"`
+}
+
+type spreadReply struct {
+	Through uint64 `cbor:"1,keyasint,omitempty"`
+	Sealed  bool   `cbor:"2,keyasint,omitempty"` // Through is the volume's last record
 }

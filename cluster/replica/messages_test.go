@@ -23,12 +23,15 @@ func TestEncodings(t *testing.T) {
 		{fenceRequest{Volume: 7, Epoch: 1}, "a201070201"},
 		{fenceReply{Exists: true, Durable: 4096}, "a201f502191000"},
 		{fenceReply{Exists: true, Durable: 5000, Found: 4096, Unreadable: true}, "a401f502191388" + "0419100005f5"},
+		{fenceReply{Exists: true, Durable: 5000, Found: 4096, Last: 2, LastFound: 1}, "a501f502191388" + "0419100006020701"},
 		{rawRequest{Volume: 7, Off: 4096, End: 5000}, "a3010702191000" + "03191388"},
 		{rawRequest{Volume: 7, Off: 4096, End: 5000, Generation: 2}, "a4010702191000" + "03191388" + "0502"},
 		{prepareRequest{Volume: 7, Epoch: 2, Generation: 1, Block: []byte("HY"), Bytes: 4096, Records: 3}, "a601070202030104424859" + "051910000603"},
 		{prepareReply{Length: 4096}, "a2011910000258" + "20" + zeros(32)},
 		{eraseRequest{Volume: 7, Stay: []byte{1}}, "a20107024101"},
 		{eraseReply{Erased: 3}, "a10103"},
+		{spreadRequest{Volume: 7, Record: 300}, "a201070219012c"},
+		{spreadReply{Through: 5, Sealed: true}, "a2010502f5"},
 		{rawRequest{Volume: 7, Keys: true}, "a40107020003" + "0004f5"},
 		{rawHead{Block: []byte("HY")}, "a101424859"},
 		{rawHead{Block: []byte("HY"), Secret: &keys.Secret{Slots: []byte{9}}}, "a201424859" + "02a2015820" + zeros(32) + "024109"},
@@ -38,6 +41,7 @@ func TestEncodings(t *testing.T) {
 		{Entry{ID: 7, Epoch: 1, Primary: "a", Copies: []string{"a", "b"}}, "a40107020103616104" + "8261616162"},
 		{Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a"}, Class: 1, State: Sealed, Length: 4096},
 			"a7010702020361610481616105010601" + "07191000"},
+		{Entry{ID: 7, Primary: "a", Copies: []string{"a"}, State: Sealed, Length: 4096, Last: 9}, "a601070361610481616106010719100" + "00c09"},
 	} {
 		if got := encoded(t, c.value); got != c.want {
 			t.Errorf("%#v\n is %s\nwant %s", c.value, got, c.want)

@@ -36,6 +36,7 @@ func (m *Manager) Metrics() prometheus.Collector {
 	counter("appended_bytes_total", "Their bytes.", func(s *Stats) uint64 { return s.AppendBytes })
 	counter("append_retries_total", "Appends made again on another volume.", func(s *Stats) uint64 { return s.AppendRetries })
 	counter("append_hedges_total", "Appends made on a second volume since the first was slow.", func(s *Stats) uint64 { return s.AppendHedges })
+	counter("early_appends_total", "Appended records that were told of before every copy had them.", func(s *Stats) uint64 { return s.EarlyAppends })
 	counter("append_failures_total", "Appends given up.", func(s *Stats) uint64 { return s.AppendFailures })
 	counter("fences_total", "Copies that were told to take no more.", func(s *Stats) uint64 { return s.Fences })
 	counter("seals_total", "Volumes sealed by this node.", func(s *Stats) uint64 { return s.Seals })

@@ -62,6 +62,28 @@ func TestSealLength(t *testing.T) {
 	}
 }
 
+// A seal tells which record is its last, as those copies say that end there.
+func TestLastRecord(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		replies []*fenceReply
+		length  int64
+		last    uint64
+	}{
+		{"both end there", []*fenceReply{{Durable: 9000, Last: 4}, {Durable: 9000, Last: 4}}, 9000, 4},
+		{"one goes on", []*fenceReply{{Durable: 9000, Last: 4}, {Durable: 8000, Last: 3}}, 8000, 3},
+		{"one is silent", []*fenceReply{{Durable: 9000, Last: 4}, nil}, 9000, 4},
+		{"read back with damage behind", []*fenceReply{{Durable: 9000, Last: 4, Found: 8000, LastFound: 3}, nil}, 8000, 3},
+		{"damage at the end of one", []*fenceReply{{Durable: 9000, Last: 14}, {Durable: 9000, Last: 4}}, 9000, 4},
+		{"an old node does not tell", []*fenceReply{{Durable: 9000}, nil}, 9000, 0},
+		{"no record", []*fenceReply{{Durable: 4096}, {}}, 0, 0},
+	} {
+		if got := lastRecord(c.replies, c.length); got != c.last {
+			t.Errorf("%s: %d, want %d", c.name, got, c.last)
+		}
+	}
+}
+
 func TestRank(t *testing.T) {
 	name := func(id volume.ID) *primary { return &primary{entry: Entry{ID: id}} }
 	for _, c := range []struct {

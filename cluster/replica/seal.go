@@ -53,7 +53,33 @@ func (m *Manager) fenceHere(id volume.ID, epoch uint64) (fenceReply, error) {
 	if s.Opened {
 		reply.Found = s.Whole
 	}
+	if reply.Last, err = vol.LastBefore(reply.Durable); err == nil {
+		reply.LastFound, err = vol.LastBefore(reply.Found)
+	}
+	if err != nil {
+		m.log.Warn("records of a fenced copy not counted", "volume", id, "err", err)
+	}
 	return reply, nil
+}
+
+// lastRecord is the number of the last record before the length that sealLength gave; 0 if nobody told. A copy with damage right there
+// tells more than there are.
+func lastRecord(replies []*fenceReply, length int64) (last uint64) {
+	for _, r := range replies {
+		if r == nil {
+			continue
+		}
+		told := r.LastFound
+		if r.Durable == length {
+			told = r.Last
+		} else if r.Found != length {
+			continue
+		}
+		if told > 0 && (last == 0 || told < last) {
+			last = told
+		}
+	}
+	return last
 }
 
 // sealLength is step 4's rule (I3). replies has this node's copy first; nil stands for one that did not answer. pristine
@@ -182,7 +208,7 @@ func (m *Manager) seal(ctx context.Context, e Entry, pristine bool) (Entry, erro
 	}
 	ctx, stop := context.WithTimeout(ctx, directoryWait)
 	defer stop()
-	sealed, err := m.cfg.Directory.SealVolume(ctx, e.ID, length)
+	sealed, err := m.cfg.Directory.SealVolume(ctx, e.ID, length, lastRecord(replies, length))
 	if err != nil {
 		return Entry{}, fmt.Errorf("enter seal at %d: %w", length, err)
 	}

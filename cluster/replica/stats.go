@@ -24,6 +24,7 @@ type counters struct {
 	corruptReads, remoteReads, readFailovers                          atomic.Uint64
 	removed                                                           atomic.Uint64
 	prepared, switches, erased                                        atomic.Uint64
+	earlyAppends                                                      atomic.Uint64
 	orphans                                                           atomic.Int64
 }
 
@@ -56,6 +57,7 @@ type Stats struct {
 	Removed                                                           uint64
 	Prepared, Switches                                                uint64 // next generations made here, and switched to
 	Erased                                                            uint64 // keys of dead records destroyed here
+	EarlyAppends                                                      uint64 // of Appends, those that were told of before every copy had them
 }
 
 // Bucket counts appends that took no longer than Under, and longer than the bucket before; 0 is no bound.
@@ -75,7 +77,8 @@ func (m *Manager) Stats() Stats {
 		Repairs: c.repairs.Load(), RepairedBytes: c.repairedBytes.Load(), Cuts: c.cuts.Load(), RepairFailures: c.repairFailures.Load(),
 		CorruptReads: c.corruptReads.Load(), RemoteReads: c.remoteReads.Load(), ReadFailovers: c.readFailovers.Load(),
 		Prepared: c.prepared.Load(), Switches: c.switches.Load(), Erased: c.erased.Load(),
-		Removed: c.removed.Load(), Orphans: int(c.orphans.Load()),
+		EarlyAppends: c.earlyAppends.Load(),
+		Removed:      c.removed.Load(), Orphans: int(c.orphans.Load()),
 	}
 	bounds := latencyBounds()
 	for i := range c.latency {

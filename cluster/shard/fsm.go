@@ -25,6 +25,13 @@ type Machine interface {
 	Reloaded()
 }
 
+// Replacer is a Machine that keeps something in memory beside its state. A snapshot that arrives replaces the state between the two calls;
+// what is read meanwhile may be of before or after.
+type Replacer interface {
+	Replacing()
+	Replaced() error
+}
+
 // outcome is what a proposal's future carries.
 type outcome struct {
 	index  uint64
@@ -244,7 +251,7 @@ func (f *fsm) install(r io.Reader) error {
 		}
 		return f.snaps.installed(before)
 	}
-	if err := f.store.Load(whole); err != nil {
+	if err := f.replace(whole); err != nil {
 		if now, errNow := f.store.Applied(); errNow != nil || now != before {
 			return f.fail(errors.Join(err, errNow))
 		}
@@ -257,6 +264,19 @@ func (f *fsm) install(r io.Reader) error {
 	}
 	f.log.Info("caught up by a snapshot", "from", before, "to", at)
 	return nil
+}
+
+func (f *fsm) replace(whole io.Reader) error {
+	r, ok := f.machine.(Replacer)
+	if !ok {
+		return f.store.Load(whole)
+	}
+	r.Replacing()
+	err := f.store.Load(whole)
+	if errAfter := r.Replaced(); errAfter != nil {
+		return f.fail(errors.Join(err, errAfter))
+	}
+	return err
 }
 
 func (f *fsm) setLate(err error) {

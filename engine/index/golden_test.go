@@ -39,6 +39,7 @@ func goldenShard(t *testing.T) (*DB, *Shard) {
 		must(t, err)
 		must(t, tx.DeleteMailbox(0x0a0b, "Junk")) // two of its five rows are swept
 		must(t, tx.Condemn(2, 3))
+		must(t, tx.MarkEarly(6))
 	})
 	return db, s
 }

@@ -17,6 +17,7 @@ const (
 	tagRecord  = 'k' // [key]
 	tagShard   = 'm' // "applied"
 	tagRef     = 'r' // [volume u64][record u64][account u64][mailbox u32][uid u32]
+	tagEarly   = 'v' // [volume u64]
 	tagEnd     = 0xff
 )
 
@@ -80,8 +81,16 @@ func (k keys) floor(v volume.ID) []byte {
 	return binary.BigEndian.AppendUint64(k.root(tagFloor), uint64(v))
 }
 
+func (k keys) early(v volume.ID) []byte {
+	return binary.BigEndian.AppendUint64(k.root(tagEarly), uint64(v))
+}
+
+func (k keys) numbered(v volume.ID, record uint64) []byte {
+	return binary.BigEndian.AppendUint64(k.volume(v), record)
+}
+
 func (k keys) ref(r volume.Ref, m mailboxKey, uid uint32) []byte {
-	b := binary.BigEndian.AppendUint64(k.volume(r.Volume), r.Record)
+	b := k.numbered(r.Volume, r.Record)
 	b = binary.BigEndian.AppendUint64(b, m.account)
 	b = binary.BigEndian.AppendUint32(b, m.id)
 	return binary.BigEndian.AppendUint32(b, uid)

@@ -311,9 +311,14 @@ func (t *Txn) expunge(account uint64, mailbox uint32, uids *roaring.Bitmap, only
 		}
 		gone.And(deleted)
 	}
+	return gone, t.eraseAll(mb, gone)
+}
+
+// eraseAll removes the messages of a set, which must exist.
+func (t *Txn) eraseAll(mb *mailboxState, gone *roaring.Bitmap) error {
 	list, err := t.pickHot(mb, gone)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	i := 0
 	if err := t.eachRow(mb, gone, tagMessage, func(_ uint32, v []byte) (err error) {
@@ -322,9 +327,9 @@ func (t *Txn) expunge(account uint64, mailbox uint32, uids *roaring.Bitmap, only
 		i++
 		return err
 	}); err != nil {
-		return nil, err
+		return err
 	}
-	return gone, t.erase(mb, list)
+	return t.erase(mb, list)
 }
 
 // erase removes messages that were read before; their summaries do not matter.

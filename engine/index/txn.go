@@ -33,6 +33,7 @@ type Txn struct {
 	missed    bool            // recalled is set
 	bucket    idList          // of ids remembered, not yet in the batch; ids nil when there is none
 	admitted  volume.ID       // has no floor, as AddMessages last saw; 0 is none
+	marked    volume.ID       // has a marker, as MarkEarly last saw; 0 is none
 }
 
 // Begin starts a Txn, once the one before it has ended.

@@ -22,6 +22,8 @@ var update = flag.Bool("update", false, "rewrite the golden files of formats")
 type Sample struct {
 	Name  string
 	Value any
+	// Former is one from before fields were added, which it does not set; another sample has them all.
+	Former bool
 }
 
 // Golden checks that samples are encoded as the file says, and that what the file says decodes to them. Every field of a
@@ -30,7 +32,9 @@ func Golden(t *testing.T, file string, samples []Sample) {
 	t.Helper()
 	var lines strings.Builder
 	for _, s := range samples {
-		full(t, s)
+		if !s.Former {
+			full(t, s)
+		}
 		b, err := codec.Marshal(s.Value)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,155 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/shard"
+)
+
+// How a message is entered; the steps are those of "Delivery in one round trip" in docs/architecture.md. A message whose bytes are on
+// every copy already needs step 3 only.
+
+// inbox is where deliveries go.
+const inbox = "INBOX"
+
+// entry is one command that enters a message, and what became of it.
+type entry struct {
+	shard    uint32
+	id       shard.RequestID
+	name     string // of the folder
+	accounts []uint64
+	appends  bool // Append instead of Deliver
+
+	err         error            // nil: the command is known to be applied
+	refused     map[uint64]error // by account
+	uidValidity uint32           // of an Append
+	uid         uint32
+	open        bool // step 5 is to be taken again
+}
+
+func (e *entry) errorOf(account uint64) error {
+	if err := e.refused[account]; err != nil {
+		return err
+	}
+	return e.err
+}
+
+// command enters a message.
+func (e *entry) command(m mailbox.Message, early bool) *mailbox.Command {
+	if e.appends {
+		return &mailbox.Command{Append: &mailbox.Append{Account: e.accounts[0], Mailbox: e.name, Message: m, Early: early}}
+	}
+	return &mailbox.Command{Deliver: &mailbox.Deliver{Accounts: e.accounts, Message: m, Early: early}}
+}
+
+// take notes what a command gave.
+func (e *entry) take(r *mailbox.Result, err error) {
+	e.err = err
+	if r == nil {
+		return
+	}
+	if r.FirstUID > 0 {
+		e.uidValidity, e.uid = r.UIDValidity, r.FirstUID
+	}
+	for _, refusal := range r.Refused {
+		if e.refused == nil {
+			e.refused = make(map[uint64]error)
+		}
+		e.refused[refusal.Account] = refusalOf(refusal.Code, refusal.Message)
+	}
+}
+
+// decided says that the log has the command, whatever its result: under its id nothing else is applied any more.
+func (e *entry) decided() bool { return !errors.Is(e.err, ErrUnavailable) }
+
+// accepted are the accounts that have the message.
+func (e *entry) accepted() (accounts []uint64) {
+	for _, a := range e.accounts {
+		if e.errorOf(a) == nil {
+			accounts = append(accounts, a)
+		}
+	}
+	return accounts
+}
+
+// each calls fn for every entry at once and returns when all have.
+func each(entries []*entry, fn func(e *entry)) {
+	var work sync.WaitGroup
+	for _, e := range entries {
+		work.Go(func() { fn(e) })
+	}
+	work.Wait()
+}
+
+// entering is a message on its way into the index, with what its steps do.
+type entering struct {
+	message mailbox.Message
+	// copies returns when every copy has the bytes, or that is not to be waited for any longer; nil: they have them already.
+	copies func(ctx context.Context) error
+	// put puts the bytes once more, on every copy of some volume.
+	put func(ctx context.Context) (mailbox.Message, error)
+	// propose commits a command. After an error that wraps ErrUnavailable it may still be applied.
+	propose func(ctx context.Context, shard uint32, id shard.RequestID, c *mailbox.Command) (*mailbox.Result, error)
+}
+
+// run commits the entries.
+func (m *entering) run(ctx context.Context, entries []*entry) {
+	early := m.copies != nil
+	propose := func() {
+		each(entries, func(e *entry) { e.take(m.propose(ctx, e.shard, e.id, e.command(m.message, early))) }) // step 3
+	}
+	if !early {
+		propose()
+		return
+	}
+	copies := make(chan error, 1)
+	go func() { copies <- m.copies(ctx) }()
+	propose()
+	if err := <-copies; err != nil { // else step 4
+		m.again(ctx, entries)
+	}
+}
+
+// again is step 5: the bytes did not get to the other copies in time, so they are put again in the safe order, and the entries are
+// given the new place.
+func (m *entering) again(ctx context.Context, entries []*entry) {
+	for range maxPuts {
+		placed, err := m.put(ctx)
+		if err != nil {
+			for _, e := range entries {
+				e.err = err
+			}
+			return
+		}
+		each(entries, func(e *entry) { e.open = m.rebind(ctx, e, placed) })
+		entries = slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return !e.open })
+		if len(entries) == 0 {
+			return
+		}
+	}
+	for _, e := range entries {
+		e.err = unavailable(errCondemned)
+	}
+}
+
+// rebind makes sure of one entry. It says whether the bytes have to be put once more: their volume was condemned meanwhile.
+func (m *entering) rebind(ctx context.Context, e *entry, placed mailbox.Message) (condemned bool) {
+	if !e.decided() { // now it gets decided, and what comes late is not applied
+		e.take(m.propose(ctx, e.shard, e.id, e.command(placed, false)))
+	}
+	accounts := e.accepted()
+	if len(accounts) == 0 {
+		return false
+	}
+	c := &mailbox.Command{Rebind: &mailbox.Rebind{Accounts: accounts, Mailbox: e.name, Old: m.message.Ref, Message: placed}}
+	r, err := m.propose(ctx, e.shard, shard.NewRequestID(), c)
+	if errors.Is(err, errCondemned) {
+		return true
+	}
+	e.take(r, err)
+	return false
+}

@@ -1,0 +1,31 @@
+package cluster
+
+import (
+	"context"
+
+	"hongyan/cluster/mailbox"
+	"hongyan/engine/volume"
+)
+
+// Propose commits a command of a test's own.
+func (n *Node) Propose(ctx context.Context, shard uint32, c *mailbox.Command) error {
+	body, err := c.Encode()
+	if err == nil {
+		_, _, err = n.router.Propose(ctx, shard, body)
+	}
+	return err
+}
+
+// Early counts the messages that this node entered early, and the volumes that its replica of a shard has markers of.
+func (n *Node) Early(shard uint32) (messages uint64, markers int, err error) {
+	v := n.store.Index.Shard(shard).View()
+	defer v.Close()
+	list, err := v.EarlyVolumes()
+	return n.volumes.Stats().EarlyAppends, len(list), err
+}
+
+// Primary is the node that appends to a volume.
+func (n *Node) Primary(id volume.ID) string {
+	e, _ := n.volumes.Entry(id)
+	return e.Primary
+}
