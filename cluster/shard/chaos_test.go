@@ -138,7 +138,7 @@ func (c *chaos) disturb(ctx context.Context, rng *rand.Rand) {
 				}
 			}
 		case 3:
-			_ = m.cfg.Transport.(elector).Elect(ctx, 0) // may be too late
+			_ = m.cfg.Transport.(elector).Elect(ctx, 0, nil) // may be too late
 		case 4:
 			m.peers.set(nil, func(_, method string) bool { return method == MethodPropose && rand.IntN(3) == 0 })
 			wait(ctx, nil, 200*time.Millisecond)

@@ -51,8 +51,9 @@ type survivor struct {
 
 // elector is the part of our transport that starts an election.
 type elector interface {
-	// Elect has this replica stand; candidateIn is the term that it is a candidate of already, or 0.
-	Elect(ctx context.Context, candidateIn uint64) error
+	// Elect has this replica stand; candidateIn is the term that it is a candidate of already, or 0. logs are the last entries of other
+	// voters, as far as they are known.
+	Elect(ctx context.Context, candidateIn uint64, logs map[string]uint64) error
 }
 
 // A leader's node that is in doubt (transport.Net.InDoubt: it is down, silent, or its disk hangs) is replaced within a few round trips
@@ -171,18 +172,18 @@ func (t *told) of(node string) (list []answer, news <-chan struct{}) {
 func (h *Host) elect(ctx context.Context, node string, groups map[uint32]*Group) {
 	ctx, cancel := context.WithTimeout(ctx, suspectTimeout)
 	defer cancel()
-	p := &poll{node: node, groups: groups, voters: make(map[uint32]map[string]Stand), waiting: make(map[uint32]int), done: make(map[uint32]bool)}
+	p := &poll{node: node, groups: groups, voters: make(map[uint32]map[string]Stand), waiting: make(map[uint32]map[string]bool), done: make(map[uint32]bool)}
 	ask := make(map[string]*SuspectRequest)
 	for shard, g := range groups {
 		own := g.stand()
-		p.voters[shard] = map[string]Stand{g.cfg.Self: own}
+		p.voters[shard], p.waiting[shard] = map[string]Stand{g.cfg.Self: own}, make(map[string]bool)
 		for _, v := range g.cfg.Group.Voters {
 			if v != g.cfg.Self && v != node && !h.peers.InDoubt(v) {
 				if ask[v] == nil {
 					ask[v] = &SuspectRequest{Node: node}
 				}
 				ask[v].Shards, ask[v].Stands = append(ask[v].Shards, shard), append(ask[v].Stands, own)
-				p.waiting[shard]++
+				p.waiting[shard][v] = true
 			}
 		}
 	}
@@ -212,7 +213,7 @@ func (h *Host) elect(ctx context.Context, node string, groups map[uint32]*Group)
 		select {
 		case a := <-answers:
 			for _, shard := range a.shards {
-				p.waiting[shard]--
+				delete(p.waiting[shard], a.voter)
 			}
 			p.take(a)
 		case <-news:
@@ -234,7 +235,7 @@ type poll struct {
 	node    string
 	groups  map[uint32]*Group
 	voters  map[uint32]map[string]Stand // that doubt the node
-	waiting map[uint32]int              // answers that are out
+	waiting map[uint32]map[string]bool  // voters who were asked and have not been heard of
 	done    map[uint32]bool
 }
 
@@ -242,6 +243,7 @@ func (p *poll) take(a answer) {
 	for i, shard := range a.shards {
 		if known := p.voters[shard]; known != nil && i < len(a.stands) {
 			known[a.voter] = a.stands[i]
+			delete(p.waiting[shard], a.voter)
 		}
 	}
 }
@@ -260,7 +262,7 @@ func (p *poll) agreed() bool {
 func (p *poll) decide(ctx context.Context, now bool) {
 	for shard, g := range p.groups {
 		known := p.voters[shard]
-		if p.done[shard] || !g.majority(known) || !now && p.waiting[shard] > 0 && len(known) < len(g.cfg.Group.Voters)-1 {
+		if p.done[shard] || !g.majority(known) || !now && len(p.waiting[shard]) > 0 {
 			continue
 		}
 		p.done[shard] = true
@@ -294,7 +296,11 @@ func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) 
 	if g.raft.State() == raft.Candidate {
 		candidateIn = g.raft.CurrentTerm()
 	}
-	if err := e.Elect(ctx, candidateIn); err != nil {
+	logs := make(map[string]uint64)
+	for _, s := range survivors {
+		logs[s.node] = s.Index
+	}
+	if err := e.Elect(ctx, candidateIn, logs); err != nil {
 		g.cfg.Log.Warn("could not stand for election", "shard", g.Shard(), "err", err)
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"hongyan/cluster/liveness"
+	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/codec"
 )
@@ -314,6 +315,7 @@ type virtualTransport struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	requests chan raft.RPC
+	known    transport.KnownLogs
 
 	mu        sync.Mutex // guards heartbeat
 	heartbeat func(raft.RPC)
@@ -344,6 +346,9 @@ func (t *virtualTransport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddre
 }
 
 func (t *virtualTransport) AppendEntries(_ raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if !wire.IsHeartbeat(args) && t.known.Probe(to, args, resp) {
+		return nil
+	}
 	return askRaft(t, to, args, resp)
 }
 
@@ -364,7 +369,8 @@ func (t *virtualTransport) InstallSnapshot(raft.ServerID, raft.ServerAddress, *r
 }
 
 // Elect implements elector as the real transport does.
-func (t *virtualTransport) Elect(ctx context.Context, candidateIn uint64) error {
+func (t *virtualTransport) Elect(ctx context.Context, candidateIn uint64, logs map[string]uint64) error {
+	t.known.Set(logs)
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.self.id), Addr: []byte(t.self.id)}
 	requests := []any{&raft.TimeoutNowRequest{RPCHeader: header}}
 	if candidateIn > 0 {

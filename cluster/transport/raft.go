@@ -44,6 +44,7 @@ type raftGroup struct {
 	heartbeat func(raft.RPC)
 
 	teller teller
+	known  KnownLogs
 }
 
 var (
@@ -181,7 +182,10 @@ func (g *raftGroup) process(command any, snapshot io.Reader) (any, error) {
 //
 // A raft that is a candidate already would wait for the votes of that term until its election timeout. It is led out of it first, by
 // a request for a vote in the next term, which it refuses: that candidate's log is empty.
-func (g *raftGroup) Elect(ctx context.Context, candidateIn uint64) error {
+//
+// logs are the last entries of other voters: see probe.
+func (g *raftGroup) Elect(ctx context.Context, candidateIn uint64, logs map[string]uint64) error {
+	g.known.Set(logs)
 	header := g.n.raftHeader()
 	if candidateIn > 0 {
 		vote := &raft.RequestVoteRequest{RPCHeader: header, Term: candidateIn + 1, LeadershipTransfer: true}
@@ -294,6 +298,9 @@ func decodeRequest(f wire.Frame, from string) (any, error) {
 func (g *raftGroup) AppendEntries(_ raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if wire.IsHeartbeat(args) {
 		return g.heartbeatTo(target, args, resp)
+	}
+	if g.known.Probe(target, args, resp) {
+		return nil
 	}
 	g.teller.sent(target, args)
 	err := g.rpc(target, args, resp, g.n.cfg.timing.raft, false)
