@@ -15,7 +15,7 @@ import (
 )
 
 var failover = Scenario{
-	Name: "failover", Summary: "how long users wait when a leader, a node, a region, a link or a process fails (--kinds leader,node,region,link,pause)", Lab: true, Takes: 3 * time.Minute,
+	Name: "failover", Summary: "how long users wait when a leader, a node, a region, a link, a process or a disk fails (--kinds leader,node,region,link,pause,disk)", Lab: true, Takes: 3 * time.Minute,
 	Run: runFailover,
 }
 
@@ -26,6 +26,7 @@ const (
 	kindRegion = "region" // the region of that process is cut off from all others
 	kindLink   = "link"   // that region and another lose each other
 	kindPause  = "pause"  // the process that leads is frozen, as a machine that hangs
+	kindDisk   = "disk"   // no fsync of the process that leads returns; only with a lab whose fsyncs pass it (--disks)
 )
 
 const (
@@ -53,7 +54,11 @@ func runFailover(ctx context.Context, e *Env) (*report.Section, error) {
 	d := &drill{env: e, began: time.Now(), section: &report.Section{Title: "Failover"}, book: newBook(), recs: make(map[string]*load.Recorder), rng: rand.New(rand.NewPCG(e.Options.Seed, 1))}
 	d.table = report.Table{Title: "Longest wait of any one user", Columns: []string{"fault", "protocol", "runs", "p50", "p99", "longest", "first success p50", "longest"},
 		Note: "A wait is the time from when an operation was due until somebody had answered it, tried at one node after the other. First success: from the fault to the end of the first operation that was begun after it and succeeded."}
-	kinds, err := e.Options.kinds(kindLeader, kindNode, kindRegion, kindLink, kindPause)
+	kinds := []string{kindLeader, kindNode, kindRegion, kindLink, kindPause}
+	if e.abilities().disks {
+		kinds = append(kinds, kindDisk)
+	}
+	kinds, err := e.Options.kinds(kinds...)
 	if err != nil {
 		return d.section, err
 	}
@@ -178,6 +183,8 @@ func (d *drill) plan(kind string) (planned, error) {
 		return planned{"kill " + leader, func() error { return e.Lab.Kill(leader) }, all}, nil
 	case kindPause:
 		return planned{"pause " + leader, func() error { return e.Lab.Pause(leader) }, without(func(n load.Node) bool { return n.ID == leader })}, nil
+	case kindDisk:
+		return planned{"hang the disk of " + leader, func() error { return e.Lab.Disk(leader, lab.DiskFault{Kind: lab.DiskHang}) }, all}, nil
 	case kindNode:
 		node := all[d.rng.IntN(len(all))].ID
 		return planned{"kill " + node, func() error { return e.Lab.Kill(node) }, all}, nil
