@@ -164,7 +164,7 @@ func node(args []string) error {
 func serve(cfg *config.Node, supervised bool) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", cfg.ID)
 	limitMemory()
-	loosenTimers()
+	cluster.LoosenTimers()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	n, err := cluster.Start(cfg, log)
