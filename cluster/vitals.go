@@ -12,7 +12,7 @@ import (
 const (
 	pulseEvery = 50 * time.Millisecond
 	pulseStuck = 250 * time.Millisecond // one write that takes longer, and longer than slowBy usual ones
-	pulseSlow  = 60 * time.Millisecond  // the mean of the last second's writes, if that is slowBy usual ones
+	pulseSlow  = 100 * time.Millisecond // the mean of the last second's writes, if that is slowBy usual ones
 	slowBy     = 10
 	slowFrames = 5               // fewer say nothing about a mean
 	wellAfter  = 2 * time.Second // without a reason to worry

@@ -97,7 +97,11 @@ func (n *Net) setDoubt(node string, d *doubt, in bool, why string) {
 	if !d.set(in) {
 		return
 	}
-	n.log.Info("doubt", "node", node, "in", in, "why", why)
+	if in {
+		n.log.Info("a node is in doubt", "of", node, "why", why)
+	} else {
+		n.log.Info("a node is in doubt no longer", "of", node)
+	}
 	n.mu.Lock()
 	callbacks := n.onDoubt[:len(n.onDoubt):len(n.onDoubt)]
 	n.mu.Unlock()
