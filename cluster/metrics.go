@@ -40,8 +40,8 @@ func (n *Node) freeBytes() float64 {
 
 // peers looks at the connections to the other nodes.
 type peers struct {
-	node    *Node
-	up, rtt *prometheus.Desc
+	node           *Node
+	up, doubt, rtt *prometheus.Desc
 }
 
 func newPeers(n *Node) *peers {
@@ -49,21 +49,28 @@ func newPeers(n *Node) *peers {
 		return prometheus.NewDesc("hongyan_peer_"+name, help, []string{"peer", "region"}, nil)
 	}
 	return &peers{
-		node: n,
-		up:   describe("up", "1 if the node answers this one."),
-		rtt:  describe("rtt_seconds", "Smoothed round-trip time to the node; absent while it is down."),
+		node:  n,
+		up:    describe("up", "1 if the node answers this one."),
+		doubt: describe("in_doubt", "1 if the node is down, answers late, or says that it ails: others lead and are asked in its place. This node is listed too."),
+		rtt:   describe("rtt_seconds", "Smoothed round-trip time to the node; absent while it is down."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (p *peers) Describe(out chan<- *prometheus.Desc) {
 	out <- p.up
+	out <- p.doubt
 	out <- p.rtt
 }
 
 // Collect implements prometheus.Collector.
 func (p *peers) Collect(out chan<- prometheus.Metric) {
 	for _, peer := range p.node.cfg.Peers {
+		doubt := 0.0
+		if p.node.net.InDoubt(peer.ID) {
+			doubt = 1
+		}
+		out <- prometheus.MustNewConstMetric(p.doubt, prometheus.GaugeValue, doubt, peer.ID, peer.Region)
 		rtt, up := p.node.net.RTT(peer.ID)
 		if !up {
 			out <- prometheus.MustNewConstMetric(p.up, prometheus.GaugeValue, 0, peer.ID, peer.Region)
@@ -78,6 +85,7 @@ func (p *peers) Collect(out chan<- prometheus.Metric) {
 type journalMetrics struct {
 	logs                                            *shard.Logs
 	frames, entries, bytes, moved, segments, onDisk *prometheus.Desc
+	busy                                            *prometheus.Desc
 }
 
 func newJournal(l *shard.Logs) *journalMetrics {
@@ -87,6 +95,7 @@ func newJournal(l *shard.Logs) *journalMetrics {
 	return &journalMetrics{
 		logs:     l,
 		frames:   describe("frames_total", "Writes, each with one fsync. Entries by frames is how many shards share one."),
+		busy:     describe("busy_seconds_total", "Time spent in these writes. By frames, it is what the disk takes for one."),
 		entries:  describe("entries_total", "Raft entries written."),
 		bytes:    describe("written_bytes_total", "Bytes written in frames."),
 		moved:    describe("moved_total", "Old entries that were written anew so that their segment could be used again."),
@@ -105,6 +114,7 @@ func (l *journalMetrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}
 	count(l.frames, s.Frames)
+	out <- prometheus.MustNewConstMetric(l.busy, prometheus.CounterValue, s.Busy.Seconds())
 	count(l.entries, s.Entries)
 	count(l.bytes, s.Bytes)
 	count(l.moved, s.Moved)
