@@ -9,7 +9,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 
 	"hongyan/engine/atrest"
@@ -17,7 +16,7 @@ import (
 )
 
 // Logs is what all groups of a node keep durably: their entries in one journal, their terms and votes, which are few and must
-// be exact, in one raft-boltdb.
+// be exact, in one bbolt file, as raft-boltdb lays it out.
 //
 //	DIR/journal/  entries (package journal)
 //	DIR/raft.db   terms and votes; a key is the shard as four hexadecimal digits, a slash and raft's name
@@ -26,7 +25,7 @@ import (
 // votes are not.
 type Logs struct {
 	journal *journal.Journal
-	stable  *raftboltdb.BoltStore
+	stable  *stable
 	key     *atrest.Key // nil: in the clear
 }
 
@@ -37,7 +36,7 @@ func OpenLogs(dir string, key *atrest.Key, log *slog.Logger) (*Logs, error) {
 	}
 	// The free list is rebuilt at start instead of being rewritten with each commit.
 	opts := &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: time.Second}
-	stable, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, "raft.db"), BoltOptions: opts, MsgpackUseNewTimeFormat: true})
+	stable, err := openStable(filepath.Join(dir, "raft.db"), opts)
 	if err != nil {
 		return nil, fmt.Errorf("open terms and votes in %s: %w", dir, err)
 	}
@@ -77,7 +76,7 @@ func (l *Logs) group(shard uint32) *groupLog {
 type groupLog struct {
 	log    *journal.Log
 	cipher *atrest.Log // nil: in the clear
-	stable *raftboltdb.BoltStore
+	stable *stable
 	prefix string
 }
 
