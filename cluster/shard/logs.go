@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -78,6 +79,40 @@ type groupLog struct {
 	cipher *atrest.Log // nil: in the clear
 	stable *stable
 	prefix string
+	recent recent
+}
+
+// recent is the entry that was read last. Raft reads the last one of an idle log again and again, to send its index and term.
+type recent struct {
+	mu      sync.Mutex // guards the rest
+	entry   raft.Log   // none if its index is 0
+	changes uint64     // of the log
+}
+
+const maxRecent = 4 << 10 // bytes of data that are kept
+
+// get gives the entry, if it is that one, and else the number of changes so far.
+func (r *recent) get(index uint64) (entry raft.Log, ok bool, changes uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.entry, index != 0 && r.entry.Index == index, r.changes
+}
+
+// put keeps an entry that was read when the log had been changed so often, unless it has been changed since.
+func (r *recent) put(entry *raft.Log, changes uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.changes == changes && len(entry.Data)+len(entry.Extensions) <= maxRecent {
+		r.entry = *entry
+	}
+}
+
+// change forgets the entry, before a change of the log and after it.
+func (r *recent) change() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.entry = raft.Log{}
+	r.changes++
 }
 
 var (
@@ -93,6 +128,11 @@ func (g *groupLog) LastIndex() (uint64, error) { return g.log.Last(), nil }
 
 // GetLog implements raft.LogStore.
 func (g *groupLog) GetLog(index uint64, out *raft.Log) error {
+	entry, ok, changes := g.recent.get(index)
+	if ok {
+		*out = entry
+		return nil
+	}
 	e, err := g.log.Get(index)
 	if errors.Is(err, journal.ErrNotFound) {
 		return raft.ErrLogNotFound
@@ -109,6 +149,7 @@ func (g *groupLog) GetLog(index uint64, out *raft.Log) error {
 	if e.Appended != 0 {
 		out.AppendedAt = time.Unix(0, e.Appended)
 	}
+	g.recent.put(out, changes)
 	return nil
 }
 
@@ -127,11 +168,15 @@ func (g *groupLog) StoreLogs(entries []*raft.Log) error {
 			list[i].Appended = e.AppendedAt.UnixNano()
 		}
 	}
+	g.recent.change()
+	defer g.recent.change()
 	return g.log.Append(list)
 }
 
 // DeleteRange implements raft.LogStore. Raft takes entries away at the beginning or at the end, never in the middle.
 func (g *groupLog) DeleteRange(from, to uint64) error {
+	g.recent.change()
+	defer g.recent.change()
 	first, last := g.log.First(), g.log.Last()
 	switch {
 	case last == 0 || to < first || from > last:

@@ -14,7 +14,6 @@ import (
 
 // Heartbeats of many shards travel together.
 const (
-	beatTick    = 50 * time.Millisecond  // how long the first one for a peer waits for others
 	beatLook    = 100 * time.Millisecond // a replica that has not answered when looked at beatLooks times in a row is passed over: one
 	beatLooks   = 3                      // look alone may follow a pause of this process
 	maxBeats    = 256                    // in one frame
@@ -22,7 +21,9 @@ const (
 )
 
 // beats are the heartbeats that wait for the next frame to a peer. Idle shards say nothing else to each other, and a frame, its
-// answer and the goroutines on the way cost the same for one heartbeat as for all that are due within a tick.
+// answer and the goroutines on the way cost the same for one heartbeat as for all that wait. Since raft makes a heartbeat a tenth to a fifth of its
+// timeout after the one before was answered, those that were answered together gather again: after a moment there is one frame each time,
+// with all shards that this node leads.
 type beats struct {
 	p *peer
 
@@ -43,7 +44,7 @@ func (q *beats) add(b *beat) {
 	defer q.mu.Unlock()
 	q.waiting = append(q.waiting, b)
 	if len(q.waiting) == 1 {
-		time.AfterFunc(beatTick, q.flush)
+		time.AfterFunc(q.p.n.cfg.timing.gather, q.flush)
 	}
 }
 
