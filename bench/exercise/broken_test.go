@@ -28,23 +28,20 @@ var faults = []struct {
 	{
 		name: "250 before the commit", rules: []string{"lost"}, crash: true,
 		patch: patch{
-			file: "cluster/client/draft.go",
-			old:  `result, err := c.changeAs(ctx, number, id, &mailbox.Command{Deliver: cmd})`,
-			new: `var result *mailbox.Result
-	var err error
-	commit := func(ctx context.Context) { result, err = c.changeAs(ctx, number, id, &mailbox.Command{Deliver: cmd}) }
-	switch fault := os.Getenv("` + faultVariable + `"); {
-	case fault == "250 before the commit":
-		go func() {
-			time.Sleep(200 * time.Millisecond)
-			_, _ = c.changeAs(context.WithoutCancel(ctx), number, id, &mailbox.Command{Deliver: cmd})
-		}()
-	case fault == "doubled delivery" && id[0]%3 == 0:
-		commit(ctx)
-		_, _ = c.change(ctx, number, &mailbox.Command{Deliver: cmd})
-	default:
-		commit(ctx)
-	}`,
+			file: "cluster/client/early.go",
+			old:  `e.take(m.propose(ctx, e.shard, e.id, e.command(m.message, early)))`,
+			new: `switch fault := os.Getenv("` + faultVariable + `"); {
+			case fault == "250 before the commit" && !e.appends:
+				go func() {
+					time.Sleep(200 * time.Millisecond)
+					_, _ = m.propose(context.WithoutCancel(ctx), e.shard, e.id, e.command(m.message, early))
+				}()
+			case fault == "doubled delivery" && e.id[0]%3 == 0 && !e.appends:
+				e.take(m.propose(ctx, e.shard, e.id, e.command(m.message, early)))
+				_, _ = m.propose(ctx, e.shard, shard.NewRequestID(), e.command(m.message, early))
+			default:
+				e.take(m.propose(ctx, e.shard, e.id, e.command(m.message, early)))
+			}`,
 		},
 	},
 	{name: "doubled delivery", rules: []string{"doubled"}},
@@ -77,8 +74,8 @@ func TestBrokenBuildsAreCaught(t *testing.T) {
 	}
 	sound := build(t)
 	patches := []patch{
-		{"cluster/client/draft.go", "\t\"fmt\"\n", "\t\"fmt\"\n\t\"os\"\n"},
-		{"cluster/client/draft.go", "\t\"slices\"\n", "\t\"slices\"\n\t\"time\"\n"},
+		{"cluster/client/early.go", "\t\"errors\"\n", "\t\"errors\"\n\t\"os\"\n"},
+		{"cluster/client/early.go", "\t\"sync\"\n", "\t\"sync\"\n\t\"time\"\n"},
 		{"cluster/client/query.go", "\t\"io\"\n", "\t\"io\"\n\t\"os\"\n"},
 		{"cluster/mailbox/machine.go", "\t\"errors\"\n", "\t\"errors\"\n\t\"os\"\n"},
 	}

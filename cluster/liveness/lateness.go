@@ -71,7 +71,7 @@ func (l *Lateness) within(share float64) time.Duration {
 
 // The least and the most that a peer's answer may take, besides the time between two pings.
 const (
-	doubtLeast = 150 * time.Millisecond // more than usual
+	doubtLeast = 120 * time.Millisecond // more than usual
 	doubtMost  = 2500 * time.Millisecond
 )
 

@@ -47,7 +47,7 @@ import (
 const (
 	heartbeatTimeout = 2 * time.Second
 	leaderLease      = 1800 * time.Millisecond
-	commitTimeout    = 500 * time.Millisecond
+	commitTimeout    = time.Second
 	officePause      = 50 * time.Millisecond // before a new leader's barrier is tried again
 	proposeEnqueue   = 2 * time.Second
 	resignTimeout    = 500 * time.Millisecond

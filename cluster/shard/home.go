@@ -16,6 +16,7 @@ import (
 const (
 	lookEvery     = 500 * time.Millisecond
 	homeSettled   = 6
+	firstLooks    = 2 // at a group without a leader
 	homeLag       = 64
 	homeRetry     = 10 * time.Second
 	homeRetryMost = 5 * time.Minute
@@ -43,6 +44,8 @@ type watch struct {
 	acting  bool       // a hand-over is under way
 	settled map[string]int
 	way     homeward
+	led     bool // the group has had a leader since it started here, or was given one try to have this node
+	waited  int  // looks without one while a majority is up
 }
 
 // end waits for a look that is under way; later ones do nothing.
@@ -78,13 +81,57 @@ func (g *Group) look(now time.Time) {
 		return
 	}
 	home := g.settledHome()
-	if w.acting || g.raft.State() != raft.Leader {
+	switch {
+	case w.acting:
+		return
+	case g.raft.State() != raft.Leader:
+		if g.leaderless() {
+			w.act(g, g.standFirst)
+		}
 		return
 	}
+	w.led = true
 	if why := g.unfit(); why != nil {
 		w.act(g, func() { g.leaveTo(g.ctx, why) })
 	} else if len(home) > 0 && w.way.clear(now) && g.IsLeader() {
 		w.act(g, func() { g.goHome(g.ctx, home) })
+	}
+}
+
+// leaderless says, once at most, that a group which has just started needs this node as its first leader: a majority has been up for
+// firstLooks, nobody leads, and no voter that is up should rather. Raft's own timers, which are wide, would take seconds, and
+// rarely choose a node at home. g.watch.mu is held.
+func (g *Group) leaderless() bool {
+	w := &g.watch
+	if w.led || g.Leader() != "" {
+		w.led = true
+		return false
+	}
+	up := slices.DeleteFunc(slices.Clone(g.cfg.Group.Voters), func(v string) bool { return v != g.cfg.Self && !g.cfg.Peers.Up(v) })
+	if w.waited++; len(up) <= len(g.cfg.Group.Voters)/2 || !slices.Contains(up, g.cfg.Self) {
+		w.waited = 0
+	}
+	if w.waited < firstLooks {
+		return false
+	}
+	best := up[0]
+	if i := slices.IndexFunc(up, func(v string) bool { return slices.Contains(g.cfg.Preferred, v) }); i >= 0 {
+		best = up[i]
+	}
+	w.led = true
+	return best == g.cfg.Self && g.unfit() == nil
+}
+
+// standFirst has this node stand for election. Raft grants it only if the log is long enough.
+func (g *Group) standFirst() {
+	e, ok := g.cfg.Transport.(elector)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(g.ctx, suspectTimeout)
+	defer cancel()
+	if err := e.Elect(ctx, 0, nil); err != nil {
+		g.cfg.Log.Debug("could not stand for the first election", "shard", g.Shard(), "err", err)
 	}
 }
 

@@ -3,7 +3,6 @@ package shard
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -18,7 +17,7 @@ import (
 )
 
 // Logs is what all groups of a node keep durably: their entries in one journal, their terms and votes, which are few and must
-// be exact, in one raft-boltdb.
+// be exact, in one bbolt file, as raft-boltdb lays it out.
 //
 //	DIR/journal/  entries (package journal)
 //	DIR/raft.db   terms and votes; a key is the shard as four hexadecimal digits, a slash and raft's name
@@ -28,14 +27,9 @@ import (
 type Logs struct {
 	fs      vfs.FS // of the journal, and of the groups' snapshot records
 	journal *journal.Journal
-	stable  stable
-	key     *atrest.Key // nil: in the clear
-}
-
-// stable keeps terms and votes: a raftboltdb.BoltStore.
-type stable interface {
-	raft.StableStore
-	io.Closer
+	stable  func(shard uint32) raft.StableStore // terms and votes
+	close   func() error                        // that store
+	key     *atrest.Key                         // nil: in the clear
 }
 
 // OpenLogs opens or creates the logs in dir.
@@ -45,7 +39,7 @@ func OpenLogs(dir string, key *atrest.Key, log *slog.Logger) (*Logs, error) {
 	}
 	// The free list is rebuilt at start instead of being rewritten with each commit.
 	opts := &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: time.Second}
-	stable, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, "raft.db"), BoltOptions: opts, MsgpackUseNewTimeFormat: true})
+	db, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, "raft.db"), BoltOptions: opts, MsgpackUseNewTimeFormat: true})
 	if err != nil {
 		return nil, fmt.Errorf("open terms and votes in %s: %w", dir, err)
 	}
@@ -57,14 +51,15 @@ func OpenLogs(dir string, key *atrest.Key, log *slog.Logger) (*Logs, error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the logs: %w", err), stable.Close())
+		return nil, errors.Join(fmt.Errorf("open the logs: %w", err), db.Close())
 	}
-	return &Logs{fs: vfs.Default, journal: j, stable: stable, key: key}, nil
+	t := &terms{db: db}
+	return &Logs{fs: vfs.Default, journal: j, stable: func(shard uint32) raft.StableStore { return groupTerms{t, shard} }, close: db.Close, key: key}, nil
 }
 
 // Close closes the logs. The groups have stopped.
 func (l *Logs) Close() error {
-	if err := errors.Join(l.journal.Close(), l.stable.Close()); err != nil {
+	if err := errors.Join(l.journal.Close(), l.close()); err != nil {
 		return fmt.Errorf("close the logs: %w", err)
 	}
 	return nil
@@ -77,7 +72,7 @@ func (l *Logs) Journal() journal.Stats { return l.journal.Stats() }
 func (l *Logs) Stalled() time.Duration { return l.journal.Stalled() }
 
 func (l *Logs) group(shard uint32) *groupLog {
-	g := &groupLog{log: l.journal.Log(shard), stable: l.stable, prefix: fmt.Sprintf("%04x/", shard)}
+	g := &groupLog{StableStore: l.stable(shard), log: l.journal.Log(shard)}
 	if l.key != nil {
 		g.cipher = l.key.Log(fmt.Sprintf("shard %04d", shard))
 	}
@@ -86,10 +81,9 @@ func (l *Logs) group(shard uint32) *groupLog {
 
 // groupLog is one group's raft.LogStore and raft.StableStore.
 type groupLog struct {
+	raft.StableStore
 	log    *journal.Log
 	cipher *atrest.Log // nil: in the clear
-	stable stable
-	prefix string
 	recent recent
 }
 
@@ -168,19 +162,3 @@ func (g *groupLog) DeleteRange(from, to uint64) error {
 	}
 	return fmt.Errorf("delete entries %d to %d of %d to %d: they lie in the middle of the log", from, to, first, last)
 }
-
-// Set implements raft.StableStore.
-func (g *groupLog) Set(key, value []byte) error { return g.stable.Set(g.key(key), value) }
-
-// Get implements raft.StableStore.
-func (g *groupLog) Get(key []byte) ([]byte, error) { return g.stable.Get(g.key(key)) }
-
-// SetUint64 implements raft.StableStore.
-func (g *groupLog) SetUint64(key []byte, value uint64) error {
-	return g.stable.SetUint64(g.key(key), value)
-}
-
-// GetUint64 implements raft.StableStore.
-func (g *groupLog) GetUint64(key []byte) (uint64, error) { return g.stable.GetUint64(g.key(key)) }
-
-func (g *groupLog) key(name []byte) []byte { return append([]byte(g.prefix), name...) }

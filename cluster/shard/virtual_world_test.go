@@ -69,30 +69,38 @@ type memoryStable struct {
 	m  map[string][]byte
 }
 
-func (s *memoryStable) Close() error { return nil }
+// of is one shard's.
+func (s *memoryStable) of(shard uint32) raft.StableStore { return shardStable{s, shard} }
 
-func (s *memoryStable) Set(key, value []byte) error {
+type shardStable struct {
+	*memoryStable
+	shard uint32
+}
+
+func (s shardStable) key(name []byte) string { return fmt.Sprintf("%d/%s", s.shard, name) }
+
+func (s shardStable) Set(key, value []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.m[string(key)] = slices.Clone(value)
+	s.m[s.key(key)] = slices.Clone(value)
 	return nil
 }
 
-func (s *memoryStable) Get(key []byte) ([]byte, error) {
+func (s shardStable) Get(key []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v, ok := s.m[string(key)]
+	v, ok := s.m[s.key(key)]
 	if !ok {
 		return nil, raftboltdb.ErrKeyNotFound
 	}
 	return v, nil
 }
 
-func (s *memoryStable) SetUint64(key []byte, value uint64) error {
+func (s shardStable) SetUint64(key []byte, value uint64) error {
 	return s.Set(key, fmt.Append(nil, value))
 }
 
-func (s *memoryStable) GetUint64(key []byte) (n uint64, err error) {
+func (s shardStable) GetUint64(key []byte) (n uint64, err error) {
 	v, err := s.Get(key)
 	if err == nil {
 		_, err = fmt.Sscan(string(v), &n)
@@ -164,7 +172,7 @@ func (n *virtualNode) start() {
 	gated := errorfs.Wrap(n.disk, errorfs.InjectorFunc(n.gate))
 	j, err := journal.Open(gated, "journal", journal.Options{SegmentSize: 256 << 10})
 	must(w.t, err)
-	n.logs = &Logs{fs: n.disk, journal: j, stable: n.stable}
+	n.logs = &Logs{fs: n.disk, journal: j, stable: n.stable.of, close: func() error { return nil }}
 	n.transports, n.list = make(map[uint32]*virtualTransport), nil
 	n.mu.Unlock()
 	var preferred []string

@@ -12,6 +12,9 @@ func Hasten(c *Config) {
 	c.timing.progress = 400 * time.Millisecond
 }
 
+// HurryBeats keeps heartbeats together for a moment only: for raft with timers as short as it has in tests.
+func HurryBeats(c *Config) { c.timing.gather = 10 * time.Millisecond }
+
 // Dial connects to a peer's service as this node would.
 var Dial = (*Net).dialForTest
 

@@ -14,14 +14,16 @@ import (
 
 // Heartbeats of many shards travel together.
 const (
-	beatTick    = 50 * time.Millisecond  // how long the first one for a peer waits for others
-	beatStall   = 250 * time.Millisecond // a replica that takes longer than that is passed over
+	beatLook    = 100 * time.Millisecond // a replica that has not answered when looked at beatLooks times in a row is passed over: one
+	beatLooks   = 3                      // look alone may follow a pause of this process
 	maxBeats    = 256                    // in one frame
 	maxBeatRuns = 8                      // frames of one connection that are being answered; a further one is refused
 )
 
 // beats are the heartbeats that wait for the next frame to a peer. Idle shards say nothing else to each other, and a frame, its
-// answer and the goroutines on the way cost the same for one heartbeat as for all that are due within a tick.
+// answer and the goroutines on the way cost the same for one heartbeat as for all that wait. Since raft makes a heartbeat a tenth to a fifth of its
+// timeout after the one before was answered, those that were answered together gather again: after a moment there is one frame each time,
+// with all shards that this node leads.
 type beats struct {
 	p *peer
 
@@ -42,7 +44,7 @@ func (q *beats) add(b *beat) {
 	defer q.mu.Unlock()
 	q.waiting = append(q.waiting, b)
 	if len(q.waiting) == 1 {
-		time.AfterFunc(beatTick, q.flush)
+		time.AfterFunc(q.p.n.cfg.timing.gather, q.flush)
 	}
 }
 
@@ -100,7 +102,7 @@ func (n *Net) raftHeader() raft.RPCHeader {
 	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.ID), Addr: []byte(n.cfg.ID)}
 }
 
-// heartbeat sends a shard's heartbeat with those of others.
+// heartbeatTo sends a shard's heartbeat with those of others.
 func (g *raftGroup) heartbeatTo(target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	p, err := g.n.peer(string(target))
 	if err == nil {
@@ -128,7 +130,7 @@ func (g *raftGroup) heartbeatTo(target raft.ServerAddress, args *raft.AppendEntr
 }
 
 // answerBeats has each shard's replica answer its heartbeat, in one goroutine and beside raft's main loops, and sends the
-// answers. A replica that does not come back, since raft is writing a new term to a disk that hangs, costs the others beatStall, once.
+// answers. A replica that does not come back, since raft is writing a new term to a disk that hangs, costs the others three looks, once.
 func (n *Net) answerBeats(in inbound, m *wire.Beats) {
 	answers := make([]wire.BeatAnswer, 0, len(m.List))
 	for len(answers) < len(m.List) {
@@ -174,21 +176,22 @@ func (r *beatRun) work(n *Net, header raft.RPCHeader, list []wire.Beat) {
 
 // watch returns when all answers are given, or when the next one does not come.
 func (r *beatRun) watch() (given int, whole bool) {
-	stall := time.NewTimer(beatStall)
-	defer stall.Stop()
-	for {
+	look := time.NewTicker(beatLook)
+	defer look.Stop()
+	for idle := 0; ; {
 		select {
 		case <-r.done:
 			return len(r.answers), true
-		case <-stall.C:
+		case <-look.C:
 		}
 		now := int(r.given.Load())
-		if now == given && now < len(r.answers) {
+		if idle++; now != given {
+			given, idle = now, 0
+		}
+		if idle >= beatLooks && given < len(r.answers) {
 			r.abandoned.Store(true)
 			return given, false
 		}
-		given = now
-		stall.Reset(beatStall)
 	}
 }
 

@@ -125,6 +125,7 @@ func relayed(t *testing.T, tune func(*transport.Config), ids ...string) (nets []
 			}
 		}
 		config.Peers = peers
+		transport.HurryBeats(&config)
 		if tune != nil {
 			tune(&config)
 		}
