@@ -4,14 +4,15 @@ import (
 	"context"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/shard"
 	"hongyan/engine/volume"
 )
 
 // Propose commits a command of a test's own.
-func (n *Node) Propose(ctx context.Context, shard uint32, c *mailbox.Command) error {
+func (n *Node) Propose(ctx context.Context, number uint32, c *mailbox.Command) error {
 	body, err := c.Encode()
 	if err == nil {
-		_, _, err = n.router.Propose(ctx, shard, body)
+		_, _, err = n.router.Propose(ctx, number, body, shard.ForPeople)
 	}
 	return err
 }

@@ -67,7 +67,11 @@ func (n *Node) watchVitals(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			n.net.Ail(p.feel(now, n.logs.Stalled(), n.logs.Journal()))
+			why := p.feel(now, n.logs.Stalled(), n.logs.Journal())
+			if err := n.logs.Failed(); err != nil {
+				why = err.Error()
+			}
+			n.net.Ail(why)
 		}
 	}
 }

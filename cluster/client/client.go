@@ -180,18 +180,22 @@ func (c *Client) change(ctx context.Context, number uint32, cmd *mailbox.Command
 }
 
 // changeAs is change under a request id that the caller gives.
-func (c *Client) changeAs(ctx context.Context, shard uint32, id shard.RequestID, cmd *mailbox.Command) (*mailbox.Result, error) {
+func (c *Client) changeAs(ctx context.Context, number uint32, id shard.RequestID, cmd *mailbox.Command) (*mailbox.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
 	body, err := cmd.Encode()
 	if err != nil {
 		return nil, err
 	}
-	b, at, err := c.cfg.Router.ProposeAs(ctx, shard, id, body)
+	class := shard.ForPeople
+	if cmd.Deliver != nil {
+		class = shard.Bulk
+	}
+	b, at, err := c.cfg.Router.ProposeAs(ctx, number, id, body, class)
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	c.reached(shard, at)
+	c.reached(number, at)
 	r, err := mailbox.DecodeResult(b)
 	if err != nil {
 		return nil, err

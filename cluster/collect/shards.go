@@ -100,12 +100,12 @@ func (c *Cluster) Condemn(ctx context.Context, shard uint32, id volume.ID, gener
 }
 
 // propose enters the command in a mailbox shard's log and says where.
-func (c *Cluster) propose(ctx context.Context, shard uint32, id volume.ID, generation uint32) (uint64, error) {
+func (c *Cluster) propose(ctx context.Context, number uint32, id volume.ID, generation uint32) (uint64, error) {
 	body, err := (&mailbox.Command{Condemn: &mailbox.Condemn{Volume: id, Generation: generation}}).Encode()
 	if err != nil {
 		return 0, err
 	}
-	b, at, err := c.router.Propose(ctx, shard, body)
+	b, at, err := c.router.Propose(ctx, number, body, shard.Background)
 	if err != nil {
 		return 0, err
 	}

@@ -67,7 +67,7 @@ func (s *Service) propose(ctx context.Context, c *Command) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, _, err := s.router.Propose(ctx, placement.DirectoryShard, body)
+	b, _, err := s.router.Propose(ctx, placement.DirectoryShard, body, shard.ForPeople)
 	if err != nil {
 		return nil, fmt.Errorf("change the directory: %w", err)
 	}

@@ -134,7 +134,7 @@ func (s *Settler) settle(ctx context.Context, number uint32, id volume.ID) error
 	if err != nil {
 		return err
 	}
-	b, _, err := s.cfg.Router.Propose(ctx, number, body)
+	b, _, err := s.cfg.Router.Propose(ctx, number, body, shard.Background)
 	if err != nil {
 		return err
 	}

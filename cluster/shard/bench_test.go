@@ -45,7 +45,7 @@ func benchCommands(b *testing.B, callers int) {
 	for c := range callers {
 		wg.Go(func() {
 			for next.Add(1) <= int64(b.N) {
-				_, _, err := routers[c%len(routers)].Propose(b.Context(), uint32(c%benchShards), []byte(names[c]))
+				_, _, err := routers[c%len(routers)].Propose(b.Context(), uint32(c%benchShards), []byte(names[c]), ForPeople)
 				if err != nil {
 					b.Error(err)
 					return

@@ -77,7 +77,7 @@ func (c *chaos) write(ctx context.Context, w int, rng *rand.Rand) {
 		c.tried.Store(name, true)
 		m := c.members[rng.IntN(len(c.members))]
 		try, cancel := context.WithTimeout(ctx, 3*time.Second)
-		b, _, err := m.router.Propose(try, testShard, []byte(name))
+		b, _, err := m.router.Propose(try, testShard, []byte(name), ForPeople)
 		cancel()
 		if err != nil {
 			continue

@@ -51,7 +51,7 @@ func FuzzDecodeCommand(f *testing.F) {
 func TestFormats(t *testing.T) {
 	codectest.Golden(t, "testdata/formats-v1.txt", []codectest.Sample{
 		{Name: "snapshot", Value: &snapshotRecord{Version: 1, Index: 70_000, Term: 3, Configuration: []byte("configuration"), ConfigIndex: 1, Applied: 69_999}},
-		{Name: "propose", Value: &ProposeRequest{Shard: 1, Command: []byte("command")}},
+		{Name: "propose", Value: &ProposeRequest{Shard: 1, Command: []byte("command"), Class: Bulk}},
 		{Name: "proposed", Value: &ProposeResponse{Index: 70_000, Result: []byte("result")}},
 		{Name: "read-index", Value: &ReadIndexRequest{Shard: 1}},
 		{Name: "read-index-is", Value: &ReadIndexResponse{Index: 70_000}},

@@ -274,7 +274,7 @@ func (m *member) propose(t *testing.T, name string) uint64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	b, at, err := m.router.Propose(ctx, testShard, []byte(name))
+	b, at, err := m.router.Propose(ctx, testShard, []byte(name), ForPeople)
 	must(t, err)
 	if at == 0 || len(b) != 8 {
 		t.Fatalf("proposal of %q: %q at %d", name, b, at)

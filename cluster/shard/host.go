@@ -20,6 +20,7 @@ const (
 type ProposeRequest struct {
 	Shard   uint32 `cbor:"1,keyasint"`
 	Command []byte `cbor:"2,keyasint"`
+	Class   Class  `cbor:"3,keyasint,omitempty"`
 }
 
 // ProposeResponse carries the machine's result and where it stands in the log.
@@ -136,7 +137,7 @@ func (h *Host) propose(ctx context.Context, _ string, req *ProposeRequest) (*Pro
 		return nil, wire.Errorf(wire.Invalid, "shard %d: %v", req.Shard, err)
 	}
 	began := time.Now()
-	result, at, err := g.Propose(ctx, c)
+	result, at, err := g.Propose(ctx, c, req.Class)
 	h.metrics.proposed(began, err)
 	if err != nil {
 		return nil, err

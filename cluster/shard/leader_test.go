@@ -41,7 +41,7 @@ func TestFullDiskAbdicates(t *testing.T) {
 	members[0].full.Store(true)
 	for i := uint64(1); members[0].group.IsLeader(); i++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		_, _, err := members[1].router.Propose(ctx, testShard, []byte("heavy"))
+		_, _, err := members[1].router.Propose(ctx, testShard, []byte("heavy"), ForPeople)
 		cancel()
 		must(t, err)
 		if i > 100 {

@@ -68,6 +68,9 @@ func (l *Logs) Close() error {
 // Journal counts what the journal did.
 func (l *Logs) Journal() journal.Stats { return l.journal.Stats() }
 
+// Failed is why the journal takes nothing any more, nil if it does.
+func (l *Logs) Failed() error { return l.journal.Failed() }
+
 // Stalled is how long the journal's write that is under way has taken, 0 while there is none.
 func (l *Logs) Stalled() time.Duration { return l.journal.Stalled() }
 

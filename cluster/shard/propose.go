@@ -28,12 +28,39 @@ type proposal struct {
 	err  error
 }
 
-// join gives the request's proposal, and whether it is new: then the caller must end it.
-func (p *proposals) join(id RequestID) (w *proposal, first bool) {
+// Class is what a command is for. In an overload the least important is refused first.
+type Class uint8
+
+// The classes.
+const (
+	ForPeople  Class = iota // somebody waits at a screen
+	Bulk                    // mail that its sender will offer again
+	Background              // upkeep, which is tried again anyway
+)
+
+// maxWaiting is how many proposals may wait at a leader: some seconds' worth, after which a client is gone or better off with an answer.
+const maxWaiting = 4096
+
+// room is how many proposals of all classes may wait for one of this class to be let in.
+func (c Class) room() int {
+	switch c {
+	case ForPeople:
+		return maxWaiting
+	case Bulk:
+		return maxWaiting * 3 / 4
+	}
+	return maxWaiting / 2
+}
+
+// join gives the request's proposal, and whether it is new: then the caller must end it. nil when too many wait already.
+func (p *proposals) join(id RequestID, class Class) (w *proposal, first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w := p.waiting[id]; w != nil {
 		return w, false
+	}
+	if len(p.waiting) >= class.room() {
+		return nil, false
 	}
 	if p.waiting == nil {
 		p.waiting = make(map[RequestID]*proposal)
@@ -51,12 +78,15 @@ func (p *proposals) end(id RequestID, w *proposal) {
 }
 
 // Propose commits a command on this leader. It gives the machine's result and the entry's index. ErrNotLeader and
-// ErrUnavailable leave open whether it was or will be applied: retry, there or elsewhere, with the same id.
-func (g *Group) Propose(ctx context.Context, c Command) (result []byte, at uint64, err error) {
+// ErrUnavailable leave open whether it was or will be applied: retry, there or elsewhere, with the same id. After ErrOverloaded it will not be.
+func (g *Group) Propose(ctx context.Context, c Command, class Class) (result []byte, at uint64, err error) {
 	if len(c.Body) > maxCommand {
 		return nil, 0, wire.Errorf(wire.Limit, "shard %d: a command of %d bytes", g.Shard(), len(c.Body))
 	}
-	w, first := g.proposals.join(c.ID)
+	w, first := g.proposals.join(c.ID, class)
+	if w == nil {
+		return nil, 0, wire.Errorf(wire.Overloaded, "shard %d: %d commands wait", g.Shard(), class.room())
+	}
 	if first {
 		go func() { // raft answers, or shuts down and forgets
 			future := g.raft.Apply(c.Encode(), proposeEnqueue)

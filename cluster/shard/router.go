@@ -51,14 +51,14 @@ func (r *Router) Group(shard uint32) (placement.Group, bool) {
 // Propose commits a command body at the shard's leader, whoever that becomes, until ctx ends. The request id is
 // drawn here, so that all attempts together apply it once. An error means that it is unknown
 // whether the command was or will be applied.
-func (r *Router) Propose(ctx context.Context, shard uint32, body []byte) (result []byte, at uint64, err error) {
-	return r.ProposeAs(ctx, shard, NewRequestID(), body)
+func (r *Router) Propose(ctx context.Context, shard uint32, body []byte, class Class) (result []byte, at uint64, err error) {
+	return r.ProposeAs(ctx, shard, NewRequestID(), body, class)
 }
 
 // ProposeAs is Propose with an id that the caller drew, for one command only.
-func (r *Router) ProposeAs(ctx context.Context, shard uint32, id RequestID, body []byte) (result []byte, at uint64, err error) {
+func (r *Router) ProposeAs(ctx context.Context, shard uint32, id RequestID, body []byte, class Class) (result []byte, at uint64, err error) {
 	c := Command{ID: id, Now: r.Clock.Now().Unix(), Body: body}
-	req := &ProposeRequest{Shard: shard, Command: c.Encode()}
+	req := &ProposeRequest{Shard: shard, Command: c.Encode(), Class: class}
 	var resp ProposeResponse
 	if err := r.atLeader(ctx, shard, MethodPropose, req, &resp); err != nil {
 		return nil, 0, err
@@ -155,7 +155,7 @@ func (r *Router) attemptAt(ctx context.Context, patience time.Duration, group pl
 
 // retryable says whether another node, or the same one later, may do better.
 func retryable(err error) bool {
-	return !errors.Is(err, wire.ErrInvalid) && !errors.Is(err, wire.ErrDenied) && !errors.Is(err, wire.ErrLimit)
+	return !errors.Is(err, wire.ErrInvalid) && !errors.Is(err, wire.ErrDenied) && !errors.Is(err, wire.ErrLimit) && !errors.Is(err, wire.ErrOverloaded)
 }
 
 // leader guesses where to begin: this node's own replica knows best, then whoever answered last.

@@ -55,7 +55,7 @@ func TestRouterWithoutReplica(t *testing.T) {
 	defer cancel()
 	for i := range uint64(3) {
 		before := asked.calls.Load()
-		b, _, err := outside.Propose(ctx, testShard, []byte("x"))
+		b, _, err := outside.Propose(ctx, testShard, []byte("x"), ForPeople)
 		must(t, err)
 		if count(b) != i+1 {
 			t.Errorf("counted %d", count(b))
@@ -64,7 +64,7 @@ func TestRouterWithoutReplica(t *testing.T) {
 			t.Errorf("%d calls to a leader that is known", calls)
 		}
 	}
-	if _, _, err := outside.Propose(ctx, 99, nil); !errors.Is(err, wire.ErrNotFound) {
+	if _, _, err := outside.Propose(ctx, 99, nil, ForPeople); !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("a shard that is not there: %v", err)
 	}
 }
@@ -93,7 +93,7 @@ func TestFinalAnswers(t *testing.T) {
 	for _, final := range []error{wire.ErrInvalid, wire.ErrDenied, wire.ErrLimit} {
 		m.peers.set(func(string, string) error { return final }, nil)
 		before := m.peers.calls.Load()
-		if _, _, err := m.router.Propose(t.Context(), testShard, nil); !errors.Is(err, final) || m.peers.calls.Load() != before+1 {
+		if _, _, err := m.router.Propose(t.Context(), testShard, nil, ForPeople); !errors.Is(err, final) || m.peers.calls.Load() != before+1 {
 			t.Errorf("%v: %v after %d calls", final, err, m.peers.calls.Load()-before)
 		}
 	}

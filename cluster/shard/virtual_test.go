@@ -77,7 +77,7 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 				case <-try.Done():
 				}
 			}()
-			b, _, err := n.router.ProposeAs(try, shard, id, []byte(name))
+			b, _, err := n.router.ProposeAs(try, shard, id, []byte(name), ForPeople)
 			cancel()
 			if ok = err == nil; ok && count(b) != 1 {
 				c.w.t.Errorf("%s was applied %d times", name, count(b))
@@ -157,7 +157,7 @@ func (c *virtualClients) settle() {
 	w.await("leaders of all groups", func() bool { return w.leading() != nil })
 	for i, g := range w.groups {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		_, _, err := w.nodes[0].router.Propose(ctx, g.Shard, []byte("last"))
+		_, _, err := w.nodes[0].router.Propose(ctx, g.Shard, []byte("last"), ForPeople)
 		cancel()
 		must(w.t, err)
 		w.await("all replicas at one entry", func() bool {

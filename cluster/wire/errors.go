@@ -25,6 +25,7 @@ const (
 	Denied      Code = 10 // not allowed
 	Deadline    Code = 11 // the caller's time is up
 	Canceled    Code = 12 // the caller has gone
+	Overloaded  Code = 13 // more is waiting than will be done in time: to be told at once, not to be tried elsewhere
 )
 
 // maxErrorText bounds the text of an error on the wire, in bytes.
@@ -51,6 +52,7 @@ var (
 	ErrDenied      = &Error{Code: Denied}
 	ErrDeadline    = &Error{Code: Deadline}
 	ErrCanceled    = &Error{Code: Canceled}
+	ErrOverloaded  = &Error{Code: Overloaded}
 )
 
 // Errorf makes an error of a kind.
@@ -61,7 +63,7 @@ func Errorf(code Code, format string, args ...any) *Error {
 // String names the kind.
 func (c Code) String() string {
 	names := [...]string{"", "internal error", "unavailable", "not the leader", "not found", "exists", "invalid",
-		"over a limit", "sealed", "full", "denied", "deadline exceeded", "canceled"}
+		"over a limit", "sealed", "full", "denied", "deadline exceeded", "canceled", "overloaded"}
 	if int(c) < len(names) && c != 0 {
 		return names[c]
 	}

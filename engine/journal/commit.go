@@ -228,3 +228,10 @@ func (j *Journal) Stalled() time.Duration {
 	}
 	return 0
 }
+
+// Failed is why the journal takes nothing any more, nil if it does.
+func (j *Journal) Failed() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failed
+}
