@@ -94,8 +94,8 @@ func frozen(from, to time.Duration) func(time.Duration) time.Duration {
 // A node that falls silent is in doubt a little later than it usually takes to answer, and down later.
 func TestSilence(t *testing.T) {
 	for _, c := range []struct{ rtt, least, most time.Duration }{
-		{200 * time.Microsecond, 150 * time.Millisecond, 205 * time.Millisecond},
-		{40 * time.Millisecond, 140 * time.Millisecond, 250 * time.Millisecond},
+		{200 * time.Microsecond, 100 * time.Millisecond, 205 * time.Millisecond},
+		{40 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond},
 		{200 * time.Millisecond, 100 * time.Millisecond, 350 * time.Millisecond},
 	} {
 		const at = 10 * time.Second

@@ -79,6 +79,9 @@ const (
 func (l *Lateness) patience() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.total == 0 {
+		return doubtMost
+	}
 	usual, late := l.within(0.5), l.within(lateShare)
 	return min(max(usual+doubtLeast, late+late/4), doubtMost)
 }

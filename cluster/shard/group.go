@@ -45,8 +45,8 @@ import (
 // commitTimeout is when raft tries again after a failure, and finds out about one, so it stays short; what it sends on an idle
 // shard is not put on the wire by our transport, which spreads commits too.
 const (
-	heartbeatTimeout = 2 * time.Second
-	leaderLease      = 1800 * time.Millisecond
+	heartbeatTimeout = 3 * time.Second
+	leaderLease      = 2700 * time.Millisecond
 	commitTimeout    = time.Second
 	officePause      = 50 * time.Millisecond // before a new leader's barrier is tried again
 	proposeEnqueue   = 2 * time.Second

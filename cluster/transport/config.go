@@ -67,7 +67,7 @@ type timing struct {
 	handshake time.Duration // TLS
 	raft      time.Duration // AppendEntries
 	vote      time.Duration // votes, TimeoutNow
-	gather    time.Duration // how long a heartbeat waits for those of other shards; more than a tenth of raft's timeout gathers all
+	gather    time.Duration // how long a heartbeat waits for those of other shards; with a fifth of raft's timeout well below a lease; more than a tenth gathers all
 	beat      time.Duration // heartbeats; well below a leader's lease, so that the next may still save it
 	progress  time.Duration // a snapshot transfer without any progress
 }
@@ -86,7 +86,7 @@ func (t timing) withDefaults() timing {
 	set(&t.handshake, 5*time.Second)
 	set(&t.raft, 10*time.Second)
 	set(&t.vote, 3*time.Second)
-	set(&t.gather, 300*time.Millisecond)
+	set(&t.gather, 500*time.Millisecond)
 	set(&t.beat, time.Second)
 	set(&t.progress, 15*time.Second)
 	return t
