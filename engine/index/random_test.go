@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -17,7 +18,11 @@ import (
 
 // Every command of random logs does to the index what it does to the model, and a View shows the same mailboxes.
 func TestRandomLogsAgainstModel(t *testing.T) {
-	for seed := range uint64(12) {
+	seeds := uint64(5)
+	if os.Getenv("HONGYAN_NIGHTLY") != "" {
+		seeds = 200
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			db := openTest(t, vfs.NewMem())

@@ -130,7 +130,7 @@ func seeds(t *testing.T, n int) int {
 
 // TestPowerCutWhileAppending: a record whose Append returned is there after a power cut at any write or fsync.
 func TestPowerCutWhileAppending(t *testing.T) {
-	for seed := range seeds(t, 40) {
+	for seed := range seeds(t, 15) {
 		mem := memFS(t)
 		cuts := newPowerCuts(mem, uint64(seed))
 		v, err := Create(errorfs.Wrap(mem, cuts), testDir+"/a", testHeader, Options{Ahead: int64(seed%2) * 10_000})
@@ -166,7 +166,7 @@ func TestPowerCutWhileAppending(t *testing.T) {
 func TestPowerCutWhileReceiving(t *testing.T) {
 	messages := mails(11, 0, 100, 9000, 20_000, 5, 12_000)
 	file, ends := example(t, messages...)
-	for seed := range seeds(t, 40) {
+	for seed := range seeds(t, 15) {
 		rng := rand.New(rand.NewPCG(uint64(seed), 5))
 		mem := memFS(t)
 		cuts := newPowerCuts(mem, uint64(seed))
