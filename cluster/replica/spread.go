@@ -28,8 +28,10 @@ import (
 const (
 	spreadServe   = 500 * time.Millisecond // how long an answer may be put off until the record has spread
 	spreadCall    = time.Second
-	spreadPoll    = 20 * time.Millisecond // between looks for the seal of a volume that was fenced
-	spreadPause   = 50 * time.Millisecond // after nobody could answer
+	spreadPoll    = 20 * time.Millisecond  // between looks for the seal of a volume that was fenced
+	spreadPause   = 50 * time.Millisecond  // after nobody could answer
+	spreadStep    = 100 * time.Millisecond // of that, between looks at the primary's node
+	spreadDoubt   = 200 * time.Millisecond // of the primary's node, before a copy seals what somebody waits for
 	spreadsKept   = 256
 	spreadNothing = math.MaxUint64 // as a record: only the last one of a sealed volume is asked for
 )
@@ -186,15 +188,28 @@ func (m *Manager) serveSpread(ctx context.Context, from string, req *spreadReque
 }
 
 // spreadHere answers from this node's copy: when the record has spread, when the volume is sealed, or as it stands when ctx ends.
+//
+// Somebody waits for a record that may be lost with its primary's node. If that is in doubt for a while, this copy seals the volume: the
+// primary has other volumes when it is well, and nobody is to wait for the seal of one whose node is gone for long.
 func (m *Manager) spreadHere(ctx context.Context, id volume.ID, record uint64) (reply spreadReply, err error) {
+	sound := time.Now()
 	for {
 		e, known := m.entry(id)
 		if known && e.State == Sealed {
 			last, err := m.lastHere(ctx, e)
 			return spreadReply{Through: last, Sealed: err == nil}, err
 		}
-		if reply.Through, err = m.spreadOpen(ctx, id, record); err != nil || reply.Through >= record {
+		step, stop := context.WithTimeout(ctx, spreadStep)
+		reply.Through, err = m.spreadOpen(step, id, record)
+		stop()
+		if err != nil || reply.Through >= record {
 			return reply, err
+		}
+		switch now := time.Now(); {
+		case !known || !e.Holds(m.cfg.ID) || !m.cfg.Net.InDoubt(e.Primary):
+			sound = now
+		case now.Sub(sound) >= spreadDoubt:
+			m.startSeal(e, false)
 		}
 		if !sleep(ctx, spreadPoll) {
 			return reply, nil
