@@ -51,7 +51,8 @@ func FuzzDecodeCommand(f *testing.F) {
 func TestFormats(t *testing.T) {
 	codectest.Golden(t, "testdata/formats-v1.txt", []codectest.Sample{
 		{Name: "snapshot", Value: &snapshotRecord{Version: 1, Index: 70_000, Term: 3, Configuration: []byte("configuration"), ConfigIndex: 1, Applied: 69_999}},
-		{Name: "propose", Value: &ProposeRequest{Shard: 1, Command: []byte("command"), Class: Bulk}},
+		{Name: "propose", Value: &ProposeRequest{Shard: 1, Command: []byte("command")}, Former: true},
+		{Name: "propose-2", Value: &ProposeRequest{Shard: 1, Command: []byte("command"), Class: Bulk}},
 		{Name: "proposed", Value: &ProposeResponse{Index: 70_000, Result: []byte("result")}},
 		{Name: "read-index", Value: &ReadIndexRequest{Shard: 1}},
 		{Name: "read-index-is", Value: &ReadIndexResponse{Index: 70_000}},
@@ -59,8 +60,8 @@ func TestFormats(t *testing.T) {
 		{Name: "confirmed", Value: &ConfirmResponse{Term: 3}},
 		{Name: "applied", Value: &AppliedRequest{Shard: 1}},
 		{Name: "applied-is", Value: &AppliedResponse{Index: 70_000}},
-		{Name: "suspect", Value: &SuspectRequest{Node: "a", Shards: []uint32{1, 2}, Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
-		{Name: "suspected", Value: &SuspectResponse{Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
+		{Name: "suspect-2", Value: &SuspectRequest{Node: "a", Shards: []uint32{1, 2}, Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
+		{Name: "suspected-2", Value: &SuspectResponse{Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
 		{Name: "relay", Value: &RelayRequest{Leader: "a", Propose: &ProposeRequest{Shard: 1, Command: []byte("command")}, ReadIndex: &ReadIndexRequest{Shard: 1}}},
 		{Name: "relayed", Value: &RelayResponse{Propose: &ProposeResponse{Index: 70_000, Result: []byte("result")}, ReadIndex: &ReadIndexResponse{Index: 70_000}}},
 	})
