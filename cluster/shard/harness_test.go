@@ -151,6 +151,19 @@ type hookedPeers struct {
 	mu    sync.Mutex                      // guards the rest
 	hook  func(node, method string) error // an error is the answer
 	loses func(node, method string) bool  // the call is made, its reply does not arrive
+	doubt string                          // a node that this one doubts whatever is known of it
+}
+
+func (p *hookedPeers) doubts(node string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.doubt = node
+}
+
+func (p *hookedPeers) InDoubt(node string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return node == p.doubt || p.Peers.InDoubt(node)
 }
 
 func (p *hookedPeers) set(hook func(node, method string) error, loses func(node, method string) bool) {
@@ -197,6 +210,7 @@ func startGroup(t *testing.T, voters int, preferred ...string) []*member {
 		m := &member{id: net.ID(), net: net, machine: &tally{}, peers: &hookedPeers{Peers: net}}
 		m.db = openIndex(t, errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(m.disk)))
 		m.host = NewHost(net)
+		m.host.peers = m.peers
 		m.router = NewRouter(m.id, m.peers, m.host, []placement.Group{{Shard: 0}, g})
 		m.cfg = Config{
 			Group: g, Self: m.id, Preferred: preferred, Dir: filepath.Join(dir, m.id), Peers: m.peers,

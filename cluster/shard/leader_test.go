@@ -238,8 +238,7 @@ func TestFalseAlarm(t *testing.T) {
 		eventually(t, "a follower that knows its leader", func() bool { return m.group.Leader() == leader.id })
 	}
 	alone := others(members, leader)[0]
-	doubting := &doubting{Peers: alone.peers, node: leader.id}
-	alone.group.cfg.Peers, alone.host.peers = doubting, doubting
+	alone.peers.doubts(leader.id)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*suspectTimeout)
 	defer cancel()
 	alone.host.takeOver(ctx, leader.id)
@@ -249,14 +248,6 @@ func TestFalseAlarm(t *testing.T) {
 		t.Error("a false alarm changed the leader")
 	}
 }
-
-// doubting doubts one node whatever is known of it.
-type doubting struct {
-	Peers
-	node string
-}
-
-func (d *doubting) InDoubt(node string) bool { return node == d.node || d.Peers.InDoubt(node) }
 
 func TestBestSurvivor(t *testing.T) {
 	g := &Group{cfg: Config{Preferred: []string{"v3"}, Group: placement.Group{Voters: []string{"v1", "v2", "v3"}}}}

@@ -354,9 +354,11 @@ func TestVirtualFaults(t *testing.T) {
 			w.net.change(func() { w.net.late = 0 })
 			users(w.nodes)
 			time.Sleep(3 * time.Second)
+			w.mu.Lock()
 			for _, term := range w.terms {
 				elections += term
 			}
+			w.mu.Unlock()
 		})
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
