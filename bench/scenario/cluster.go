@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hongyan/bench/lab"
@@ -163,17 +164,19 @@ func (e *Env) moved() (int64, error) {
 	return sum, nil
 }
 
-// startAll starts the nodes that are down.
+// startAll starts the nodes that are down, all at once: one alone has no majority and does not serve.
 func (e *Env) startAll() error {
 	st, err := e.Lab.Status()
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, n := range st.Nodes {
+	errs := make([]error, len(st.Nodes))
+	var work sync.WaitGroup
+	for i, n := range st.Nodes {
 		if n.State == "down" {
-			errs = append(errs, e.Lab.Start(n.ID))
+			work.Go(func() { errs[i] = e.Lab.Start(n.ID) })
 		}
 	}
+	work.Wait()
 	return errors.Join(errs...)
 }
