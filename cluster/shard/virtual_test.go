@@ -27,10 +27,10 @@ func nightly() bool { return os.Getenv("HONGYAN_NIGHTLY") != "" }
 
 // Where nodes are: three in one place each, and 2+2+1 over China and overseas.
 var (
-	threeNear = virtualPlan{regions: []string{"south", "north", "overseas"}, groups: 4, delay: func(a, b string) time.Duration {
+	threeNear = virtualPlan{regions: []string{"south", "north", "overseas"}, groups: 3, delay: func(a, b string) time.Duration {
 		return 200 * time.Microsecond
 	}}
-	fiveFar = virtualPlan{regions: []string{"south", "south", "north", "north", "overseas"}, groups: 4, delay: func(a, b string) time.Duration {
+	fiveFar = virtualPlan{regions: []string{"south", "south", "north", "north", "overseas"}, groups: 3, delay: func(a, b string) time.Duration {
 		switch {
 		case a == b:
 			return 200 * time.Microsecond
@@ -292,13 +292,13 @@ func TestVirtualFailover(t *testing.T) {
 		{"home region lost", fiveFar, func(w *virtualWorld, _ *rand.Rand) virtualFault { return w.lost("region lost", w.nodes[0], w.nodes[1]) }, 1200 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			runs := uint64(2)
+			runs := uint64(1)
 			if nightly() {
 				runs = 50
 			}
 			var worst []time.Duration
 			for seed := range runs {
-				inVirtual(t, seed, c.plan, 12*time.Millisecond, func(w *virtualWorld, clients *virtualClients, users func([]*virtualNode)) {
+				inVirtual(t, seed, c.plan, 30*time.Millisecond, func(w *virtualWorld, clients *virtualClients, users func([]*virtualNode)) {
 					time.Sleep(time.Second)
 					f := c.fault(w, rand.New(rand.NewPCG(seed, 5)))
 					users(f.users)
@@ -326,7 +326,7 @@ func TestVirtualFailover(t *testing.T) {
 // A seed gives the same faults at the same times; goroutines that are ready at the same moment may still run in another order.
 func TestVirtualFaults(t *testing.T) {
 	seeds := slices.Clone(virtualFound)
-	runs := 4
+	runs := 2
 	if nightly() {
 		runs = 3000
 	}
@@ -344,11 +344,11 @@ func TestVirtualFaults(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 9))
 		plan := []virtualPlan{threeNear, fiveFar}[rng.IntN(2)]
 		plan.groups = 2
-		inVirtual(t, seed, plan, 60*time.Millisecond, func(w *virtualWorld, c *virtualClients, users func([]*virtualNode)) {
+		inVirtual(t, seed, plan, 80*time.Millisecond, func(w *virtualWorld, c *virtualClients, users func([]*virtualNode)) {
 			if rng.IntN(4) == 0 {
 				w.net.change(func() { w.net.late = 100 })
 			}
-			for range 6 {
+			for range 4 {
 				w.disturb(rng, users)
 			}
 			w.net.change(func() { w.net.late = 0 })
