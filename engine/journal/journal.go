@@ -122,6 +122,13 @@ func (j *Journal) open() (err error) {
 	if err := j.replay(names); err != nil {
 		return err
 	}
+	if n := len(j.segments); n > 0 {
+		// A process that was killed between a write and its fsync has left a whole frame that the disk may not have. From here on it counts.
+		last := j.segments[n-1]
+		if err := last.file.Sync(); err != nil {
+			return fmt.Errorf("fsync %s: %w", last.path, err)
+		}
+	}
 	s, err := j.makeSpare(j.o.SegmentSize)
 	if err != nil {
 		return err
