@@ -17,9 +17,9 @@ build: ## one static binary, bin/hongyan
 run: build ## a cluster of three regions on this machine, until Ctrl-C
 	exec bin/hongyan dev $(ARGS)
 
-test: lint ## everything that must hold
+test: lint ## everything that must hold; three packages at a time, since the longest mostly wait for clusters
 	@$(if $(HAVE_CC),true,echo "no C compiler: testing without the race detector (install gcc to have it)")
-	go test $(RACE) -timeout 12m ./...
+	go test $(RACE) -p 3 -timeout 12m ./...
 
 nightly: build ## the same tests with thousands of random runs where `make test` has hundreds, then the bench suite at length; hours
 	HONGYAN_NIGHTLY=1 go test -timeout 4h ./...

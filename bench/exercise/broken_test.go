@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -66,7 +66,7 @@ var faults = []struct {
 	},
 }
 
-// TestBrokenBuildsAreCaught breaks the program in four ways, one after the other, and has the checker find each in the ordeal that
+// TestBrokenBuildsAreCaught breaks the program in four ways (two of them only in the nightly run), one after the other, and has the checker find each in the ordeal that
 // the sound program passes.
 func TestBrokenBuildsAreCaught(t *testing.T) {
 	if testing.Short() {
@@ -90,7 +90,10 @@ func TestBrokenBuildsAreCaught(t *testing.T) {
 			t.Error(v)
 		}
 	})
-	for _, f := range faults {
+	for i, f := range faults {
+		if os.Getenv("HONGYAN_NIGHTLY") == "" && i%3 != 0 {
+			continue // a quarter of a minute each
+		}
 		t.Run(f.name, func(t *testing.T) {
 			t.Setenv(faultVariable, f.name) // the nodes have it from here
 			crash := killAll
