@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"hongyan/cluster/client"
@@ -99,8 +100,9 @@ func testPanic(t *testing.T, c *clustertest.Cluster) {
 	if got := a.eof(); strings.Contains(got, "a OK") {
 		t.Errorf("%q", got)
 	}
+	var once atomic.Bool // of the messages that are read ahead, one: a later panic could be counted when this test is over
 	st.mail.at(func(op string) error {
-		if op == "read" {
+		if op == "read" && !once.Swap(true) {
 			panic("in a goroutine of a command")
 		}
 		return nil
