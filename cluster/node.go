@@ -136,13 +136,8 @@ func (n *Node) open(ctx context.Context) error {
 		n.startCold()
 		n.checkpoints.Start()
 		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
-	}
-	if n.store != nil {
 		settler := settle.New(settle.Config{Router: n.router, Host: n.host, Volumes: n.volumes, Directory: n.directory, Log: n.log})
 		n.work.Go(func() { settler.Run(ctx) })
-		n.closing(func(context.Context) error { n.work.Wait(); return nil })
-	}
-	if n.collector != nil {
 		n.work.Go(func() { n.collector.Run(ctx) })
 		n.work.Go(func() { n.watchVitals(ctx) })
 		n.closing(func(context.Context) error { n.work.Wait(); return nil })

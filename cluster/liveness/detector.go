@@ -33,9 +33,9 @@ type Detector struct {
 	wake     time.Duration // when Tick is to be called
 }
 
-// NewDetector begins with a connection whose first ping was sent now. late is of all connections to that node.
+// NewDetector is for a connection whose first ping is sent now; Start comes before Tick. late is of all connections to that node.
 func NewDetector(interval, silence time.Duration, late *Lateness) *Detector {
-	return &Detector{interval: interval, silence: silence, late: late, wake: interval}
+	return &Detector{interval: interval, silence: silence, late: late}
 }
 
 // Answered notes the answer to the ping that was sent at a time. It says whether it is one to take a round trip time from.

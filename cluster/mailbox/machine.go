@@ -191,27 +191,40 @@ func (w *Message) entry(now int64) index.NewMessage {
 	}
 }
 
-// deliver gives every account its entry; one that cannot take it does not keep it from the others. Bytes that no account may refer
-// to are refused as a whole.
+// each does something for every account and notes who refuses it; one that cannot take it does not keep it from the others. Bytes that no
+// account may refer to are refused as a whole.
+func (r *Result) each(accounts []uint64, do func(account uint64) error) error {
+	for _, account := range accounts {
+		err := do(account)
+		if errors.Is(err, index.ErrCondemned) {
+			return err
+		}
+		if code, refused := refusal(err); refused {
+			r.Refused = append(r.Refused, Refusal{Account: account, Code: code, Message: err.Error()})
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deliver gives every account its entry.
 func (m *Machine) deliver(t *index.Txn, now int64, c *Deliver) (*Result, error) {
 	result := &Result{}
 	entry := []index.NewMessage{c.Message.entry(now)}
-	for _, account := range c.Accounts {
+	err := result.each(c.Accounts, func(account uint64) error {
 		inbox, _, err := m.add(t, now, account, "INBOX", entry)
-		if errors.Is(err, index.ErrCondemned) {
-			return nil, err
-		}
-		if code, refused := refusal(err); refused {
-			result.Refused = append(result.Refused, Refusal{Account: account, Code: code, Message: err.Error()})
-			continue
-		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if c.Early {
 			m.early.add(c.Message.Ref, account, inbox.ID)
 		}
 		m.note(account, inbox.ID)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if c.Early { // step 3
 		return result, t.MarkEarly(c.Message.Ref.Volume)
@@ -248,21 +261,15 @@ func (m *Machine) append(t *index.Txn, now int64, c *Append) (*Result, error) {
 // rebind is step 5: afterwards every account has the message once, and with the new reference. For a single account the result says where.
 func (m *Machine) rebind(t *index.Txn, now int64, c *Rebind) (*Result, error) {
 	result := &Result{}
-	for _, account := range c.Accounts {
+	err := result.each(c.Accounts, func(account uint64) error {
 		box, uid, err := m.rebindOne(t, now, account, c)
-		if errors.Is(err, index.ErrCondemned) {
-			return nil, err
-		}
-		if code, refused := refusal(err); refused {
-			result.Refused = append(result.Refused, Refusal{Account: account, Code: code, Message: err.Error()})
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(c.Accounts) == 1 {
+		if err == nil && len(c.Accounts) == 1 {
 			result.UIDValidity, result.FirstUID = box.UIDValidity, uid
 		}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return result, nil
 }

@@ -46,7 +46,7 @@ type Host struct {
 	ctx     context.Context // ends with Stop
 	stop    context.CancelFunc
 	work    sync.WaitGroup // goroutines of this host
-	told    told
+	told    *told
 
 	mu      sync.RWMutex // guards the rest
 	groups  map[uint32]*Group
@@ -69,7 +69,7 @@ func NewHost(net *transport.Net) *Host {
 }
 
 func newHost(peers Peers) *Host {
-	h := &Host{peers: peers, groups: make(map[uint32]*Group)}
+	h := &Host{peers: peers, told: newTold(), groups: make(map[uint32]*Group)}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.metrics = newMetrics(h)
 	return h

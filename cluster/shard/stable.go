@@ -35,7 +35,7 @@ type termWrites struct {
 	err     error
 }
 
-// entry is the number under which a shard's value is kept.
+// stableEntry is the number under which a shard's value is kept.
 func stableEntry(shard uint32, name []byte) (uint64, error) {
 	for i, n := range stableNames {
 		if bytes.Equal(n, name) {

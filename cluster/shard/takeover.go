@@ -11,8 +11,8 @@ import (
 	"hongyan/cluster/wire"
 )
 
-// How long survivors are waited for when a leader's node is in doubt. What they know comes as soon as they doubt too, which overseas takes
-// some 600 ms and the way here.
+// How long survivors are waited for when a leader's node is in doubt. What they know comes as soon as they doubt too, which takes some
+// 200 ms and the way here.
 const (
 	suspectTimeout = 1500 * time.Millisecond
 	suspectGrace   = 20 * time.Millisecond  // for those who have not answered when a majority has: all are to see the same survivors
@@ -126,12 +126,13 @@ type told struct {
 	news map[string]chan struct{} // by node; closed and replaced when one comes
 }
 
+func newTold() *told {
+	return &told{by: make(map[string]map[string]answer), news: make(map[string]chan struct{})}
+}
+
 func (t *told) note(node string, a answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.by == nil {
-		t.by, t.news = make(map[string]map[string]answer), make(map[string]chan struct{})
-	}
 	if t.by[node] == nil {
 		t.by[node] = make(map[string]answer)
 	}
@@ -158,9 +159,6 @@ func (t *told) of(node string) (list []answer, news <-chan struct{}) {
 			continue
 		}
 		list = append(list, a)
-	}
-	if t.news == nil {
-		t.by, t.news = make(map[string]map[string]answer), make(map[string]chan struct{})
 	}
 	if t.news[node] == nil {
 		t.news[node] = make(chan struct{})

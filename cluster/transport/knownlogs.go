@@ -40,7 +40,7 @@ func (k *KnownLogs) Probe(target raft.ServerAddress, args *raft.AppendEntriesReq
 		return false
 	}
 	*resp = raft.AppendEntriesResponse{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(target), Addr: []byte(target)},
+		RPCHeader: raftHeader(string(target)),
 		Term:      args.Term, LastLog: last, NoRetryBackoff: true,
 	}
 	return true

@@ -183,10 +183,10 @@ func (g *raftGroup) process(command any, snapshot io.Reader) (any, error) {
 // A raft that is a candidate already would wait for the votes of that term until its election timeout. It is led out of it first, by
 // a request for a vote in the next term, which it refuses: that candidate's log is empty.
 //
-// logs are the last entries of other voters: see probe.
+// logs are the last entries of other voters: see KnownLogs.
 func (g *raftGroup) Elect(ctx context.Context, candidateIn uint64, logs map[string]uint64) error {
 	g.known.Set(logs)
-	header := g.n.raftHeader()
+	header := raftHeader(g.n.cfg.ID)
 	if candidateIn > 0 {
 		vote := &raft.RequestVoteRequest{RPCHeader: header, Term: candidateIn + 1, LeadershipTransfer: true}
 		if err := g.handRaft(ctx, vote); err != nil {

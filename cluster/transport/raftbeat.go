@@ -64,7 +64,7 @@ func (q *beats) flush() {
 }
 
 func (q *beats) send(some []*beat) {
-	request := &wire.Beats{RPCHeader: q.p.n.raftHeader(), List: make([]wire.Beat, len(some))}
+	request := &wire.Beats{RPCHeader: raftHeader(q.p.n.cfg.ID), List: make([]wire.Beat, len(some))}
 	for i, b := range some {
 		request.List[i] = b.Beat
 	}
@@ -97,9 +97,9 @@ func settle(some []*beat, answers []wire.BeatAnswer, err error) {
 	}
 }
 
-// raftHeader is what raft writes into its own requests on this node.
-func (n *Net) raftHeader() raft.RPCHeader {
-	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.cfg.ID), Addr: []byte(n.cfg.ID)}
+// raftHeader is what raft on a node writes into its requests and answers.
+func raftHeader(node string) raft.RPCHeader {
+	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(node), Addr: []byte(node)}
 }
 
 // heartbeatTo sends a shard's heartbeat with those of others.
@@ -116,7 +116,7 @@ func (g *raftGroup) heartbeatTo(target raft.ServerAddress, args *raft.AppendEntr
 		}
 		if err == nil {
 			*resp = raft.AppendEntriesResponse{
-				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(target), Addr: []byte(target)},
+				RPCHeader: raftHeader(string(target)),
 				Term:      b.answer.Term, LastLog: b.answer.Last, Success: b.answer.Success, NoRetryBackoff: b.answer.NoRetryBackoff,
 			}
 			if g.teller.heard(target, args.Term, b.answer) {
