@@ -30,22 +30,41 @@ func (r *Router) takeTurns(shard uint32) *turns {
 	return &turns{r: r, shard: shard, pause: firstPause}
 }
 
-// wait returns true when it is time for another round, false when ctx has ended.
+// wait returns true when it is time for another round, false when ctx has ended. That is at once when this node's replica comes to know
+// a leader: who looks for it may be waiting for an answer of its own by then, from far away.
 func (t *turns) wait(ctx context.Context) bool {
 	if t.mine == nil {
 		s, led := t.r.join(t.shard)
 		if led {
-			return wait(ctx, s.over, joinPatience)
+			return t.pauseFor(ctx, s.over, joinPatience)
 		}
 		t.mine = s
 	}
 	pause := t.pause
 	t.pause = min(2*pause, longestPause)
-	var known <-chan struct{}
-	if g, ok := t.r.host.Group(t.shard); ok {
-		known = g.leaders.change()
+	return t.pauseFor(ctx, nil, pause)
+}
+
+func (t *turns) pauseFor(ctx context.Context, over <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	g, here := t.r.host.Group(t.shard)
+	for {
+		var changed <-chan struct{}
+		if here {
+			changed = g.leaders.change()
+		}
+		select {
+		case <-changed:
+			if leader := g.Leader(); leader == "" || t.r.peers.InDoubt(leader) {
+				continue
+			}
+		case <-timer.C:
+		case <-over:
+		case <-ctx.Done():
+		}
+		return ctx.Err() == nil
 	}
-	return wait(ctx, known, pause)
 }
 
 // end lets another caller lead the search.
@@ -87,16 +106,4 @@ func (r *Router) over(shard uint32) {
 		close(s.over)
 		delete(r.searches, shard)
 	}
-}
-
-// wait returns once d is over or ready is closed; false when ctx ended first.
-func wait(ctx context.Context, ready <-chan struct{}, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ready:
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
 }
