@@ -258,6 +258,9 @@ func TestLatePieceHoldsUpTheRest(t *testing.T) {
 	b := newBed(t)
 	near, far := b.joined("a")
 	const late = 3 * time.Second
+	b.do(b.n.Shape("a", "b", Shape{Delay: time.Millisecond})) // so that nothing is spliced while the shape changes
+	say(t, near, "ping")
+	hear(t, far, "ping")
 	b.do(b.n.Shape("a", "b", Shape{Late: 1, LateBy: late}))
 	began := time.Now()
 	say(t, near, "first ")

@@ -74,7 +74,8 @@ func newWay() *way {
 // change does something to the state and then wakes everybody who acts on the old one.
 //
 // A reader 1 clears its deadline, 2 looks at the state, 3 reads. A change that step 2 missed therefore comes with a deadline that
-// step 1 cannot have cleared, and the read ends at once without a byte: splice and read both look at the deadline before they take any.
+// step 1 cannot have cleared, and the read ends at once. What arrives in that very moment it may still take: a splice then moves it as
+// the old state says, a read queues it as the new one does.
 func (w *way) change(do func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -142,7 +142,7 @@ func TestWaitEnds(t *testing.T) {
 func TestLargeBatchesAreCut(t *testing.T) {
 	f, m := newTestFSM(t, vfs.NewMem())
 	var commands []Command
-	for i := range 100 {
+	for i := range 40 {
 		commands = append(commands, commandEntry("heavy"+string(rune('0'+i)), byte(i)))
 	}
 	for i, o := range outcomes(t, f, entries(1, commands...)) {
@@ -150,7 +150,7 @@ func TestLargeBatchesAreCut(t *testing.T) {
 			t.Fatalf("entry %d: %d, %v", i+1, o.index, o.err)
 		}
 	}
-	if n := m.committed.Load(); n < 100*2<<20/maxBatch || n > 20 || f.applied.Load() != 100 {
+	if n := m.committed.Load(); n < 40*2<<20/maxBatch || n > 8 || f.applied.Load() != 40 {
 		t.Errorf("%d batches, applied %d", n, f.applied.Load())
 	}
 }

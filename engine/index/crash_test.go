@@ -21,10 +21,10 @@ import (
 // byte for byte: invariant 1.
 func TestCrashWhileWriting(t *testing.T) {
 	t.Run("plain", func(t *testing.T) {
-		crashWhileWriting(t, 800, func(fs vfs.FS) vfs.FS { return fs })
+		crashWhileWriting(t, 400, func(fs vfs.FS) vfs.FS { return fs })
 	})
 	t.Run("encrypted", func(t *testing.T) {
-		crashWhileWriting(t, 400, atrest.NewKey([32]byte{1}).FS)
+		crashWhileWriting(t, 200, atrest.NewKey([32]byte{1}).FS)
 	})
 }
 
