@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"time"
 
+	"hongyan/cluster/liveness"
 	"hongyan/engine/journal"
 )
 
 // How this node finds out that its disk does not get on. The journal is the pulse: every commit of every shard writes to it.
 const (
 	pulseEvery = 50 * time.Millisecond
-	pulseStuck = 250 * time.Millisecond // one write that takes longer, and longer than slowBy usual ones
 	pulseSlow  = 100 * time.Millisecond // the mean of the last second's writes, if that is slowBy usual ones
 	slowBy     = 10
 	slowFrames = 5               // fewer say nothing about a mean
@@ -20,8 +20,9 @@ const (
 
 // pulse judges a journal by its writes.
 type pulse struct {
-	usual  time.Duration // of a write, as long as the disk was well
-	frames uint64        // at the last look at means, and the time spent then
+	late   liveness.Lateness // of the longest writes in pulseEvery: one write may take as long as an answer from a peer, by the same rule
+	usual  time.Duration     // of a write, as long as the disk was well
+	frames uint64            // at the last look at means, and the time spent then
 	busy   time.Duration
 	looked time.Time
 	ill    string
@@ -29,9 +30,12 @@ type pulse struct {
 }
 
 // feel says why the disk is not well, "" if it is.
-func (p *pulse) feel(now time.Time, stalled time.Duration, s journal.Stats) string {
+func (p *pulse) feel(now time.Time, stalled, longest time.Duration, s journal.Stats) string {
 	why := ""
-	if stalled > max(pulseStuck, slowBy*p.usual) {
+	if longest > 0 {
+		p.late.Add(longest)
+	}
+	if stalled > p.late.Patience() {
 		why = fmt.Sprintf("a write to the journal has taken %s so far", stalled.Round(time.Millisecond))
 	}
 	if frames := s.Frames - p.frames; now.Sub(p.looked) >= time.Second {
@@ -67,7 +71,7 @@ func (n *Node) watchVitals(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			why := p.feel(now, n.logs.Stalled(), n.logs.Journal())
+			why := p.feel(now, n.logs.Stalled(), n.logs.Longest(), n.logs.Journal())
 			if err := n.logs.Failed(); err != nil {
 				why = err.Error()
 			}

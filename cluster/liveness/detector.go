@@ -43,7 +43,7 @@ func (d *Detector) Answered(sent, now time.Duration) bool {
 	if now < sent || int64(sent) < d.answered.Load() {
 		return false // not an answer to anything sent lately
 	}
-	d.late.add(now - sent)
+	d.late.Add(now - sent)
 	d.answered.Store(int64(sent))
 	return true
 }
@@ -57,7 +57,7 @@ func (d *Detector) Tick(now time.Duration) (state State, ping bool, next time.Du
 		d.grace = now
 	}
 	heard := max(time.Duration(d.answered.Load()), d.grace)
-	patience := d.late.patience()
+	patience := d.late.Patience()
 	down := heard + d.interval + max(d.silence, 3*patience/2)
 	silent := heard + d.interval + patience
 	switch {

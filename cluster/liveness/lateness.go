@@ -39,8 +39,8 @@ func upTo(bucket int) time.Duration {
 	return time.Duration(us+us*uint64(part+1)/lateSteps) * time.Microsecond
 }
 
-// add notes how long an answer took.
-func (l *Lateness) add(took time.Duration) {
+// Add notes how long an answer took.
+func (l *Lateness) Add(took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if wall := time.Now(); wall.Sub(l.faded) >= lateHalf {
@@ -75,8 +75,8 @@ const (
 	doubtMost  = 2500 * time.Millisecond
 )
 
-// patience is how long the oldest unanswered ping may be out.
-func (l *Lateness) patience() time.Duration {
+// Patience is how long the oldest unanswered ping may be out.
+func (l *Lateness) Patience() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.total == 0 {

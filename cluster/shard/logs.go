@@ -74,6 +74,9 @@ func (l *Logs) Failed() error { return l.journal.Failed() }
 // Stalled is how long the journal's write that is under way has taken, 0 while there is none.
 func (l *Logs) Stalled() time.Duration { return l.journal.Stalled() }
 
+// Longest is how long the journal's longest write took that has ended since Longest was asked last, 0 if none has.
+func (l *Logs) Longest() time.Duration { return l.journal.Longest() }
+
 func (l *Logs) group(shard uint32) *groupLog {
 	g := &groupLog{StableStore: l.stable(shard), log: l.journal.Log(shard)}
 	if l.key != nil {

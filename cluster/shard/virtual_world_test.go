@@ -261,7 +261,7 @@ func (n *virtualNode) hang() {
 	n.hung.Store(&hung)
 	n.work.Go(func() {
 		for n.hung.Load() == &hung {
-			if n.logs.Stalled() > 250*time.Millisecond {
+			if n.logs.Stalled() > 130*time.Millisecond {
 				n.ail(true)
 				return
 			}

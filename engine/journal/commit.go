@@ -17,7 +17,11 @@ func (j *Journal) commit() {
 		j.writing.Store(&began)
 		err := j.writeBatch(batch)
 		j.writing.Store(nil)
-		j.busy.Add(int64(time.Since(began)))
+		took := int64(time.Since(began))
+		j.busy.Add(took)
+		if took > j.longest.Load() {
+			j.longest.Store(took) // Longest may be asked in between: then it hears of it the next time
+		}
 		for _, r := range batch {
 			r.done <- err
 		}
@@ -228,6 +232,9 @@ func (j *Journal) Stalled() time.Duration {
 	}
 	return 0
 }
+
+// Longest is how long the longest write took that has ended since Longest was asked last, 0 if none has.
+func (j *Journal) Longest() time.Duration { return time.Duration(j.longest.Swap(0)) }
 
 // Failed is why the journal takes nothing any more, nil if it does.
 func (j *Journal) Failed() error {

@@ -47,6 +47,7 @@ type Journal struct {
 	frame    []byte                    // the committer's own
 	writing  atomic.Pointer[time.Time] // since when the committer writes; nil while it does not
 	busy     atomic.Int64              // nanoseconds that it has written for
+	longest  atomic.Int64              // nanoseconds of one write, since Longest was asked
 
 	mu       sync.Mutex // guards what follows, and the logs and segments; not held during input or output
 	wake     *sync.Cond // pending, failed or closed changed
