@@ -32,7 +32,7 @@ type pulse struct {
 // feel says why the disk is not well, "" if it is.
 func (p *pulse) feel(now time.Time, stalled, longest time.Duration, s journal.Stats) string {
 	why := ""
-	if longest > 0 {
+	if longest > 0 && p.ill == "" { // a disk that hangs shows nothing of how a sound one writes
 		p.late.Add(longest)
 	}
 	if stalled > p.late.Patience() {
