@@ -74,12 +74,12 @@ type callerError struct{ err error }
 func (e *callerError) Error() string { return e.err.Error() }
 
 // replicas lists the nodes to ask: this one if it has a replica, then the others by distance, then those in doubt. A replica here that
-// lags behind a leader which this node has lost will not catch up soon and is asked last.
+// lags while its own disk hangs, or behind a leader which this node has lost, will not catch up soon and is asked last.
 func (c *Client) replicas(shard uint32) []string {
 	group, _ := c.cfg.Router.Group(shard)
 	nodes := slices.DeleteFunc(group.Replicas(), func(n string) bool { return n != c.self() && !c.cfg.Net.Up(n) })
 	g, here := c.cfg.Host.Group(shard)
-	lags := here && g.Applied() < c.token(shard) && c.lost(g.Leader())
+	lags := here && g.Applied() < c.token(shard) && (c.cfg.Net.InDoubt(c.self()) || c.lost(g.Leader()))
 	distance := func(n string) time.Duration {
 		rtt, _ := c.cfg.Net.RTT(n)
 		switch {

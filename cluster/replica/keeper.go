@@ -122,7 +122,7 @@ type slot struct {
 
 // fill opens what is missing and retires what is not wanted any more.
 func (m *Manager) fill(ctx context.Context, now time.Time) {
-	if m.full.reason() != nil {
+	if m.full.reason() != nil || m.cfg.Net.InDoubt(m.cfg.ID) {
 		return
 	}
 	m.mu.Lock()
@@ -194,7 +194,7 @@ func (m *Manager) partners(held map[slot]*primary, now time.Time) []Peer {
 	var here, elsewhere []Peer
 	m.mu.Lock()
 	for _, peer := range m.peers {
-		if peer.ID == m.cfg.ID || now.Before(m.refused[peer.ID]) || !m.cfg.Net.Up(peer.ID) {
+		if peer.ID == m.cfg.ID || now.Before(m.refused[peer.ID]) || m.cfg.Net.InDoubt(peer.ID) {
 			continue
 		}
 		if peer.Region == m.cfg.Region {

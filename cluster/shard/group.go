@@ -23,7 +23,6 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -345,15 +344,12 @@ func (g *Group) Stop() error {
 
 // resign spares the others an election, if that is quick: with no majority left raft would try for long.
 func (g *Group) resign() {
-	heir := slices.ContainsFunc(g.cfg.Group.Voters, func(v string) bool { return v != g.cfg.Self && g.cfg.Peers.Up(v) })
-	if g.raft.State() != raft.Leader || !heir {
+	if g.raft.State() != raft.Leader {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
-	if err := g.await(ctx, g.raft.LeadershipTransfer()); err != nil {
-		g.cfg.Log.Info("leadership was not handed over before the stop", "shard", g.Shard(), "err", err)
-	}
+	g.leaveTo(ctx, errors.New("this node stops"))
 }
 
 // View is a consistent view of this replica's state. Close it.

@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// How leadership returns to the home region: looked at each lookEvery; a preferred voter must have been up for
+// How leadership returns to the home region: looked at each lookEvery; a preferred voter must have been sound for
 // homeSettled looks in a row and lag by at most homeLag entries. A hand-over that failed or did not last is followed by a pause, at first
 // homeRetry: a node at home that comes and goes must not cost its shards an election each time.
 const (
@@ -146,7 +146,7 @@ func (w *watch) act(g *Group, f func()) {
 	})
 }
 
-// settledHome gives the preferred voters that have been up for a while, none at home itself. g.watch.mu is held.
+// settledHome gives the preferred voters that have been sound for a while, none at home itself. g.watch.mu is held.
 func (g *Group) settledHome() (home []string) {
 	if slices.Contains(g.cfg.Preferred, g.cfg.Self) {
 		return nil
@@ -156,7 +156,7 @@ func (g *Group) settledHome() (home []string) {
 		w.settled = make(map[string]int)
 	}
 	for _, p := range g.cfg.Preferred {
-		if !g.cfg.Peers.Up(p) {
+		if g.cfg.Peers.InDoubt(p) { // a transfer to a node whose disk hangs would leave the group without a leader for Raft's timeout
 			w.settled[p] = 0
 		} else if w.settled[p]++; w.settled[p] >= homeSettled {
 			home = append(home, p)
@@ -211,16 +211,18 @@ func (g *Group) caughtUp(ctx context.Context, node string) bool {
 // unfit is why this replica should not lead: it would commit entries and answer none of them, or none in time.
 func (g *Group) unfit() error { return errors.Join(g.Err(), g.cfg.Store.Ready()) }
 
-// leaveTo hands leadership to a voter that is better off.
+// leaveTo hands leadership to a voter that is sound, if one is.
 func (g *Group) leaveTo(ctx context.Context, why error) {
 	for _, v := range g.cfg.Group.Voters {
-		if v == g.cfg.Self || !g.cfg.Peers.Up(v) || !g.caughtUp(ctx, v) {
+		if v == g.cfg.Self || g.cfg.Peers.InDoubt(v) || !g.caughtUp(ctx, v) {
 			continue
 		}
-		g.cfg.Log.Warn("hands leadership over", "shard", g.Shard(), "to", v, "err", why)
-		if err := g.handOver(ctx, v); err == nil {
+		g.cfg.Log.Info("hands leadership over", "shard", g.Shard(), "to", v, "why", why)
+		err := g.handOver(ctx, v)
+		if err == nil {
 			return
 		}
+		g.cfg.Log.Warn("could not hand leadership over", "shard", g.Shard(), "to", v, "err", err)
 	}
 }
 

@@ -130,7 +130,8 @@ func (p *virtualPeers) set(n *virtualNode, in bool) {
 	}
 }
 
-func (p *virtualPeers) Up(node string) bool { return !p.InDoubt(node) }
+// Up is true of a node that ails, as it is in truth.
+func (p *virtualPeers) Up(node string) bool { return !p.InDoubt(node) || p.w.node(node).ails.Load() }
 
 func (p *virtualPeers) RTT(node string) (time.Duration, bool) {
 	n := p.w.node(node)

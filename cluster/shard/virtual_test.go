@@ -52,9 +52,16 @@ type virtualClients struct {
 
 	mu     sync.Mutex // guards the rest
 	tried  map[string]uint32
-	acked  map[string]uint32 // shard by name
-	stalls []time.Duration   // of writes that were acknowledged
+	waits  map[int]virtualWait // by client
+	acked  map[string]uint32   // shard by name
+	stalls []time.Duration     // of writes that were acknowledged
 	failed int
+}
+
+// virtualWait is a write that waits for an answer of a node.
+type virtualWait struct {
+	began time.Time
+	at    *virtualNode
 }
 
 // write proposes names of its own through whichever of nodes it is given at the time, until ctx ends.
@@ -63,12 +70,15 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 		name, shard := fmt.Sprintf("w%d-%d", who, i), c.w.groups[rng.IntN(len(c.w.groups))].Shard
 		c.mu.Lock()
 		c.tried[name] = shard
-		c.mu.Unlock()
 		began := time.Now()
+		c.mu.Unlock()
 		id, ok := NewRequestID(), false
 		for !ok && ctx.Err() == nil { // a client goes from one node to the next
 			at := nodes()
 			n := at[rng.IntN(len(at))]
+			c.mu.Lock()
+			c.waits[who] = virtualWait{began, n}
+			c.mu.Unlock()
 			life := n.life()
 			try, cancel := context.WithTimeout(ctx, 10*time.Second)
 			go func() {
@@ -88,6 +98,7 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 			}
 		}
 		c.mu.Lock()
+		delete(c.waits, who)
 		if ok {
 			c.acked[name] = shard
 			c.stalls = append(c.stalls, time.Since(began))
@@ -142,14 +153,20 @@ func (c *virtualClients) look(n *virtualNode, life <-chan struct{}, g *Group, na
 	}
 }
 
-// longest is the longest wait of a write.
-func (c *virtualClients) longest() time.Duration {
+// longest is the longest wait of a write, also of one that still waits at one of nodes.
+func (c *virtualClients) longest(nodes []*virtualNode) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.stalls) == 0 {
 		return time.Hour
 	}
-	return slices.Max(c.stalls)
+	longest := slices.Max(c.stalls)
+	for _, w := range c.waits {
+		if slices.Contains(nodes, w.at) {
+			longest = max(longest, time.Since(w.began))
+		}
+	}
+	return longest
 }
 
 // settle waits until all replicas are at one entry, compares them, and looks for what was acknowledged.
@@ -251,7 +268,7 @@ func inVirtual(t *testing.T, seed uint64, plan virtualPlan, pause time.Duration,
 		defer w.end()
 		w.await("leadership at home", func() bool { n := w.leading(); return n != nil && n.region == w.groups[0].Home })
 		time.Sleep(time.Second) // detectors have learned their links
-		c := &virtualClients{w: w, pause: pause, tried: make(map[string]uint32), acked: make(map[string]uint32)}
+		c := &virtualClients{w: w, pause: pause, tried: make(map[string]uint32), waits: make(map[int]virtualWait), acked: make(map[string]uint32)}
 		ctx, cancel := context.WithCancel(context.Background())
 		var mu sync.Mutex
 		at := w.nodes
@@ -303,12 +320,12 @@ func TestVirtualFailover(t *testing.T) {
 			var worst []time.Duration
 			for seed := range runs {
 				inVirtual(t, seed, c.plan, 30*time.Millisecond, func(w *virtualWorld, clients *virtualClients, users func([]*virtualNode)) {
-					time.Sleep(time.Second)
+					time.Sleep(homeSettled * lookEvery) // others may hand leadership home at once
 					f := c.fault(w, rand.New(rand.NewPCG(seed, 5)))
 					users(f.users)
 					f.do()
 					time.Sleep(3 * time.Second)
-					stall := clients.longest()
+					stall := clients.longest(f.users)
 					worst = append(worst, stall)
 					f.undo()
 					users(w.nodes)
