@@ -54,7 +54,7 @@ type virtualClients struct {
 	tried  map[string]uint32
 	waits  map[int]virtualWait // by client
 	acked  map[string]uint32   // shard by name
-	stalls []time.Duration     // of writes that were acknowledged
+	ended  [][2]time.Time      // begin and end of each write that was acknowledged
 	failed int
 }
 
@@ -101,7 +101,7 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 		delete(c.waits, who)
 		if ok {
 			c.acked[name] = shard
-			c.stalls = append(c.stalls, time.Since(began))
+			c.ended = append(c.ended, [2]time.Time{began, time.Now()})
 		} else {
 			c.failed++
 		}
@@ -153,17 +153,26 @@ func (c *virtualClients) look(n *virtualNode, life <-chan struct{}, g *Group, na
 	}
 }
 
-// longest is the longest wait of a write, also of one that still waits at one of nodes.
-func (c *virtualClients) longest(nodes []*virtualNode) time.Duration {
+// longest is the longest wait since a fault of a write, also of one that still waits at one of nodes.
+func (c *virtualClients) longest(fault time.Time, nodes []*virtualNode) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.stalls) == 0 {
+	if len(c.ended) == 0 {
 		return time.Hour
 	}
-	longest := slices.Max(c.stalls)
+	var longest time.Duration
+	count := func(began, ended time.Time) {
+		if began.Before(fault) {
+			began = fault
+		}
+		longest = max(longest, ended.Sub(began))
+	}
+	for _, w := range c.ended {
+		count(w[0], w[1])
+	}
 	for _, w := range c.waits {
 		if slices.Contains(nodes, w.at) {
-			longest = max(longest, time.Since(w.began))
+			count(w.began, time.Now())
 		}
 	}
 	return longest
@@ -323,9 +332,10 @@ func TestVirtualFailover(t *testing.T) {
 					time.Sleep(homeSettled * lookEvery) // others may hand leadership home at once
 					f := c.fault(w, rand.New(rand.NewPCG(seed, 5)))
 					users(f.users)
+					fault := time.Now()
 					f.do()
 					time.Sleep(3 * time.Second)
-					stall := clients.longest(f.users)
+					stall := clients.longest(fault, f.users)
 					worst = append(worst, stall)
 					f.undo()
 					users(w.nodes)
