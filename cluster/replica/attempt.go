@@ -52,12 +52,11 @@ func (a *attempts) run(ctx context.Context) (volume.Ref, error) {
 			if a.m.cfg.Net.InDoubt(a.m.cfg.ID) {
 				return volume.Ref{}, wire.Errorf(wire.Unavailable, "append on %s: the node ails: %v", a.m.cfg.ID, a.reasons)
 			}
-			stalled := a.stalled(now)
-			if stalled > 2*a.m.cfg.AckTimeout {
-				return volume.Ref{}, wire.Errorf(wire.Unavailable, "append on %s: no progress for %s: %v", a.m.cfg.ID, stalled, a.reasons)
-			}
-			if stalled > a.m.cfg.AckTimeout/slowAfter && a.next(ctx, outcomes, false) {
+			switch stalled := a.stalled(now); {
+			case stalled > a.m.cfg.AckTimeout/slowAfter && a.next(ctx, outcomes, false):
 				a.m.stats.appendHedges.Add(1)
+			case stalled >= a.m.cfg.AckTimeout: // as with a copy on a node in doubt: another node may have a volume that gets on
+				return volume.Ref{}, wire.Errorf(wire.Unavailable, "append on %s: no progress for %s: %v", a.m.cfg.ID, stalled, a.reasons)
 			}
 		case <-ctx.Done():
 			return volume.Ref{}, wire.FromError(ctx.Err())

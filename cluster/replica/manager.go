@@ -79,6 +79,12 @@ func New(cfg Config) (*Manager, error) {
 // Start begins the background work.
 func (m *Manager) Start() {
 	m.cfg.Net.OnChange(func(string, bool) { m.kick() })
+	m.cfg.Net.OnDoubt(func(node string, in bool) { // volumes that lack a copy there are missed at once, or may be opened at once
+		if !in {
+			m.refuse(node, 0)
+		}
+		m.kick()
+	})
 	m.background(m.keep)
 	if m.cfg.Volumes == nil {
 		return
