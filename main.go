@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,12 @@ const (
 	stopWait  = 7 * time.Second
 	drainWait = 3 * time.Second
 )
+
+// readyWait is how long a node that has started keeps mail clients out while it is not ready.
+const readyWait = 3 * time.Second
+
+// operators is the name of their door.
+const operators = "http"
 
 // version is set by the linker (see Makefile).
 var version = "unversioned"
@@ -172,13 +179,13 @@ func serve(cfg *config.Node, supervised bool) error {
 		return err
 	}
 	failed := make(chan error, 16)
-	open, err := openDoors(cfg, n, log, failed)
 	if supervised {
 		go func() {
 			err := n.Clock().Follow(os.Stdin)
 			failed <- errors.Join(errors.New("the supervisor is gone"), err)
 		}()
 	}
+	open, err := openDoors(ctx, cfg, &gate{Node: n}, log, failed)
 	if err == nil {
 		log.Info("node serves", "version", version, "region", cfg.Region)
 		select {
@@ -218,14 +225,19 @@ type door struct {
 }
 
 // openDoors listens where cfg says and serves. A server that ends by itself tells failed. The doors
-// that are open are returned also with an error.
-func openDoors(cfg *config.Node, n *cluster.Node, log *slog.Logger, failed chan<- error) ([]door, error) {
-	all, err := doors(cfg, n, log, metrics(n))
+// that are open are returned also with an error. Operators are let in at once, mail clients when the node is ready or has been given
+// readyWait: those that are refused go to another node, those that are let in early would wait.
+func openDoors(ctx context.Context, cfg *config.Node, n *gate, log *slog.Logger, failed chan<- error) ([]door, error) {
+	all, err := doors(cfg, n, log, metrics(n.Node))
 	if err != nil {
 		return nil, err
 	}
 	var open []door
+	wait := sync.OnceFunc(func() { awaitReady(ctx, n) })
 	for _, d := range all {
+		if d.name != operators {
+			wait()
+		}
 		l, err := net.Listen("tcp", d.at.Address)
 		if err != nil {
 			return open, fmt.Errorf("open the door for %s: %w", d.name, err)
@@ -237,11 +249,52 @@ func openDoors(cfg *config.Node, n *cluster.Node, log *slog.Logger, failed chan<
 			}
 		}()
 	}
+	n.open.Store(true)
 	return open, nil
 }
 
-// doors makes a server of its own for each listener that cfg has, and enters its metrics under the listener's name.
-func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger, metrics *prometheus.Registry) (all []door, err error) {
+// gate is a node that is not ready before its doors are open.
+type gate struct {
+	*cluster.Node
+	open atomic.Bool
+}
+
+// Ready lists the reasons why mail clients should go elsewhere.
+func (g *gate) Ready() []string {
+	why := g.Node.Ready()
+	if !g.open.Load() {
+		why = append(why, "mail clients are not let in yet")
+	}
+	return why
+}
+
+// Status has the same reasons.
+func (g *gate) Status(ctx context.Context) (any, error) {
+	v, err := g.Node.Status(ctx)
+	if s, ok := v.(*cluster.Status); ok {
+		s.Ready = g.Ready()
+	}
+	return v, err
+}
+
+// awaitReady returns when mail clients can be let in.
+func awaitReady(ctx context.Context, g *gate) {
+	ctx, cancel := context.WithTimeout(ctx, readyWait)
+	defer cancel()
+	tick := time.NewTicker(readyWait / 200)
+	defer tick.Stop()
+	for len(g.Node.Ready()) > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// doors makes a server of its own for each listener that cfg has, and enters its metrics under the listener's name. That for
+// operators comes first.
+func doors(cfg *config.Node, n *gate, log *slog.Logger, metrics *prometheus.Registry) (all []door, err error) {
 	var secure *tls.Config
 	if cfg.ServerTLS.Cert != "" {
 		cert, err := tls.LoadX509KeyPair(cfg.ServerTLS.Cert, cfg.ServerTLS.Key)
@@ -280,19 +333,19 @@ func doors(cfg *config.Node, n *cluster.Node, log *slog.Logger, metrics *prometh
 		}
 	}
 	at := &cfg.Listeners
+	if at.HTTP != nil {
+		s, err := web.New(web.Config{Admin: n, Metrics: metrics, TokenSHA256: cfg.AdminTokenSHA256, Allow: at.HTTP.Prefixes(), Log: log})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, door{operators, at.HTTP, s.Serve, s.Shutdown})
+	}
 	mx("smtp", at.SMTP, false)
 	mx("lmtp", at.LMTP, true)
 	mailboxes("imap", at.IMAP, false)
 	mailboxes("imaps", at.IMAPS, true)
 	maildrop("pop3", at.POP3, false)
 	maildrop("pop3s", at.POP3S, true)
-	if at.HTTP != nil {
-		s, err := web.New(web.Config{Admin: n, Metrics: metrics, TokenSHA256: cfg.AdminTokenSHA256, Allow: at.HTTP.Prefixes(), Log: log})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, door{"http", at.HTTP, s.Serve, s.Shutdown})
-	}
 	return all, nil
 }
 
