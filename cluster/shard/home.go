@@ -86,7 +86,7 @@ func (g *Group) look(now time.Time) {
 		return
 	case g.raft.State() != raft.Leader:
 		if g.leaderless() {
-			w.act(g, g.standFirst)
+			w.act(g, func() { g.standNow("nobody leads yet") })
 		}
 		return
 	}
@@ -122,17 +122,11 @@ func (g *Group) leaderless() bool {
 	return best == g.cfg.Self && g.unfit() == nil
 }
 
-// standFirst has this node stand for election. Raft grants it only if the log is long enough.
-func (g *Group) standFirst() {
-	e, ok := g.cfg.Transport.(elector)
-	if !ok {
-		return
-	}
+// standNow has this node stand for election. Raft grants it only if the log is long enough.
+func (g *Group) standNow(why string) {
 	ctx, cancel := context.WithTimeout(g.ctx, suspectTimeout)
 	defer cancel()
-	if err := e.Elect(ctx, 0, nil); err != nil {
-		g.cfg.Log.Debug("could not stand for the first election", "shard", g.Shard(), "err", err)
-	}
+	g.standKnowing(ctx, nil, why)
 }
 
 // act runs f, which may take a while, beside the looks. w.mu is held.
@@ -226,7 +220,27 @@ func (g *Group) leaveTo(ctx context.Context, why error) {
 	}
 }
 
-// handOver gives leadership to node; raft brings it up to date first.
+// handOver gives leadership to node. Raft brings it up to date first, and commits nothing until it leads or an election timeout is over: a
+// node that comes in doubt meanwhile is not waited for, this one has itself elected again.
 func (g *Group) handOver(ctx context.Context, node string) error {
-	return g.await(ctx, g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)))
+	over := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-g.cfg.Peers.Doubted(node): // the transport gives up as well, and most transfers with it
+		case <-over:
+			return
+		}
+		select {
+		case <-time.After(suspectGrace):
+			if g.raft.State() == raft.Leader {
+				g.standNow("the node that was to lead is in doubt")
+			}
+		case <-over:
+		}
+	})
+	err := g.await(ctx, g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)))
+	close(over)
+	watching.Wait()
+	return err
 }

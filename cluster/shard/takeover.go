@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -67,32 +68,45 @@ type elector interface {
 //  4. If no leader is known two round trips later, begin again: two may have stood who saw different things, and shared the votes. Who
 //     is a candidate still, then gives that up and stands in a later term.
 //
+// A group that nobody leads when the node comes in doubt may have lost it as a candidate, so it belongs to the groups from the second round
+// on.
+//
 // A false alarm costs a change of leader and nothing else: votes and terms are Raft's, and read indexes are given by terms, not by
 // leases. One voter's doubt alone changes nothing.
 func (h *Host) takeOver(ctx context.Context, node string) {
-	groups := make(map[uint32]*Group)
+	groups, unled := make(map[uint32]*Group), make(map[uint32]*Group)
 	for _, g := range h.Groups() {
 		if g.cfg.Self == node { // a node that ails is replaced by others
 			return
 		}
-		if g.Leader() == node && slices.Contains(g.cfg.Group.Voters, g.cfg.Self) {
+		switch leader := g.Leader(); {
+		case !slices.Contains(g.cfg.Group.Voters, g.cfg.Self):
+		case leader == node:
 			groups[g.Shard()] = g
+		case leader == "" && slices.Contains(g.cfg.Group.Voters, node):
+			unled[g.Shard()] = g
 		}
 	}
-	for range standRounds {
+	for round := range standRounds {
+		if round == 1 {
+			maps.Copy(groups, unled)
+			clear(unled)
+		}
 		for shard, g := range groups {
 			if now := g.Leader(); now != node && now != "" || g.ctx.Err() != nil {
 				delete(groups, shard)
 			}
 		}
-		if len(groups) == 0 || ctx.Err() != nil || !h.peers.InDoubt(node) {
+		if len(groups)+len(unled) == 0 || ctx.Err() != nil || !h.peers.InDoubt(node) {
 			return
 		}
 		began := time.Now()
-		h.elect(ctx, node, groups)
+		if len(groups) > 0 {
+			h.elect(ctx, node, groups)
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Until(began.Add(standPatience)) + 2*h.farthest(groups)):
+		case <-time.After(time.Until(began.Add(standPatience)) + 2*max(h.farthest(groups), h.farthest(unled))):
 		}
 	}
 }
@@ -286,6 +300,15 @@ func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) 
 	if now := g.Leader(); now != "" && now != node {
 		return
 	}
+	logs := make(map[string]uint64)
+	for _, s := range survivors {
+		logs[s.node] = s.Index
+	}
+	g.standKnowing(ctx, logs, "in doubt: "+node)
+}
+
+// standKnowing has this node stand for election, in a later term if it is a candidate already.
+func (g *Group) standKnowing(ctx context.Context, logs map[string]uint64, why string) {
 	e, ok := g.cfg.Transport.(elector)
 	if !ok {
 		return
@@ -294,15 +317,11 @@ func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) 
 	if g.raft.State() == raft.Candidate {
 		candidateIn = g.raft.CurrentTerm()
 	}
-	logs := make(map[string]uint64)
-	for _, s := range survivors {
-		logs[s.node] = s.Index
-	}
 	if err := e.Elect(ctx, candidateIn, logs); err != nil {
 		g.cfg.Log.Warn("could not stand for election", "shard", g.Shard(), "err", err)
 		return
 	}
-	g.cfg.Log.Info("stands for election: the leader's node is in doubt", "shard", g.Shard(), "doubted", node)
+	g.cfg.Log.Info("stands for election", "shard", g.Shard(), "why", why)
 }
 
 // stand is what survivors compare.

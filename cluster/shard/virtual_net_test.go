@@ -350,19 +350,28 @@ func (t *virtualTransport) AppendEntries(_ raft.ServerID, to raft.ServerAddress,
 	if !wire.IsHeartbeat(args) && t.known.Probe(to, args, resp) {
 		return nil
 	}
-	return askRaft(t, to, args, resp)
+	return askRaft(t.ctx, t, to, args, resp)
 }
 
 func (t *virtualTransport) RequestVote(_ raft.ServerID, to raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return askRaft(t, to, args, resp)
+	return askRaft(t.ctx, t, to, args, resp)
 }
 
 func (t *virtualTransport) RequestPreVote(_ raft.ServerID, to raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return askRaft(t, to, args, resp)
+	return askRaft(t.ctx, t, to, args, resp)
 }
 
 func (t *virtualTransport) TimeoutNow(_ raft.ServerID, to raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	return askRaft(t, to, args, resp)
+	ctx, cancel := context.WithCancel(t.ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-t.self.peers.Doubted(string(to)):
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return askRaft(ctx, t, to, args, resp)
 }
 
 func (t *virtualTransport) InstallSnapshot(raft.ServerID, raft.ServerAddress, *raft.InstallSnapshotRequest, *raft.InstallSnapshotResponse, io.Reader) error {
@@ -390,8 +399,8 @@ func (t *virtualTransport) Elect(ctx context.Context, candidateIn uint64, logs m
 }
 
 // askRaft has another replica's raft answer a request.
-func askRaft[Req, Resp any](t *virtualTransport, to raft.ServerAddress, args *Req, resp *Resp) error {
-	ctx, cancel := context.WithTimeout(t.ctx, 3*time.Second)
+func askRaft[Req, Resp any](ctx context.Context, t *virtualTransport, to raft.ServerAddress, args *Req, resp *Resp) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	target := t.w.node(string(to))
 	if err := t.w.net.carry(ctx, t.self, target); err != nil {

@@ -310,6 +310,19 @@ func TestVirtualFailover(t *testing.T) {
 		{"leader frozen", threeNear, func(w *virtualWorld, _ *rand.Rand) virtualFault { return w.froze(w.leading()) }, 500 * time.Millisecond},
 		{"leader cut off", threeNear, func(w *virtualWorld, _ *rand.Rand) virtualFault { n := w.leading(); return w.lost("cut off", n) }, 500 * time.Millisecond},
 		{"leader's disk hangs", threeNear, func(w *virtualWorld, _ *rand.Rand) virtualFault { return w.hanging(w.leading()) }, 500 * time.Millisecond},
+		{"heir frozen", threeNear, func(w *virtualWorld, rng *rand.Rand) virtualFault {
+			leader := w.leading()
+			heir := w.without(leader)[rng.IntN(2)]
+			f := w.froze(heir)
+			freeze := f.do
+			f.do = func() {
+				freeze()
+				for _, g := range leader.list {
+					leader.work.Go(func() { _ = g.handOver(g.ctx, heir.id) }) // it cannot
+				}
+			}
+			return f
+		}, 500 * time.Millisecond},
 		{"link cut", threeNear, func(w *virtualWorld, rng *rand.Rand) virtualFault {
 			n := w.leading()
 			return w.unlinked(n, w.without(n)[rng.IntN(2)], true)

@@ -303,7 +303,7 @@ func (g *raftGroup) AppendEntries(_ raft.ServerID, target raft.ServerAddress, ar
 		return nil
 	}
 	g.teller.sent(target, args)
-	err := g.rpc(target, args, resp, g.n.cfg.timing.raft, false)
+	err := g.rpc(g.ctx, target, args, resp, g.n.cfg.timing.raft, false)
 	if err == nil && g.teller.accepted(target, args, resp) {
 		g.tellSoon()
 	}
@@ -311,20 +311,22 @@ func (g *raftGroup) AppendEntries(_ raft.ServerID, target raft.ServerAddress, ar
 }
 
 func (g *raftGroup) RequestVote(_ raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	return g.rpc(target, args, resp, g.n.cfg.timing.vote, true)
+	return g.rpc(g.ctx, target, args, resp, g.n.cfg.timing.vote, true)
 }
 
 func (g *raftGroup) RequestPreVote(_ raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	return g.rpc(target, args, resp, g.n.cfg.timing.vote, true)
+	return g.rpc(g.ctx, target, args, resp, g.n.cfg.timing.vote, true)
 }
 
 func (g *raftGroup) TimeoutNow(_ raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
-	return g.rpc(target, args, resp, g.n.cfg.timing.vote, true)
+	ctx, cancel := g.n.Sound(g.ctx, string(target)) // the leader takes no proposals before it has an answer
+	defer cancel()
+	return g.rpc(ctx, target, args, resp, g.n.cfg.timing.vote, true)
 }
 
 // rpc is one request and its answer. An urgent one fails at once when the peer is down; another waits for the peer.
-func (g *raftGroup) rpc(target raft.ServerAddress, args, resp any, timeout time.Duration, urgent bool) error {
-	ctx, cancel := context.WithTimeout(g.ctx, timeout)
+func (g *raftGroup) rpc(ctx context.Context, target raft.ServerAddress, args, resp any, timeout time.Duration, urgent bool) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := func() error {
 		p, err := g.n.peer(string(target))
