@@ -238,6 +238,9 @@ func openDoors(ctx context.Context, cfg *config.Node, n *gate, log *slog.Logger,
 		if d.name != operators {
 			wait()
 		}
+		if ctx.Err() != nil {
+			return open, nil
+		}
 		l, err := net.Listen("tcp", d.at.Address)
 		if err != nil {
 			return open, fmt.Errorf("open the door for %s: %w", d.name, err)

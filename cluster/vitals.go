@@ -13,6 +13,7 @@ import (
 const (
 	pulseEvery = 50 * time.Millisecond
 	pulseSlow  = 100 * time.Millisecond // the mean of the last second's writes, if that is slowBy usual ones
+	pulseHung  = time.Second            // a write that took longer says nothing of how long the others may
 	slowBy     = 10
 	slowFrames = 5               // fewer say nothing about a mean
 	wellAfter  = 2 * time.Second // without a reason to worry
@@ -32,7 +33,7 @@ type pulse struct {
 // feel says why the disk is not well, "" if it is.
 func (p *pulse) feel(now time.Time, stalled, longest time.Duration, s journal.Stats) string {
 	why := ""
-	if longest > 0 && p.ill == "" { // a disk that hangs shows nothing of how a sound one writes
+	if longest > 0 && longest < pulseHung {
 		p.late.Add(longest)
 	}
 	if stalled > p.late.Patience() {

@@ -22,7 +22,9 @@ func TestPulse(t *testing.T) {
 		{name: "a short hang", usual: time.Millisecond, hangs: 100 * time.Millisecond},
 		{name: "often late", usual: 2 * time.Millisecond, late: 110 * time.Millisecond, every: 50, hangs: 130 * time.Millisecond},
 		{name: "often late, hangs", usual: 2 * time.Millisecond, late: 110 * time.Millisecond, every: 50, hangs: 200 * time.Millisecond, ill: true},
-		{name: "late before, hangs", usual: time.Millisecond, late: time.Second, every: 100, hangs: 150 * time.Millisecond, ill: true, before: true},
+		{name: "hung before, hangs", usual: time.Millisecond, late: 2 * time.Second, every: 100, hangs: 150 * time.Millisecond, ill: true, before: true},
+		{name: "late tail", usual: time.Millisecond, late: 200 * time.Millisecond, every: 150, hangs: 230 * time.Millisecond, before: true},
+		{name: "late tail, hangs", usual: time.Millisecond, late: 200 * time.Millisecond, every: 150, hangs: 300 * time.Millisecond, ill: true, before: true},
 		{name: "slow disk", usual: 80 * time.Millisecond, hangs: 150 * time.Millisecond},
 		{name: "slow disk hangs", usual: 80 * time.Millisecond, hangs: 230 * time.Millisecond, ill: true},
 	} {

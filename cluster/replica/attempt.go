@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"hongyan/cluster/wire"
@@ -52,10 +53,11 @@ func (a *attempts) run(ctx context.Context) (volume.Ref, error) {
 			if a.m.cfg.Net.InDoubt(a.m.cfg.ID) {
 				return volume.Ref{}, wire.Errorf(wire.Unavailable, "append on %s: the node ails: %v", a.m.cfg.ID, a.reasons)
 			}
-			switch stalled := a.stalled(now); {
+			stalled, doubtful := a.stalled(now)
+			switch {
 			case stalled > a.m.cfg.AckTimeout/slowAfter && a.next(ctx, outcomes, false):
 				a.m.stats.appendHedges.Add(1)
-			case stalled >= a.m.cfg.AckTimeout: // as with a copy on a node in doubt: another node may have a volume that gets on
+			case stalled > 2*a.m.cfg.AckTimeout, doubtful && a.m.othersSound():
 				return volume.Ref{}, wire.Errorf(wire.Unavailable, "append on %s: no progress for %s: %v", a.m.cfg.ID, stalled, a.reasons)
 			}
 		case <-ctx.Done():
@@ -107,9 +109,9 @@ func (a *attempts) failed(o outcome) {
 	a.m.stats.appendRetries.Add(1)
 }
 
-// stalled is for how long none of the volumes asked has made progress.
-func (a *attempts) stalled(now time.Time) time.Duration {
-	least := time.Duration(-1)
+// stalled is for how long none of the volumes asked has made progress, and whether each has a copy on a node in doubt.
+func (a *attempts) stalled(now time.Time) (least time.Duration, doubtful bool) {
+	least, doubtful = -1, true
 	for p, out := range a.tried {
 		if !out {
 			continue
@@ -118,8 +120,14 @@ func (a *attempts) stalled(now time.Time) time.Duration {
 		if least < 0 || l.stalled < least {
 			least = l.stalled
 		}
+		doubtful = doubtful && l.doubtful
 	}
-	return least
+	return least, doubtful
+}
+
+// othersSound says that another node that stores mail is not in doubt: it may have a volume that gets on.
+func (m *Manager) othersSound() bool {
+	return slices.ContainsFunc(m.peerIDs(), func(node string) bool { return node != m.cfg.ID && !m.cfg.Net.InDoubt(node) })
 }
 
 // exhausted is the error when every volume has failed.

@@ -189,12 +189,19 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 }
 
 // partners lists the peers to keep volumes with, nearest first: those of other regions, or of this one while no other
-// region has a node that takes copies.
+// region has a node that takes copies. One in doubt is better than none.
 func (m *Manager) partners(held map[slot]*primary, now time.Time) []Peer {
+	if list := m.partnersIf(held, now, func(node string) bool { return !m.cfg.Net.InDoubt(node) }); len(list) > 0 {
+		return list
+	}
+	return m.partnersIf(held, now, m.cfg.Net.Up)
+}
+
+func (m *Manager) partnersIf(held map[slot]*primary, now time.Time, usable func(node string) bool) []Peer {
 	var here, elsewhere []Peer
 	m.mu.Lock()
 	for _, peer := range m.peers {
-		if peer.ID == m.cfg.ID || now.Before(m.refused[peer.ID]) || m.cfg.Net.InDoubt(peer.ID) {
+		if peer.ID == m.cfg.ID || now.Before(m.refused[peer.ID]) || !usable(peer.ID) {
 			continue
 		}
 		if peer.Region == m.cfg.Region {
@@ -207,7 +214,7 @@ func (m *Manager) partners(held map[slot]*primary, now time.Time) []Peer {
 	chosen := elsewhere
 	if len(elsewhere) == 0 {
 		for _, p := range held {
-			if p.cross() {
+			if p.cross() && usable(p.partner) {
 				return nil
 			}
 		}

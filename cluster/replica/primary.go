@@ -323,6 +323,7 @@ type load struct {
 	size     int64
 	old      bool          // has records, and took the first long ago: what is deleted of them cannot be collected before it is sealed
 	stalled  time.Duration // since when this disk or a copy owes progress
+	doubtful bool          // a copy's node is in doubt
 }
 
 func (p *primary) load(now time.Time) (load, bool) {
@@ -340,7 +341,7 @@ func (p *primary) load(now time.Time) (load, bool) {
 			out.stalled = max(out.stalled, now.Sub(l.progress))
 		}
 		if p.m.cfg.Net.InDoubt(l.node) {
-			out.stalled = max(out.stalled, p.m.cfg.AckTimeout)
+			out.stalled, out.doubtful = max(out.stalled, p.m.cfg.AckTimeout), true
 		}
 	}
 	if p.m.cfg.Net.InDoubt(p.m.cfg.ID) {

@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -323,7 +324,7 @@ func (g *Group) takeOffice(ctx context.Context) {
 	}
 }
 
-// Stop hands leadership over if this replica has it and another voter is up, and ends.
+// Stop hands leadership over if this replica has it and another voter is not in doubt, and ends.
 func (g *Group) Stop() error {
 	g.stop()
 	g.watch.end()
@@ -344,12 +345,15 @@ func (g *Group) Stop() error {
 
 // resign spares the others an election, if that is quick: with no majority left raft would try for long.
 func (g *Group) resign() {
-	if g.raft.State() != raft.Leader {
+	heir := slices.ContainsFunc(g.cfg.Group.Voters, func(v string) bool { return v != g.cfg.Self && !g.cfg.Peers.InDoubt(v) })
+	if g.raft.State() != raft.Leader || !heir {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), resignTimeout)
 	defer cancel()
-	g.leaveTo(ctx, errors.New("this node stops"))
+	if err := g.await(ctx, g.raft.LeadershipTransfer()); err != nil {
+		g.cfg.Log.Info("leadership was not handed over before the stop", "shard", g.Shard(), "err", err)
+	}
 }
 
 // View is a consistent view of this replica's state. Close it.

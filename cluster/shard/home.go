@@ -72,7 +72,7 @@ func (h *Host) lookAfter() {
 }
 
 // look has a leader that should not lead hand over: at once when its store has failed or cannot flush, and to a preferred voter once one
-// is up and caught up.
+// is out of doubt and caught up.
 func (g *Group) look(now time.Time) {
 	w := &g.watch
 	w.mu.Lock()
@@ -220,10 +220,15 @@ func (g *Group) leaveTo(ctx context.Context, why error) {
 	}
 }
 
-// handOver gives leadership to node. Raft brings it up to date first, and commits nothing until it leads or an election timeout is over: a
+var errHeir = errors.New("the node that was to lead is in doubt")
+
+// handOver gives leadership to node. Raft brings it up to date first, and takes no proposals until it leads or an election timeout is over: a
 // node that comes in doubt meanwhile is not waited for, this one has itself elected again.
 func (g *Group) handOver(ctx context.Context, node string) error {
-	over := make(chan struct{})
+	if g.cfg.Peers.InDoubt(node) {
+		return errHeir
+	}
+	over, stood := make(chan struct{}), false
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		select {
@@ -233,8 +238,8 @@ func (g *Group) handOver(ctx context.Context, node string) error {
 		}
 		select {
 		case <-time.After(suspectGrace):
-			if g.raft.State() == raft.Leader {
-				g.standNow("the node that was to lead is in doubt")
+			if stood = g.raft.State() == raft.Leader; stood {
+				g.standNow(errHeir.Error())
 			}
 		case <-over:
 		}
@@ -242,5 +247,8 @@ func (g *Group) handOver(ctx context.Context, node string) error {
 	err := g.await(ctx, g.raft.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)))
 	close(over)
 	watching.Wait()
+	if stood { // for Raft a leader that stands has handed over
+		err = errHeir
+	}
 	return err
 }

@@ -2,7 +2,6 @@ package shard
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -39,6 +38,7 @@ type Stand struct {
 	Fit   bool   `cbor:"1,keyasint,omitempty"` // it applies entries, and its disk works
 	Term  uint64 `cbor:"3,keyasint,omitempty"` // of its last entry
 	Index uint64 `cbor:"4,keyasint,omitempty"` // of its last entry
+	Led   bool   `cbor:"5,keyasint,omitempty"` // it knows another leader, which is not in doubt: no survivor
 }
 
 // MethodSuspect asks a voter about a node in doubt.
@@ -68,36 +68,28 @@ type elector interface {
 //  4. If no leader is known two round trips later, begin again: two may have stood who saw different things, and shared the votes. Who
 //     is a candidate still, then gives that up and stands in a later term.
 //
-// A group that nobody leads when the node comes in doubt may have lost it as a candidate, so it belongs to the groups from the second round
-// on.
+// A group that nobody leads in the second round may have lost the node as a candidate, so it belongs to the groups then.
 //
 // A false alarm costs a change of leader and nothing else: votes and terms are Raft's, and read indexes are given by terms, not by
 // leases. One voter's doubt alone changes nothing.
 func (h *Host) takeOver(ctx context.Context, node string) {
-	groups, unled := make(map[uint32]*Group), make(map[uint32]*Group)
-	for _, g := range h.Groups() {
-		if g.cfg.Self == node { // a node that ails is replaced by others
-			return
-		}
-		switch leader := g.Leader(); {
-		case !slices.Contains(g.cfg.Group.Voters, g.cfg.Self):
-		case leader == node:
-			groups[g.Shard()] = g
-		case leader == "" && slices.Contains(g.cfg.Group.Voters, node):
-			unled[g.Shard()] = g
-		}
-	}
+	groups := make(map[uint32]*Group)
 	for round := range standRounds {
-		if round == 1 {
-			maps.Copy(groups, unled)
-			clear(unled)
+		for _, g := range h.Groups() {
+			if g.cfg.Self == node { // a node that ails is replaced by others
+				return
+			}
+			votes := slices.Contains(g.cfg.Group.Voters, g.cfg.Self) && slices.Contains(g.cfg.Group.Voters, node)
+			if leader := g.Leader(); votes && (leader == node || leader == "" && round > 0) {
+				groups[g.Shard()] = g
+			}
 		}
 		for shard, g := range groups {
 			if now := g.Leader(); now != node && now != "" || g.ctx.Err() != nil {
 				delete(groups, shard)
 			}
 		}
-		if len(groups)+len(unled) == 0 || ctx.Err() != nil || !h.peers.InDoubt(node) {
+		if len(groups) == 0 && round > 0 || ctx.Err() != nil || !h.peers.InDoubt(node) {
 			return
 		}
 		began := time.Now()
@@ -106,15 +98,15 @@ func (h *Host) takeOver(ctx context.Context, node string) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Until(began.Add(standPatience)) + 2*max(h.farthest(groups), h.farthest(unled))):
+		case <-time.After(time.Until(began.Add(standPatience)) + 2*h.farthest()):
 		}
 	}
 }
 
 // farthest is the round trip to the most distant voter that answers.
-func (h *Host) farthest(groups map[uint32]*Group) time.Duration {
+func (h *Host) farthest() time.Duration {
 	var most time.Duration
-	for _, g := range groups {
+	for _, g := range h.Groups() {
 		for _, v := range g.cfg.Group.Voters {
 			if rtt, ok := h.peers.RTT(v); ok && !h.peers.InDoubt(v) {
 				most = max(most, rtt)
@@ -254,7 +246,9 @@ type poll struct {
 func (p *poll) take(a answer) {
 	for i, shard := range a.shards {
 		if known := p.voters[shard]; known != nil && i < len(a.stands) {
-			known[a.voter] = a.stands[i]
+			if !a.stands[i].Led {
+				known[a.voter] = a.stands[i]
+			}
 			delete(p.waiting[shard], a.voter)
 		}
 	}
@@ -385,6 +379,9 @@ func (h *Host) suspect(ctx context.Context, from string, req *SuspectRequest) (*
 			return nil, err
 		}
 		resp.Stands[i] = g.stand()
+		if leader := g.Leader(); leader != "" && leader != req.Node && !h.peers.InDoubt(leader) {
+			resp.Stands[i].Led = true
+		}
 	}
 	return resp, nil
 }

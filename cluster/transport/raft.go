@@ -321,6 +321,9 @@ func (g *raftGroup) RequestPreVote(_ raft.ServerID, target raft.ServerAddress, a
 func (g *raftGroup) TimeoutNow(_ raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
 	ctx, cancel := g.n.Sound(g.ctx, string(target)) // the leader takes no proposals before it has an answer
 	defer cancel()
+	if g.n.InDoubt(string(target)) {
+		return errDoubt
+	}
 	return g.rpc(ctx, target, args, resp, g.n.cfg.timing.vote, true)
 }
 
