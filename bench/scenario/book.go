@@ -33,16 +33,18 @@ func (b *book) base(ctx context.Context, t load.Target) error {
 // owed counts the messages that were acknowledged.
 func (b *book) owed() int { return b.h.Acknowledged() }
 
-// baseTime bounds the first reading of the mailboxes; bookTime that of all mailboxes through all nodes and the check.
+// baseTime bounds the first reading of the mailboxes; bookTime that of all mailboxes through all nodes and the check, with bookEach more for each
+// message at each node.
 const (
 	baseTime = time.Minute
 	bookTime = 5 * time.Minute
+	bookEach = 5 * time.Millisecond
 )
 
 // settle reads every mailbox through every node, checks the history and enters what is wrong, with the figures under the scenario's name. It keeps the
 // history beside the report when something is wrong. When it cannot read everything the section has failed, and there are no figures.
 func (b *book) settle(ctx context.Context, e *Env, s *report.Section, name string) {
-	ctx, cancel := context.WithTimeout(ctx, bookTime)
+	ctx, cancel := context.WithTimeout(ctx, bookTime+time.Duration(b.owed()*max(1, len(e.Target.Nodes)))*bookEach)
 	defer cancel()
 	e.Progress.Step("reading back %d acknowledged messages through every node", b.owed())
 	if err := exercise.Final(ctx, e.Target, b.h); err != nil {
