@@ -224,7 +224,7 @@ func TestTakeOver(t *testing.T) {
 	if n := next.propose(t, "x"); n != 2 {
 		t.Errorf("counted %d", n)
 	}
-	if now := next.group.raft.CurrentTerm(); now > term+2 {
+	if now := next.group.raft.CurrentTerm(); now > term+4 { // on a busy machine an election takes longer than standPatience, and is begun again
 		t.Errorf("%d elections", now-term)
 	}
 }

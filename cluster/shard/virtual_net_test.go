@@ -312,6 +312,7 @@ func (p *virtualPeers) connection(ctx context.Context, to *virtualNode, late *li
 type virtualTransport struct {
 	w        *virtualWorld
 	self     *virtualNode
+	peers    *virtualPeers // of this life of the node
 	shard    uint32
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -322,8 +323,8 @@ type virtualTransport struct {
 	heartbeat func(raft.RPC)
 }
 
-func newVirtualTransport(w *virtualWorld, self *virtualNode, shard uint32) *virtualTransport {
-	t := &virtualTransport{w: w, self: self, shard: shard, requests: make(chan raft.RPC)}
+func newVirtualTransport(w *virtualWorld, self *virtualNode, peers *virtualPeers, shard uint32) *virtualTransport {
+	t := &virtualTransport{w: w, self: self, peers: peers, shard: shard, requests: make(chan raft.RPC)}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -366,7 +367,7 @@ func (t *virtualTransport) TimeoutNow(_ raft.ServerID, to raft.ServerAddress, ar
 	defer cancel()
 	go func() {
 		select {
-		case <-t.self.peers.Doubted(string(to)):
+		case <-t.peers.Doubted(string(to)):
 			cancel()
 		case <-ctx.Done():
 		}

@@ -182,7 +182,7 @@ func (n *virtualNode) start() {
 		}
 	}
 	for _, g := range w.groups {
-		tr := newVirtualTransport(w, n, g.Shard)
+		tr := newVirtualTransport(w, n, peers, g.Shard)
 		n.mu.Lock()
 		n.transports[g.Shard] = tr
 		n.mu.Unlock()
