@@ -263,8 +263,9 @@ type gate struct {
 }
 
 // Ready lists the reasons why mail clients should go elsewhere.
-func (g *gate) Ready() []string {
-	why := g.Node.Ready()
+func (g *gate) Ready() []string { return g.and(g.Node.Ready()) }
+
+func (g *gate) and(why []string) []string {
 	if !g.open.Load() {
 		why = append(why, "mail clients are not let in yet")
 	}
@@ -275,7 +276,7 @@ func (g *gate) Ready() []string {
 func (g *gate) Status(ctx context.Context) (any, error) {
 	v, err := g.Node.Status(ctx)
 	if s, ok := v.(*cluster.Status); ok {
-		s.Ready = g.Ready()
+		s.Ready = g.and(s.Ready)
 	}
 	return v, err
 }

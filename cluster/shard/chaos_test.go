@@ -127,7 +127,7 @@ func (c *chaos) disturb(ctx context.Context, rng *rand.Rand) {
 			m.stop(c.t)
 			c.crash(i, rng)
 			c.mu.Unlock()
-			wait(ctx, nil, time.Duration(rng.IntN(700))*time.Millisecond)
+			wait(ctx, time.Duration(rng.IntN(700))*time.Millisecond)
 			c.mu.Lock()
 			c.start(m)
 			c.mu.Unlock()
@@ -141,10 +141,10 @@ func (c *chaos) disturb(ctx context.Context, rng *rand.Rand) {
 			_ = m.cfg.Transport.(elector).Elect(ctx, 0, nil) // may be too late
 		case 4:
 			m.peers.set(nil, func(_, method string) bool { return method == MethodPropose && rand.IntN(3) == 0 })
-			wait(ctx, nil, 200*time.Millisecond)
+			wait(ctx, 200*time.Millisecond)
 			m.peers.set(nil, nil)
 		}
-		wait(ctx, nil, time.Duration(rng.IntN(300))*time.Millisecond)
+		wait(ctx, time.Duration(rng.IntN(300))*time.Millisecond)
 	}
 }
 

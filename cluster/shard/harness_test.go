@@ -301,13 +301,12 @@ func commandEntry(name string, id byte) Command {
 	return Command{ID: RequestID(bytes.Repeat([]byte{id}, 16)), Now: 1, Body: []byte(name)}
 }
 
-// wait returns once d is over or ready is closed; false when ctx ended first.
-func wait(ctx context.Context, ready <-chan struct{}, d time.Duration) bool {
+// wait returns once d is over; false when ctx ended first.
+func wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-ready:
 	case <-ctx.Done():
 	}
 	return ctx.Err() == nil

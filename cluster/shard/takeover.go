@@ -73,20 +73,15 @@ type elector interface {
 // A false alarm costs a change of leader and nothing else: votes and terms are Raft's, and read indexes are given by terms, not by
 // leases. One voter's doubt alone changes nothing.
 func (h *Host) takeOver(ctx context.Context, node string) {
-	groups := make(map[uint32]*Group)
 	for round := range standRounds {
+		groups := make(map[uint32]*Group)
 		for _, g := range h.Groups() {
 			if g.cfg.Self == node { // a node that ails is replaced by others
 				return
 			}
 			votes := slices.Contains(g.cfg.Group.Voters, g.cfg.Self) && slices.Contains(g.cfg.Group.Voters, node)
-			if leader := g.Leader(); votes && (leader == node || leader == "" && round > 0) {
+			if leader := g.Leader(); votes && g.ctx.Err() == nil && (leader == node || leader == "" && round > 0) {
 				groups[g.Shard()] = g
-			}
-		}
-		for shard, g := range groups {
-			if now := g.Leader(); now != node && now != "" || g.ctx.Err() != nil {
-				delete(groups, shard)
 			}
 		}
 		if len(groups) == 0 && round > 0 || ctx.Err() != nil || !h.peers.InDoubt(node) {

@@ -254,7 +254,7 @@ func (p *virtualPeers) watch(ctx context.Context, to *virtualNode) {
 	for ctx.Err() == nil {
 		p.connection(ctx, to, late)
 		p.set(to, true)
-		wait(ctx, nil, 50*time.Millisecond)
+		wait(ctx, 50*time.Millisecond)
 	}
 }
 

@@ -94,7 +94,7 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 				c.w.t.Errorf("%s was applied %d times", name, count(b))
 			}
 			if !ok {
-				wait(ctx, nil, 20*time.Millisecond)
+				wait(ctx, 20*time.Millisecond)
 			}
 		}
 		c.mu.Lock()
@@ -106,13 +106,13 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 			c.failed++
 		}
 		c.mu.Unlock()
-		wait(ctx, nil, time.Duration(rng.Int64N(2*int64(c.pause))))
+		wait(ctx, time.Duration(rng.Int64N(2*int64(c.pause))))
 	}
 }
 
 // read asks for read indexes and holds what was acknowledged before against them.
 func (c *virtualClients) read(ctx context.Context, rng *rand.Rand, nodes func() []*virtualNode) {
-	for ; ctx.Err() == nil; wait(ctx, nil, time.Duration(20+rng.IntN(60))*time.Millisecond) {
+	for ; ctx.Err() == nil; wait(ctx, time.Duration(20+rng.IntN(60))*time.Millisecond) {
 		shard := c.w.groups[rng.IntN(len(c.w.groups))].Shard
 		var before []string
 		c.mu.Lock()

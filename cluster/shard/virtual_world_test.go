@@ -297,7 +297,7 @@ func (n *virtualNode) doubts(other *virtualNode) bool {
 
 // observe holds the invariant that a term has one leader, and notes the highest term of each group.
 func (n *virtualNode) observe(ctx context.Context) {
-	for wait(ctx, nil, 10*time.Millisecond) {
+	for wait(ctx, 10*time.Millisecond) {
 		for _, g := range n.list {
 			term := g.raft.CurrentTerm()
 			leads := g.raft.State() == raft.Leader && g.raft.CurrentTerm() == term
