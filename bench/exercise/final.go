@@ -15,7 +15,7 @@ import (
 	"hongyan/bench/load"
 )
 
-// finalTime is for one reading with all bytes; finalAtOnce are the accounts read side by side through each node.
+// finalTime is for the next message of a reading with all bytes; finalAtOnce are the accounts read side by side through each node.
 const (
 	finalTime   = time.Minute
 	finalAtOnce = 8

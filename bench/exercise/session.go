@@ -71,8 +71,14 @@ func dialIMAP(t load.Target, n load.Node, a load.Account, timeout time.Duration)
 
 // watch cuts the connection when an operation takes too long. The client library has no limit that can be chosen.
 func (s *session) watch() (stop func()) {
+	_, stop = s.watchEach()
+	return stop
+}
+
+// watchEach is watch for an operation of many answers: heard is to be called with each, and its time begins anew.
+func (s *session) watchEach() (heard, stop func()) {
 	t := time.AfterFunc(s.timeout, func() { _ = s.conn.Close() }) // what waits for an answer then fails
-	return func() { t.Stop() }
+	return func() { t.Reset(s.timeout) }, func() { t.Stop() }
 }
 
 // did notes whether the connection can be used again: an answer of NO is one.
@@ -117,7 +123,8 @@ var errHalf = errors.New("the server told of a message less than was asked for")
 
 // read selects a folder and fetches what is in it, by the numbers that the SELECT gave: no message that comes meanwhile gets in.
 func (s *session) read(name string, bodies bool) (*history.Reading, error) {
-	defer s.watch()()
+	heard, stop := s.watchEach()
+	defer stop()
 	selected, err := s.c.Select(name, &goimap.SelectOptions{ReadOnly: bodies, CondStore: s.modseq}).Wait()
 	if s.did(err) != nil {
 		return nil, err
@@ -143,6 +150,7 @@ func (s *session) read(name string, bodies bool) (*history.Reading, error) {
 			err = errOne
 			break
 		}
+		heard()
 		seen, whole := seenOf(m, m.FindBodySection(section), bodies)
 		if !whole {
 			err = errHalf // flags that changed meanwhile, which the library takes for the answer
