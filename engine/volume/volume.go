@@ -143,6 +143,7 @@ func CreateCopy(fs vfs.FS, path string, block []byte, o Options) (*Volume, error
 	if err := createFile(fs, path, block[:fileHeaderSize], o.beforeName); err != nil {
 		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
 	}
+	o.beforeName = nil // the volume keeps its options, and would keep 2 MiB of keys with this
 	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return nil, fmt.Errorf("create volume %s: %w", h.ID, err)
