@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -31,11 +32,31 @@ func shape(rng *rand.Rand) (list []Node, homes []string) {
 	return list, homes
 }
 
-// Whatever the shape: three voters or as many as there are, on different storage nodes, in as many regions as possible, the first one
-// at home; the directory is everywhere; and the same table gives the same groups.
+// shapeOf is what the spread rule says of regions with so many nodes: how many voters, in how many regions at least, and how many in
+// one at most.
+func shapeOf(nodes map[string]int) (voters, regions, most int) {
+	pairs, all := 0, 0
+	for _, n := range nodes {
+		pairs += min(n, 2)
+		all += n
+	}
+	switch {
+	case pairs >= 5:
+		return 5, 3, 2
+	case len(nodes) >= 3:
+		return 3, 3, 1
+	case len(nodes) == 2:
+		return min(3, all), 2, 2
+	}
+	return min(3, all), 1, 3
+}
+
+// Whatever the shape: five voters where two a region make that many, else three or as many as there are, on different storage nodes, in
+// as many regions as possible, the first one at home; the directory is everywhere; the same table gives the same
+// groups; and Target has nothing to add.
 func TestAnyShape(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for range 2000 {
+	for range byDay(2000) {
 		list, homes := shape(rng)
 		region, storage := make(map[string]string), 0
 		for _, n := range list {
@@ -54,19 +75,23 @@ func TestAnyShape(t *testing.T) {
 		if err != nil || len(groups) != len(homes)+1 {
 			t.Fatalf("%v: %v", list, err)
 		}
-		regions := make(map[string]bool)
+		in := make(map[string]int)
 		for _, r := range region {
-			regions[r] = true
+			in[r]++
 		}
+		voters, regions, most := shapeOf(in)
 		for _, g := range groups {
-			used, seen := make(map[string]bool), make(map[string]bool)
+			used, seen := make(map[string]int), make(map[string]bool)
 			for _, v := range g.Voters {
 				if region[v] == "" || seen[v] {
 					t.Fatalf("%v: voter %s twice, or it keeps nothing", g, v)
 				}
-				seen[v], used[region[v]] = true, true
+				seen[v] = true
+				if used[region[v]]++; used[region[v]] > most {
+					t.Fatalf("%v of %v: more than %d in a region", g, list, most)
+				}
 			}
-			if len(g.Voters) != min(3, storage) || len(used) != min(3, len(regions)) || region[g.Voters[0]] != g.Home {
+			if len(g.Voters) != voters || len(used) < regions || region[g.Voters[0]] != g.Home {
 				t.Fatalf("%v of %v", g, list)
 			}
 		}
@@ -76,6 +101,13 @@ func TestAnyShape(t *testing.T) {
 		again, err := Layout(slices.Clone(list), slices.Clone(homes))
 		if err != nil || !reflect.DeepEqual(groups, again) {
 			t.Fatalf("%v, then %v", groups, again)
+		}
+		slices.SortFunc(list, func(a, b Node) int { return strings.Compare(a.ID, b.ID) })
+		if groups, err = Layout(list, homes); err != nil {
+			t.Fatal(err)
+		}
+		if target, err := Target(list, groups, Options{}); err != nil || !reflect.DeepEqual(target, groups) {
+			t.Fatalf("of %v, founded as\n%v\nTarget wants %v (%v)", list, groups, target, err)
 		}
 	}
 }
