@@ -16,7 +16,8 @@ import (
 // port is what memberlist is told beside an address; it means nothing.
 const port = 1
 
-// address stands for a node towards memberlist: a unique local IPv6 address (RFC 4193) made from the id's hash.
+// address stands for a node towards memberlist: a unique local IPv6 address (RFC 4193) made from the id's hash, of which it has
+// 120 bits: no two nodes share one.
 func address(id string) *net.TCPAddr {
 	hash := sha256.Sum256([]byte(id))
 	ip := make(net.IP, net.IPv6len)
@@ -28,34 +29,43 @@ func address(id string) *net.TCPAddr {
 // carrier is memberlist's transport over ours.
 type carrier struct {
 	net     *transport.Net
-	ids     map[string]string // address → node id
 	packets chan *memberlist.Packet
 	stop    chan struct{}
 	once    sync.Once
 	wg      sync.WaitGroup
+
+	mu  sync.Mutex        // guards ids
+	ids map[string]string // address → node id, of the peer table and this node
 }
 
 var _ memberlist.NodeAwareTransport = (*carrier)(nil)
 
-func newCarrier(n *transport.Net) (*carrier, error) {
-	c := &carrier{net: n, ids: make(map[string]string), packets: make(chan *memberlist.Packet), stop: make(chan struct{})}
-	for _, p := range append(n.Peers(), transport.Peer{ID: n.ID()}) {
-		addr := address(p.ID).String()
-		if other, taken := c.ids[addr]; taken {
-			return nil, fmt.Errorf("nodes %s and %s have one gossip address", p.ID, other)
-		}
-		c.ids[addr] = p.ID
-	}
+func newCarrier(n *transport.Net) *carrier {
+	c := &carrier{net: n, packets: make(chan *memberlist.Packet), stop: make(chan struct{})}
+	c.learn()
 	n.Gossip().Accept(true)
 	c.wg.Go(c.receive)
-	return c, nil
+	return c
 }
 
-// receive passes packets on as memberlist wants them.
+// learn takes over the peer table.
+func (c *carrier) learn() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ids = map[string]string{address(c.net.ID()).String(): c.net.ID()}
+	for _, p := range c.net.Peers() {
+		c.ids[address(p.ID).String()] = p.ID
+	}
+}
+
+// receive passes packets on as memberlist wants them. One may have waited here while its sender was taken out of the peer table.
 func (c *carrier) receive() {
 	for {
 		select {
 		case p := <-c.net.Gossip().Packets():
+			if !c.net.Knows(p.From) {
+				continue
+			}
 			packet := &memberlist.Packet{Buf: p.Data, From: address(p.From), Timestamp: time.Now()}
 			select {
 			case c.packets <- packet:
@@ -69,6 +79,8 @@ func (c *carrier) receive() {
 }
 
 func (c *carrier) node(addr memberlist.Address) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if id, ok := c.ids[addr.Addr]; ok {
 		return id, nil
 	}
@@ -83,14 +95,12 @@ func (c *carrier) WriteTo(b []byte, addr string) (time.Time, error) {
 	return c.WriteToAddress(b, memberlist.Address{Addr: addr})
 }
 
-// WriteToAddress loses packets to peers that are down. It must not fail: memberlist takes an error for a fault of
-// its own node, and would never suspect the peer.
+// WriteToAddress loses packets to peers that are down, or in the peer table no longer. It must not fail: memberlist takes an error for a
+// fault of its own node, and would never suspect the peer.
 func (c *carrier) WriteToAddress(b []byte, addr memberlist.Address) (time.Time, error) {
-	id, err := c.node(addr)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("gossip packet: %w", err)
+	if id, err := c.node(addr); err == nil {
+		c.net.Gossip().Send(id, b)
 	}
-	c.net.Gossip().Send(id, b)
 	return time.Now(), nil
 }
 

@@ -9,7 +9,9 @@
 //     every node, so a dial table may send each node another way to the same peer.
 //  2. A peer that is reachable is a member: this node joins whoever is up and not yet known, again and again,
 //     so partitions of any length heal.
-//  3. Callbacks run on one goroutine of this package, in order, never inside memberlist's locks.
+//  3. Only this node and those in its peer table are members, whatever others say: one that is taken out of the table leaves at once,
+//     though memberlist may believe in it until the last node has taken it out.
+//  4. Callbacks run on one goroutine of this package, in order, never inside memberlist's locks.
 //
 // All state is in memory; a crash leaves nothing behind.
 package member
@@ -88,8 +90,8 @@ type List struct {
 	changed chan struct{} // capacity one: members differs from what was told
 	wg      sync.WaitGroup
 
-	mu      sync.Mutex // guards members, stopped
-	members map[string]Member
+	mu      sync.Mutex        // guards members, stopped
+	members map[string]Member // in whom memberlist believes
 	stopped bool
 }
 
@@ -110,14 +112,17 @@ func Start(cfg Config) (*List, error) {
 		stop: make(chan struct{}), wake: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		members: make(map[string]Member),
 	}
-	carrier, err := newCarrier(cfg.Net)
-	if err != nil {
-		return nil, fmt.Errorf("start membership: %w", err)
-	}
+	carrier := newCarrier(cfg.Net)
 	if l.ml, err = memberlist.Create(l.memberlistConfig(carrier)); err != nil {
 		return nil, fmt.Errorf("start membership: %w", errors.Join(err, carrier.Shutdown()))
 	}
 	cfg.Net.OnChange(func(string, bool) { poke(l.wake) })
+	cfg.Net.OnPeers(func() {
+		carrier.learn()
+		poke(l.changed)
+		poke(l.wake)
+	})
+	carrier.learn() // the table may have changed just before
 	l.wg.Go(l.join)
 	l.wg.Go(l.tell)
 	return l, nil
@@ -131,6 +136,7 @@ func (l *List) memberlistConfig(carrier *carrier) *memberlist.Config {
 	config.Transport = carrier
 	config.Delegate = delegate{l.meta}
 	config.Events = events{l}
+	config.Alive = doorkeeper{l.cfg.Net}
 	config.Logger = log.New(logWriter{l.cfg.Log}, "", 0)
 	config.SuspicionMult = 3 // with SuspicionMaxTimeoutMult: a silent node is out after 3 to 6 s
 	config.SuspicionMaxTimeoutMult = 2
@@ -154,7 +160,9 @@ func (l *List) Members() []Member {
 	defer l.mu.Unlock()
 	out := make([]Member, 0, len(l.members))
 	for _, m := range l.members {
-		out = append(out, m)
+		if l.cfg.Net.Knows(m.ID) {
+			out = append(out, m)
+		}
 	}
 	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(a.ID, b.ID) })
 	return out
@@ -297,6 +305,16 @@ func (delegate) NotifyMsg([]byte)                {}
 func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (delegate) LocalState(bool) []byte          { return nil }
 func (delegate) MergeRemoteState([]byte, bool)   {}
+
+// doorkeeper keeps from memberlist what is said of nodes that are not in the peer table.
+type doorkeeper struct{ net *transport.Net }
+
+func (d doorkeeper) NotifyAlive(n *memberlist.Node) error {
+	if !d.net.Knows(n.Name) {
+		return fmt.Errorf("node %s is not in the peer table", n.Name)
+	}
+	return nil
+}
 
 // events is called by memberlist inside its locks.
 type events struct{ l *List }

@@ -47,6 +47,7 @@ func start(t *testing.T, n *transport.Net, onEvent func(member.Event)) *member.L
 }
 
 func TestMembership(t *testing.T) {
+	t.Parallel()
 	configs := transporttest.Configs(t, "a", "b", "c")
 	nets, lists := map[string]*transport.Net{}, map[string]*member.List{}
 	events := make(chan member.Event, 100)

@@ -16,7 +16,7 @@ const acceptPause = 50 * time.Millisecond
 
 // accept takes connections until the listener is closed.
 func (n *Net) accept() {
-	config := n.creds.server(func(id string) bool { return n.peers[id] != nil })
+	config := n.creds.server(func(id string) bool { return n.find(id) != nil })
 	handshakes := make(chan struct{}, maxHandshakes)
 	refused := &refusals{log: n.log}
 	for {
@@ -111,7 +111,11 @@ func (n *Net) welcome(raw net.Conn, config *tls.Config, refused *refusals, hands
 		discard(raw)
 		return
 	}
-	p, service := n.peers[id], state.NegotiatedProtocol
+	p, service := n.find(id), state.NegotiatedProtocol
+	if p == nil {
+		refused.tell(raw, "node "+id+" was taken out of the peer table")
+		return
+	}
 	if !p.admit(service, raw) {
 		refused.tell(raw, "too many of service "+service)
 		return
@@ -134,16 +138,32 @@ func (n *Net) welcome(raw net.Conn, config *tls.Config, refused *refusals, hands
 	}
 }
 
+// peerConn is a dialled connection. It ends with its peer, whoever holds it.
+type peerConn struct {
+	net.Conn
+	stop func() bool // undoes the watch of the peer
+}
+
+func (c *peerConn) Close() error {
+	c.stop()
+	return c.Conn.Close()
+}
+
 // dial connects to one service of a peer.
 func (n *Net) dial(ctx context.Context, p *peer, service string) (*tls.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(p.ctx, cancel)
+	defer stop()
 	dialer := net.Dialer{Timeout: n.cfg.timing.dial}
-	raw, err := dialer.DialContext(ctx, "tcp", p.Addr)
+	tcp, err := dialer.DialContext(ctx, "tcp", *p.addr.Load())
 	if err != nil {
 		return nil, err
 	}
+	raw := &peerConn{tcp, context.AfterFunc(p.ctx, func() { discard(tcp) })}
 	conn := tls.Client(raw, n.creds.client(p.ID, service))
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.timing.handshake)
-	defer cancel()
+	ctx, expire := context.WithTimeout(ctx, n.cfg.timing.handshake)
+	defer expire()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		discard(raw)
 		return nil, err

@@ -101,14 +101,16 @@ func (n *Net) serveStreams(conn net.Conn, p *peer) {
 		return
 	}
 	defer session.Close()
-	stop := context.AfterFunc(n.ctx, func() { session.Close() })
+	ctx, cancel := context.WithCancel(p.ctx) // of every handler: one that lets messages pile up would not notice the connection's end
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { session.Close() })
 	defer stop()
 	for {
 		ys, err := session.AcceptStream()
 		if err != nil {
 			return
 		}
-		if !n.spawn(func() { n.serveStream(ys, p) }) {
+		if !n.spawn(func() { n.serveStream(ctx, ys, p) }) {
 			return
 		}
 	}
@@ -236,7 +238,7 @@ func endOf(payload []byte) error {
 }
 
 // serveStream runs one stream from a peer.
-func (n *Net) serveStream(ys *yamux.Stream, p *peer) {
+func (n *Net) serveStream(ctx context.Context, ys *yamux.Stream, p *peer) {
 	out := &remoteOutlet{n: n, ys: ys}
 	defer out.abort()
 	release, ok := p.limits.acquireStream()
@@ -251,11 +253,12 @@ func (n *Net) serveStream(ys *yamux.Stream, p *peer) {
 		n.endStream(out, wire.Errorf(wire.Invalid, "%v", err))
 		return
 	}
-	ctx, cancel := context.WithCancel(n.ctx)
+	handlerCtx, cancel := context.WithCancel(ctx)
 	if req.Wait > 0 {
-		ctx, cancel = context.WithTimeout(n.ctx, req.Wait)
+		cancel()
+		handlerCtx, cancel = context.WithTimeout(ctx, req.Wait)
 	}
-	s := newStream(ctx, cancel, false, newInbox(), out)
+	s := newStream(handlerCtx, cancel, false, newInbox(), out)
 	defer s.Close()
 	if n.spawn(func() { s.pump(r) }) {
 		n.endStream(out, n.handleStream(s, p.ID, req.Method))

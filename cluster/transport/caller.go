@@ -52,7 +52,7 @@ type caller struct {
 
 // connect dials the calls connection and waits for the first answer to a ping.
 func (p *peer) connect() (*caller, error) {
-	conn, err := p.n.dial(p.n.ctx, p, serviceRPC)
+	conn, err := p.n.dial(p.ctx, p, serviceRPC)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (p *peer) connect() (*caller, error) {
 		err = c.link.Err()
 	case <-timer.C:
 		err = errSilent
-	case <-p.n.ctx.Done():
+	case <-p.ctx.Done():
 		err = errClosed
 	}
 	c.close()
@@ -101,7 +101,7 @@ func (p *peer) watch(c *caller) error {
 		case <-timer.C:
 		case <-c.link.Done():
 			return c.link.Err()
-		case <-p.n.ctx.Done():
+		case <-p.ctx.Done():
 			return errClosed
 		}
 		now := time.Since(c.began)
@@ -235,7 +235,7 @@ func (p *peer) live(ctx context.Context) (*caller, error) {
 		case <-timer.C:
 		case <-ctx.Done():
 			return nil, wire.FromError(ctx.Err())
-		case <-p.n.ctx.Done():
+		case <-p.ctx.Done():
 		}
 	}
 	if c := p.control.Load(); c != nil {

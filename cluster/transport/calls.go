@@ -67,7 +67,7 @@ func (in *inflight) end(id uint64) {
 // serveCalls is the accepting end of a calls connection. The loop never waits for a handler.
 func (n *Net) serveCalls(conn net.Conn, p *peer) {
 	link := wire.NewLink(conn, MaxMessage)
-	ctx, cancel := context.WithCancel(n.ctx) // of every handler
+	ctx, cancel := context.WithCancel(p.ctx) // of every handler
 	defer cancel()
 	defer link.Close()
 	in := &inflight{cancels: make(map[uint64]context.CancelFunc)}

@@ -33,7 +33,7 @@ const (
 	defaultCallWait = 30 * time.Second
 )
 
-// Peer is a line of the dial table.
+// Peer is a line of the peer table.
 type Peer struct {
 	ID     string
 	Region string
@@ -46,7 +46,7 @@ type Config struct {
 	ID       string
 	Listen   string       // host:port
 	Listener net.Listener // in place of Listen, when the socket is open already
-	Peers    []Peer       // may contain the node itself, which is ignored
+	Peers    []Peer       // to begin with (SetPeers); may contain the node itself, which is ignored
 	CA       string       // paths of PEM files
 	Cert     string
 	Key      string
@@ -96,13 +96,18 @@ func (c *Config) check() error {
 	if c.ID == "" {
 		return errors.New("no node id")
 	}
+	return checkPeers(c.ID, c.Peers)
+}
+
+// checkPeers refuses a table that cannot be used by a node.
+func checkPeers(self string, peers []Peer) error {
 	seen := map[string]bool{}
-	for _, p := range c.Peers {
+	for _, p := range peers {
 		if p.ID == "" || seen[p.ID] {
 			return fmt.Errorf("peer id %q is empty or listed twice", p.ID)
 		}
 		seen[p.ID] = true
-		if _, _, err := net.SplitHostPort(p.Addr); err != nil && p.ID != c.ID {
+		if _, _, err := net.SplitHostPort(p.Addr); err != nil && p.ID != self {
 			return fmt.Errorf("address of peer %s: %w", p.ID, err)
 		}
 	}

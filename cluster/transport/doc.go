@@ -3,7 +3,7 @@
 //
 // Every connection begins with a TLS 1.3 handshake in which both ends show certificates of the
 // cluster's authority. The dialler checks that the certificate names the node it wanted; the listener checks that
-// it names a peer it knows. ALPN (RFC 7301) says what the connection carries:
+// it names a peer in its table. ALPN (RFC 7301) says what the connection carries:
 //
 //	hongyan-rpc/1       calls and pings, frames of package wire; one persistent connection per direction
 //	hongyan-stream/1    message streams over hashicorp/yamux, so that bulk never delays a call
@@ -16,6 +16,9 @@
 // first answer until the connection breaks or a ping has had no answer for two seconds; then every connection
 // with it is closed, so whatever waited on it fails at once. While a peer is down, calls and streams to it fail
 // at once with wire.ErrUnavailable: the redial in the background is the only thing that probes it.
+//
+// Peers come and go (SetPeers). Who is not in the peer table is refused at the handshake, is down and in doubt, and cannot be called. A peer
+// taken out ends with all its connections, in both directions; one that enters later under the same id is another and inherits nothing.
 //
 // Invariants:
 //

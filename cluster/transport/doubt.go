@@ -54,7 +54,7 @@ func (n *Net) doubtOf(node string) *doubt {
 	if node == n.cfg.ID {
 		return n.own
 	}
-	if p := n.peers[node]; p != nil {
+	if p := n.find(node); p != nil {
 		return p.doubt
 	}
 	return newDoubt(true)
@@ -86,7 +86,7 @@ func (n *Net) Sound(ctx context.Context, node string) (context.Context, context.
 }
 
 // OnDoubt adds a callback for nodes that come in doubt or out of it, this one included; before Serve. Per node the calls come in order; f
-// must not block for long.
+// must not block for long, nor call Ail or SetPeers.
 func (n *Net) OnDoubt(f func(node string, in bool)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -119,12 +119,14 @@ func (n *Net) Ail(why string) {
 	}
 }
 
-// examine sets the node's doubt of itself: it ails, and another does not.
+// examine sets the node's doubt of itself: it ails, and another does not. One at a time, lest what was seen earlier stay.
 func (n *Net) examine() {
+	n.examining.Lock()
+	defer n.examining.Unlock()
 	ails := n.ails.Load()
 	if ails {
 		ails = false
-		for _, p := range n.peers {
+		for _, p := range n.table.Load().peers {
 			if c := p.control.Load(); c != nil && !c.ails.Load() && !p.silent.Load() {
 				ails = true
 			}

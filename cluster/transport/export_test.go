@@ -19,7 +19,7 @@ func HurryBeats(c *Config) { c.timing.gather = 10 * time.Millisecond }
 var Dial = (*Net).dialForTest
 
 func (n *Net) dialForTest(node, service string) error {
-	conn, err := n.dial(n.ctx, n.peers[node], service)
+	conn, err := n.dial(n.ctx, n.find(node), service)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func (g *Gossip) Streams() <-chan net.Conn { return g.streams }
 
 // Send sends a packet, or loses it: it never waits. A connection that is not there yet is dialled in the background.
 func (g *Gossip) Send(node string, data []byte) {
-	p := g.n.peers[node]
+	p := g.n.find(node)
 	if p == nil {
 		return
 	}
@@ -144,14 +144,14 @@ func (g *Gossip) offerStream(conn net.Conn) bool {
 }
 
 // serveStream hands a connection over and stays with it until its new owner closes it.
-func (g *Gossip) serveStream(conn net.Conn, _ *peer) {
+func (g *Gossip) serveStream(conn net.Conn, p *peer) {
 	owned := &ownedConn{Conn: conn, closed: make(chan struct{})}
 	if !g.offerStream(owned) {
 		return
 	}
 	select {
 	case <-owned.closed:
-	case <-g.n.ctx.Done():
+	case <-p.ctx.Done():
 	}
 }
 

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"hongyan/cluster/wire"
 )
 
 // Net is a node's place in the cluster's traffic. Safe for concurrent use.
@@ -19,10 +17,10 @@ type Net struct {
 	log      *slog.Logger
 	creds    credentials
 	listener net.Listener
-	peers    map[string]*peer // fixed
-	self     *limits          // for calls to the node itself
-	own      *doubt           // this node's of itself
-	ails     atomic.Bool      // so it was told
+	table    atomic.Pointer[table]
+	self     *limits     // for calls to the node itself
+	own      *doubt      // this node's of itself
+	ails     atomic.Bool // so it was told
 
 	calls   map[string]callHandler   // fixed once Serve was called
 	streams map[string]StreamHandler // fixed once Serve was called
@@ -34,10 +32,16 @@ type Net struct {
 
 	gossip *Gossip
 
+	examining sync.Mutex // held while the node judges itself, and tells
+
+	changing sync.Mutex               // held while the table is replaced; guards leaving
+	leaving  map[string]chan struct{} // by id: closed when a peer that was taken out has told its end
+
 	mu       sync.Mutex // guards the rest
 	closed   bool
 	onChange []func(node string, up bool)
 	onDoubt  []func(node string, in bool)
+	onPeers  []func()
 	groups   map[uint32]*raftGroup
 }
 
@@ -66,19 +70,16 @@ func Listen(cfg Config) (*Net, error) {
 		log:      cfg.Log,
 		creds:    creds,
 		listener: listener,
-		peers:    make(map[string]*peer),
 		self:     newLimits(),
 		own:      newDoubt(false),
 		calls:    make(map[string]callHandler),
 		streams:  make(map[string]StreamHandler),
 		groups:   make(map[uint32]*raftGroup),
+		leaving:  make(map[string]chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	for _, p := range cfg.Peers {
-		if p.ID != cfg.ID {
-			n.peers[p.ID] = newPeer(n, p)
-		}
-	}
+	first, _ := n.successor(&table{}, cfg.Peers)
+	n.table.Store(first)
 	n.gossip = newGossip(n)
 	return n, nil
 }
@@ -91,11 +92,13 @@ func (n *Net) ID() string { return n.cfg.ID }
 
 // Serve starts accepting peers and dialling them. It returns at once.
 func (n *Net) Serve() {
+	n.changing.Lock()
+	defer n.changing.Unlock()
 	if n.serving.Swap(true) {
 		return
 	}
 	n.spawn(n.accept)
-	for _, p := range n.peers {
+	for _, p := range n.table.Load().peers {
 		n.spawn(p.run)
 	}
 }
@@ -118,7 +121,10 @@ func (n *Net) Close() error {
 	for _, g := range groups {
 		err = errors.Join(err, g.Close())
 	}
-	for _, p := range n.peers {
+	n.changing.Lock() // a change that began before is whole, none begins any more
+	peers := n.table.Load().peers
+	n.changing.Unlock()
+	for _, p := range peers {
 		p.closeAll()
 	}
 	n.wg.Wait()
@@ -158,7 +164,7 @@ func (n *Net) notify(node string, up bool) {
 
 // Up reports whether a node answers. The node itself always does.
 func (n *Net) Up(node string) bool {
-	p := n.peers[node]
+	p := n.find(node)
 	return node == n.cfg.ID || p != nil && p.control.Load() != nil
 }
 
@@ -167,30 +173,11 @@ func (n *Net) RTT(node string) (time.Duration, bool) {
 	if node == n.cfg.ID {
 		return 0, true
 	}
-	if p := n.peers[node]; p != nil && p.control.Load() != nil {
+	if p := n.find(node); p != nil && p.control.Load() != nil {
 		return time.Duration(p.rtt.Load()), true
 	}
 	return 0, false
 }
 
-// Peers is the dial table without the node itself.
-func (n *Net) Peers() []Peer {
-	out := make([]Peer, 0, len(n.peers))
-	for _, p := range n.cfg.Peers {
-		if p.ID != n.cfg.ID {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
 // Gossip is the door for package member.
 func (n *Net) Gossip() *Gossip { return n.gossip }
-
-func (n *Net) peer(node string) (*peer, error) {
-	p := n.peers[node]
-	if p == nil {
-		return nil, wire.Errorf(wire.Unavailable, "node %q is not in the peer table", node)
-	}
-	return p, nil
-}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -15,9 +16,18 @@ import (
 )
 
 // peer is everything a node has with one other: the connections of each service and whether it lives.
+//
+// It is there from when it enters the peer table until it is taken out, or the Net closes. A node that comes back has a new one, whose run
+// begins when that of the old one has ended: what is told of a node keeps its order.
 type peer struct {
-	Peer
+	ID      string
+	addr    atomic.Pointer[string] // for the next connection
+	moved   chan struct{}          // capacity one: addr is another
 	n       *Net
+	ctx     context.Context // ends with the peer
+	cancel  context.CancelFunc
+	after   <-chan struct{}        // closed when the node's peer before this one has ended; may be nil
+	ended   chan struct{}          // closed when run has ended
 	control atomic.Pointer[caller] // not nil while the peer is up
 	rtt     atomic.Int64           // smoothed, nanoseconds
 	tried   chan struct{}          // closed once the first attempt to reach the peer has ended
@@ -45,11 +55,14 @@ func newLimits() *limits {
 	return &limits{calls: make(chan struct{}, maxCalls), streams: make(chan struct{}, maxStreams)}
 }
 
-func newPeer(n *Net, p Peer) *peer {
+func newPeer(n *Net, line Peer, after <-chan struct{}) *peer {
 	out := &peer{
-		Peer: p, n: n, tried: make(chan struct{}), limits: newLimits(), doubt: newDoubt(true), late: new(liveness.Lateness),
+		ID: line.ID, moved: make(chan struct{}, 1), n: n, after: after, ended: make(chan struct{}),
+		tried: make(chan struct{}), limits: newLimits(), doubt: newDoubt(true), late: new(liveness.Lateness),
 		inbound: make(map[string][]net.Conn), up: make(chan struct{}),
 	}
+	out.addr.Store(&line.Addr)
+	out.ctx, out.cancel = context.WithCancel(n.ctx)
 	out.beats.p = out
 	out.bulk = newSlot(out, out.dialBulk)
 	out.raft = newSlot(out, out.dialRaft)
@@ -57,12 +70,16 @@ func newPeer(n *Net, p Peer) *peer {
 	return out
 }
 
-// run keeps the calls connection open and the peer's state true to it, until the Net closes.
+// run keeps the calls connection open and the peer's state true to it, until the peer's end.
 func (p *peer) run() {
+	defer close(p.ended)
+	if p.after != nil {
+		<-p.after
+	}
 	tried := sync.OnceFunc(func() { close(p.tried) })
 	defer tried()
 	wait := p.n.cfg.timing.redialMin
-	for p.n.ctx.Err() == nil {
+	for p.ctx.Err() == nil {
 		c, err := p.connect()
 		if err == nil {
 			p.setUp(c)
@@ -73,12 +90,14 @@ func (p *peer) run() {
 			continue
 		}
 		tried()
-		p.n.log.Debug("peer not reached", "peer", p.ID, "addr", p.Addr, "err", err)
+		p.n.log.Debug("peer not reached", "peer", p.ID, "addr", *p.addr.Load(), "err", err)
 		select { // spread, so that peers of a node that comes back do not all dial at once
 		case <-time.After(wait/2 + rand.N(wait/2+1)):
-		case <-p.n.ctx.Done():
+			wait = min(wait*2, p.n.cfg.timing.redialMax)
+		case <-p.moved:
+			wait = p.n.cfg.timing.redialMin
+		case <-p.ctx.Done():
 		}
-		wait = min(wait*2, p.n.cfg.timing.redialMax)
 	}
 }
 
@@ -105,7 +124,7 @@ func (p *peer) setDown(c *caller, why error) {
 	if why == errSilent {
 		p.closeInbound()
 	}
-	if p.n.ctx.Err() == nil {
+	if p.ctx.Err() == nil {
 		p.n.log.Warn("peer down", "peer", p.ID, "err", why)
 	}
 	p.n.notify(p.ID, false)
@@ -127,6 +146,29 @@ func (p *peer) waitUp() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.up
+}
+
+// gone is why nothing can be had of a peer whose context has ended.
+func (p *peer) gone() error {
+	if p.n.ctx.Err() != nil {
+		return wire.Errorf(wire.Unavailable, "node %s is closing", p.n.cfg.ID)
+	}
+	return wire.Errorf(wire.Unavailable, "node %s was taken out of the peer table", p.ID)
+}
+
+// leave ends the peer, taken out of the table, and everything with it. What is left is to tell, which run does.
+func (p *peer) leave() {
+	p.cancel()
+	p.closeAll()
+}
+
+// move has the next connection go to another address.
+func (p *peer) move(addr string) {
+	p.addr.Store(&addr)
+	select {
+	case p.moved <- struct{}{}:
+	default:
+	}
 }
 
 func (p *peer) closeOutbound() {
@@ -158,7 +200,7 @@ func (p *peer) closeAll() {
 func (p *peer) admit(service string, conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.n.ctx.Err() != nil {
+	if p.ctx.Err() != nil {
 		return false
 	}
 	conns := p.inbound[service]

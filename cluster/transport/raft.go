@@ -45,6 +45,23 @@ type raftGroup struct {
 
 	teller teller
 	known  KnownLogs
+	guard  atomic.Pointer[func() error]
+}
+
+// Guard has votes, asked of this replica and by it, depend on f: while that gives an error, they fail with it.
+func (g *raftGroup) Guard(f func() error) { g.guard.Store(&f) }
+
+// mayVote asks the guard about a request for a vote.
+func (g *raftGroup) mayVote(command any) error {
+	f := g.guard.Load()
+	if f == nil {
+		return nil
+	}
+	switch command.(type) {
+	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
+		return (*f)()
+	}
+	return nil
 }
 
 var (
@@ -162,6 +179,9 @@ func (g *raftGroup) work() {
 
 // process has raft answer one request.
 func (g *raftGroup) process(command any, snapshot io.Reader) (any, error) {
+	if err := g.mayVote(command); err != nil {
+		return nil, err
+	}
 	answer := make(chan raft.RPCResponse, 1)
 	select {
 	case g.requests <- raft.RPC{Command: command, Reader: snapshot, RespChan: answer}:
@@ -311,10 +331,16 @@ func (g *raftGroup) AppendEntries(_ raft.ServerID, target raft.ServerAddress, ar
 }
 
 func (g *raftGroup) RequestVote(_ raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := g.mayVote(args); err != nil {
+		return err
+	}
 	return g.rpc(g.ctx, target, args, resp, g.n.cfg.timing.vote, true)
 }
 
 func (g *raftGroup) RequestPreVote(_ raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := g.mayVote(args); err != nil {
+		return err
+	}
 	return g.rpc(g.ctx, target, args, resp, g.n.cfg.timing.vote, true)
 }
 
@@ -327,20 +353,29 @@ func (g *raftGroup) TimeoutNow(_ raft.ServerID, target raft.ServerAddress, args 
 	return g.rpc(ctx, target, args, resp, g.n.cfg.timing.vote, true)
 }
 
+// raftLink gives the Raft connection to a peer. What is urgent fails at once when there is none; the rest waits for the peer, and for its
+// entry in the table: a node's shards may hear of it first.
+func (n *Net) raftLink(ctx context.Context, node string, urgent bool) (*raftLink, error) {
+	if urgent {
+		p, err := n.peer(node)
+		if err != nil {
+			return nil, err
+		}
+		return p.raft.get(ctx)
+	}
+	p, err := n.awaitPeer(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	return p.raft.await(ctx)
+}
+
 // rpc is one request and its answer. An urgent one fails at once when the peer is down; another waits for the peer.
 func (g *raftGroup) rpc(ctx context.Context, target raft.ServerAddress, args, resp any, timeout time.Duration, urgent bool) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := func() error {
-		p, err := g.n.peer(string(target))
-		if err != nil {
-			return err
-		}
-		dial := p.raft.await
-		if urgent {
-			dial = p.raft.get
-		}
-		link, err := dial(ctx)
+		link, err := g.n.raftLink(ctx, string(target), urgent)
 		if err != nil {
 			return err
 		}

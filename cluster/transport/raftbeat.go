@@ -69,7 +69,7 @@ func (q *beats) send(some []*beat) {
 		request.List[i] = b.Beat
 	}
 	var answers wire.BeatAnswers
-	ctx, cancel := context.WithTimeout(q.p.n.ctx, q.p.n.cfg.timing.beat)
+	ctx, cancel := context.WithTimeout(q.p.ctx, q.p.n.cfg.timing.beat)
 	defer cancel()
 	link, err := q.p.raft.get(ctx)
 	if err == nil {
@@ -111,6 +111,8 @@ func (g *raftGroup) heartbeatTo(target raft.ServerAddress, args *raft.AppendEntr
 		select {
 		case <-b.done:
 			err = b.err
+		case <-p.ctx.Done(): // it would end soon
+			err = p.gone()
 		case <-g.ctx.Done():
 			err = g.closed()
 		}

@@ -204,7 +204,7 @@ func TestRaftRefusals(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{"unknown node", "z", appendRequest("a", 1), nil, wire.ErrUnavailable, "not in the peer table"},
+		{"unknown node", "z", heartbeat("a"), nil, wire.ErrUnavailable, "not in the peer table"},
 		{"unregistered shard", "b", appendRequest("a", 1), nil, wire.ErrUnavailable, "shard 1 is not on node b"},
 		{"impostor", "b", appendRequest("c", 1), func() { answer(t, group(t, b, 1)) }, wire.ErrDenied, `speaks for "c"`},
 	}

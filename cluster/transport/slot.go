@@ -44,7 +44,7 @@ func (s *slot[T]) get(ctx context.Context) (T, error) {
 	}
 }
 
-// wait is get for those who would rather wait than fail: it waits for the peer, and through failed dials, until ctx ends.
+// await is get for those who would rather wait than fail: it waits for the peer, and through failed dials, until ctx or the peer ends.
 func (s *slot[T]) await(ctx context.Context) (T, error) {
 	for {
 		select {
@@ -52,6 +52,9 @@ func (s *slot[T]) await(ctx context.Context) (T, error) {
 		case <-ctx.Done():
 			var none T
 			return none, wire.Errorf(wire.Unavailable, "node %s is down", s.p.ID)
+		case <-s.p.ctx.Done():
+			var none T
+			return none, s.p.gone()
 		}
 		value, err := s.get(ctx)
 		if err == nil || ctx.Err() != nil {
@@ -96,7 +99,7 @@ func (s *slot[T]) peek() (value T, ok bool, dialing <-chan struct{}, err error) 
 
 // connect dials once and leaves the outcome in the slot.
 func (s *slot[T]) connect() {
-	value, closer, died, err := s.dial(s.p.n.ctx)
+	value, closer, died, err := s.dial(s.p.ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.dialing)
