@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -159,6 +160,9 @@ func node(args []string) error {
 	cfg, err := config.Load(*file)
 	if err != nil {
 		return err
+	}
+	if cfg.File, err = filepath.Abs(*file); err != nil {
+		return fmt.Errorf("find configuration %s: %w", *file, err)
 	}
 	if *check {
 		_, err = fmt.Printf("%s: node %s in %s is well described\n", *file, cfg.ID, cfg.Region)

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -25,10 +24,13 @@ func (n *Node) Ready() []string {
 		if err := n.store.Index.Ready(); err != nil {
 			why = append(why, err.Error())
 		}
-		if known, err := n.directory.Shards(); err != nil {
-			why = append(why, fmt.Sprintf("directory: %v", err))
-		} else if len(known) < len(n.groups)-1 {
-			why = append(why, "directory: the mailbox shards are not entered yet")
+		if n.topology.Load().Version == 0 {
+			why = append(why, "directory: the cluster is not founded yet, or not known here")
+		}
+		if err := n.foreign(); err != nil {
+			why = append(why, err.Error())
+		} else if self, _ := n.topology.Load().Node(n.cfg.ID); self.Emptied != "" {
+			why = append(why, "its disk was empty: its replicas are made anew")
 		}
 	} else if !slices.ContainsFunc(n.storagePeers(), func(p replica.Peer) bool { return n.net.Up(p.ID) }) {
 		why = append(why, "no node that keeps mail is up")
@@ -72,8 +74,10 @@ func (n *Node) Status(ctx context.Context) (any, error) {
 		return nil, err
 	}
 	s := &Status{Node: n.cfg.ID, Region: n.cfg.Region, Ready: n.Ready(), Shards: shards, Copies: n.volumes.Stats()}
-	nodes, _ := members(n.cfg)
-	for _, m := range nodes {
+	for _, m := range n.topology.Load().Nodes {
+		if m.Removed {
+			continue
+		}
 		rtt, _ := n.net.RTT(m.ID)
 		s.Members = append(s.Members, MemberStatus{ID: m.ID, Region: m.Region, Up: n.net.Up(m.ID), RTT: float64(rtt) / float64(time.Millisecond)})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"hongyan/cluster/checkpoint"
 	"hongyan/cluster/wire"
@@ -20,14 +21,15 @@ type CheckpointLine struct {
 // Checkpoint has the leaders of all shards save what changed since their last checkpoints, and gives the last ones. The directory comes
 // last: it refers to the others.
 func (n *Node) Checkpoint(ctx context.Context) (any, error) {
-	lines := make([]CheckpointLine, len(n.groups))
-	for i := range n.groups {
-		g := n.groups[len(n.groups)-1-i] // the directory is group 0
-		resp, err := n.checkpointAt(ctx, g.Shard, g.Voters)
+	shards := n.router.Shards()
+	lines := make([]CheckpointLine, len(shards))
+	for i, number := range slices.Backward(shards) {
+		g, _ := n.router.Group(number)
+		resp, err := n.checkpointAt(ctx, number, g.Voters)
 		if err != nil {
-			return nil, fmt.Errorf("save shard %d into volumes: %w", g.Shard, err)
+			return nil, fmt.Errorf("save shard %d into volumes: %w", number, err)
 		}
-		lines[len(lines)-1-i] = CheckpointLine{Shard: g.Shard, Applied: resp.Applied, Taken: resp.Taken, Bytes: resp.Bytes}
+		lines[i] = CheckpointLine{Shard: number, Applied: resp.Applied, Taken: resp.Taken, Bytes: resp.Bytes}
 	}
 	return map[string]any{"checkpoints": lines}, nil
 }

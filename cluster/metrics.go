@@ -65,7 +65,7 @@ func (p *peers) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (p *peers) Collect(out chan<- prometheus.Metric) {
-	for _, peer := range p.node.cfg.Peers {
+	for _, peer := range p.node.net.Peers() {
 		doubt := 0.0
 		if p.node.net.InDoubt(peer.ID) {
 			doubt = 1

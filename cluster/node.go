@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -29,6 +30,7 @@ import (
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/member"
+	"hongyan/cluster/mover"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/scrub"
@@ -52,7 +54,7 @@ const (
 type Node struct {
 	cfg       *config.Node
 	log       *slog.Logger
-	groups    []placement.Group
+	topology  atomic.Pointer[directory.Topology]
 	net       *transport.Net
 	ring      *keys.Keyring // nil if nothing is encrypted
 	store     *engine.Store // nil without the storage role
@@ -71,7 +73,12 @@ type Node struct {
 	checkpoints  *checkpoint.Keeper
 	dictionaries *dictionary.Keeper
 	cold         *cold.Manager // nil without the storage role
+	mover        *mover.Mover  // nil without the storage role
 	lost         lostGroups
+	replicas     sync.Mutex // held while one is opened or erased; guards stopped
+	stopped      bool       // no more are
+	incarnation  string     // names the data folder; "" without the storage role
+	empty        bool       // it had no replica when this node started
 	stop         context.CancelFunc
 	done         chan struct{}  // the founding work has ended
 	work         sync.WaitGroup // what else runs until the node stops
@@ -99,9 +106,7 @@ func (n *Node) closing(f func(context.Context) error) { n.closers = append(n.clo
 // open builds the node from the bottom: storage, network, services, then the parts that begin to act by
 // themselves. Every handler is registered before the network serves.
 func (n *Node) open(ctx context.Context) error {
-	nodes, homes := members(n.cfg)
-	var err error
-	if n.groups, err = placement.Layout(nodes, homes); err != nil {
+	if err := n.openTopology(); err != nil {
 		return err
 	}
 	if n.cfg.Has(config.Storage) {
@@ -115,11 +120,11 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openServices(); err != nil {
 		return err
 	}
-	if err := n.openGroups(); err != nil {
+	if err := n.openGroups(ctx); err != nil {
 		return err
 	}
-	n.lost.work.Go(func() { n.recoverGroups(ctx) })
 	n.closing(func(context.Context) error { n.lost.work.Wait(); return nil })
+	n.lost.work.Go(func() { n.recoverGroups(ctx) })
 	n.net.Serve() // with every group registered: raft backs off for seconds from one that a peer does not know yet
 	if err := n.openMembers(); err != nil {
 		return err
@@ -140,8 +145,10 @@ func (n *Node) open(ctx context.Context) error {
 		n.work.Go(func() { settler.Run(ctx) })
 		n.work.Go(func() { n.collector.Run(ctx) })
 		n.work.Go(func() { n.watchVitals(ctx) })
-		n.closing(func(context.Context) error { n.work.Wait(); return nil })
+		n.startMover(ctx)
 	}
+	n.closing(func(context.Context) error { n.work.Wait(); return nil })
+	n.work.Go(func() { n.followTopology(ctx) })
 	go n.found(ctx)
 	return nil
 }
@@ -193,10 +200,7 @@ func members(cfg *config.Node) (nodes []placement.Node, homes []string) {
 }
 
 func (n *Node) openNet() error {
-	peers := make([]transport.Peer, len(n.cfg.Peers))
-	for i, p := range n.cfg.Peers {
-		peers[i] = transport.Peer{ID: p.ID, Region: p.Region, Addr: p.RPC, Roles: roles(p.Roles)}
-	}
+	peers := n.dialTable(n.topology.Load(), n.cfg)
 	var err error
 	n.net, err = transport.Listen(transport.Config{
 		ID: n.cfg.ID, Listen: n.cfg.RPC.Listen, Peers: peers, CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key,
@@ -219,7 +223,7 @@ func roles(in []config.Role) []string {
 
 func (n *Node) openServices() error {
 	n.host = shard.NewHost(n.net)
-	n.router = shard.NewRouter(n.cfg.ID, n.net, n.host, n.groups)
+	n.router = shard.NewRouter(n.cfg.ID, n.net, n.host, n.topology.Load().Groups)
 	n.router.Clock = &n.clock
 	spool := filepath.Join(n.cfg.Data, "spool")
 	if err := emptySpool(spool); err != nil {
@@ -237,10 +241,15 @@ func (n *Node) openServices() error {
 		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
 		CompactRate: n.cfg.Compaction.BytesPerSecond, MaxAge: seconds(n.cfg.Compaction.CloseSeconds), Clock: &n.clock,
 		EarlyFrom: n.cfg.EarlyFrom,
+		Paused:    func() bool { return n.topology.Load().Paused },
 	}
-	n.directory = directory.NewService(n.router, n.host, n.net, nil)
+	var tables *index.Shard
 	if n.store != nil {
-		n.directory = directory.NewService(n.router, n.host, n.net, n.store.Index.Shard(placement.DirectoryShard))
+		tables = n.store.Index.Shard(placement.DirectoryShard)
+	}
+	n.directory = directory.NewService(n.router, n.host, n.net, tables)
+	n.directory.Known = n.topology.Load
+	if n.store != nil {
 		manager.Volumes = n.store.Volumes
 		if err := n.openCold(); err != nil {
 			return err
@@ -272,11 +281,7 @@ func (n *Node) openServices() error {
 }
 
 func (n *Node) openCustody() {
-	var nodes []string
-	for _, p := range n.storagePeers() {
-		nodes = append(nodes, p.ID)
-	}
-	n.custody = custody.New(custody.Config{ID: n.cfg.ID, Net: n.net, Nodes: nodes, Store: n.store, Ring: n.ring, Log: n.log})
+	n.custody = custody.New(custody.Config{ID: n.cfg.ID, Net: n.net, Nodes: n.storageNodes, Store: n.store, Ring: n.ring, Log: n.log})
 }
 
 // openCollector makes what takes back the space of deleted mail, on a node that keeps any.
@@ -285,7 +290,7 @@ func (n *Node) openCollector() (err error) {
 	if n.store != nil {
 		db = n.store.Index
 	}
-	shards := collect.NewCluster(n.net, n.router, n.host, db, n.directory, n.groups)
+	shards := collect.NewCluster(n.net, n.router, n.host, db, n.directory)
 	if n.store == nil {
 		return nil
 	}
@@ -304,12 +309,7 @@ func (n *Node) openScrub(volumes *volume.Set) {
 	n.scrub = scrub.New(scrub.Config{
 		ID: n.cfg.ID, Net: n.net, Volumes: volumes, Copies: n.volumes, FS: vfs.Default, State: filepath.Join(n.cfg.Data, "scrub.state"),
 		Every: time.Duration(n.cfg.Scrub.IntervalSeconds) * time.Second, Rate: n.cfg.Scrub.BytesPerSecond, Clock: &n.clock, Log: n.log,
-		Nodes: func() (ids []string) {
-			for _, p := range n.storagePeers() {
-				ids = append(ids, p.ID)
-			}
-			return ids
-		},
+		Nodes: n.storageNodes,
 	})
 }
 
@@ -324,48 +324,10 @@ func emptySpool(dir string) error {
 	return nil
 }
 
-// storagePeers lists the nodes that keep volumes.
-func (n *Node) storagePeers() []replica.Peer {
-	var out []replica.Peer
-	nodes, _ := members(n.cfg)
-	for _, m := range nodes {
-		if m.Storage {
-			out = append(out, replica.Peer{ID: m.ID, Region: m.Region})
-		}
-	}
-	return out
-}
-
-// openGroups starts this node's replicas.
-func (n *Node) openGroups() error {
-	if n.store == nil {
-		return nil
-	}
-	var err error
-	if n.logs, err = shard.OpenLogs(filepath.Join(n.cfg.Data, "raft"), n.store.Key, n.log); err != nil {
-		return err
-	}
-	n.closing(func(context.Context) error { return n.logs.Close() })
-	n.closing(func(context.Context) error { return n.host.Stop() })
-	for _, g := range n.groups {
-		if !g.Holds(n.cfg.ID) {
-			continue
-		}
-		lost, err := n.startGroup(g)
-		if err != nil {
-			return err
-		}
-		if lost != nil {
-			n.lost.add(g, lost)
-		}
-	}
-	return nil
-}
-
 // machine makes the state machine of a replica that is about to start.
 func (n *Node) machine(number uint32) (shard.Machine, error) {
 	if number == placement.DirectoryShard {
-		return directory.Machine{}, nil
+		return n.directory.Machine(), nil
 	}
 	m := mailbox.NewMachine(func(events []mailbox.Event) { n.client.Publish(number, events) })
 	early, err := m.Track(n.store.Index.Shard(number))
@@ -374,18 +336,6 @@ func (n *Node) machine(number uint32) (shard.Machine, error) {
 	}
 	n.client.Track(number, early)
 	return m, nil
-}
-
-// preferred are the group's voters in its home region.
-func (n *Node) preferred(g placement.Group) []string {
-	nodes, _ := members(n.cfg)
-	var out []string
-	for _, m := range nodes {
-		if m.Region == g.Home && slices.Contains(g.Voters, m.ID) {
-			out = append(out, m.ID)
-		}
-	}
-	return out
 }
 
 func (n *Node) openMembers() error {
@@ -402,29 +352,6 @@ func (n *Node) openMembers() error {
 	}
 	n.closing(func(context.Context) error { return n.members.Leave() })
 	return nil
-}
-
-// found enters the mailbox shards in the directory, until that has been done once by anybody.
-func (n *Node) found(ctx context.Context) {
-	defer close(n.done)
-	for n.store != nil && ctx.Err() == nil {
-		known, err := n.directory.Shards()
-		if err == nil && len(known) >= len(n.groups)-1 {
-			return
-		}
-		if err == nil {
-			try, cancel := context.WithTimeout(ctx, 5*time.Second)
-			err = n.directory.AddShards(try, n.groups)
-			cancel()
-		}
-		if err != nil && ctx.Err() == nil {
-			n.log.Info("the shards are not entered in the directory yet", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
 }
 
 // Stop ends the node. It returns every failure, and closes the rest all the same. What has not ended with ctx, for a disk that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,12 @@ func (l *lostGroups) add(g placement.Group, why *shard.LostError) {
 	l.groups = append(l.groups, lostGroup{g, why})
 }
 
+func (l *lostGroups) has(number uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.groups, func(g lostGroup) bool { return g.group.Shard == number })
+}
+
 // first gives the next one to recover: in order of their numbers, so the directory comes first.
 func (l *lostGroups) first() (lostGroup, bool) {
 	l.mu.Lock()
@@ -62,9 +69,18 @@ func (l *lostGroups) reasons() []string {
 	return why
 }
 
+// birth is how a replica begins that has neither log nor snapshot.
+type birth int
+
+const (
+	waits  birth = iota // for what the leader sends
+	founds              // a new group, with its members
+	joins               // like waits, and is marked until it is filled
+)
+
 // startGroup starts this node's replica of a group, unless its part of the index is lost.
-func (n *Node) startGroup(g placement.Group) (*shard.LostError, error) {
-	cfg, err := n.groupConfig(g)
+func (n *Node) startGroup(g placement.Group, how birth) (*shard.LostError, error) {
+	cfg, err := n.groupConfig(g, how)
 	if err != nil {
 		return nil, err
 	}
@@ -83,10 +99,10 @@ func (n *Node) startGroup(g placement.Group) (*shard.LostError, error) {
 	return nil, nil
 }
 
-func (n *Node) groupConfig(g placement.Group) (shard.Config, error) {
+func (n *Node) groupConfig(g placement.Group, how birth) (shard.Config, error) {
 	machine, err := n.machine(g.Shard)
 	return shard.Config{
-		Group: g, Self: n.cfg.ID, Preferred: n.preferred(g), Dir: shard.Dir(n.cfg.Data, g.Shard), Logs: n.logs,
+		Group: g, Founds: how == founds, Joins: how == joins, Self: n.cfg.ID, Region: n.region, Dir: shard.Dir(n.cfg.Data, g.Shard), Logs: n.logs,
 		Transport: n.net.RaftGroup(g.Shard), Peers: n.net, Store: n.store.Index.Shard(g.Shard), Machine: machine, Log: n.log,
 	}, err
 }
@@ -117,7 +133,12 @@ func (n *Node) recoverGroup(ctx context.Context, l lostGroup) error {
 	if err := shard.Recover(ctx, cfg, n.net, l.why); err != nil {
 		return err
 	}
-	lost, err := n.startGroup(l.group)
+	n.replicas.Lock()
+	defer n.replicas.Unlock()
+	if n.stopped {
+		return nil
+	}
+	lost, err := n.startGroup(l.group, waits)
 	if err == nil && lost != nil {
 		err = lost
 	}

@@ -47,6 +47,13 @@ func (c *Client) Track(shard uint32, e *mailbox.Early) {
 	c.readers.early[shard] = e
 }
 
+// Untrack ends that, when the replica has been erased.
+func (c *Client) Untrack(shard uint32) {
+	c.readers.mu.Lock()
+	defer c.readers.mu.Unlock()
+	delete(c.readers.early, shard)
+}
+
 // view opens a view of which everything that q is about may be shown.
 func (r *readers) view(ctx context.Context, open func() *index.View, q *mailbox.Query) (*index.View, error) {
 	r.mu.Lock()

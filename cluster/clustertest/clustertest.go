@@ -20,6 +20,7 @@ import (
 	"hongyan/cluster"
 	"hongyan/cluster/client"
 	"hongyan/cluster/config"
+	"hongyan/cluster/mover"
 	"hongyan/cluster/pki"
 	"hongyan/engine/keys"
 )
@@ -36,6 +37,8 @@ type Cluster struct {
 	Nodes   []*cluster.Node // nil while stopped
 	events  events
 	log     *slog.Logger
+	dir     string
+	ca      *pki.CA
 }
 
 // Spec describes a node of a test's cluster.
@@ -68,33 +71,9 @@ func StartNodes(t testing.TB, specs ...Spec) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.dir, c.ca = dir, ca
 	for i, spec := range specs {
-		id := fmt.Sprintf("%s-%d", spec.Region, i+1)
-		data := filepath.Join(dir, id)
-		cert, key := filepath.Join(data, "node.pem"), filepath.Join(data, "node.key")
-		if err := os.MkdirAll(data, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := ca.EnsureNode(id, cert, key); err != nil {
-			t.Fatal(err)
-		}
-		master := filepath.Join(dir, id+".master.key") // of its own, as nodes should have
-		if err := keys.CreateKeyFile(vfs.Default, master); err != nil {
-			t.Fatal(err)
-		}
-		early := time.Duration(0)
-		if spec.Early {
-			early = -1
-		}
-		c.Configs = append(c.Configs, &config.Node{
-			ID: id, Region: spec.Region, Roles: spec.Roles, Hostname: id, Data: data,
-			Encryption: &config.Encryption{MasterKeyFile: master},
-			RPC:        config.RPC{Listen: freeAddress(t)},
-			TLS:        config.NodeTLS{CA: filepath.Join(dir, "ca", "ca.pem"), Cert: cert, Key: key},
-			EarlyFrom:  early,
-			Shards:     4, MaxMessageBytes: config.DefaultMaxMessage, DiskReserveBytes: 1 << 20,
-			Compaction: config.Compaction{IntervalSeconds: 1, GraceSeconds: 1, CloseSeconds: 3600, GarbagePercent: 30, BytesPerSecond: 64 << 20},
-		})
+		c.Configs = append(c.Configs, c.configure(t, fmt.Sprintf("%s-%d", spec.Region, i+1), spec))
 	}
 	for _, n := range c.Configs {
 		for _, p := range c.Configs {
@@ -119,6 +98,59 @@ func StartNodes(t testing.TB, specs ...Spec) *Cluster {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// configure makes the folder, the keys and the configuration of a node, without peers.
+func (c *Cluster) configure(t testing.TB, id string, spec Spec) *config.Node {
+	t.Helper()
+	data := filepath.Join(c.dir, id)
+	cert, key := filepath.Join(c.dir, id+".pem"), filepath.Join(c.dir, id+".key")
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.ca.EnsureNode(id, cert, key); err != nil {
+		t.Fatal(err)
+	}
+	master := filepath.Join(c.dir, id+".master.key") // of its own, as nodes should have
+	if err := keys.CreateKeyFile(vfs.Default, master); err != nil {
+		t.Fatal(err)
+	}
+	early := time.Duration(0)
+	if spec.Early {
+		early = -1
+	}
+	return &config.Node{
+		ID: id, Region: spec.Region, Roles: spec.Roles, Hostname: id, Data: data,
+		Encryption: &config.Encryption{MasterKeyFile: master},
+		RPC:        config.RPC{Listen: freeAddress(t)},
+		TLS:        config.NodeTLS{CA: filepath.Join(c.dir, "ca", "ca.pem"), Cert: cert, Key: key},
+		EarlyFrom:  early,
+		Shards:     4, MaxMessageBytes: config.DefaultMaxMessage, DiskReserveBytes: 1 << 20,
+		Compaction: config.Compaction{IntervalSeconds: 1, GraceSeconds: 1, CloseSeconds: 3600, GarbagePercent: 30, BytesPerSecond: 64 << 20},
+		Placement:  config.Placement{LostAfterSeconds: 3600},
+	}
+}
+
+// Join lets another node into the cluster and starts it. It knows the first node only.
+func (c *Cluster) Join(t testing.TB, id string, spec Spec) (i int) {
+	t.Helper()
+	n := c.configure(t, id, spec)
+	first := c.Configs[0]
+	n.Join, n.Peers = true, []config.Peer{{ID: first.ID, Region: first.Region, Roles: first.Roles, RPC: first.RPC.Listen}}
+	c.Configs, c.Nodes = append(c.Configs, n), append(c.Nodes, nil)
+	i = len(c.Configs) - 1
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var roles []string
+	for _, r := range spec.Roles {
+		roles = append(roles, string(r))
+	}
+	err := c.Nodes[0].AddNode(ctx, mover.NewNode{ID: id, Region: spec.Region, Address: n.RPC.Listen, Roles: roles, Weight: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.StartNode(t, i)
+	return i
 }
 
 // events counts log events by message, and passes them to standard error when HONGYAN_TEST_LOG is set: a

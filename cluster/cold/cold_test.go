@@ -185,6 +185,53 @@ func TestFragmentsOfANodeThatLeftMove(t *testing.T) {
 	}
 }
 
+// TestFragmentsLeaveADrainedNode, which is up all the while: no fragment is missing for a moment, and the node gets none again.
+func TestFragmentsLeaveADrainedNode(t *testing.T) {
+	c := newCluster(t, "a1", "b1", "c1", "c2")
+	c.sealed(7, 12)
+	c.round(at(61))
+	c.round(at(100))
+	const drained = "c2"
+	for i := range c.peers {
+		c.peers[i].Leaving = c.peers[i].ID == drained
+	}
+	nodeOf := func(id string) *node {
+		return c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == id })]
+	}
+	whole := func() {
+		t.Helper()
+		for i, id := range c.entry(7).Cold.Nodes {
+			if !nodeOf(id).frags.Has(cold.Name{Volume: 7, Index: i}) {
+				t.Errorf("fragment %d is not on %s", i, id)
+			}
+		}
+	}
+	for _, n := range c.nodes {
+		n.m.cfg.Paused = func() bool { return true }
+	}
+	before := c.entry(7)
+	c.round(at(110))
+	if now := c.entry(7); now.Epoch != before.Epoch || !slices.Contains(now.Cold.Nodes, drained) {
+		t.Fatalf("moved while paused: %v", now.Cold.Nodes)
+	}
+	for _, n := range c.nodes {
+		n.m.cfg.Paused = func() bool { return false }
+	}
+	for i := range 3 {
+		c.round(at(120 + int64(i)))
+		whole()
+	}
+	if nodes := c.entry(7).Cold.Nodes; slices.Contains(nodes, drained) {
+		t.Fatalf("%v", nodes)
+	}
+	c.expect(nodeOf(drained)) // as any node without a fragment of its own
+	c.sealed(8, 5)
+	c.round(at(130))
+	if e := c.entry(8); e.Cold == nil || slices.Contains(e.Cold.Nodes, drained) {
+		t.Fatalf("a new volume: %+v", e)
+	}
+}
+
 // TestThaw: what is live is counted by the index alone, keys of the rest are destroyed, and whole copies are as they were.
 func TestThaw(t *testing.T) {
 	c := newCluster(t, "a", "b", "c")

@@ -88,7 +88,7 @@ func (m *Manager) place(e replica.Entry) ([]string, error) {
 		if p.ID == e.Primary {
 			home = p.Region
 		}
-		if m.up(p.ID) {
+		if p.Takes() && m.up(p.ID) {
 			nodes = append(nodes, p)
 		}
 	}

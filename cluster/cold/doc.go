@@ -15,7 +15,8 @@
 //     destroyed here; only then it removes its file.
 //
 // Afterwards each node looks after its own fragments: one that is missing or damaged is computed from k others (a rebuild resumes
-// like a conversion), and all are read again every week. A fragment of a node that left, or has been down for a day, moves.
+// like a conversion), and all are read again every week. A fragment of a node that is drained, lost, gone, or
+// has been down for a day, moves: it is made on another node from k others first, and named there when it is whole.
 //
 // A message is found in a cold volume by the record index, decrypted by its key, and read from the blocks that hold it.
 // Any node with a fragment can do that; the others ask one of these.

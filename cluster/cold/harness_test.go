@@ -132,7 +132,7 @@ func newCluster(t *testing.T, ids ...string) *cluster {
 	c.ring, err = keys.OpenKeyFile(mem, "master.key")
 	must(t, err)
 	for _, id := range ids {
-		c.peers = append(c.peers, replica.Peer{ID: id, Region: id[:1]})
+		c.peers = append(c.peers, replica.Peer{ID: id, Region: id[:1], Weight: 10})
 	}
 	for i, net := range transporttest.Nodes(t, ids...) {
 		n := &node{id: ids[i], net: net, fs: vfs.NewMem()}

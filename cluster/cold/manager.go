@@ -48,6 +48,7 @@ type Config struct {
 	Fragments *cold.Store
 	Directory Directory
 	Peers     func() []replica.Peer // the cluster's storage nodes, this one among them
+	Paused    func() bool           // the operator has moves wait; may be nil
 	Policy    Policy
 	Clock     *clock.Clock
 	Log       *slog.Logger
@@ -115,6 +116,9 @@ func New(cfg Config) (*Manager, error) {
 		if err := l.Check(); err != nil || cfg.Policy.Rate <= 0 {
 			return nil, fmt.Errorf("cold: %d+%d fragments at %d bytes a second: %w", cfg.Policy.Data, cfg.Policy.Parity, cfg.Policy.Rate, errors.Join(err, cold.ErrLayout))
 		}
+	}
+	if cfg.Paused == nil {
+		cfg.Paused = func() bool { return false }
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	m := &Manager{

@@ -16,7 +16,7 @@ type counters struct {
 	conversions, convertedBytes, dropped           atomic.Uint64
 	rebuilds, rebuiltBytes, verified, mendedBlocks atomic.Uint64
 	reads, degraded, remoteBlocks, served          atomic.Uint64
-	damagedReads, failures, thaws                  atomic.Uint64
+	damagedReads, failures, thaws, moves           atomic.Uint64
 	volumes, volumeBytes, fragments, bytes, lost   atomic.Int64
 }
 
@@ -77,6 +77,7 @@ func (m *Manager) Metrics() prometheus.Collector {
 	counter("converted_bytes_total", "Their bytes.", &s.convertedBytes)
 	counter("copies_dropped_total", "Whole copies of cold volumes removed from this node.", &s.dropped)
 	counter("thaws_total", "Cold volumes that this node had made whole again, to be compacted.", &s.thaws)
+	counter("moves_total", "Fragments that have moved from nodes that leave, driven by this node.", &s.moves)
 	counter("rebuilds_total", "Fragments computed from others because they were lost here.", &s.rebuilds)
 	counter("rebuilt_bytes_total", "Their bytes.", &s.rebuiltBytes)
 	counter("verified_total", "Fragments read through in search of damage.", &s.verified)

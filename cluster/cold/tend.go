@@ -17,24 +17,30 @@ func (m *Manager) tend(e replica.Entry, now time.Time) {
 	for i, node := range e.Cold.Nodes {
 		n := cold.Name{Volume: e.ID, Generation: e.Generation, Index: i}
 		switch {
+		case node == m.cfg.ID && m.leaves(node, now) && m.first(e, now) && !m.cfg.Paused():
+			m.try(task{"move", e.ID, i}, func() error { return m.move(e, i) })
 		case node == m.cfg.ID:
 			m.try(task{"rebuild", e.ID, i}, func() error { return m.rebuild(e, n) })
-		case m.gone(node, now) && m.first(e):
+		case m.leaves(node, now) && m.first(e, now) && !m.cfg.Paused():
 			m.try(task{"move", e.ID, i}, func() error { return m.move(e, i) })
 		}
 	}
 	m.dropCopy(e, now)
 }
 
-// first says that of the nodes with fragments which are up this one comes first.
-func (m *Manager) first(e replica.Entry) bool {
-	i := slices.IndexFunc(e.Cold.Nodes, m.up)
+// first says that of the nodes with fragments which are up, and stay if any does, this one comes first.
+func (m *Manager) first(e replica.Entry, now time.Time) bool {
+	i := slices.IndexFunc(e.Cold.Nodes, func(node string) bool { return m.up(node) && !m.leaves(node, now) })
+	if i < 0 {
+		i = slices.IndexFunc(e.Cold.Nodes, m.up)
+	}
 	return i >= 0 && e.Cold.Nodes[i] == m.cfg.ID
 }
 
-// gone says that a node has left the cluster, or has been down for long.
-func (m *Manager) gone(node string, now time.Time) bool {
-	if !slices.ContainsFunc(m.cfg.Peers(), func(p replica.Peer) bool { return p.ID == node }) {
+// leaves says that a node is drained, lost, gone from the cluster, or has been down for long.
+func (m *Manager) leaves(node string, now time.Time) bool {
+	peers := m.cfg.Peers()
+	if i := slices.IndexFunc(peers, func(p replica.Peer) bool { return p.ID == node }); i < 0 || peers[i].Leaving {
 		return true
 	}
 	m.mu.Lock()
@@ -43,25 +49,60 @@ func (m *Manager) gone(node string, now time.Time) bool {
 	return down && now.Sub(since) >= goneAfter
 }
 
-// move gives a fragment of a lost node to another one, which rebuilds it.
+// move has another node hold a fragment of one that leaves: it is made there first, so that no fragment is missing meanwhile but one that is
+// lost anyway. A crash leaves a draft or an unnamed fragment, which the next attempt goes on with, or the sweep removes.
 func (m *Manager) move(e replica.Entry, index int) error {
 	entries, err := m.entries()
 	if err != nil {
 		return err
 	}
-	nodes := slices.DeleteFunc(slices.Clone(m.cfg.Peers()), func(p replica.Peer) bool { return !m.up(p.ID) })
+	nodes := slices.DeleteFunc(slices.Clone(m.cfg.Peers()), func(p replica.Peer) bool { return !p.Takes() || !m.up(p.ID) })
 	from := e.Cold.Nodes[index]
 	to, ok := replacement(e.ID, e.Cold, index, nodes, load(entries))
 	if !ok {
-		return fmt.Errorf("fragment %d was on %s, which is gone, and no other node may hold it", index, from)
+		return fmt.Errorf("fragment %d is on %s, which leaves or is gone, and no other node may hold it", index, from)
+	}
+	if err := m.makeOn(e, index, to); err != nil {
+		return fmt.Errorf("make fragment %d of %s on %s: %w", index, from, to, err)
 	}
 	ctx, stop := context.WithTimeout(m.ctx, directoryTTL)
 	defer stop()
 	if _, err := m.cfg.Directory.MoveFragment(ctx, e.ID, index, from, to); err != nil {
 		return fmt.Errorf("move fragment %d from %s to %s: %w", index, from, to, err)
 	}
-	m.log.Info("fragment moves", "volume", e.ID, "fragment", index, "from", from, "to", to)
+	m.stats.moves.Add(1)
+	m.log.Info("fragment has moved", "volume", e.ID, "fragment", index, "from", from, "to", to)
 	return nil
+}
+
+// makeOn computes a fragment from others into a file of another node, with what belongs to it.
+func (m *Manager) makeOn(e replica.Entry, index int, to string) error {
+	records, secret, err := m.cfg.Fragments.Attached(e.ID, e.Generation)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	defer stop()
+	a := &attachment{Volume: e.ID, Generation: e.Generation, Index: records, Keys: secret}
+	if err := m.cfg.Net.Call(ctx, to, methodAttach, a, &attachReply{}); err != nil {
+		return fmt.Errorf("attach index and keys: %w", err)
+	}
+	k, err := m.maker(m.ctx, to, layout(e), index)
+	if err != nil {
+		return err
+	}
+	defer hangUp(k.s)
+	if k.done {
+		return nil
+	}
+	r, err := m.reader(e, bulkSilence)
+	if err != nil {
+		return err
+	}
+	if err := r.Rebuild(m.ctx, index, cold.Target{Sink: k, From: k.next}, m.pace); err != nil {
+		return err
+	}
+	return k.finish()
 }
 
 // rebuild makes a fragment of this node anew if it is lost, and what belongs to it.

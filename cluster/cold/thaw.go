@@ -68,13 +68,17 @@ func (m *Manager) Thaw(ctx context.Context, e replica.Entry) (replica.Entry, err
 	return thawed, nil
 }
 
-// partner is the nearest node of another region that has fragments.
+// partner is the first node of another region that has fragments, one that takes copies if there is any.
 func (m *Manager) partner(e replica.Entry) (string, bool) {
-	region := make(map[string]string)
+	peers := make(map[string]replica.Peer)
 	for _, p := range m.cfg.Peers() {
-		region[p.ID] = p.Region
+		peers[p.ID] = p
 	}
-	i := slices.IndexFunc(e.Cold.Nodes, func(node string) bool { return region[node] != region[m.cfg.ID] && m.up(node) })
+	fit := func(node string) bool { return peers[node].Region != peers[m.cfg.ID].Region && m.up(node) }
+	i := slices.IndexFunc(e.Cold.Nodes, func(node string) bool { return fit(node) && peers[node].Takes() })
+	if i < 0 {
+		i = slices.IndexFunc(e.Cold.Nodes, fit)
+	}
 	if i < 0 {
 		return "", false
 	}

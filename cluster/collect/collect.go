@@ -34,6 +34,7 @@ type Collector struct {
 type erasure struct {
 	stay       uint64 // so many records kept their keys
 	generation uint32
+	epoch      uint64 // since then other nodes may have copies, with keys from before
 	at         time.Time
 }
 
@@ -165,7 +166,7 @@ func (c *Collector) count(ctx context.Context, e replica.Entry, l *live) (volume
 // erase is step 4. It fails when a copy cannot be reached; the others have done it then.
 func (c *Collector) erase(ctx context.Context, e replica.Entry, stay *roaring.Bitmap) error {
 	last, done := c.erased[e.ID]
-	if done && last.stay == stay.GetCardinality() && last.generation == e.Generation && time.Since(last.at) < eraseAgain {
+	if done && last.stay == stay.GetCardinality() && last.generation == e.Generation && last.epoch == e.Epoch && time.Since(last.at) < eraseAgain {
 		return nil
 	}
 	var failed error
@@ -179,7 +180,7 @@ func (c *Collector) erase(ctx context.Context, e replica.Entry, stay *roaring.Bi
 		}
 	}
 	if failed == nil {
-		c.erased[e.ID] = erasure{stay: stay.GetCardinality(), generation: e.Generation, at: time.Now()}
+		c.erased[e.ID] = erasure{stay: stay.GetCardinality(), generation: e.Generation, epoch: e.Epoch, at: time.Now()}
 	}
 	return failed
 }

@@ -36,7 +36,7 @@ type Config struct {
 // Shards are all state machines that may refer to records.
 type Shards interface {
 	// All lists them, the directory included.
-	All() []uint32
+	All(ctx context.Context) ([]uint32, error)
 	// Condemn is step 2 for one shard.
 	Condemn(ctx context.Context, shard uint32, id volume.ID, generation uint32) error
 	// References is step 3 for one shard: replicas that have condemned the volume for at least generation floor tell what they refer to;

@@ -36,7 +36,7 @@ func (h hands) broken() bool {
 	return h.w.chance(25)
 }
 
-func (h hands) All() []uint32 { return []uint32{0, 1, 2} }
+func (h hands) All(context.Context) ([]uint32, error) { return []uint32{0, 1, 2}, nil }
 
 func (h hands) Condemn(_ context.Context, shard uint32, id volume.ID, generation uint32) error {
 	if h.broken() {

@@ -24,13 +24,17 @@ type live struct {
 // ask unites the answers of all shards (step 3).
 func (c *Collector) ask(ctx context.Context, id volume.ID, floor uint32) (*live, error) {
 	l := &live{records: roaring.New(), owner: make(map[uint32]index.Reference), floors: make(map[uint32]uint32)}
+	all, err := c.cfg.Shards.All(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards l and failed
 	var failed error
 	var work sync.WaitGroup
 	turns := make(chan struct{}, c.cfg.AtOnce)
-	for _, shard := range c.cfg.Shards.All() {
+	for _, shard := range all {
 		turns <- struct{}{}
 		work.Go(func() {
 			defer func() { <-turns }()
@@ -92,7 +96,11 @@ func (c *Collector) final(ctx context.Context, e replica.Entry, l *live) (replic
 		c.cfg.Copies.Entered(e)
 	}
 	floor, asked := e.Generation+1, true
-	for _, shard := range c.cfg.Shards.All() {
+	all, err := c.cfg.Shards.All(ctx)
+	if err != nil {
+		return e, nil, err
+	}
+	for _, shard := range all {
 		if l.floors[shard] >= floor {
 			continue
 		}
@@ -104,6 +112,6 @@ func (c *Collector) final(ctx context.Context, e replica.Entry, l *live) (replic
 	if asked {
 		return e, l, nil
 	}
-	l, err := c.ask(ctx, e.ID, floor)
+	l, err = c.ask(ctx, e.ID, floor)
 	return e, l, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,7 +56,6 @@ type Cluster struct {
 	host      *shard.Host
 	store     *index.DB // nil on a node without replicas
 	directory *directory.Service
-	shards    []uint32
 
 	mu sync.Mutex
 	at map[condemned]uint64 // guarded by mu; log entries of Condemn, for the questions that follow
@@ -67,17 +67,32 @@ type condemned struct {
 }
 
 // NewCluster registers what this node answers for its replicas.
-func NewCluster(net *transport.Net, router *shard.Router, host *shard.Host, store *index.DB, dir *directory.Service, groups []placement.Group) *Cluster {
+func NewCluster(net *transport.Net, router *shard.Router, host *shard.Host, store *index.DB, dir *directory.Service) *Cluster {
 	c := &Cluster{net: net, router: router, host: host, store: store, directory: dir, at: make(map[condemned]uint64)}
-	for _, g := range groups {
-		c.shards = append(c.shards, g.Shard)
-	}
 	net.Handle(methodReferences, c.serve)
 	return c
 }
 
 // All implements Shards.
-func (c *Cluster) All() []uint32 { return c.shards }
+func (c *Cluster) All(ctx context.Context) ([]uint32, error) {
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	if err := c.directory.Fresh(ctx); err != nil {
+		return nil, fmt.Errorf("list the shards: %w", err)
+	}
+	t, err := c.directory.Topology()
+	if err != nil {
+		return nil, fmt.Errorf("list the shards: %w", err)
+	}
+	var list []uint32
+	for _, g := range t.Groups {
+		list = append(list, g.Shard)
+	}
+	if !slices.Contains(list, placement.DirectoryShard) { // else nothing would be live
+		return nil, errors.New("list the shards: the directory knows of none yet")
+	}
+	return list, nil
+}
 
 // Condemn implements Shards. The directory has condemned what it has begun to compact: its replicas must have applied that.
 func (c *Cluster) Condemn(ctx context.Context, shard uint32, id volume.ID, generation uint32) error {

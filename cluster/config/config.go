@@ -60,6 +60,7 @@ type Node struct {
 	TLS       NodeTLS   `yaml:"tls"`
 	Peers     []Peer    `yaml:"peers,omitempty"` // the other nodes of the cluster
 	Shards    int       `yaml:"shards,omitempty"`
+	Join      bool      `yaml:"join,omitempty"` // the cluster lives: this node founds nothing and waits until it is let in
 	Listeners Listeners `yaml:"listeners,omitempty"`
 	ServerTLS ServerTLS `yaml:"server_tls,omitempty"`
 
@@ -71,10 +72,13 @@ type Node struct {
 	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
 
 	Compaction Compaction `yaml:"compaction,omitempty"`
+	Placement  Placement  `yaml:"placement,omitempty"`
 
 	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
 	Dictionary Dictionary `yaml:"dictionary,omitempty"`
 	Cold       *Cold      `yaml:"cold,omitempty"`
+
+	File string `yaml:"-"` // from where the node reads the addresses of others again while it runs; "" is nowhere
 
 	EarlyFrom time.Duration `yaml:"-"` // as in replica.Config; tests, whose nodes are all near, set it
 }
@@ -94,8 +98,9 @@ type Checkpoint struct {
 
 // RPC is the one private, mutually authenticated port between nodes.
 type RPC struct {
-	Listen string   `yaml:"listen"`
-	Allow  []string `yaml:"allow,omitempty"`
+	Listen    string   `yaml:"listen"`
+	Advertise string   `yaml:"advertise,omitempty"` // host:port where other nodes reach it; absent: where it listens
+	Allow     []string `yaml:"allow,omitempty"`
 }
 
 // NodeTLS names the files that authenticate this node to its peers, and them to it.
@@ -112,6 +117,14 @@ type Compaction struct {
 	CloseSeconds    int64 `yaml:"close_after_seconds,omitempty"` // an open volume with mail in it is closed that long after it was opened
 	GarbagePercent  int64 `yaml:"garbage_percent,omitempty"`     // of a volume that must be dead for it to be compacted
 	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"`    // that compaction writes on this node
+}
+
+// DefaultLostAfter is in seconds: a restart or a longer repair moves nothing.
+const DefaultLostAfter = 1800
+
+// Placement says when what a node had is made again elsewhere.
+type Placement struct {
+	LostAfterSeconds int64 `yaml:"lost_after_seconds,omitempty"` // a node that is down so long counts as lost
 }
 
 // ServerTLS names the certificate that mail clients see.
@@ -204,6 +217,9 @@ func (n *Node) setDefaults() {
 		n.DiskReserveBytes = DefaultDiskReserve
 	}
 	n.Compaction.setDefaults()
+	if n.Placement.LostAfterSeconds == 0 {
+		n.Placement.LostAfterSeconds = DefaultLostAfter
+	}
 	if n.Scrub.IntervalSeconds == 0 {
 		n.Scrub.IntervalSeconds = DefaultScrubInterval
 	}

@@ -133,6 +133,10 @@ func (c *checker) shape(n ast.Node, t reflect.Type, key string) {
 		default:
 			c.fail(key, "expected a string, got %s", describe(n))
 		}
+	case reflect.Bool:
+		if _, ok := n.(*ast.BoolNode); !ok {
+			c.fail(key, "expected true or false, got %s", describe(n))
+		}
 	default:
 		c.integer(n, key)
 	}

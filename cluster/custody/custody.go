@@ -30,9 +30,9 @@ const (
 type Config struct {
 	ID    string
 	Net   *transport.Net
-	Nodes []string      // that keep mail, this one among them if it does
-	Store *engine.Store // nil on a node that keeps nothing
-	Ring  *keys.Keyring // nil: what the node keeps is not encrypted
+	Nodes func() []string // that keep mail, this one among them if it does
+	Store *engine.Store   // nil on a node that keeps nothing
+	Ring  *keys.Keyring   // nil: what the node keeps is not encrypted
 	Log   *slog.Logger
 }
 
@@ -137,7 +137,7 @@ func (r *Report) newest() string {
 
 // Ask asks every node that keeps mail, or only the one named, in turn: nodes on one machine may share a file of keys.
 func (s *Service) Ask(ctx context.Context, node string, req Request) ([]Report, error) {
-	nodes := s.cfg.Nodes
+	nodes := s.cfg.Nodes()
 	if node != "" {
 		if !slices.Contains(nodes, node) {
 			return nil, wire.Errorf(wire.NotFound, "%q is no node that keeps mail", node)

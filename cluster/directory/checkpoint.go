@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"hongyan/cluster/replica"
-	"hongyan/cluster/wire"
 	"hongyan/engine/codec"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
@@ -84,10 +83,10 @@ func (s *Service) Checkpoints() ([]Checkpoints, error) { return list[Checkpoints
 
 // Noise counts the log entries of the directory that entered checkpoints.
 func (s *Service) Noise() (n uint64, err error) {
-	if s.store == nil {
-		return 0, wire.Errorf(wire.Unavailable, "this node has no replica of the directory")
+	v, err := s.view()
+	if err != nil {
+		return 0, err
 	}
-	v := s.store.View()
 	defer func() { err = errors.Join(err, v.Close()) }()
 	c, err := load[counters](v, []byte(counterKey))
 	if errors.Is(err, errNoRecord) {
@@ -99,10 +98,10 @@ func (s *Service) Noise() (n uint64, err error) {
 // References says which records of a volume this node's replica of the directory refers to, as parts of checkpoints, and which
 // compaction of the volume was begun last.
 func (s *Service) References(id volume.ID) (attempt uint32, records []uint64, err error) {
-	if s.store == nil {
-		return 0, nil, wire.Errorf(wire.Unavailable, "this node has no replica of the directory")
+	v, err := s.view()
+	if err != nil {
+		return 0, nil, err
 	}
-	v := s.store.View()
 	defer func() { err = errors.Join(err, v.Close()) }()
 	e, err := load[replica.Entry](v, numberKey(volumeTable, uint64(id)))
 	if err != nil {

@@ -13,9 +13,13 @@ import (
 // randomCommand draws from few names and numbers, so that commands meet.
 func randomCommand(rng *rand.Rand) Command {
 	pick := func(list ...string) string { return list[rng.IntN(len(list))] }
-	switch rng.IntN(9) {
+	switch rng.IntN(11) {
 	case 7:
 		return Command{AddDictionary: &AddDictionary{Dictionary: Dictionary{Number: uint32(1 + rng.IntN(7)), Bytes: []byte{byte(rng.Uint32())}, Made: 1}}}
+	case 8:
+		return Command{AddCopy: &AddCopy{ID: volume.ID(1 + rng.IntN(10)), Node: pick("n3", "n4"), Epoch: uint64(1 + rng.IntN(3))}}
+	case 9:
+		return Command{RemoveCopy: &RemoveCopy{ID: volume.ID(1 + rng.IntN(10)), Node: pick("n1", "n3"), Epoch: uint64(1 + rng.IntN(3))}}
 	case 0:
 		return Command{AddShards: &AddShards{Shards: []Shard{{Number: uint32(1 + rng.IntN(4)), Home: pick("south", "north")}}}}
 	case 1:

@@ -75,7 +75,7 @@ func (s *Service) AddDictionary(ctx context.Context, d Dictionary) error {
 // Dictionaries lists those above a number, the oldest first, as this node's replica of the directory has them, or the nearest.
 func (s *Service) Dictionaries(ctx context.Context, after uint32) ([]Dictionary, error) {
 	req := &DictionariesRequest{After: after}
-	if s.store != nil {
+	if s.Own() {
 		resp, err := s.serveDictionaries(ctx, "", req)
 		if err != nil {
 			return nil, err
@@ -97,7 +97,10 @@ func (s *Service) Dictionaries(ctx context.Context, after uint32) ([]Dictionary,
 }
 
 func (s *Service) serveDictionaries(_ context.Context, _ string, req *DictionariesRequest) (resp *DictionariesResponse, err error) {
-	v := s.store.View()
+	v, err := s.view()
+	if err != nil {
+		return nil, err
+	}
 	defer func() { err = errors.Join(err, v.Close()) }()
 	known, err := load[counters](v, []byte(counterKey))
 	if err != nil && !errors.Is(err, errNoRecord) {

@@ -3,12 +3,13 @@ package directory
 import (
 	"testing"
 
+	"hongyan/cluster/shard"
 	"hongyan/engine/volume"
 )
 
 func TestDictionaries(t *testing.T) {
 	d := founded(t)
-	s := &Service{store: d.store}
+	s := &Service{store: d.store, speaks: func() (*shard.Group, bool) { return nil, true }}
 	numbers := func(after uint32) (out []uint32) {
 		t.Helper()
 		list, err := s.Dictionaries(t.Context(), after)

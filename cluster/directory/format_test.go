@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"testing"
 
+	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec/codectest"
 	"hongyan/engine/volume"
@@ -21,6 +22,10 @@ func samples() []codectest.Sample {
 	counted.Last = 9
 	checkpoint := Checkpoint{ID: [16]byte{15: 1}, Applied: 1000, Taken: 1_700_000_000, Bytes: 300, Noise: 5,
 		Parts: []volume.Ref{{Volume: 7, Record: 2, Length: 300, Hash: [32]byte{1, 2, 3}}}}
+	node := Node{ID: "a", Region: "south", Zone: "z1", Address: "10.0.0.1:7701", Roles: []string{"storage"}, Weight: 10, Labels: map[string]string{"rack": "7", "disk": "ssd"},
+		Draining: true, Lost: true, Removed: true, Since: 1_700_000_000, Incarnation: "0123", Emptied: "4567"}
+	group := placement.Group{Shard: 3, Home: "south", Voters: []string{"a", "b", "c"}, Learners: []string{"d"}}
+	weight, text, yes := uint32(5), "z2", true
 	dictionary := Dictionary{Number: 3, Bytes: []byte{0x37, 0xa4, 0x30, 0xec}, Made: 1_700_000_000}
 	return []codectest.Sample{
 		{Name: "add-shards", Value: &Command{AddShards: &AddShards{Shards: []Shard{shard}}}},
@@ -37,6 +42,17 @@ func samples() []codectest.Sample {
 		{Name: "thaw", Value: &Command{ThawVolume: &ThawVolume{ID: 7, Generation: 2, Copies: []string{"a", "b"}}}},
 		{Name: "move-fragment", Value: &Command{MoveFragment: &MoveFragment{ID: 7, Index: 2, From: "c", To: "d"}}},
 		{Name: "add-dictionary", Value: &Command{AddDictionary: &AddDictionary{Dictionary: dictionary}}},
+		{Name: "add-copy", Value: &Command{AddCopy: &AddCopy{ID: 7, Node: "c", Epoch: 2}}},
+		{Name: "remove-copy", Value: &Command{RemoveCopy: &RemoveCopy{ID: 7, Node: "a", Epoch: 3}}},
+		{Name: "found-topology", Value: &Command{FoundTopology: &FoundTopology{Nodes: []Node{node}, Groups: []placement.Group{group}}}},
+		{Name: "add-node", Value: &Command{AddNode: &AddNode{Node: node}}},
+		{Name: "change-node", Value: &Command{ChangeNode: &ChangeNode{ID: "a", Weight: &weight, Address: &text, Zone: &text, Draining: &yes, Lost: &yes, Removed: &yes,
+			Incarnation: &text, Accept: true, Refilled: true}}},
+		{Name: "set-group", Value: &Command{SetGroup: &SetGroup{Group: group, Add: true}}},
+		{Name: "set-placement", Value: &Command{SetPlacement: &SetPlacement{Paused: true}}},
+		{Name: "topology", Value: &TopologyResponse{Topology: &Topology{Version: 9, Nodes: []Node{node}, Groups: []placement.Group{group}, Paused: true}, Version: 9}},
+		{Name: "topology-asked", Value: &TopologyRequest{After: 8, Wait: true}},
+		{Name: "moving", Value: &moving{Paused: true}},
 		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}},
 		{Name: "lookup", Value: &LookupRequest{Address: account.Address, Fresh: true}},
 		{Name: "found", Value: &LookupResponse{Account: &account, Local: true}},
@@ -49,7 +65,8 @@ func samples() []codectest.Sample {
 		{Name: "volume", Value: &entry, Former: true},
 		{Name: "volume-last", Value: &counted},
 		{Name: "checkpoints", Value: &Checkpoints{Shard: 3, List: []Checkpoint{checkpoint}}},
-		{Name: "counters", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4}},
+		{Name: "counters", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4}, Former: true},
+		{Name: "counters-topology", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4, Topology: 5}},
 	}
 }
 

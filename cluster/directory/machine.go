@@ -28,6 +28,15 @@ type Command struct {
 	MoveFragment *MoveFragment `cbor:"22,keyasint,omitempty"`
 
 	AddDictionary *AddDictionary `cbor:"30,keyasint,omitempty"`
+
+	AddCopy    *AddCopy    `cbor:"40,keyasint,omitempty"`
+	RemoveCopy *RemoveCopy `cbor:"41,keyasint,omitempty"`
+
+	FoundTopology *FoundTopology `cbor:"50,keyasint,omitempty"`
+	AddNode       *AddNode       `cbor:"51,keyasint,omitempty"`
+	ChangeNode    *ChangeNode    `cbor:"52,keyasint,omitempty"`
+	SetGroup      *SetGroup      `cbor:"53,keyasint,omitempty"`
+	SetPlacement  *SetPlacement  `cbor:"54,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -92,13 +101,17 @@ func refuse(format string, args ...any) error {
 }
 
 // Machine applies commands to the directory's tables.
-type Machine struct{}
+type Machine struct{ changes *changes } // may be nil
 
-// Committed implements shard.Machine. The tables' readers look for themselves.
-func (Machine) Committed() {}
+// Committed implements shard.Machine.
+func (m Machine) Committed() {
+	if m.changes != nil {
+		m.changes.happen()
+	}
+}
 
 // Reloaded implements shard.Machine.
-func (Machine) Reloaded() {}
+func (m Machine) Reloaded() { m.Committed() }
 
 // Apply implements shard.Machine.
 func (Machine) Apply(t *index.Txn, now int64, body []byte) ([]byte, error) {
@@ -145,6 +158,22 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 		return addDictionary(t, c.AddDictionary)
 	case c.AddCheckpoint != nil:
 		return addCheckpoint(t, c.AddCheckpoint)
+	case c.AddCopy != nil:
+		return changeCopies(t, c.AddCopy.ID, func(e replica.Entry) (replica.Entry, error) { return e.WithCopy(c.AddCopy.Node, c.AddCopy.Epoch) })
+	case c.RemoveCopy != nil:
+		return changeCopies(t, c.RemoveCopy.ID, func(e replica.Entry) (replica.Entry, error) {
+			return e.WithoutCopy(c.RemoveCopy.Node, c.RemoveCopy.Epoch)
+		})
+	case c.FoundTopology != nil:
+		return foundTopology(t, now, c.FoundTopology)
+	case c.AddNode != nil:
+		return addNode(t, now, c.AddNode)
+	case c.ChangeNode != nil:
+		return changeNode(t, now, c.ChangeNode)
+	case c.SetGroup != nil:
+		return setGroup(t, c.SetGroup)
+	case c.SetPlacement != nil:
+		return setPlacement(t, c.SetPlacement)
 	}
 	return nil, refuse("the command names no operation that this version knows")
 }

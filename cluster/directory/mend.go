@@ -1,8 +1,10 @@
 package directory
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
@@ -17,6 +19,7 @@ const spare = 1000
 type Found struct {
 	Header volume.Header
 	Length int64
+	Nodes  []string // where whole copies were found, as far as that is known
 	// Cold says where its fragments are, if there is no whole copy any more.
 	Cold *replica.Cold
 }
@@ -46,13 +49,37 @@ func Mend(t *index.Txn, found []Found, lastAccount uint64) (entered int, err err
 			entered++
 		}
 	}
+	if err := forgetTopology(t); err != nil {
+		return 0, err
+	}
 	c, err := load[counters](t, []byte(counterKey))
 	if err != nil && !errors.Is(err, errNoRecord) {
 		return 0, err
 	}
+	c.Topology = 0 // none
 	c.Volume = max(c.Volume, lastVolume) + spare
 	c.Account = max(c.Account, lastAccount) + spare
 	return entered, save(t, []byte(counterKey), &c)
+}
+
+// forgetTopology has the cluster founded again, with the nodes and the groups that it is rebuilt for.
+func forgetTopology(t *index.Txn) error {
+	var keys [][]byte
+	for _, table := range []string{nodeTable, groupTable} {
+		err := t.Scan([]byte(table), func(key, _ []byte) error {
+			keys = append(keys, bytes.Clone(key))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, key := range keys {
+		if err := t.Delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mendVolume enters a volume that the table lacks, or the generation that was agreed to after the checkpoint.
@@ -67,6 +94,9 @@ func mendVolume(t *index.Txn, f Found) (added bool, err error) {
 		return false, err
 	case f.Cold != nil && e.Cold == nil && e.Generation <= f.Header.Generation: // it turned cold after the checkpoint
 	case e.Generation >= f.Header.Generation:
+		if copies := foundOn(e, f.Nodes); !slices.Equal(copies, e.Copies) {
+			return false, save(t, key, nameCopies(e, copies))
+		}
 		return false, nil
 	}
 	if f.Header.Generation > 0 || f.Cold != nil { // only sealed volumes are compacted, or turn cold
@@ -79,5 +109,26 @@ func mendVolume(t *index.Txn, f Found) (added bool, err error) {
 		e.Copies, e.Cold = nil, f.Cold
 		e.Attempt++ // as when it was frozen
 	}
-	return added, save(t, key, &e)
+	return added, save(t, key, nameCopies(e, foundOn(e, f.Nodes)))
+}
+
+// foundOn gives the copies of an entry by where files were found: copies move, so the checkpoint, or a file's header, may name others. Where two
+// were found the rest is forgotten; else those that are named stay, to be filled from what was found.
+func foundOn(e replica.Entry, nodes []string) []string {
+	moved := slices.DeleteFunc(slices.Clone(nodes), func(node string) bool { return e.Holds(node) })
+	if e.Cold != nil || len(moved) == 0 {
+		return e.Copies
+	}
+	copies := append(slices.Clone(e.Copies), moved...)
+	if len(nodes) >= 2 {
+		copies = slices.DeleteFunc(copies, func(node string) bool { return !slices.Contains(nodes, node) })
+	}
+	return copies[:min(len(copies), replica.MaxCopies)]
+}
+
+func nameCopies(e replica.Entry, copies []string) *replica.Entry {
+	if e.Copies = copies; len(copies) > 0 && !e.Holds(e.Primary) {
+		e.Primary = copies[0]
+	}
+	return &e
 }

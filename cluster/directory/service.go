@@ -49,12 +49,23 @@ type Service struct {
 	net    *transport.Net
 	store  *index.Shard // nil on a node without a replica
 	group  func() (*shard.Group, bool)
+	speaks func() (who *shard.Group, ok bool) // the group, if it runs and is filled
+
+	changes *changes // of this node's replica
+
+	// Known is the last topology that this node knows without a replica; to be set before the network serves.
+	Known func() *Topology
 }
 
 // NewService registers the look-up method. store is nil on a node without a replica.
 func NewService(router *shard.Router, host *shard.Host, net *transport.Net, store *index.Shard) *Service {
-	s := &Service{router: router, net: net, store: store}
+	s := &Service{router: router, net: net, store: store, changes: newChanges(), Known: func() *Topology { return new(Topology) }}
 	s.group = func() (*shard.Group, bool) { return host.Group(placement.DirectoryShard) }
+	s.speaks = func() (*shard.Group, bool) {
+		g, runs := s.group()
+		return g, runs && g.Filled()
+	}
+	transport.HandleUnary(net, MethodTopology, s.serveTopology)
 	if store != nil {
 		transport.HandleUnary(net, MethodLookup, s.serveLookup)
 		transport.HandleUnary(net, MethodDictionaries, s.serveDictionaries)
@@ -171,20 +182,12 @@ func (s *Service) Addresses() ([]string, error) {
 
 // list reads a whole table from this node's replica.
 func list[T any](s *Service, table string) (out []T, err error) {
-	if s.store == nil {
-		return nil, wire.Errorf(wire.Unavailable, "this node has no replica of the directory")
+	v, err := s.view()
+	if err != nil {
+		return nil, err
 	}
-	v := s.store.View()
 	defer func() { err = errors.Join(err, v.Close()) }()
-	err = v.Scan([]byte(table), func(key, value []byte) error {
-		var item T
-		if err := codec.Unmarshal(value, &item); err != nil {
-			return fmt.Errorf("directory entry %q: %w", key, err)
-		}
-		out = append(out, item)
-		return nil
-	})
-	return out, err
+	return scan[T](v, table)
 }
 
 // Lookup finds an account by its address. ErrNoAccount and ErrNotLocal are given only after asking
@@ -223,9 +226,35 @@ func (s *Service) Refresh(ctx context.Context, address string) (Account, error) 
 	return *resp.Account, nil
 }
 
+// errNoReplica answers who wants what only a node with a replica knows.
+var errNoReplica = wire.Errorf(wire.Unavailable, "this node has no replica of the directory now")
+
+// view opens one of this node's replica, if that runs and is filled: another would say that there is nothing. The same replica runs after the view was
+// opened, so it was not being erased.
+func (s *Service) view() (*index.View, error) {
+	if !s.Own() {
+		return nil, errNoReplica
+	}
+	before, _ := s.speaks()
+	v := s.store.View()
+	if now, runs := s.speaks(); !runs || now != before {
+		return nil, errors.Join(errNoReplica, v.Close())
+	}
+	return v, nil
+}
+
+// Own says whether this node has a replica that speaks for itself.
+func (s *Service) Own() bool {
+	if s.store == nil {
+		return false
+	}
+	_, speaks := s.speaks()
+	return speaks
+}
+
 // ask answers from this node's replica, or at the nearest node that has one.
 func (s *Service) ask(ctx context.Context, req *LookupRequest) (*LookupResponse, error) {
-	if s.store != nil {
+	if s.Own() {
 		return s.serveLookup(ctx, "", req)
 	}
 	group, _ := s.router.Group(placement.DirectoryShard)
@@ -248,7 +277,10 @@ func (s *Service) serveLookup(ctx context.Context, _ string, req *LookupRequest)
 			return nil, err
 		}
 	}
-	v := s.store.View()
+	v, err := s.view()
+	if err != nil {
+		return nil, err
+	}
 	defer func() { err = errors.Join(err, v.Close()) }()
 	resp = &LookupResponse{}
 	a, err := load[Account](v, []byte(accountTable+req.Address))

@@ -13,6 +13,9 @@
 //	v/VOLUME    replica.Entry
 //	c/SHARD     Checkpoints
 //	z/NUMBER    Dictionary
+//	h/NODE      Node
+//	g/SHARD     placement.Group
+//	p           whether placement is paused
 //	n           counters
 package directory
 
@@ -65,6 +68,7 @@ type counters struct {
 	Noise   uint64 `cbor:"3,keyasint,omitempty"` // counts AddCheckpoint
 
 	Dictionary uint64 `cbor:"4,keyasint,omitempty"`
+	Topology   uint64 `cbor:"5,keyasint,omitempty"` // counts changes of nodes and groups
 }
 
 // Prefixes of the tables.
@@ -77,6 +81,10 @@ const (
 
 	checkpointTable = "c/"
 	dictionaryTable = "z/"
+
+	nodeTable  = "h/"
+	groupTable = "g/"
+	movingKey  = "p"
 
 	counterKey = "n"
 )

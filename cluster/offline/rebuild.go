@@ -180,6 +180,9 @@ func (r *rebuildRun) openVolumes(ctx context.Context, shelves []*shelf, extra in
 			}
 			r.open = append(r.open, o)
 			r.volumes.Add(o.Volume)
+			if i >= extra {
+				r.volumes.On(o.Volume, r.nodes[i-extra].ID)
+			}
 		}
 		if i >= extra {
 			sh.node = r.nodes[i-extra].ID
@@ -232,9 +235,9 @@ func (r *rebuildRun) closeVolumes() error {
 	return errors.Join(errs...)
 }
 
-// setAside moves a node's index and logs away.
+// setAside moves a node's index and logs away, and what it knew of the cluster: the configuration's nodes found it again.
 func (r *rebuildRun) setAside(n *config.Node) error {
-	for _, name := range []string{"index", "raft"} {
+	for _, name := range []string{"topology", "index", "raft"} {
 		path := filepath.Join(n.Data, name)
 		err := r.s.fs.Rename(path, path+asideSuffix+r.stamp)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -17,6 +17,7 @@ import (
 type Volumes struct {
 	copies map[volume.ID][]*volume.Volume
 	cold   map[*volume.Volume]coldPlace
+	on     map[*volume.Volume]string // the nodes that copies were found on
 }
 
 // coldPlace says where the fragments are that a copy is read through.
@@ -40,7 +41,21 @@ func (vs *Volumes) found(id volume.ID) directory.Found {
 	if c, ok := vs.cold[v]; ok {
 		return directory.Found{Header: v.Header(), Length: c.length, Cold: c.cold}
 	}
-	return directory.Found{Header: v.Header(), Length: v.Stats().Bytes}
+	f := directory.Found{Header: v.Header(), Length: v.Stats().Bytes}
+	for _, v := range vs.copies[id] {
+		if node, known := vs.on[v]; known {
+			f.Nodes = append(f.Nodes, node)
+		}
+	}
+	return f
+}
+
+// On notes which node a copy was found on: copies move, so it may be another one than the file's header says.
+func (vs *Volumes) On(v *volume.Volume, node string) {
+	if vs.on == nil {
+		vs.on = make(map[*volume.Volume]string)
+	}
+	vs.on[v] = node
 }
 
 // Add enters a copy.

@@ -217,7 +217,7 @@ func (m *Manager) dropCollected(ctx context.Context, e Entry) error {
 		return nil
 	}
 	for _, node := range e.Copies {
-		if node == m.cfg.ID {
+		if node == m.cfg.ID || m.peer(node).Leaving && !m.cfg.Net.Up(node) { // a lost node is not waited for
 			continue
 		}
 		reply, err := m.fenceThere(ctx, node, e)

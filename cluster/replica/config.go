@@ -21,7 +21,8 @@ type Config struct {
 	Volumes   *volume.Set // nil on a node without the storage role: it only puts and reads through peers
 	Cold      ColdVolumes // nil: there are none here
 	Directory Directory
-	Peers     func() []Peer // the cluster's storage nodes; this node may be among them
+	Peers     func() []Peer // the cluster's storage nodes now; this node may be among them
+	Paused    func() bool   // the operator has moves wait; may be nil
 	FS        vfs.FS        // for the spools of blobs that peers send
 	SpoolDir  string
 	SpoolKeep uint64 // bytes of disk that blobs of peers leave free there
@@ -41,6 +42,8 @@ type Config struct {
 
 	RepairRate  int64 // bytes a second that repair may fetch
 	CompactRate int64 // bytes a second that compaction may write
+
+	rtt func(node string) (time.Duration, bool) // of a peer; a test may have it fixed
 }
 
 const (
@@ -76,6 +79,21 @@ const (
 	diskEnough     = 64 << 20 // and at which it no longer does
 	orphanAfter    = time.Minute
 	commitEvery    = 4 << 20 // bytes repaired between two fsyncs
+
+	moveEvery    = time.Second     // between looks for copies to move
+	moveAtOnce   = 4               // volumes that this node has on their way to other nodes
+	moveAsks     = 64              // volumes whose new copies are asked after in a round
+	moveRetry    = 2 * time.Second // after a step that failed, doubled up to moveAtMost
+	moveAtMost   = time.Minute
+	moveGiveUp   = time.Minute     // a new holder that is down so long has another one named beside it
+	removedAfter = 2 * time.Second // a copy that its entry does not name any more stays, for readers who have not heard
+
+	turnBytes  = 256 << 10              // of new mail that go to one volume at least before another has its turn
+	turnShare  = 512                    // or that part of what the nodes took lately, if it is more
+	shareFor   = time.Minute            // "lately": after so long bytes count 1/e
+	shareEvery = 100 * time.Millisecond // how often nodes that take mail ask how much the others took
+	shareWait  = time.Second
+	passNear   = 1 // the farthest, in steps of distance, that mail goes to a node of the region that is below its share
 )
 
 func (c *Config) complete() error {
@@ -84,6 +102,12 @@ func (c *Config) complete() error {
 	}
 	if c.Net == nil || c.Directory == nil || c.Peers == nil || c.Log == nil {
 		return fmt.Errorf("replica: node %s needs a network, a directory, peers and a log", c.ID)
+	}
+	if c.Paused == nil {
+		c.Paused = func() bool { return false }
+	}
+	if c.rtt == nil {
+		c.rtt = c.Net.RTT
 	}
 	if c.Dictionary == nil {
 		c.Dictionary = func(uint32) *volume.Dictionary { return nil }

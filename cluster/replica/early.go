@@ -71,6 +71,9 @@ func (m *Manager) earlyVolume(home string, meta []byte, b *volume.Blob) *primary
 	if len(list) == 0 || list[0].slow {
 		return nil
 	}
+	if _, pass := m.passTo(); pass {
+		return nil
+	}
 	if rtt, up := m.cfg.Net.RTT(list[0].p.partner); !up || rtt < m.cfg.EarlyFrom {
 		return nil
 	}

@@ -103,10 +103,23 @@ type Directory interface {
 	DropVolume(ctx context.Context, id volume.ID) error
 	// Volumes lists all volumes as this node's copy of the directory has them, which may lag behind.
 	Volumes(ctx context.Context) ([]Entry, error)
+	// Volume gives a volume's entry with all that was acknowledged before the call, and whether there is one.
+	Volume(ctx context.Context, id volume.ID) (Entry, bool, error)
+	// AddCopy names one more node for a copy, as Entry.WithCopy says. It is wire.ErrInvalid if the entry has changed since e.
+	AddCopy(ctx context.Context, e Entry, node string) (Entry, error)
+	// RemoveCopy takes a node out of the entry, as Entry.WithoutCopy says. It is wire.ErrInvalid if the entry has changed since e.
+	RemoveCopy(ctx context.Context, e Entry, node string) (Entry, error)
 }
 
 // Peer is a storage node as placement of copies sees it.
 type Peer struct {
 	ID     string
 	Region string
+	Weight uint32 // its share of new mail, beside those of the others; 0: it takes no new volumes
+	// Leaving says that the node is being drained, or was given up as lost: what it has moves to others. A node on which something is left has
+	// to be listed, however dead it is: of one that is not in the list nothing is known, and nothing moves.
+	Leaving bool
 }
+
+// Takes says that the node takes new volumes, copies and fragments.
+func (p Peer) Takes() bool { return p.Weight > 0 && !p.Leaving }

@@ -22,6 +22,8 @@ type follower struct {
 	stream *transport.Stream
 	dirty  chan struct{} // capacity one: something was received
 	cut    chan struct{} // closed by the fence
+	shares *shares
+	self   string // this node
 
 	mu       sync.Mutex // guards what follows
 	received int64
@@ -30,12 +32,21 @@ type follower struct {
 }
 
 // serveOffer says whether this node would take a copy now.
-func (m *Manager) serveOffer(_ context.Context, from string, _ *offerRequest) (*offerReply, error) {
+func (m *Manager) serveOffer(_ context.Context, from string, req *offerRequest) (*offerReply, error) {
 	if m.cfg.Volumes == nil {
 		return nil, wire.Errorf(wire.Denied, "%s stores no volumes", m.cfg.ID)
 	}
+	if !m.takes() {
+		return nil, wire.Errorf(wire.Denied, "%s takes no new volumes: it has no weight, or is being drained", m.cfg.ID)
+	}
 	if err := m.full.reason(); err != nil {
 		return nil, wire.Errorf(wire.Full, "%s: %v", m.cfg.ID, err)
+	}
+	if req.Bytes > 0 {
+		free, err := m.cfg.Volumes.FreeBytes()
+		if err == nil && free < uint64(req.Bytes)+diskEnough {
+			return nil, wire.Errorf(wire.Full, "%s: %d bytes free beyond the reserve, %d wanted for a copy", m.cfg.ID, free, req.Bytes)
+		}
 	}
 	return &offerReply{}, nil
 }
@@ -79,7 +90,7 @@ func (m *Manager) follow(from string, open streamOpen, s *transport.Stream) (*fo
 		return nil, errors.Join(refusal, m.cfg.Volumes.Remove(h.ID))
 	}
 	f := &follower{id: h.ID, vol: vol, stream: s, dirty: make(chan struct{}, 1), cut: make(chan struct{}),
-		received: vol.Durable()}
+		shares: &m.shares, self: m.cfg.ID, received: vol.Durable()}
 	f.dirty <- struct{}{} // the first acknowledgement says that the file is there
 	m.mu.Lock()
 	m.followers[h.ID] = f
@@ -132,6 +143,7 @@ func (f *follower) take(off int64, p []byte) error {
 	if err := f.vol.Receive(off, p); err != nil {
 		return storageError(fmt.Errorf("receive at %d of volume %s: %w", off, f.id, err))
 	}
+	f.shares.count(f.self, len(p))
 	f.mu.Lock()
 	f.received = off + int64(len(p))
 	f.mu.Unlock()

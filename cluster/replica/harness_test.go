@@ -31,7 +31,8 @@ type table struct {
 	mu      sync.Mutex
 	next    volume.ID
 	volumes map[volume.ID]Entry
-	down    bool // no majority
+	down    bool        // no majority
+	changed func(Entry) // told of each change of copies, under mu
 }
 
 func (d *table) reach(ctx context.Context) error {
@@ -92,6 +93,40 @@ func (d *table) Volumes(context.Context) ([]Entry, error) {
 	return slices.Collect(maps.Values(d.volumes)), nil
 }
 
+func (d *table) Volume(ctx context.Context, id volume.ID) (Entry, bool, error) {
+	if err := d.reach(ctx); err != nil {
+		return Entry{}, false, err
+	}
+	defer d.mu.Unlock()
+	e, ok := d.volumes[id]
+	return e, ok, nil
+}
+
+func (d *table) AddCopy(ctx context.Context, e Entry, node string) (Entry, error) {
+	return d.change(ctx, e.ID, func(now Entry) (Entry, error) { return now.WithCopy(node, e.Epoch) })
+}
+
+func (d *table) RemoveCopy(ctx context.Context, e Entry, node string) (Entry, error) {
+	return d.change(ctx, e.ID, func(now Entry) (Entry, error) { return now.WithoutCopy(node, e.Epoch) })
+}
+
+// change is a change of copies, of which the test is told.
+func (d *table) change(ctx context.Context, id volume.ID, how func(Entry) (Entry, error)) (Entry, error) {
+	if err := d.reach(ctx); err != nil {
+		return Entry{}, err
+	}
+	defer d.mu.Unlock()
+	e, err := how(d.volumes[id])
+	if err != nil {
+		return Entry{}, wire.Errorf(wire.Invalid, "%v", err)
+	}
+	d.volumes[id] = e
+	if d.changed != nil {
+		d.changed(e)
+	}
+	return e, nil
+}
+
 func (d *table) entry(id volume.ID) (Entry, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -137,6 +172,9 @@ type group struct {
 	ca      *pki.CA
 	members map[string]*member
 	order   []string
+
+	peersMu sync.Mutex
+	peers   []Peer               // that all nodes see
 	relays  map[[2]string]*relay // from, to: the way of the dialler's connections
 }
 
@@ -171,6 +209,7 @@ func newGroup(t testing.TB, places ...place) *group {
 		}
 		g.members[p.id] = n
 		g.order = append(g.order, p.id)
+		g.peers = append(g.peers, Peer{ID: p.id, Region: p.region, Weight: 10})
 		if err := g.ca.EnsureNode(p.id, filepath.Join(g.home, p.id+".pem"), filepath.Join(g.home, p.id+".key")); err != nil {
 			t.Fatal(err)
 		}
@@ -203,10 +242,8 @@ func (n *member) start(l net.Listener) {
 	}
 	log := slog.New(slog.NewTextHandler(testWriter{n.t}, nil)).With("node", n.id)
 	var peers []transport.Peer
-	var storage []Peer
 	for _, id := range n.c.order {
 		p := n.c.members[id]
-		storage = append(storage, Peer{ID: id, Region: p.region})
 		if id != n.id {
 			peers = append(peers, transport.Peer{ID: id, Region: p.region, Addr: n.c.relays[[2]string{n.id, id}].addr()})
 		}
@@ -220,7 +257,7 @@ func (n *member) start(l net.Listener) {
 		n.t.Fatal(err)
 	}
 	cfg := Config{ID: n.id, Region: n.region, Net: n.net, Volumes: n.set, Directory: n.c.dir,
-		Peers: func() []Peer { return storage }, FS: n.fs, SpoolDir: n.set.TmpDir(), Log: log, PeerDown: time.Second}
+		Peers: n.c.table, FS: n.fs, SpoolDir: n.set.TmpDir(), Log: log, PeerDown: time.Second}
 	if n.tune != nil {
 		n.tune(&cfg)
 	}
@@ -369,6 +406,24 @@ func (r *relay) close() {
 	defer r.mu.Unlock()
 	for c := range r.conns {
 		_ = c.Close()
+	}
+}
+
+// table is the nodes as all see them now.
+func (g *group) table() []Peer {
+	g.peersMu.Lock()
+	defer g.peersMu.Unlock()
+	return slices.Clone(g.peers)
+}
+
+// set changes what the table says of a node.
+func (g *group) set(id string, weight uint32, leaving bool) {
+	g.peersMu.Lock()
+	defer g.peersMu.Unlock()
+	for i := range g.peers {
+		if g.peers[i].ID == id {
+			g.peers[i].Weight, g.peers[i].Leaving = weight, leaving
+		}
 	}
 }
 

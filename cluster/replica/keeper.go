@@ -132,6 +132,9 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 		return
 	}
 	held := m.prune(own, now)
+	if !m.takes() {
+		return
+	}
 	for _, partner := range m.partners(held, now) {
 		m.fillSlot(ctx, held, partner, volume.ClassSmall)
 		if bulk {
@@ -151,15 +154,18 @@ func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, partner 
 	}
 }
 
-// prune says which slots are held, and retires what has a successor: a volume that is long or old enough, and one with both
-// copies in this region once another has a copy elsewhere.
+// prune says which slots are held, and retires what has a successor: a volume that is long or old enough, one with both
+// copies in this region once another has a copy elsewhere, and one on a node that takes none any more.
 func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 	held := make(map[slot]*primary)
-	var long, near []*primary
-	cross := false
+	var long, near, unwanted []*primary
+	cross, here := false, m.takes()
 	for _, p := range own {
 		l, takes := p.load(now)
 		switch {
+		case !here || !m.peer(p.partner).Takes():
+			unwanted = append(unwanted, p)
+			continue
 		case takes && (l.old || l.size >= replaceAt(m.cfg.MaxVolume)):
 			long = append(long, p)
 			continue
@@ -185,11 +191,33 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 			p.retire()
 		}
 	}
+	m.retireUnwanted(unwanted, held, here, now)
 	return held
 }
 
+// retireUnwanted ends volumes on nodes that take none any more, as soon as mail can go to others: of this node, or at another one. Without
+// such others they go on, for nothing is refused because a node is to be emptied.
+func (m *Manager) retireUnwanted(list []*primary, held map[slot]*primary, here bool, now time.Time) {
+	if len(list) == 0 {
+		return
+	}
+	can := !here && m.elsewhere()
+	for _, p := range held {
+		if l, takes := p.load(now); takes && l.stalled <= m.cfg.AckTimeout/slowAfter {
+			can = true
+		}
+	}
+	if !can {
+		return
+	}
+	for _, p := range list {
+		p.retire()
+	}
+}
+
 // partners lists the peers to keep volumes with, nearest first: those of other regions, or of this one while no other
-// region has a node that takes copies. One in doubt is better than none.
+// region has a node that takes copies. One in doubt is better than none. Of more equals than are wanted each node takes others, the
+// heavy ones more often.
 func (m *Manager) partners(held map[slot]*primary, now time.Time) []Peer {
 	if list := m.partnersIf(held, now, func(node string) bool { return !m.cfg.Net.InDoubt(node) }); len(list) > 0 {
 		return list
@@ -201,7 +229,7 @@ func (m *Manager) partnersIf(held map[slot]*primary, now time.Time, usable func(
 	var here, elsewhere []Peer
 	m.mu.Lock()
 	for _, peer := range m.peers {
-		if peer.ID == m.cfg.ID || now.Before(m.refused[peer.ID]) || !usable(peer.ID) {
+		if peer.ID == m.cfg.ID || !peer.Takes() || now.Before(m.refused[peer.ID]) || !usable(peer.ID) {
 			continue
 		}
 		if peer.Region == m.cfg.Region {
@@ -221,7 +249,8 @@ func (m *Manager) partnersIf(held map[slot]*primary, now time.Time, usable func(
 		chosen = here
 	}
 	slices.SortStableFunc(chosen, func(a, b Peer) int {
-		return cmp.Or(cmp.Compare(m.distance(a.ID), m.distance(b.ID)), cmp.Compare(m.affinity(a.ID), m.affinity(b.ID)))
+		return cmp.Or(cmp.Compare(m.distance(a.ID), m.distance(b.ID)),
+			cmp.Compare(rendezvous(m.affinity(a.ID), a.Weight), rendezvous(m.affinity(b.ID), b.Weight)))
 	})
 	return chosen[:min(len(chosen), maxPartners)]
 }

@@ -29,6 +29,7 @@ type Manager struct {
 	full       fullness
 	stats      counters
 	spreads    spreads
+	shares     shares
 
 	mu        sync.Mutex              // guards all below
 	closed    bool                    // no more volumes are opened
@@ -40,7 +41,7 @@ type Manager struct {
 	entries   map[volume.ID]Entry    // the directory as last seen, and what is known to be newer
 	whole     map[volume.ID]struct{} // sealed copies that were found, or made, as long as they should be
 	peers     []Peer
-	regions   map[string]string    // of peers
+	byID      map[string]Peer
 	avoided   map[string]time.Time // peers asked last until then
 	refused   map[string]time.Time // peers that take no copies until then
 	downSince map[string]time.Time // peers that do not answer
@@ -62,12 +63,15 @@ func New(cfg Config) (*Manager, error) {
 		avoided: make(map[string]time.Time), refused: make(map[string]time.Time),
 		downSince: make(map[string]time.Time), opened: make(chan struct{}),
 		spreads: spreads{byID: make(map[volume.ID]*spread)},
+		shares:  shares{lead: make(map[turn]string)},
 	}
 	m.setPeers(cfg.Peers())
 	transport.HandleUnary(cfg.Net, methodOffer, m.serveOffer)
 	transport.HandleUnary(cfg.Net, methodFence, m.serveFence)
 	transport.HandleUnary(cfg.Net, methodErase, m.serveErase)
 	transport.HandleUnary(cfg.Net, methodSpread, m.serveSpread)
+	transport.HandleUnary(cfg.Net, methodShare, m.serveShare)
+	transport.HandleUnary(cfg.Net, methodWhole, m.serveWhole)
 	cfg.Net.Handle(methodPrepare, m.servePrepare)
 	cfg.Net.Handle(methodStream, m.serveStream)
 	cfg.Net.Handle(methodRaw, m.serveRaw)
@@ -86,12 +90,14 @@ func (m *Manager) Start() {
 		m.kick()
 	})
 	m.background(m.keep)
+	m.background(m.askShares)
 	if m.cfg.Volumes == nil {
 		return
 	}
 	m.background(m.tick)
 	m.background(m.watchDisk)
 	m.background(m.repairer)
+	m.background(m.mover)
 }
 
 // Close ends the manager's appends. As far as ctx allows it seals this node's volumes, so that the others need not wait
@@ -206,11 +212,22 @@ func (m *Manager) ended(p *primary, cause error) {
 
 // setPeers is called under mu.
 func (m *Manager) setPeers(peers []Peer) {
-	m.peers, m.regions = peers, make(map[string]string, len(peers))
+	m.peers, m.byID = peers, make(map[string]Peer, len(peers))
 	for _, p := range peers {
-		m.regions[p.ID] = p.Region
+		m.byID[p.ID] = p
 	}
+	m.shares.reset(peers)
 }
+
+// peer is what the table of nodes says of one; nothing of one that it lacks.
+func (m *Manager) peer(node string) Peer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.byID[node]
+}
+
+// takes says that this node opens volumes, and takes copies of others'.
+func (m *Manager) takes() bool { return m.peer(m.cfg.ID).Takes() }
 
 // avoid has a peer asked last for a while.
 func (m *Manager) avoid(node string) {

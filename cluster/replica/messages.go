@@ -19,6 +19,8 @@ const (
 	methodPrepare = "replica.prepare"  // make a volume's next generation (step 6)
 	methodSpread  = "replica.spread"   // how far are the records of a volume on a second disk
 	methodErase   = "replica.erase"    // destroy the keys of dead records
+	methodShare   = "replica.share"    // how much new mail did you take lately?
+	methodWhole   = "replica.whole"    // is your copy whole? ("Moving copies", step 4)
 )
 
 // Sizes of the pieces that cross the network.
@@ -31,6 +33,7 @@ const (
 // offerRequest asks a node whether it would take a copy now.
 type offerRequest struct {
 	Class uint8 `cbor:"1,keyasint,omitempty"`
+	Bytes int64 `cbor:"2,keyasint,omitempty"` // of a sealed volume's copy; 0: a new volume is meant
 }
 
 type offerReply struct{}
@@ -163,4 +166,24 @@ type spreadRequest struct {
 type spreadReply struct {
 	Through uint64 `cbor:"1,keyasint,omitempty"`
 	Sealed  bool   `cbor:"2,keyasint,omitempty"` // Through is the volume's last record
+}
+
+type shareRequest struct{}
+
+// shareReply is what a node took of new mail, as primary and as other copy.
+type shareReply struct {
+	Key    uint64 `cbor:"1,keyasint"`           // of the nodes and weights that it counts for
+	Taken  int64  `cbor:"2,keyasint,omitempty"` // bytes, fading
+	Stores bool   `cbor:"3,keyasint,omitempty"` // it has a volume that gets on without the asker
+}
+
+// wholeRequest asks whether a copy is whole in that generation, and on the disk.
+type wholeRequest struct {
+	Volume     volume.ID `cbor:"1,keyasint"`
+	Generation uint32    `cbor:"2,keyasint,omitempty"`
+	Length     int64     `cbor:"3,keyasint"`
+}
+
+type wholeReply struct {
+	Whole bool `cbor:"1,keyasint,omitempty"`
 }

@@ -17,6 +17,11 @@ func TestEncodings(t *testing.T) {
 		want  string
 	}{
 		{offerRequest{Class: volume.ClassBulk}, "a10101"},
+		{offerRequest{Bytes: 4096}, "a102191000"},
+		{shareRequest{}, "a0"},
+		{shareReply{Key: 7, Taken: 300, Stores: true}, "a301070219012c03f5"},
+		{wholeRequest{Volume: 7, Generation: 2, Length: 4096}, "a30107020203191000"},
+		{wholeReply{Whole: true}, "a101f5"},
 		{streamOpen{Block: []byte("HY")}, "a101424859"},
 		{streamOpen{Block: []byte("HY"), Seed: &keys.Seed{Key: []byte{1, 2}, Slots: 3}}, "a201424859" + "02a20142" + "01020203"},
 		{streamAck{Durable: 4096, Received: 5000}, "a2011910000219" + "1388"},

@@ -22,21 +22,51 @@ type candidate struct {
 	distance int  // of the farthest copy, in steps of doubling round trips
 	crowded  bool // many appends are in flight already
 	affinity uint64
+	standing // of the partner, among those that are as good in all above crowded
 }
 
-// rank puts the best first. Among equals all appends go to one volume until it is crowded: they then
-// share its writes and fsyncs. Which one that is differs from node to node.
+// rank puts the best first. Among equals all appends go to one volume until its partner's turn is over (shares.go), or it is crowded: they
+// then share its writes and fsyncs. Which one begins differs from node to node.
 func rank(list []candidate) {
 	slices.SortStableFunc(list, func(a, b candidate) int {
 		return cmp.Or(
-			last(a.slow, b.slow),
-			last(!a.home, !b.home),
-			last(!a.cross, !b.cross),
-			cmp.Compare(a.distance, b.distance),
+			byFitness(a, b),
+			last(a.over, b.over),
 			last(a.crowded, b.crowded),
+			last(!a.lead, !b.lead),
+			cmp.Compare(a.level, b.level),
 			cmp.Compare(a.affinity, b.affinity),
 		)
 	})
+}
+
+// byFitness compares what counts more than shares of mail.
+func byFitness(a, b candidate) int {
+	return cmp.Or(
+		last(a.slow, b.slow),
+		last(!a.home, !b.home),
+		last(!a.cross, !b.cross),
+		cmp.Compare(a.distance, b.distance),
+	)
+}
+
+// weigh judges the partners of the best candidates by the weights. list is ranked, and is ranked again.
+func (m *Manager) weigh(list []candidate, t turn) {
+	equals := 1
+	for equals < len(list) && byFitness(list[0], list[equals]) == 0 {
+		equals++
+	}
+	if len(list) < 2 || equals < 2 {
+		return
+	}
+	partners := make([]string, equals)
+	for i, c := range list[:equals] {
+		partners[i] = c.p.partner
+	}
+	for i, s := range m.shares.standings(t, partners) {
+		list[i].standing = s
+	}
+	rank(list[:equals])
 }
 
 func last(a, b bool) int {
@@ -54,7 +84,7 @@ func (m *Manager) distance(node string) int {
 	if node == m.cfg.ID {
 		return 0
 	}
-	rtt, ok := m.cfg.Net.RTT(node)
+	rtt, ok := m.cfg.rtt(node)
 	if !ok {
 		return 64
 	}
@@ -72,6 +102,12 @@ func (m *Manager) affinity(node string) uint64 {
 func (m *Manager) candidates(home string, class uint8) []candidate {
 	m.mu.Lock()
 	own := m.primaries()
+	t := turn{class: class}
+	for _, p := range m.peers {
+		if home != m.cfg.Region && p.Region == home {
+			t.home = home
+		}
+	}
 	m.mu.Unlock()
 	now := time.Now()
 	var list []candidate
@@ -90,6 +126,7 @@ func (m *Manager) candidates(home string, class uint8) []candidate {
 		})
 	}
 	rank(list)
+	m.weigh(list, t)
 	return list
 }
 
@@ -127,11 +164,19 @@ func (m *Manager) Append(ctx context.Context, home string, kind volume.Kind, met
 	return ref, nil
 }
 
-// Ready says why this node cannot store mail as primary, nil if it can.
+// Ready says why this node cannot store mail, nil if it can: as primary, or at others if it is to take none itself.
 func (m *Manager) Ready() error {
 	if m.cfg.Volumes == nil {
 		return nil
 	}
+	if !m.takes() && slices.ContainsFunc(m.takers(), m.cfg.Net.Up) {
+		return nil
+	}
+	return m.storing()
+}
+
+// storing says why this node cannot store mail as primary, nil if it can.
+func (m *Manager) storing() error {
 	if err := m.full.reason(); err != nil {
 		return err
 	}

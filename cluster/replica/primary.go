@@ -211,6 +211,8 @@ func (p *primary) Append(off int64, b []byte) error {
 	}
 	p.tapped += int64(len(b))
 	p.local = now
+	p.m.shares.count(p.m.cfg.ID, len(b))
+	p.m.shares.count(p.partner, len(b))
 	return nil
 }
 

@@ -35,6 +35,12 @@ func (m *Manager) Put(ctx context.Context, home string, kind volume.Kind, meta [
 	}
 	pause, start := putPause, time.Now()
 	if m.usable(home) { // the short way, nearly always
+		near, pass := m.passTo()
+		if pass {
+			if ref, err := m.putOn(ctx, near, home, kind, meta, b); err == nil {
+				return ref, nil
+			}
+		}
 		if ref, err := m.putOn(ctx, m.cfg.ID, home, kind, meta, b); err == nil {
 			return ref, nil
 		}
@@ -89,7 +95,7 @@ func (m *Manager) pause(ctx context.Context, d time.Duration) bool {
 // targets lists the nodes to try, this one first while it has a volume that gets on.
 func (m *Manager) targets(home string) []string {
 	nodes := slices.DeleteFunc(m.peerIDs(), func(node string) bool { return node == m.cfg.ID })
-	m.sortNodes(nodes, home)
+	m.sortTargets(nodes, home)
 	if m.cfg.Volumes == nil {
 		return nodes
 	}
@@ -97,6 +103,37 @@ func (m *Manager) targets(home string) []string {
 		return append([]string{m.cfg.ID}, nodes...)
 	}
 	return append(nodes, m.cfg.ID)
+}
+
+// sortTargets is sortNodes for new mail: those that take none come last, and of equals one has its turn (shares.go).
+func (m *Manager) sortTargets(nodes []string, home string) {
+	m.sortNodes(nodes, home)
+	taking := make(map[string]bool, len(nodes))
+	for _, node := range m.takers() {
+		taking[node] = true
+	}
+	slices.SortStableFunc(nodes, func(a, b string) int { return last(!taking[a], !taking[b]) })
+	equals := 0
+	for equals < len(nodes) && taking[nodes[equals]] && m.alike(nodes[0], nodes[equals]) {
+		equals++
+	}
+	if equals < 2 {
+		return
+	}
+	standings := make(map[string]standing, equals)
+	for i, s := range m.shares.standings(turn{home: m.peer(nodes[0]).Region, put: true}, nodes[:equals]) {
+		standings[nodes[i]] = s
+	}
+	slices.SortStableFunc(nodes[:equals], func(a, b string) int { return last(!standings[a].lead, !standings[b].lead) })
+}
+
+// alike says that sortNodes had nothing but affinity to choose between two nodes by.
+func (m *Manager) alike(a, b string) bool {
+	now := time.Now()
+	m.mu.Lock()
+	same := m.byID[a].Region == m.byID[b].Region && now.Before(m.avoided[a]) == now.Before(m.avoided[b])
+	m.mu.Unlock()
+	return same && m.cfg.Net.InDoubt(a) == m.cfg.Net.InDoubt(b) && m.distance(a) == m.distance(b)
 }
 
 // usable says that this node has a volume that gets on.
@@ -148,6 +185,7 @@ func (m *Manager) putThere(ctx context.Context, node, home string, kind volume.K
 	if err := s.RecvValue(&reply); err != nil {
 		return volume.Ref{}, err
 	}
+	m.shares.count(node, int(b.StoredLength()))
 	if reply.Ref.Length != b.Length() || reply.Ref.Hash != b.Hash() {
 		return volume.Ref{}, fmt.Errorf("%s answered with a reference to something else", node)
 	}
@@ -192,7 +230,7 @@ func (m *Manager) servePut(ctx context.Context, from string, s *transport.Stream
 	if len(req.Meta) > maxMeta || req.Length > m.cfg.MaxBlob {
 		return wire.Errorf(wire.Limit, "put by %s of %d bytes, metadata %d", from, req.Length, len(req.Meta))
 	}
-	if err := m.Ready(); err != nil {
+	if err := m.storing(); err != nil {
 		return wire.Errorf(wire.Unavailable, "%s: %v", m.cfg.ID, err)
 	}
 	if req.Stored > blobMemory {

@@ -187,7 +187,7 @@ func (m *Manager) sortNodes(nodes []string, region string) {
 	avoided, far := make(map[string]bool, len(nodes)), make(map[string]bool, len(nodes))
 	for _, node := range nodes {
 		avoided[node] = now.Before(m.avoided[node]) || m.cfg.Net.InDoubt(node)
-		far[node] = m.regions[node] != region
+		far[node] = m.byID[node].Region != region
 	}
 	m.mu.Unlock()
 	slices.SortStableFunc(nodes, func(a, b string) int {

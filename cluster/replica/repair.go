@@ -25,6 +25,7 @@ const (
 type mending struct {
 	retry      map[volume.ID]retry      // copies that could not be mended
 	orphans    map[volume.ID]time.Time  // files without an entry, since when
+	unnamed    map[volume.ID]time.Time  // files whose entries do not name this node, since when
 	incomplete map[volume.ID]incomplete // of retry, those for which a copy to fill from was there
 }
 
@@ -35,7 +36,8 @@ type retry struct {
 
 // repairer is the goroutine of step 5: one volume at a time, so that it never takes more than its rate.
 func (m *Manager) repairer() {
-	state := mending{retry: make(map[volume.ID]retry), orphans: make(map[volume.ID]time.Time), incomplete: make(map[volume.ID]incomplete)}
+	state := mending{retry: make(map[volume.ID]retry), orphans: make(map[volume.ID]time.Time),
+		unnamed: make(map[volume.ID]time.Time), incomplete: make(map[volume.ID]incomplete)}
 	for {
 		for _, e := range m.behind(&state) {
 			if m.ctx.Err() != nil {
@@ -44,6 +46,7 @@ func (m *Manager) repairer() {
 			m.mendOne(&state, e)
 		}
 		m.sweep(&state)
+		m.removeMoved(&state)
 		m.dropStaleNext(&state)
 		wait := time.NewTimer(mendEvery/2 + rand.N(mendEvery))
 		select {
@@ -140,6 +143,9 @@ func (m *Manager) remove(id volume.ID) error {
 	if err := m.cfg.Volumes.Remove(id); err != nil && !errors.Is(err, volume.ErrNotFound) {
 		return fmt.Errorf("remove copy: %w", err)
 	}
+	m.mu.Lock()
+	delete(m.whole, id)
+	m.mu.Unlock()
 	m.stats.removed.Add(1)
 	return nil
 }
@@ -360,7 +366,7 @@ func (m *Manager) serveRaw(ctx context.Context, from string, s *transport.Stream
 	if durable := vol.Durable(); req.Off < 0 || req.End > durable {
 		return wire.Errorf(wire.NotFound, "volume %s is durable up to %d here, %s asked up to %d", req.Volume, durable, from, req.End)
 	}
-	head, err := m.rawHead(vol, from, req.Keys)
+	head, err := m.rawHead(ctx, vol, from, req.Keys)
 	if err != nil {
 		return storageError(fmt.Errorf("raw read for %s: %w", from, err))
 	}
@@ -381,13 +387,19 @@ func (m *Manager) serveRaw(ctx context.Context, from string, s *transport.Stream
 	return ctx.Err()
 }
 
-// rawHead is the header block of a copy, and if they are asked for by a node that holds a copy too, the keys.
-func (m *Manager) rawHead(vol *volume.Volume, node string, withKeys bool) (head rawHead, err error) {
+// rawHead is the header block of a copy, and if they are asked for by a node that holds a copy too, the keys. A node that was named just now
+// is refused until this one has heard of it, and asks again.
+func (m *Manager) rawHead(ctx context.Context, vol *volume.Volume, node string, withKeys bool) (head rawHead, err error) {
 	if head.Block, err = vol.FileHeader(); err != nil || !withKeys {
 		return head, err
 	}
 	id := vol.Header().ID
-	if e, known := m.entry(id); known && !e.Holds(node) {
+	e, known := m.entry(id)
+	if known && !e.Holds(node) && m.stale() {
+		m.refresh(ctx)
+		e, known = m.entry(id)
+	}
+	if known && !e.Holds(node) {
 		return head, wire.Errorf(wire.Denied, "%s holds no copy of volume %s and gets no keys of it", node, id)
 	}
 	head.Secret, err = m.cfg.Volumes.Secret(id)

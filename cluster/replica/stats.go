@@ -25,6 +25,8 @@ type counters struct {
 	removed                                                           atomic.Uint64
 	prepared, switches, erased                                        atomic.Uint64
 	earlyAppends                                                      atomic.Uint64
+	moves, moveFailures                                               atomic.Uint64
+	moving                                                            atomic.Int64
 	orphans                                                           atomic.Int64
 }
 
@@ -47,6 +49,7 @@ type Stats struct {
 	SealedBytes                  int64
 	Behind                       int // of those, copies that are not known to be whole
 	Orphans                      int // files without an entry
+	Moving                       int // volumes of which this node drives a copy's move that is under way
 
 	Appends, AppendBytes, AppendRetries, AppendHedges, AppendFailures uint64
 	Latency                                                           []Bucket // of successful appends, not cumulative
@@ -57,6 +60,7 @@ type Stats struct {
 	Removed                                                           uint64
 	Prepared, Switches                                                uint64 // next generations made here, and switched to
 	Erased                                                            uint64 // keys of dead records destroyed here
+	Moves, MoveFailures                                               uint64 // copies that left nodes, driven by this one; steps of moves that failed and are taken again
 	EarlyAppends                                                      uint64 // of Appends, those that were told of before every copy had them
 }
 
@@ -78,7 +82,8 @@ func (m *Manager) Stats() Stats {
 		CorruptReads: c.corruptReads.Load(), RemoteReads: c.remoteReads.Load(), ReadFailovers: c.readFailovers.Load(),
 		Prepared: c.prepared.Load(), Switches: c.switches.Load(), Erased: c.erased.Load(),
 		EarlyAppends: c.earlyAppends.Load(),
-		Removed:      c.removed.Load(), Orphans: int(c.orphans.Load()),
+		Moving:       int(c.moving.Load()), Moves: c.moves.Load(), MoveFailures: c.moveFailures.Load(),
+		Removed: c.removed.Load(), Orphans: int(c.orphans.Load()),
 	}
 	bounds := latencyBounds()
 	for i := range c.latency {

@@ -102,7 +102,7 @@ func startBench(b *testing.B) (routers []*Router, groups [][]*Group) {
 		replicas := make([]*Group, benchShards)
 		for s := range table {
 			g, err := Start(Config{
-				Group: table[s], Self: ids[i], Preferred: ids[s%len(ids) : s%len(ids)+1], Dir: filepath.Join(dir, "raft", fmt.Sprint(s)), Logs: logs,
+				Group: table[s], Founds: true, Self: ids[i], Region: homeOf(ids[s%len(ids) : s%len(ids)+1]), Dir: filepath.Join(dir, "raft", fmt.Sprint(s)), Logs: logs,
 				Transport: net.RaftGroup(uint32(s)), Peers: net, Store: db.Shard(uint32(s)), Machine: &tally{}, Log: log,
 			})
 			must(b, err)

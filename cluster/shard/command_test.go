@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"hongyan/cluster/placement"
 	"hongyan/engine/codec/codectest"
 )
 
@@ -49,6 +50,7 @@ func FuzzDecodeCommand(f *testing.F) {
 
 // The snapshot record is read at the next start, by the next version; the others are between nodes.
 func TestFormats(t *testing.T) {
+	formatGroup := placement.Group{Shard: 3, Home: "south", Voters: []string{"a", "b", "c"}, Learners: []string{"d"}}
 	codectest.Golden(t, "testdata/formats-v1.txt", []codectest.Sample{
 		{Name: "snapshot", Value: &snapshotRecord{Version: 1, Index: 70_000, Term: 3, Configuration: []byte("configuration"), ConfigIndex: 1, Applied: 69_999}},
 		{Name: "propose", Value: &ProposeRequest{Shard: 1, Command: []byte("command")}, Former: true},
@@ -60,6 +62,10 @@ func TestFormats(t *testing.T) {
 		{Name: "confirmed", Value: &ConfirmResponse{Term: 3}},
 		{Name: "applied", Value: &AppliedRequest{Shard: 1}},
 		{Name: "applied-is", Value: &AppliedResponse{Index: 70_000}},
+		{Name: "members", Value: &MembersRequest{Shard: 3}},
+		{Name: "members-are", Value: &MembersResponse{Group: formatGroup}},
+		{Name: "change", Value: &ChangeRequest{Step: placement.Step{Shard: 3, Kind: placement.Promote, Node: "d"}, Now: formatGroup}},
+		{Name: "changed", Value: &ChangeResponse{Group: formatGroup}},
 		{Name: "suspect-2", Value: &SuspectRequest{Node: "a", Shards: []uint32{1, 2}, Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
 		{Name: "suspected-2", Value: &SuspectResponse{Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
 		{Name: "relay", Value: &RelayRequest{Leader: "a", Propose: &ProposeRequest{Shard: 1, Command: []byte("command")}, ReadIndex: &ReadIndexRequest{Shard: 1}}},

@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -63,11 +62,13 @@ const (
 
 // Config describes this node's replica of one group.
 type Config struct {
-	Group     placement.Group
+	Group     placement.Group // its home, and the members that a new group begins with; those that it has are in its log
+	Founds    bool            // the group is new: a replica without log and snapshot begins one, instead of waiting for the leader's
+	Joins     bool            // the replica is made for a group that lives
 	Self      string
-	Preferred []string // voters that should lead: those in the home region
-	Dir       string   // holds the snapshot record
-	Logs      *Logs    // of all groups of this node; closed by its owner
+	Region    func(node string) string // where a node is
+	Dir       string                   // holds the snapshot record
+	Logs      *Logs                    // of all groups of this node; closed by its owner
 	Transport raft.Transport
 	Peers     Peers
 	Store     *index.Shard
@@ -92,6 +93,17 @@ type Group struct {
 	log  *groupLog
 	fsm  *fsm
 
+	home  atomic.Pointer[string]
+	known atomic.Pointer[roster] // made last
+
+	changing sync.Mutex    // held while the membership is changed
+	regions  atomic.Uint64 // counts RegionsChanged
+	unfilled atomic.Bool   // it joined, and has not had all that the leader had
+	floor    position      // of what an erased replica had here; zero when there was none
+	above    atomic.Bool   // the log is past floor
+	started  atomic.Bool   // raft is set
+	end      sync.Once
+
 	leading   atomic.Bool     // so raft said last: followers are told of commits
 	leaders   leaders         // that raft has come to know
 	ready     atomic.Uint64   // the term in which this leader has applied all that came before it
@@ -104,10 +116,11 @@ type Group struct {
 	closed    chan struct{} // raft has shut down
 }
 
-// Start opens or creates the replica. A new one begins with the group's full membership, which is the
+// Start opens or creates the replica. A new one of a new group begins with the group's full membership, which is the
 // same on every node; the first election follows by itself. A *LostError means that Recover has to come first.
 func Start(cfg Config) (*Group, error) {
 	g := &Group{cfg: cfg, closed: make(chan struct{})}
+	g.SetHome(cfg.Group.Home)
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("start shard %d in %s: %w", cfg.Group.Shard, cfg.Dir, err)
 	}
@@ -124,6 +137,9 @@ func (g *Group) open() (err error) {
 	g.log = g.cfg.Logs.group(g.Shard())
 	snaps, err := openSnapshots(g.cfg.Logs.key.FS(fs), filepath.Join(g.cfg.Dir, "snapshot"), g.Shard(), g.cfg.Store, g.log)
 	if err != nil {
+		return err
+	}
+	if err := g.readMarks(fs); err != nil {
 		return err
 	}
 	if err := syncNames(fs, g.cfg.Dir); err != nil {
@@ -161,9 +177,13 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 	conf.TrailingLogs = trailingLogs
 	conf.NoSnapshotRestoreOnStart = true
 	conf.NoLegacyTelemetry = true
+	conf.ShutdownOnRemove = false // Remove ends a replica, once it is certain
 	conf.Logger = newRaftLogger(g.cfg.Log)
 	if err := g.found(snaps); err != nil {
 		return fmt.Errorf("write the first membership: %w", err)
+	}
+	if t, ok := g.cfg.Transport.(guarded); ok && g.floor.index > 0 {
+		t.Guard(g.mayVote)
 	}
 	if t, ok := g.cfg.Transport.(spreader); ok {
 		g.fsm.spread = func(index uint64) {
@@ -177,16 +197,18 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
-	if err := g.checkMembership(); err != nil {
-		return errors.Join(err, g.raft.Shutdown().Error())
-	}
+	g.started.Store(true)
 	g.leaders.watch(g.raft)
 	return nil
 }
 
 // found begins a new group's log with its membership. raft.BootstrapCluster does the same in two steps, and refuses to take the second
-// after a crash between them; here the entry, the same on every node, is written whenever there is neither log nor snapshot.
+// after a crash between them; here the entry, the same on every node, is written whenever there is neither log nor snapshot. A replica
+// that joins gets both from the leader.
 func (g *Group) found(snaps *snapshotStore) error {
+	if !g.cfg.Founds {
+		return nil
+	}
 	last, err := g.log.LastIndex()
 	if err != nil || last > 0 {
 		return err
@@ -203,30 +225,12 @@ func (g *Group) found(snaps *snapshotStore) error {
 	if snaps.current != nil { // it begins with a state
 		return nil
 	}
-	entry := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(g.membership())}
+	entry := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(membership(g.cfg.Group))}
 	return g.log.StoreLog(entry)
-}
-
-// checkMembership holds the node table against the log, which decides. They differ when nodes were added to the table or taken from it:
-// read indexes, hand-overs and clients would then ask nodes that have no say.
-func (g *Group) checkMembership() error {
-	table, now := make(map[raft.ServerID]raft.ServerSuffrage), make(map[raft.ServerID]raft.ServerSuffrage)
-	for _, s := range g.membership().Servers {
-		table[s.ID] = s.Suffrage
-	}
-	for _, s := range g.raft.GetConfiguration().Configuration().Servers {
-		now[s.ID] = s.Suffrage
-	}
-	if !maps.Equal(table, now) {
-		return fmt.Errorf("the node table places this shard on %v, its log says %v: this version cannot move replicas, put the table back", table, now)
-	}
-	return nil
 }
 
 // spreader is the part of our transport that tells followers of a commit at once.
 type spreader interface{ Committed(index uint64) }
-
-func (g *Group) membership() raft.Configuration { return membership(g.cfg.Group) }
 
 func membership(g placement.Group) raft.Configuration {
 	var c raft.Configuration
@@ -325,7 +329,12 @@ func (g *Group) takeOffice(ctx context.Context) {
 }
 
 // Stop hands leadership over if this replica has it and another voter is not in doubt, and ends.
-func (g *Group) Stop() error {
+func (g *Group) Stop() (err error) {
+	g.end.Do(func() { err = g.shutDown() })
+	return err
+}
+
+func (g *Group) shutDown() error {
 	g.stop()
 	g.watch.end()
 	g.workers.Wait()
@@ -345,7 +354,7 @@ func (g *Group) Stop() error {
 
 // resign spares the others an election, if that is quick: with no majority left raft would try for long.
 func (g *Group) resign() {
-	heir := slices.ContainsFunc(g.cfg.Group.Voters, func(v string) bool { return v != g.cfg.Self && !g.cfg.Peers.InDoubt(v) })
+	heir := slices.ContainsFunc(g.roster().Voters, func(v string) bool { return v != g.cfg.Self && !g.cfg.Peers.InDoubt(v) })
 	if g.raft.State() != raft.Leader || !heir {
 		return
 	}
@@ -358,9 +367,6 @@ func (g *Group) resign() {
 
 // View is a consistent view of this replica's state. Close it.
 func (g *Group) View() *index.View { return g.cfg.Store.View() }
-
-// Home is the group's home region.
-func (g *Group) Home() string { return g.cfg.Group.Home }
 
 // Save writes the whole state as of now and says which entry that is of.
 func (g *Group) Save(w io.Writer) (applied uint64, err error) { return g.cfg.Store.Save(w) }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -197,30 +198,50 @@ func (p *hookedPeers) call(ctx context.Context, call func(ctx context.Context, n
 	return err
 }
 
+// homeOf places some nodes at home and all others elsewhere.
+func homeOf(preferred []string) func(node string) string {
+	return func(node string) string {
+		if slices.Contains(preferred, node) {
+			return "home"
+		}
+		return "away"
+	}
+}
+
 // startGroup runs one shard on voters v1 to vN, led from anywhere unless preferred says otherwise.
 func startGroup(t *testing.T, voters int, preferred ...string) []*member {
 	t.Helper()
+	return startWith(t, voters, 0, preferred...)
+}
+
+// startWith has further nodes, which follow, without a replica.
+func startWith(t *testing.T, voters, spares int, preferred ...string) []*member {
+	t.Helper()
 	g := placement.Group{Shard: testShard, Home: "home"}
-	for i := range voters {
-		g.Voters = append(g.Voters, fmt.Sprintf("v%d", i+1))
+	var ids []string
+	for i := range voters + spares {
+		ids = append(ids, fmt.Sprintf("v%d", i+1))
 	}
+	g.Voters = ids[:voters]
 	dir := t.TempDir()
 	var out []*member
-	for _, net := range transporttest.Nodes(t, g.Voters...) {
+	for _, net := range transporttest.Nodes(t, ids...) {
 		m := &member{id: net.ID(), net: net, machine: &tally{}, peers: &hookedPeers{Peers: net}}
 		m.db = openIndex(t, errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(m.disk)))
 		m.host = NewHost(net)
 		m.host.peers = m.peers
 		m.router = NewRouter(m.id, m.peers, m.host, []placement.Group{{Shard: 0}, g})
 		m.cfg = Config{
-			Group: g, Self: m.id, Preferred: preferred, Dir: filepath.Join(dir, m.id), Peers: m.peers,
+			Group: g, Founds: true, Self: m.id, Region: homeOf(preferred), Dir: filepath.Join(dir, m.id, "raft", "0001"), Peers: m.peers,
 			Store: m.db.Shard(testShard), Machine: m.machine, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		}
 		out = append(out, m)
 	}
-	for _, m := range out {
+	for i, m := range out {
 		m.net.Serve()
-		m.start(t)
+		if i < voters {
+			m.start(t)
+		}
 	}
 	t.Cleanup(func() {
 		for _, m := range out {
@@ -243,7 +264,7 @@ func (m *member) start(t *testing.T) {
 
 func (m *member) openLogs(t *testing.T) {
 	t.Helper()
-	logs, err := OpenLogs(m.cfg.Dir, atrest.NewKey([32]byte{7}), m.cfg.Log)
+	logs, err := OpenLogs(filepath.Dir(m.cfg.Dir), atrest.NewKey([32]byte{7}), m.cfg.Log)
 	must(t, err)
 	m.cfg.Logs = logs
 }

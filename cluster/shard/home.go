@@ -107,15 +107,16 @@ func (g *Group) leaderless() bool {
 		w.led = true
 		return false
 	}
-	up := slices.DeleteFunc(slices.Clone(g.cfg.Group.Voters), func(v string) bool { return v != g.cfg.Self && !g.cfg.Peers.Up(v) })
-	if w.waited++; len(up) <= len(g.cfg.Group.Voters)/2 || !slices.Contains(up, g.cfg.Self) {
+	r := g.roster()
+	up := slices.DeleteFunc(slices.Clone(r.Voters), func(v string) bool { return v != g.cfg.Self && !g.cfg.Peers.Up(v) })
+	if w.waited++; len(up) <= len(r.Voters)/2 || !slices.Contains(up, g.cfg.Self) {
 		w.waited = 0
 	}
 	if w.waited < firstLooks {
 		return false
 	}
 	best := up[0]
-	if i := slices.IndexFunc(up, func(v string) bool { return slices.Contains(g.cfg.Preferred, v) }); i >= 0 {
+	if i := slices.IndexFunc(up, func(v string) bool { return slices.Contains(r.preferred, v) }); i >= 0 {
 		best = up[i]
 	}
 	w.led = true
@@ -142,14 +143,15 @@ func (w *watch) act(g *Group, f func()) {
 
 // settledHome gives the preferred voters that have been sound for a while, none at home itself. g.watch.mu is held.
 func (g *Group) settledHome() (home []string) {
-	if slices.Contains(g.cfg.Preferred, g.cfg.Self) {
+	r := g.roster()
+	if slices.Contains(r.preferred, g.cfg.Self) {
 		return nil
 	}
 	w := &g.watch
 	if w.settled == nil {
 		w.settled = make(map[string]int)
 	}
-	for _, p := range g.cfg.Preferred {
+	for _, p := range r.preferred {
 		if g.cfg.Peers.InDoubt(p) { // a transfer to a node whose disk hangs would leave the group without a leader for Raft's timeout
 			w.settled[p] = 0
 		} else if w.settled[p]++; w.settled[p] >= homeSettled {
@@ -207,7 +209,7 @@ func (g *Group) unfit() error { return errors.Join(g.Err(), g.cfg.Store.Ready())
 
 // leaveTo hands leadership to a voter that is sound, if one is.
 func (g *Group) leaveTo(ctx context.Context, why error) {
-	for _, v := range g.cfg.Group.Voters {
+	for _, v := range g.roster().Voters {
 		if v == g.cfg.Self || g.cfg.Peers.InDoubt(v) || !g.caughtUp(ctx, v) {
 			continue
 		}

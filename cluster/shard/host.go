@@ -1,8 +1,10 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,6 +65,8 @@ func NewHost(net *transport.Net) *Host {
 	transport.HandleUnary(net, MethodApplied, h.applied)
 	transport.HandleUnary(net, MethodSuspect, h.suspect)
 	transport.HandleUnary(net, MethodRelay, h.relay)
+	transport.HandleUnary(net, MethodMembers, h.members)
+	transport.HandleUnary(net, MethodChange, h.change)
 	net.Handle(MethodState, h.serveState)
 	net.OnDoubt(h.doubted)
 	return h
@@ -102,6 +106,25 @@ func (h *Host) Groups() []*Group {
 	for _, g := range h.groups {
 		out = append(out, g)
 	}
+	return out
+}
+
+// Remove ends this node's replica of a shard and forgets it.
+func (h *Host) Remove(shard uint32) error {
+	h.mu.Lock()
+	g := h.groups[shard]
+	delete(h.groups, shard)
+	h.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	return g.Stop()
+}
+
+// ordered lists them by number.
+func (h *Host) ordered() []*Group {
+	out := h.Groups()
+	slices.SortFunc(out, func(a, b *Group) int { return cmp.Compare(a.Shard(), b.Shard()) })
 	return out
 }
 

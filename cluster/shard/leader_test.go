@@ -60,8 +60,8 @@ func TestFullDiskAbdicates(t *testing.T) {
 }
 
 // confirmations makes a group that believes to lead term 5 of three or five voters, and answers its questions about terms.
-func confirmations(voters []string, answer func(voter string) (uint64, error)) *Group {
-	g := &Group{cfg: Config{Self: "v1", Group: placement.Group{Shard: testShard, Voters: voters}}}
+func confirmations(answer func(voter string) (uint64, error)) *Group {
+	g := &Group{cfg: Config{Self: "v1", Group: placement.Group{Shard: testShard}}}
 	g.cfg.Peers = termPeers(answer)
 	return g
 }
@@ -111,13 +111,13 @@ func TestConfirm(t *testing.T) {
 		{"one of four others", five, map[string]any{"v2": 5, "v3": down, "v4": 6, "v5": 7}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := confirmations(c.voters, func(voter string) (uint64, error) {
+			g := confirmations(func(voter string) (uint64, error) {
 				if n, ok := c.answers[voter].(int); ok {
 					return uint64(n), nil
 				}
 				return 0, c.answers[voter].(error)
 			})
-			if err := g.confirm(t.Context(), term); (err == nil) != c.ok {
+			if err := g.confirm(t.Context(), c.voters, term); (err == nil) != c.ok {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -250,7 +250,7 @@ func TestFalseAlarm(t *testing.T) {
 }
 
 func TestBestSurvivor(t *testing.T) {
-	g := &Group{cfg: Config{Preferred: []string{"v3"}, Group: placement.Group{Voters: []string{"v1", "v2", "v3"}}}}
+	g := &roster{preferred: []string{"v3"}, Group: placement.Group{Voters: []string{"v1", "v2", "v3"}}}
 	at := func(node string, term, index uint64) survivor {
 		return survivor{node, Stand{Fit: true, Term: term, Index: index}}
 	}

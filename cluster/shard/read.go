@@ -33,7 +33,8 @@ const MethodConfirm = "shard.confirm"
 //  1. This node leads, and has applied all entries of earlier terms.
 //  2. Note the last applied entry: what this leader has acknowledged is in it.
 //  3. Ask the voters for their terms. If a majority, this node included, is still in this term, then no
-//     later leader had been elected when the question was asked, so nobody else acknowledged anything.
+//     later leader had been elected when the question was asked, so nobody else acknowledged anything. While a change of the voters is
+//     under way a majority of those before it does as well as of those after it: the two differ by one voter, so any two majorities meet.
 //
 // Calls that arrive while a round is under way share the next one.
 func (g *Group) ReadIndex(ctx context.Context) (uint64, error) {
@@ -49,7 +50,7 @@ func (g *Group) readRound(ctx context.Context) (uint64, error) {
 		return 0, wire.Errorf(wire.Unavailable, "shard %d: %v", g.Shard(), err)
 	}
 	applied := g.Applied() // step 2
-	if err := g.confirm(ctx, term); err != nil {
+	if err := g.confirm(ctx, g.roster().Voters, term); err != nil {
 		return 0, err
 	}
 	if g.raft.CurrentTerm() != term {
@@ -59,8 +60,7 @@ func (g *Group) readRound(ctx context.Context) (uint64, error) {
 }
 
 // confirm is step 3: it returns nil once a majority of the voters is known to be in term.
-func (g *Group) confirm(ctx context.Context, term uint64) error {
-	voters := g.cfg.Group.Voters
+func (g *Group) confirm(ctx context.Context, voters []string, term uint64) error {
 	need := len(voters) / 2 // besides this node
 	if need == 0 {
 		return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"hongyan/cluster/transport"
@@ -54,25 +53,25 @@ type StateRequest struct {
 // Network is the part of transport.Net that recovery needs.
 type Network interface {
 	Up(node string) bool
+	Peers() []transport.Peer
 	Open(ctx context.Context, node, method string) (*transport.Stream, error)
 }
 
 // Recover is step 2: it returns when a state is in place, or ctx ends.
 func Recover(ctx context.Context, cfg Config, net Network, lost *LostError) error {
-	others := slices.DeleteFunc(append(slices.Clone(cfg.Group.Voters), cfg.Group.Learners...), func(node string) bool { return node == cfg.Self })
 	for round := 1; ; round++ {
 		var failed error
-		for _, node := range others {
-			if !net.Up(node) {
-				failed = errors.Join(failed, fmt.Errorf("%s is down", node))
+		for _, node := range net.Peers() { // who has a replica is in the log, which nobody reads before the index is there
+			if !net.Up(node.ID) {
+				failed = errors.Join(failed, fmt.Errorf("%s is down", node.ID))
 				continue
 			}
-			err := fetchState(ctx, cfg.Store, net, node, &StateRequest{Shard: lost.Shard, Least: lost.Least})
+			err := fetchState(ctx, cfg.Store, net, node.ID, &StateRequest{Shard: lost.Shard, Least: lost.Least})
 			if err == nil {
-				cfg.Log.Info("index of a shard fetched from another node", "shard", lost.Shard, "from", node)
+				cfg.Log.Info("index of a shard fetched from another node", "shard", lost.Shard, "from", node.ID)
 				return nil
 			}
-			failed = errors.Join(failed, fmt.Errorf("from %s: %w", node, err))
+			failed = errors.Join(failed, fmt.Errorf("from %s: %w", node.ID, err))
 		}
 		if round%sayEvery == sayEvery/10 {
 			cfg.Log.Warn("index of a shard is lost, and no other node gives it now", "shard", lost.Shard, "err", failed)

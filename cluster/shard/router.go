@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,29 +25,51 @@ const (
 type Router struct {
 	Clock *clock.Clock // what commands are stamped with; to be set before the first
 
-	self   string
-	peers  Peers
-	host   *Host
-	groups map[uint32]placement.Group
-
-	mu       sync.Mutex         // guards the maps
-	leaders  map[uint32]string  // who answered last
-	searches map[uint32]*search // of shards whose leader somebody looks for
+	self     string
+	peers    Peers
+	host     *Host
+	mu       sync.Mutex                 // guards the rest
+	groups   map[uint32]placement.Group // as the directory has them
+	leaders  map[uint32]string          // who answered last
+	searches map[uint32]*search         // of shards whose leader somebody looks for
 }
 
-// NewRouter makes a router over a layout. host holds this node's own replicas, if any.
+// NewRouter makes a router over some groups. host holds this node's own replicas, if any.
 func NewRouter(self string, peers Peers, host *Host, groups []placement.Group) *Router {
-	r := &Router{self: self, peers: peers, host: host, groups: make(map[uint32]placement.Group), leaders: make(map[uint32]string), searches: make(map[uint32]*search)}
-	for _, g := range groups {
-		r.groups[g.Shard] = g
-	}
+	r := &Router{self: self, peers: peers, host: host, leaders: make(map[uint32]string), searches: make(map[uint32]*search)}
+	r.SetGroups(groups)
 	return r
 }
 
-// Group is a shard's membership.
+// SetGroups replaces what the directory said of the groups. One that it does not name is gone.
+func (r *Router) SetGroups(groups []placement.Group) {
+	table := make(map[uint32]placement.Group, len(groups))
+	for _, g := range groups {
+		table[g.Shard] = g
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.groups = table
+}
+
+// Group is a shard's membership: as this node's replica has it, else as the directory had it a moment ago.
 func (r *Router) Group(shard uint32) (placement.Group, bool) {
+	if g, ok := r.host.Group(shard); ok {
+		if now := g.Members(); len(now.Voters) > 0 {
+			return now, true
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	g, ok := r.groups[shard]
-	return g, ok
+	return g, ok && len(g.Voters) > 0
+}
+
+// Shards lists the numbers of all groups in order, the directory's first.
+func (r *Router) Shards() []uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.groups))
 }
 
 // Propose commits a command body at the shard's leader, whoever that becomes, until ctx ends. The request id is
@@ -75,7 +99,32 @@ func (r *Router) ReadIndex(ctx context.Context, shard uint32) (uint64, error) {
 
 // atLeader calls method at the leader, looking for it until ctx ends.
 func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req, resp any) error {
-	group, ok := r.groups[shard]
+	return r.atLeaderOf(ctx, shard, placement.Group{}, method, req, resp)
+}
+
+// voters are those who may lead a shard: as this node's replica has them, then those of the directory and of likely, since a replica may have been
+// left behind.
+func (r *Router) voters(shard uint32, likely placement.Group) (placement.Group, bool) {
+	group := placement.Group{Shard: shard}
+	if g, ok := r.host.Group(shard); ok {
+		group = g.Members()
+	}
+	r.mu.Lock()
+	table := r.groups[shard]
+	r.mu.Unlock()
+	for _, more := range [][]string{likely.Voters, table.Voters} {
+		for _, v := range more {
+			if !slices.Contains(group.Voters, v) {
+				group.Voters = append(slices.Clip(group.Voters), v)
+			}
+		}
+	}
+	return group, len(group.Voters) > 0
+}
+
+// atLeaderOf is atLeader, with others who may know.
+func (r *Router) atLeaderOf(ctx context.Context, shard uint32, likely placement.Group, method string, req, resp any) error {
+	group, ok := r.voters(shard, likely)
 	if !ok {
 		return wire.Errorf(wire.NotFound, "there is no shard %d", shard)
 	}
@@ -111,6 +160,7 @@ func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req,
 		if !turn.wait(ctx) {
 			return wire.Errorf(wire.Unavailable, "shard %d: no leader answered in time: %v", shard, last)
 		}
+		group, _ = r.voters(shard, likely) // replicas move
 	}
 }
 
@@ -194,28 +244,27 @@ func (r *Router) next(group placement.Group, tried string, err error) string {
 
 // Status describes a shard as this node sees it.
 type Status struct {
-	Shard   uint32   `json:"shard"`
-	Home    string   `json:"home"`
-	Leader  string   `json:"leader"`
-	Voters  []string `json:"voters"`
-	Applied uint64   `json:"applied"`
-	First   uint64   `json:"log_first"` // a replica that is further behind gets a snapshot
+	Shard    uint32   `json:"shard"`
+	Home     string   `json:"home"`
+	Leader   string   `json:"leader"`
+	Voters   []string `json:"voters"`
+	Learners []string `json:"learners,omitempty"`
+	Applied  uint64   `json:"applied"`
+	First    uint64   `json:"log_first"` // a replica that is further behind gets a snapshot
 }
 
 // Status lists the shards that this node has replicas of, in order.
 func (r *Router) Status() ([]Status, error) {
 	var out []Status
-	for shard := range uint32(len(r.groups)) {
-		g, ok := r.host.Group(shard)
-		if !ok {
-			continue
-		}
+	for _, g := range r.host.ordered() {
 		first, err := g.log.FirstIndex()
 		if err != nil {
-			return nil, fmt.Errorf("read the log of shard %d: %w", shard, err)
+			return nil, fmt.Errorf("read the log of shard %d: %w", g.Shard(), err)
 		}
-		group := r.groups[shard]
-		out = append(out, Status{Shard: shard, Home: group.Home, Leader: g.Leader(), Voters: group.Voters, Applied: g.Applied(), First: first})
+		members := g.Members()
+		out = append(out, Status{
+			Shard: g.Shard(), Home: members.Home, Leader: g.Leader(), Voters: members.Voters, Learners: members.Learners, Applied: g.Applied(), First: first,
+		})
 	}
 	return out, nil
 }
@@ -223,17 +272,13 @@ func (r *Router) Status() ([]Status, error) {
 // Ready lists the replicas here that have no leader or no longer apply entries.
 func (r *Router) Ready() []string {
 	var why []string
-	for shard := range uint32(len(r.groups)) {
-		g, ok := r.host.Group(shard)
-		if !ok {
-			continue
-		}
+	for _, g := range r.host.ordered() {
 		if err := g.Err(); err != nil {
-			why = append(why, fmt.Sprintf("shard %d: the state machine stopped: %v", shard, err))
+			why = append(why, fmt.Sprintf("shard %d: the state machine stopped: %v", g.Shard(), err))
 		} else if err := g.fsm.hitch(); err != nil {
-			why = append(why, fmt.Sprintf("shard %d: %v", shard, err))
+			why = append(why, fmt.Sprintf("shard %d: %v", g.Shard(), err))
 		} else if g.Leader() == "" {
-			why = append(why, fmt.Sprintf("shard %d: no leader", shard))
+			why = append(why, fmt.Sprintf("shard %d: no leader", g.Shard()))
 		}
 	}
 	return why

@@ -41,6 +41,9 @@ type Stand struct {
 	Led   bool   `cbor:"5,keyasint,omitempty"` // it knows another leader, which is not in doubt: no survivor
 }
 
+// nobody in place of a node in doubt: the shards have no leader, and whoever is asked answers at once.
+const nobody = ""
+
 // MethodSuspect asks a voter about a node in doubt.
 const MethodSuspect = "shard.suspect"
 
@@ -68,28 +71,34 @@ type elector interface {
 //  4. If no leader is known two round trips later, begin again: two may have stood who saw different things, and shared the votes. Who
 //     is a candidate still, then gives that up and stands in a later term.
 //
-// A group that nobody leads in the second round may have lost the node as a candidate, so it belongs to the groups then.
+// A group that nobody leads in the second round may have lost the node as a candidate, so it belongs to the groups then. If the node is in doubt no longer, an
+// election that was lost has deposed it all the same: then the voters are asked without doubting anybody, and the best of all stands.
 //
 // A false alarm costs a change of leader and nothing else: votes and terms are Raft's, and read indexes are given by terms, not by
 // leases. One voter's doubt alone changes nothing.
 func (h *Host) takeOver(ctx context.Context, node string) {
 	for round := range standRounds {
+		doubt := h.peers.InDoubt(node)
 		groups := make(map[uint32]*Group)
 		for _, g := range h.Groups() {
 			if g.cfg.Self == node { // a node that ails is replaced by others
 				return
 			}
-			votes := slices.Contains(g.cfg.Group.Voters, g.cfg.Self) && slices.Contains(g.cfg.Group.Voters, node)
-			if leader := g.Leader(); votes && g.ctx.Err() == nil && (leader == node || leader == "" && round > 0) {
+			r := g.roster()
+			votes := r.votes(g.cfg.Self) && r.votes(node)
+			if leader := g.Leader(); votes && g.ctx.Err() == nil && (leader == node && doubt || leader == "" && round > 0) {
 				groups[g.Shard()] = g
 			}
 		}
-		if len(groups) == 0 && round > 0 || ctx.Err() != nil || !h.peers.InDoubt(node) {
+		if len(groups) == 0 && (round > 0 || !doubt) || ctx.Err() != nil {
 			return
 		}
-		began := time.Now()
+		began, of := time.Now(), node
+		if !doubt {
+			of = nobody
+		}
 		if len(groups) > 0 {
-			h.elect(ctx, node, groups)
+			h.elect(ctx, of, groups)
 		}
 		select {
 		case <-ctx.Done():
@@ -102,7 +111,7 @@ func (h *Host) takeOver(ctx context.Context, node string) {
 func (h *Host) farthest() time.Duration {
 	var most time.Duration
 	for _, g := range h.Groups() {
-		for _, v := range g.cfg.Group.Voters {
+		for _, v := range g.roster().Voters {
 			if rtt, ok := h.peers.RTT(v); ok && !h.peers.InDoubt(v) {
 				most = max(most, rtt)
 			}
@@ -176,7 +185,7 @@ func (h *Host) elect(ctx context.Context, node string, groups map[uint32]*Group)
 	for shard, g := range groups {
 		own := g.stand()
 		p.voters[shard], p.waiting[shard] = map[string]Stand{g.cfg.Self: own}, make(map[string]bool)
-		for _, v := range g.cfg.Group.Voters {
+		for _, v := range g.roster().Voters {
 			if v != g.cfg.Self && v != node && !h.peers.InDoubt(v) {
 				if ask[v] == nil {
 					ask[v] = &SuspectRequest{Node: node}
@@ -220,7 +229,7 @@ func (h *Host) elect(ctx context.Context, node string, groups map[uint32]*Group)
 			p.decide(ctx, true)
 			grace = nil
 		case <-look.C:
-			if !h.peers.InDoubt(node) {
+			if node != nobody && !h.peers.InDoubt(node) {
 				return
 			}
 		case <-ctx.Done():
@@ -268,7 +277,7 @@ func (p *poll) decide(ctx context.Context, now bool) {
 		}
 		p.done[shard] = true
 		list := make([]survivor, 0, len(known))
-		for _, v := range g.cfg.Group.Voters {
+		for _, v := range g.roster().Voters {
 			if s, ok := known[v]; ok {
 				list = append(list, survivor{v, s})
 			}
@@ -278,12 +287,12 @@ func (p *poll) decide(ctx context.Context, now bool) {
 }
 
 // majority says whether so many of its voters are one.
-func (g *Group) majority(of map[string]Stand) bool { return len(of) > len(g.cfg.Group.Voters)/2 }
+func (g *Group) majority(of map[string]Stand) bool { return len(of) > len(g.roster().Voters)/2 }
 
 // standIf is steps 2 and 3.
 func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) {
 	g.cfg.Log.Debug("agreed with other voters that the leader's node is in doubt", "shard", g.Shard(), "doubted", node, "survivors", survivors)
-	if g.best(survivors) != g.cfg.Self || !g.cfg.Peers.InDoubt(node) {
+	if g.roster().best(survivors) != g.cfg.Self || node != nobody && !g.cfg.Peers.InDoubt(node) {
 		return
 	}
 	if now := g.Leader(); now != "" && now != node {
@@ -293,7 +302,11 @@ func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) 
 	for _, s := range survivors {
 		logs[s.node] = s.Index
 	}
-	g.standKnowing(ctx, logs, "in doubt: "+node)
+	why := "in doubt: " + node
+	if node == nobody {
+		why = "a false alarm left no leader"
+	}
+	g.standKnowing(ctx, logs, why)
 }
 
 // standKnowing has this node stand for election, in a later term if it is a candidate already.
@@ -315,7 +328,7 @@ func (g *Group) standKnowing(ctx context.Context, logs map[string]uint64, why st
 
 // stand is what survivors compare.
 func (g *Group) stand() Stand {
-	s := Stand{Fit: g.unfit() == nil && !g.cfg.Peers.InDoubt(g.cfg.Self), Index: g.raft.LastIndex()}
+	s := Stand{Fit: g.unfit() == nil && g.mayVote() == nil && !g.cfg.Peers.InDoubt(g.cfg.Self), Index: g.raft.LastIndex()}
 	var last raft.Log
 	if err := g.log.GetLog(s.Index, &last); err == nil {
 		s.Term = last.Term
@@ -324,11 +337,11 @@ func (g *Group) stand() Stand {
 }
 
 // best is step 2; "" when none of them should lead.
-func (g *Group) best(survivors []survivor) string {
+func (r *roster) best(survivors []survivor) string {
 	rank := func(s survivor) int {
-		i := slices.Index(g.cfg.Group.Voters, s.node)
-		if !slices.Contains(g.cfg.Preferred, s.node) {
-			i += len(g.cfg.Group.Voters)
+		i := slices.Index(r.Voters, s.node)
+		if !slices.Contains(r.preferred, s.node) {
+			i += len(r.Voters)
 		}
 		return i
 	}
@@ -360,6 +373,9 @@ func (h *Host) suspect(ctx context.Context, from string, req *SuspectRequest) (*
 	if from == req.Node {
 		return nil, wire.Errorf(wire.Invalid, "%s doubts itself", from)
 	}
+	if req.Node == nobody {
+		return h.answerOf(req)
+	}
 	h.told.note(req.Node, answer{voter: from, shards: req.Shards, stands: req.Stands, at: time.Now()})
 	select {
 	case <-h.peers.Doubted(req.Node):
@@ -367,6 +383,11 @@ func (h *Host) suspect(ctx context.Context, from string, req *SuspectRequest) (*
 		h.told.forget(req.Node, from)
 		return nil, wire.Errorf(wire.Unavailable, "%s is not in doubt here", req.Node)
 	}
+	return h.answerOf(req)
+}
+
+// answerOf says how this node would do in each shard.
+func (h *Host) answerOf(req *SuspectRequest) (*SuspectResponse, error) {
 	resp := &SuspectResponse{Stands: make([]Stand, len(req.Shards))}
 	for i, shard := range req.Shards {
 		g, err := h.find(shard)

@@ -175,11 +175,13 @@ func (n *virtualNode) start() {
 	n.logs = &Logs{fs: n.disk, journal: j, stable: n.stable.of, close: func() error { return nil }}
 	n.transports, n.list = make(map[uint32]*virtualTransport), nil
 	n.mu.Unlock()
-	var preferred []string
-	for _, other := range w.nodes {
-		if other.region == w.groups[0].Home {
-			preferred = append(preferred, other.id)
+	region := func(node string) string {
+		for _, other := range w.nodes {
+			if other.id == node {
+				return other.region
+			}
 		}
+		return ""
 	}
 	for _, g := range w.groups {
 		tr := newVirtualTransport(w, n, peers, g.Shard)
@@ -187,7 +189,7 @@ func (n *virtualNode) start() {
 		n.transports[g.Shard] = tr
 		n.mu.Unlock()
 		group, err := Start(Config{
-			Group: g, Self: n.id, Preferred: preferred, Dir: fmt.Sprintf("raft/%d", g.Shard), Logs: n.logs, Transport: tr, Peers: peers,
+			Group: g, Founds: true, Self: n.id, Region: region, Dir: fmt.Sprintf("raft/%d", g.Shard), Logs: n.logs, Transport: tr, Peers: peers,
 			Store: n.db.Shard(g.Shard), Machine: &tally{}, Log: w.log.With("node", n.id),
 		})
 		must(w.t, err)

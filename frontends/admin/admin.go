@@ -33,7 +33,12 @@ func Run(ctx context.Context, args []string, getenv func(string) string, out io.
 	t := &command.Tool{
 		Name: "admin", Summary: "hongyan admin: look at a running cluster and change it, through any node's HTTP API.",
 		Flags: commonFlags, Define: s.define,
-		Commands: []command.Command{s.status(), s.volumes(), s.checkpoint(), s.scrub(), s.scrubStart(), s.keys(), s.rotateKeys()},
+		Commands: []command.Command{
+			s.status(), s.volumes(), s.checkpoint(), s.scrub(), s.scrubStart(), s.keys(), s.rotateKeys(),
+			s.nodes(), s.joinNode(), s.weighNode(), s.drainNode(), s.undrainNode(), s.removeNode(), s.replaceNode(), s.placement(),
+			s.pausePlacement("pause", "nothing moves by itself until it is resumed", "placement is paused", true),
+			s.pausePlacement("resume", "replicas and copies move again", "placement goes on", false),
+		},
 	}
 	return t.Run(ctx, args, out)
 }

@@ -5,6 +5,8 @@
 //	GET /metrics                    Prometheus
 //	GET /api/v1/status              the cluster as this node sees it
 //	GET /api/v1/accounts            all addresses
+//	GET  /api/v1/nodes              the members; PUT, PATCH and DELETE /api/v1/nodes/{id}, POST …/replace change one
+//	GET  /api/v1/placement          what moves between them; PUT pauses and resumes
 //	POST /api/v1/checkpoints        save every shard that changed into volumes, now
 //	GET /api/v1/scrub               health of the copies of mail, node by node
 //	POST /api/v1/scrub              {"volume": 31}: verify its copies now; 0 for all
@@ -40,6 +42,7 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/custody"
+	"hongyan/cluster/mover"
 	"hongyan/frontends/listen"
 )
 
@@ -74,6 +77,15 @@ type Admin interface {
 	// ScrubReports and Scrub give values that encoding/json takes, with a line for each node.
 	ScrubReports(ctx context.Context) any
 	Scrub(ctx context.Context, volume uint64) any
+
+	// Nodes and the five that follow are about the members of the cluster, the last two about what moves between them.
+	Nodes(ctx context.Context) ([]mover.NodeStatus, error)
+	AddNode(ctx context.Context, n mover.NewNode) error
+	ChangeNode(ctx context.Context, id string, c mover.NodeChange) error
+	RemoveNode(ctx context.Context, id string) error
+	ReplaceNode(ctx context.Context, id string) error
+	Placement(ctx context.Context) (*mover.Placement, error)
+	PausePlacement(ctx context.Context, paused bool) error
 }
 
 // Config is what a Server needs.
@@ -161,6 +173,13 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("GET /api/v1/scrub", s.scrubReports)
 	api.HandleFunc("POST /api/v1/scrub", s.startScrub)
 	api.HandleFunc("POST /api/v1/checkpoints", s.checkpoint)
+	api.HandleFunc("GET /api/v1/nodes", s.nodes)
+	api.HandleFunc("PUT /api/v1/nodes/{id}", s.putNode)
+	api.HandleFunc("PATCH /api/v1/nodes/{id}", s.patchNode)
+	api.HandleFunc("DELETE /api/v1/nodes/{id}", s.deleteNode)
+	api.HandleFunc("POST /api/v1/nodes/{id}/replace", s.replaceNode)
+	api.HandleFunc("GET /api/v1/placement", s.placement)
+	api.HandleFunc("PUT /api/v1/placement", s.putPlacement)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)

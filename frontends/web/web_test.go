@@ -24,6 +24,7 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/custody"
+	"hongyan/cluster/mover"
 	"hongyan/cluster/wire"
 )
 
@@ -38,6 +39,18 @@ type fakeAdmin struct {
 	err       error                     // what every call answers
 	enter     func(ctx context.Context) // called by Status
 }
+
+func (f *fakeAdmin) Nodes(context.Context) ([]mover.NodeStatus, error) {
+	return []mover.NodeStatus{{ID: "n1", Weight: 10, State: "active"}}, f.err
+}
+func (f *fakeAdmin) AddNode(context.Context, mover.NewNode) error               { return f.err }
+func (f *fakeAdmin) ChangeNode(context.Context, string, mover.NodeChange) error { return f.err }
+func (f *fakeAdmin) RemoveNode(context.Context, string) error                   { return f.err }
+func (f *fakeAdmin) ReplaceNode(context.Context, string) error                  { return f.err }
+func (f *fakeAdmin) Placement(context.Context) (*mover.Placement, error) {
+	return &mover.Placement{}, f.err
+}
+func (f *fakeAdmin) PausePlacement(context.Context, bool) error { return f.err }
 
 func (f *fakeAdmin) Ready() []string {
 	f.mu.Lock()

@@ -1,0 +1,406 @@
+// Package mover brings the replicas of shards to where they should be: it runs at the node that leads the directory, compares what is with what
+// package placement wants, and takes one small step after the other.
+//
+// Invariants:
+//
+//  1. What a group's members are stands in its own log; the directory's record of it follows, and a step is computed from what the leader says.
+//  2. A step is one change of one replica (package shard, change.go), taken only if the members are still those it was computed for. So two movers at
+//     once, after a change of leader, get in each other's way and do no harm.
+//  3. A replica is erased only when its group's leader says that it is no member.
+//
+// All state is in the groups' logs and the directory: a crash at any moment leaves a plan that the next leader computes again.
+package mover
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"hongyan/cluster/directory"
+	"hongyan/cluster/placement"
+	"hongyan/cluster/shard"
+	"hongyan/cluster/wire"
+)
+
+// Methods of a node that has replicas.
+const (
+	MethodOpen     = "mover.open"
+	MethodErase    = "mover.erase"
+	MethodReplicas = "mover.replicas"
+)
+
+// OpenRequest asks for a replica of a group that lives, or, with Found, of a new one with these members.
+type OpenRequest struct {
+	Group placement.Group `cbor:"1,keyasint"`
+	Found bool            `cbor:"2,keyasint,omitempty"`
+}
+
+// OpenResponse says that it runs.
+type OpenResponse struct{}
+
+// EraseRequest asks for the end of a replica whose node is no member; Members are those who know.
+type EraseRequest struct {
+	Shard   uint32          `cbor:"1,keyasint"`
+	Members placement.Group `cbor:"2,keyasint"`
+}
+
+// EraseResponse says that nothing is left of it.
+type EraseResponse struct{}
+
+// ReplicasRequest asks which replicas a node has.
+type ReplicasRequest struct{}
+
+// ReplicasResponse lists the shards.
+type ReplicasResponse struct {
+	Shards      []uint32 `cbor:"1,keyasint"`
+	Incarnation string   `cbor:"2,keyasint,omitempty"`
+}
+
+// Pace of the work: each round takes one step of at most atOnce groups. Rounds follow each other at busyPause while steps are taken, at idlePause
+// otherwise, and at once when the directory changes.
+const (
+	atOnce      = 4
+	busyPause   = 200 * time.Millisecond
+	idlePause   = 2 * time.Second
+	stepTimeout = 20 * time.Second
+	callTimeout = 10 * time.Second
+	sweepEvery  = 30 * time.Second
+	returnAfter = 5 * time.Second // a lost node must be up that long to be one of us again
+)
+
+// Network is the part of transport.Net that is needed.
+type Network interface {
+	Up(node string) bool
+	Call(ctx context.Context, node, method string, req, resp any) error
+}
+
+// Config is what a Mover needs.
+type Config struct {
+	Self      string
+	Net       Network
+	Router    *shard.Router
+	Host      *shard.Host
+	Directory *directory.Service
+	LostAfter time.Duration // a node that has been down so long counts as lost
+	Log       *slog.Logger
+}
+
+// Mover is one node's. It works while the node leads the directory.
+type Mover struct {
+	cfg Config
+
+	// Only Run's goroutine uses these.
+	down, up map[string]time.Time // since when each node is
+	swept    time.Time
+
+	mu       sync.Mutex       // guards failures
+	failures map[uint32]error // of the last step of each group
+}
+
+// New makes one.
+func New(cfg Config) *Mover {
+	return &Mover{cfg: cfg, down: make(map[string]time.Time), up: make(map[string]time.Time), failures: make(map[uint32]error)}
+}
+
+// Run works until ctx ends.
+func (m *Mover) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		changed := m.cfg.Directory.Changed()
+		pause := idlePause
+		if g, ok := m.cfg.Host.Group(placement.DirectoryShard); ok && g.IsLeader() {
+			moved, err := m.round(ctx)
+			if err != nil && ctx.Err() == nil {
+				m.cfg.Log.Warn("placement is not looked after now", "err", err)
+			}
+			if moved {
+				pause = busyPause
+			}
+		} else {
+			clear(m.down)
+			clear(m.up)
+		}
+		wait := time.NewTimer(pause)
+		select {
+		case <-wait.C:
+		case <-changed:
+			if !sleep(ctx, busyPause) { // mail changes the directory too
+				return
+			}
+		case <-ctx.Done():
+		}
+		wait.Stop()
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// round looks at everything once. It says whether something moved, or is about to.
+func (m *Mover) round(ctx context.Context) (moved bool, err error) {
+	t, err := m.cfg.Directory.Topology()
+	if err != nil || t.Version == 0 {
+		return false, err
+	}
+	if err := m.watch(ctx, t, time.Now()); err != nil {
+		return false, err
+	}
+	if t.Paused {
+		return false, nil
+	}
+	want, nodes, err := Target(t)
+	if err != nil {
+		return false, err
+	}
+	if moved = m.advance(ctx, t.Groups, want, nodes); !moved {
+		err = m.refilled(ctx, t)
+	}
+	if now := time.Now(); now.Sub(m.swept) >= sweepEvery {
+		m.swept = now
+		m.sweep(ctx, t)
+	}
+	return moved, err
+}
+
+// Target is where a topology's groups should be, and the nodes that it was computed for.
+func Target(t *directory.Topology) ([]placement.Group, []placement.Node, error) {
+	nodes := make([]placement.Node, 0, len(t.Nodes))
+	for _, n := range t.Nodes {
+		if n.Removed {
+			continue
+		}
+		nodes = append(nodes, placement.Node{
+			ID: n.ID, Region: n.Region, Zone: n.Zone, Storage: n.Stores(), Weight: int(n.Weight),
+			Leaving: n.Leaving() || n.Emptied != "", Lost: n.Lost || n.Emptied != "",
+		})
+	}
+	want, err := placement.Target(nodes, t.Groups, placement.Options{})
+	return want, nodes, err
+}
+
+// Plan lists the steps from a topology to its target, as they would be taken if nothing failed; at most limit.
+func Plan(t *directory.Topology, limit int) ([]placement.Step, error) {
+	want, nodes, err := Target(t)
+	if err != nil {
+		return nil, err
+	}
+	var steps []placement.Step
+	for _, now := range t.Groups {
+		i := slices.IndexFunc(want, func(g placement.Group) bool { return g.Shard == now.Shard })
+		for i >= 0 && len(steps) < limit {
+			step, ok := placement.Next(now, want[i], nodes...)
+			if !ok {
+				break
+			}
+			steps = append(steps, step)
+			now = step.Apply(now)
+		}
+	}
+	return steps, nil
+}
+
+// Failures are why groups did not get on when they were last tried.
+func (m *Mover) Failures() map[uint32]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[uint32]string, len(m.failures))
+	for shard, err := range m.failures {
+		out[shard] = err.Error()
+	}
+	return out
+}
+
+// watch notes who is down, and enters who is lost and who is back.
+func (m *Mover) watch(ctx context.Context, t *directory.Topology, now time.Time) error {
+	yes, no := true, false
+	for _, n := range t.Nodes {
+		if n.Removed || n.ID == m.cfg.Self {
+			continue
+		}
+		since, was := m.down, m.up
+		if m.cfg.Net.Up(n.ID) {
+			since, was = m.up, m.down
+		}
+		delete(was, n.ID)
+		if since[n.ID].IsZero() {
+			since[n.ID] = now
+		}
+		var err error
+		switch down, up := m.down[n.ID], m.up[n.ID]; {
+		case !n.Lost && !down.IsZero() && now.Sub(down) >= m.cfg.LostAfter:
+			m.cfg.Log.Warn("node counts as lost: what it had is made again elsewhere", "peer", n.ID, "down", now.Sub(down))
+			err = m.cfg.Directory.ChangeNode(ctx, directory.ChangeNode{ID: n.ID, Lost: &yes})
+		case n.Lost && !up.IsZero() && now.Sub(up) >= returnAfter:
+			m.cfg.Log.Info("lost node is back", "peer", n.ID)
+			err = m.cfg.Directory.ChangeNode(ctx, directory.ChangeNode{ID: n.ID, Lost: &no})
+		}
+		if err != nil {
+			return fmt.Errorf("node %s: %w", n.ID, err)
+		}
+	}
+	return nil
+}
+
+// advance takes one step of some groups that are not where they should be.
+func (m *Mover) advance(ctx context.Context, groups, want []placement.Group, nodes []placement.Node) (moved bool) {
+	var work sync.WaitGroup
+	room := make(chan struct{}, atOnce)
+	for _, now := range groups {
+		i := slices.IndexFunc(want, func(g placement.Group) bool { return g.Shard == now.Shard })
+		if i < 0 {
+			continue
+		}
+		if _, differs := placement.Next(now, want[i], nodes...); !differs {
+			continue
+		}
+		moved = true
+		room <- struct{}{}
+		work.Go(func() {
+			defer func() { <-room }()
+			err := m.step(ctx, now, want[i], nodes)
+			m.note(now.Shard, err)
+		})
+	}
+	work.Wait()
+	return moved
+}
+
+func (m *Mover) note(shard uint32, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch old := m.failures[shard]; {
+	case err == nil:
+		delete(m.failures, shard)
+	case old == nil || old.Error() != err.Error():
+		m.cfg.Log.Info("a replica does not move now", "shard", shard, "err", err)
+		m.failures[shard] = err
+	}
+}
+
+// step takes a group's next step from what its leader says.
+func (m *Mover) step(ctx context.Context, recorded, want placement.Group, nodes []placement.Node) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	now, err := m.cfg.Router.Members(ctx, want.Shard, recorded)
+	if err != nil {
+		return err
+	}
+	now.Home = recorded.Home
+	step, more := placement.Next(now, want, nodes...)
+	if !more {
+		return m.record(ctx, now)
+	}
+	if step.Kind == placement.AddLearner {
+		if err := m.call(ctx, step.Node, MethodOpen, &OpenRequest{Group: now}, &OpenResponse{}); err != nil {
+			return fmt.Errorf("%v: %w", step, err)
+		}
+	}
+	after, err := m.cfg.Router.Change(ctx, step, now)
+	if err != nil {
+		return err
+	}
+	after.Home = recorded.Home
+	if err := m.record(ctx, after); err != nil {
+		return err
+	}
+	m.cfg.Log.Info("replica moved", "step", step.String(), "voters", after.Voters)
+	if step.Kind == placement.Remove && m.cfg.Net.Up(step.Node) {
+		if err := m.erase(ctx, step.Node, after); err != nil {
+			m.cfg.Log.Info("replica that is no member any more is left for later", "shard", after.Shard, "peer", step.Node, "err", err)
+		}
+	}
+	return nil
+}
+
+func (m *Mover) record(ctx context.Context, g placement.Group) error {
+	if err := m.cfg.Directory.SetGroup(ctx, g, false); err != nil {
+		return fmt.Errorf("enter the members of shard %d: %w", g.Shard, err)
+	}
+	return nil
+}
+
+func (m *Mover) call(ctx context.Context, node, method string, req, resp any) error {
+	if !m.cfg.Net.Up(node) {
+		return wire.Errorf(wire.Unavailable, "%s is down", node)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return m.cfg.Net.Call(ctx, node, method, req, resp)
+}
+
+func (m *Mover) erase(ctx context.Context, node string, members placement.Group) error {
+	return m.call(ctx, node, MethodErase, &EraseRequest{Shard: members.Shard, Members: members}, &EraseResponse{})
+}
+
+// refilled ends what is said of nodes with an empty disk once no group counts on what they had, and nothing is left of it. From then on they get replicas
+// as any other.
+func (m *Mover) refilled(ctx context.Context, t *directory.Topology) error {
+	for _, n := range t.Nodes {
+		held := slices.ContainsFunc(t.Groups, func(g placement.Group) bool { return g.Holds(n.ID) })
+		if n.Removed || n.Emptied == "" || held {
+			continue
+		}
+		var have ReplicasResponse
+		if err := m.call(ctx, n.ID, MethodReplicas, &ReplicasRequest{}, &have); err != nil || have.Incarnation != n.Emptied || len(have.Shards) > 0 {
+			continue // it comes to it
+		}
+		if err := m.cfg.Directory.ChangeNode(ctx, directory.ChangeNode{ID: n.ID, Refilled: true}); err != nil {
+			return fmt.Errorf("node %s: %w", n.ID, err)
+		}
+	}
+	return nil
+}
+
+// sweep holds the records against what is: of each group what the leader says its members are, and of each node that answers which replicas it has. A step
+// whose answer was lost is entered; a replica that is no member's is erased; a member without a replica is taken out, and then made anew as any that is missing.
+func (m *Mover) sweep(ctx context.Context, t *directory.Topology) {
+	have := make(map[string][]uint32)
+	for _, n := range t.Nodes {
+		var r ReplicasResponse
+		if n.Stores() && n.Emptied == "" && m.call(ctx, n.ID, MethodReplicas, &ReplicasRequest{}, &r) == nil {
+			have[n.ID] = r.Shards
+		}
+	}
+	for _, recorded := range t.Groups {
+		if err := m.sweepGroup(ctx, recorded, have); err != nil && ctx.Err() == nil {
+			m.cfg.Log.Info("a shard's replicas are not as they should be, and are looked at again", "shard", recorded.Shard, "err", err)
+		}
+	}
+}
+
+func (m *Mover) sweepGroup(ctx context.Context, recorded placement.Group, have map[string][]uint32) error {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	now, err := m.cfg.Router.Members(ctx, recorded.Shard, recorded)
+	if err != nil {
+		return err
+	}
+	now.Home = recorded.Home
+	if err := m.record(ctx, now); err != nil {
+		return err
+	}
+	for node, shards := range have {
+		switch is := slices.Contains(shards, now.Shard); {
+		case is && !now.Holds(node):
+			err = m.erase(ctx, node, now)
+		case !is && now.Holds(node):
+			m.cfg.Log.Warn("a member has no replica, it is made anew", "shard", now.Shard, "peer", node)
+			_, err = m.cfg.Router.Change(ctx, placement.Step{Shard: now.Shard, Kind: placement.Remove, Node: node}, now)
+			return err // and the rest next time
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,375 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/cluster/config"
+	"hongyan/cluster/directory"
+	"hongyan/cluster/placement"
+	"hongyan/cluster/replica"
+	"hongyan/cluster/transport"
+	"hongyan/engine/codec"
+	"hongyan/engine/durable"
+)
+
+// Who is in the cluster and where replicas are stands in the directory. A node keeps the last that it knew in a file, so that it finds the others
+// at its next start; before the cluster is founded, the configuration's peers are all there is.
+const (
+	topologyFile    = "topology"
+	incarnationFile = "raft/incarnation" // beside what it speaks for: who loses the logs and votes loses it too
+	topologyPause   = time.Second
+)
+
+// openTopology reads what this node knew when it ran last, or makes the first topology of its configuration (version 0).
+func (n *Node) openTopology() error {
+	t := new(directory.Topology)
+	b, err := readSmall(filepath.Join(n.cfg.Data, topologyFile))
+	if err == nil && b != nil {
+		if err = codec.Unmarshal(b, t); err != nil {
+			err = fmt.Errorf("read %s: %w", topologyFile, err)
+		}
+	} else if err == nil {
+		t, err = firstTopology(n.cfg)
+	}
+	if err != nil {
+		return err
+	}
+	n.topology.Store(t)
+	return nil
+}
+
+// firstTopology is what a configuration founds. A node that joins founds nothing: it knows only whom to ask.
+func firstTopology(cfg *config.Node) (*directory.Topology, error) {
+	nodes, homes := members(cfg)
+	t := new(directory.Topology)
+	addresses := map[string]config.Peer{cfg.ID: {ID: cfg.ID, Region: cfg.Region, Roles: cfg.Roles, RPC: advertised(cfg)}}
+	for _, p := range cfg.Peers {
+		addresses[p.ID] = p
+	}
+	for _, m := range nodes {
+		p := addresses[m.ID]
+		t.Nodes = append(t.Nodes, directory.Node{ID: m.ID, Region: m.Region, Address: p.RPC, Roles: roles(p.Roles), Weight: directory.DefaultWeight})
+	}
+	if cfg.Join {
+		return t, nil
+	}
+	var err error
+	t.Groups, err = placement.Layout(nodes, homes)
+	return t, err
+}
+
+// advertised is where others reach this node: rpc.advertise, else where it listens, by its host's name if that is everywhere.
+func advertised(cfg *config.Node) string {
+	if cfg.RPC.Advertise != "" {
+		return cfg.RPC.Advertise
+	}
+	host, port, err := net.SplitHostPort(cfg.RPC.Listen)
+	if ip, errIP := netip.ParseAddr(host); err == nil && (host == "" || errIP == nil && ip.IsUnspecified()) {
+		return net.JoinHostPort(cfg.Hostname, port)
+	}
+	return cfg.RPC.Listen
+}
+
+// readIncarnation gives the name of the data folder, which it gets at its first start.
+func readIncarnation(data string) (string, error) {
+	path := filepath.Join(data, incarnationFile) // its folder is there
+	b, err := readSmall(path)
+	if err != nil || b != nil {
+		return strings.TrimSpace(string(b)), err
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // it never fails
+	name := hex.EncodeToString(random[:])
+	return name, writeSmall(path, []byte(name))
+}
+
+// readSmall gives nil for a file that is not there.
+func readSmall(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", filepath.Base(path), err)
+	}
+	return b, nil
+}
+
+// writeSmall replaces a file as a whole, durably.
+func writeSmall(path string, b []byte) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err == nil {
+		err = durable.SyncDir(vfs.Default, filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// region is where a node is, "" if it is not known.
+func (n *Node) region(node string) string {
+	known, _ := n.topology.Load().Node(node)
+	return known.Region
+}
+
+// storagePeers lists the nodes that keep volumes.
+func (n *Node) storagePeers() []replica.Peer {
+	var out []replica.Peer
+	for _, m := range n.topology.Load().Nodes {
+		if m.Stores() {
+			out = append(out, replica.Peer{ID: m.ID, Region: m.Region, Weight: m.Weight, Leaving: m.Leaving()})
+		}
+	}
+	return out
+}
+
+// dialTable is where the others are: their own addresses, but those that this node's configuration gives, for it may see the network in another way.
+func (n *Node) dialTable(t *directory.Topology, cfg *config.Node) []transport.Peer {
+	own := make(map[string]string)
+	for _, p := range cfg.Peers {
+		own[p.ID] = p.RPC
+	}
+	var out []transport.Peer
+	for _, m := range t.Nodes {
+		if m.Removed || m.ID == n.cfg.ID {
+			continue
+		}
+		p := transport.Peer{ID: m.ID, Region: m.Region, Addr: m.Address, Roles: m.Roles}
+		if addr := own[m.ID]; addr != "" {
+			p.Addr = addr
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// takeTopology has everything follow a newer one. Called by one goroutine.
+func (n *Node) takeTopology(t *directory.Topology) error {
+	if t.Version <= n.topology.Load().Version {
+		return nil
+	}
+	if len(t.Nodes) == 0 || len(t.Groups) == 0 {
+		return fmt.Errorf("topology %d has %d nodes and %d groups: not taken", t.Version, len(t.Nodes), len(t.Groups))
+	}
+	b, err := codec.Marshal(t)
+	if err == nil {
+		err = writeSmall(filepath.Join(n.cfg.Data, topologyFile), b)
+	}
+	if err != nil {
+		return err
+	}
+	cfg := n.cfg
+	if n.cfg.File != "" { // the operator may have entered other addresses since
+		if again, err := config.Load(n.cfg.File); err == nil {
+			cfg = again
+		} else {
+			n.log.Warn("configuration not read again, its addresses of other nodes stay as they were", "err", err)
+		}
+	}
+	if err := n.net.SetPeers(n.dialTable(t, cfg)); err != nil {
+		return err
+	}
+	n.topology.Store(t)
+	n.router.SetGroups(t.Groups)
+	homes := make(map[uint32]string)
+	for _, g := range t.Groups {
+		homes[g.Shard] = g.Home
+	}
+	for _, g := range n.host.Groups() {
+		if home, ok := homes[g.Shard()]; ok {
+			g.SetHome(home)
+		}
+		g.RegionsChanged()
+	}
+	n.log.Info("topology", "version", t.Version, "nodes", len(t.Nodes), "groups", len(t.Groups))
+	return nil
+}
+
+// followTopology keeps this node's up to date until ctx ends: from its own replica of the directory, else from another node.
+func (n *Node) followTopology(ctx context.Context) {
+	for ctx.Err() == nil {
+		changed := n.directory.Changed()
+		err := n.fillDirectory(ctx)
+		t, errNewer := n.newerTopology(ctx)
+		if err = errors.Join(err, errNewer); t != nil {
+			err = errors.Join(err, n.takeTopology(t))
+		}
+		if err = errors.Join(err, n.dropForeign()); err != nil && ctx.Err() == nil {
+			n.log.Debug("topology is not followed now", "err", err)
+		}
+		n.tellIncarnation(ctx)
+		pause := topologyPause
+		if !n.directory.Own() && err == nil {
+			pause = 0 // the question itself waits
+		}
+		select {
+		case <-changed:
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// fillDirectory has a replica of the directory that joined speak for itself once it has what the leader had.
+func (n *Node) fillDirectory(ctx context.Context) error {
+	g, ok := n.host.Group(placement.DirectoryShard)
+	if !ok || g.Filled() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, topologyPause)
+	defer cancel()
+	if err := n.directory.Fresh(ctx); err != nil {
+		return err
+	}
+	return g.Fill()
+}
+
+func (n *Node) newerTopology(ctx context.Context) (*directory.Topology, error) {
+	mine := n.topology.Load().Version
+	if n.directory.Own() {
+		newer, err := n.directory.TopologyNewer(mine)
+		if err != nil || !newer {
+			return nil, err
+		}
+		return n.directory.Topology()
+	}
+	err := errors.New("no node that keeps the directory is up")
+	for _, p := range n.storagePeers() {
+		if p.ID == n.cfg.ID || !n.net.Up(p.ID) {
+			continue
+		}
+		resp, errHere := n.directory.FetchTopology(ctx, p.ID, directory.TopologyRequest{After: mine, Wait: true})
+		if errHere == nil && resp.Topology == nil && resp.Version < mine {
+			errHere = fmt.Errorf("%s lags behind", p.ID)
+		}
+		if errHere == nil {
+			return resp.Topology, nil
+		}
+		err = errHere
+	}
+	return nil, err
+}
+
+// found enters the first topology in the directory, until that has been done once by anybody. Where groups are is asked of their leaders: of a
+// cluster that is older than this table it is not what the configuration would place today.
+func (n *Node) found(ctx context.Context) {
+	defer close(n.done)
+	for n.store != nil && !n.cfg.Join && n.topology.Load().Version == 0 && ctx.Err() == nil {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := n.tryFound(try)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			n.log.Info("the cluster is not founded yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (n *Node) tryFound(ctx context.Context) error {
+	t := n.topology.Load()
+	first := directory.FoundTopology{Nodes: t.Nodes}
+	for _, g := range t.Groups {
+		now, err := n.router.Members(ctx, g.Shard, placement.Group{Voters: n.storageNodes()})
+		if err != nil {
+			return err
+		}
+		now.Home = g.Home
+		first.Groups = append(first.Groups, now)
+	}
+	return n.directory.FoundTopology(ctx, first)
+}
+
+// tellIncarnation enters this node's, once it is a member. One whose disk is empty takes the place of what was known: its certificate says who it is, and
+// nothing here has been promised that could be broken. Other data has to be accepted by an operator.
+func (n *Node) tellIncarnation(ctx context.Context) {
+	t := n.topology.Load()
+	self, known := t.Node(n.cfg.ID)
+	if t.Version == 0 || !known || self.Removed || n.incarnation == "" || self.Incarnation == n.incarnation {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err := n.directory.ChangeNode(ctx, directory.ChangeNode{ID: n.cfg.ID, Incarnation: &n.incarnation, Accept: n.empty})
+	switch {
+	case err == nil && self.Incarnation != "":
+		n.log.Warn("this node's disk was empty: what it had is made anew from the others", "incarnation", n.incarnation)
+	case err != nil && ctx.Err() == nil:
+		n.log.Error("this node is not taken for the one that the cluster knows", "err", err)
+	}
+}
+
+// foreign is why this node is not the member that the cluster knows by its id, nil if it is.
+func (n *Node) foreign() error {
+	t := n.topology.Load()
+	self, known := t.Node(n.cfg.ID)
+	switch {
+	case t.Version == 0:
+		return nil
+	case !known:
+		return fmt.Errorf("node %s is no member of the cluster: see `hongyan admin node join --help`", n.cfg.ID)
+	case self.Removed:
+		return fmt.Errorf("node %s was removed from the cluster: empty its data folder and let it join again, or switch it off", n.cfg.ID)
+	case n.incarnation != "" && self.Incarnation != "" && self.Incarnation != n.incarnation && n.empty:
+		return fmt.Errorf("node %s has lost its disk, and waits until that is entered in the directory", n.cfg.ID)
+	case n.incarnation != "" && self.Incarnation != "" && self.Incarnation != n.incarnation:
+		return fmt.Errorf("node %s is known with other data than is in %s: give it its own back, or have its data made anew here by `hongyan admin node replace %s`", n.cfg.ID, n.cfg.Data, n.cfg.ID)
+	}
+	return nil
+}
+
+// mayFound waits until it is certain that this node, which has no replica yet, does not stand in for one whose votes it does not know: it asks the other
+// storage nodes until a majority, itself included, knows of no cluster, or one knows the topology. Then that is taken.
+func (n *Node) mayFound(ctx context.Context) error {
+	peers := n.storagePeers()
+	for ctx.Err() == nil {
+		unfounded := 1
+		for _, p := range peers {
+			if p.ID == n.cfg.ID || !n.net.Up(p.ID) {
+				continue
+			}
+			resp, err := n.directory.FetchTopology(ctx, p.ID, directory.TopologyRequest{})
+			if err != nil {
+				continue
+			}
+			if resp.Topology != nil {
+				return n.takeTopology(resp.Topology)
+			}
+			unfounded++
+		}
+		if unfounded > len(peers)/2 {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}
