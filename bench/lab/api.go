@@ -9,12 +9,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"hongyan/cluster/client"
+	"hongyan/cluster/mover"
 )
 
 // Domain and Password of every account of the lab.
@@ -61,6 +63,51 @@ func (a *api) ready(ctx context.Context, base string) string {
 		return fmt.Sprintf("readyz says %d: %s", code, firstLine(body))
 	}
 	return ""
+}
+
+// answers is empty when the node answers at all.
+func (a *api) answers(ctx context.Context, base string) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, _, err := a.call(ctx, http.MethodGet, base+"/healthz", nil); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// isMember asks the nodes in turn, until one answers, whether the cluster counts a node among its members.
+func (a *api) isMember(ctx context.Context, nodes []string, id string) (bool, error) {
+	err := errors.New("none runs")
+	for _, base := range nodes {
+		var code int
+		var body []byte
+		if code, body, err = a.call(ctx, http.MethodGet, base+"/api/v1/nodes", nil); err != nil {
+			continue
+		}
+		var list struct {
+			Nodes []mover.NodeStatus `json:"nodes"`
+		}
+		if err = json.Unmarshal(body, &list); code != http.StatusOK || err != nil {
+			err = errors.Join(fmt.Errorf("list nodes: %d: %s", code, firstLine(body)), err)
+			continue
+		}
+		return slices.ContainsFunc(list.Nodes, func(n mover.NodeStatus) bool { return n.ID == id }), nil
+	}
+	return false, fmt.Errorf("no node says who is in the cluster: %w", err)
+}
+
+// letIn makes a node a member of the cluster. It may be one already: an earlier call may have done it and failed all the same.
+func (a *api) letIn(ctx context.Context, nodes []string, n mover.NewNode) error {
+	in, err := a.isMember(ctx, nodes, n.ID)
+	if err != nil || in {
+		return err
+	}
+	if err = a.put(ctx, nodes, "/api/v1/nodes/"+url.PathEscape(n.ID), n); err != nil {
+		if in, again := a.isMember(ctx, nodes, n.ID); again == nil && in {
+			return nil
+		}
+	}
+	return err
 }
 
 // status is what one node knows of the cluster.

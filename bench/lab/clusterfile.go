@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
+
+	"hongyan/cluster/config"
 )
 
 // Cluster is what cluster.json says: how to reach a cluster that runs. Protocols that are not built are absent, and so
@@ -20,7 +23,7 @@ type Cluster struct {
 	AdminToken string    `json:"admin_token"`
 }
 
-// Member is one node of the cluster.
+// Member is one node of the cluster. One without the role of a frontend has no addresses for mail: they are empty.
 type Member struct {
 	ID     string `json:"id"`
 	Region string `json:"region"`
@@ -65,14 +68,18 @@ func (s *supervisor) describe() *Cluster {
 }
 
 func (s *supervisor) describeLocked() *Cluster {
-	c := &Cluster{Accounts: s.accounts, CA: filepath.Join(s.o.Dir, "ca.pem"), AdminToken: s.token, Supervisor: os.Getpid(), Settle: s.plan.hurry}
-	for _, p := range s.procs {
+	c := &Cluster{Accounts: s.accounts, CA: filepath.Join(s.o.Dir, "ca.pem"), AdminToken: s.token, Supervisor: os.Getpid(), Settle: int64(s.o.Settle / time.Second)}
+	now := s.crew.Load()
+	for _, p := range now.procs {
 		n := p.node
-		c.Nodes = append(c.Nodes, Member{
-			ID: n.ID, Region: n.Region, PID: p.status().PID, Data: n.dir,
-			SMTP: n.addr(25), LMTP: n.addr(24), IMAP: n.addr(43), IMAPS: n.addr(93),
-			POP3: n.addr(10), POP3S: n.addr(95), HTTP: n.http(), RPC: n.addr(1),
-		})
+		if now.half(n.ID) != "" {
+			continue
+		}
+		m := Member{ID: n.ID, Region: n.Region, PID: p.status().PID, Data: n.dir, HTTP: n.http(), RPC: n.addr(1)}
+		if n.does(config.Frontend) {
+			m.SMTP, m.LMTP, m.IMAP, m.IMAPS, m.POP3, m.POP3S = n.addr(25), n.addr(24), n.addr(43), n.addr(93), n.addr(10), n.addr(95)
+		}
+		c.Nodes = append(c.Nodes, m)
 	}
 	return c
 }

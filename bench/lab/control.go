@@ -35,10 +35,14 @@ type order struct {
 	StayDown bool      `json:"stay_down,omitempty"`
 
 	Offset time.Duration `json:"offset,omitempty"`
+
+	Add Addition `json:"add,omitzero"`
 }
 
 type answer struct {
 	Error  string  `json:"error,omitempty"`
+	Note   string  `json:"note,omitempty"` // done, but there is something to know
+	Node   string  `json:"node,omitempty"` // that was added
 	Status *Status `json:"status,omitempty"`
 }
 
@@ -50,6 +54,9 @@ const (
 	wordLink     = "link"
 	wordDisk     = "disk"
 	wordPowerCut = "power-cut"
+	wordAdd      = "add"
+	wordRemove   = "remove"
+	wordWipe     = "wipe"
 	wordClock    = string(verbClock)
 )
 
@@ -59,7 +66,7 @@ const (
 	maxPath   = 100 // of a unix socket: the system's limit is 104 to 108 bytes
 
 	orderWait   = 2 * time.Second // for an order to arrive, and for its answer to be taken
-	controlWait = startWait + 15*time.Second
+	controlWait = startWait + apiPatience + 25*time.Second
 )
 
 // socketPath is where the supervisor of dir listens: in dir, or, when that name is too long, in a folder of the
@@ -152,7 +159,7 @@ func (c *control) serve(conn net.Conn) (err error) {
 	var a answer
 	if o.Verb == wordStatus {
 		a.Status = c.s.status(c.ctx)
-	} else if err := c.s.obey(c.ctx, &o); err != nil {
+	} else if err := c.s.obey(c.ctx, &o, &a); err != nil {
 		a.Error = err.Error()
 	}
 	b, err := json.Marshal(a)
@@ -180,7 +187,7 @@ func readLine(r io.Reader, limit int64, v any) error {
 }
 
 // obey returns when the order is carried out.
-func (s *supervisor) obey(ctx context.Context, o *order) error {
+func (s *supervisor) obey(ctx context.Context, o *order, a *answer) (err error) {
 	switch o.Verb {
 	case wordCut:
 		return s.cut(o.A, o.B, o.Cut)
@@ -195,34 +202,41 @@ func (s *supervisor) obey(ctx context.Context, o *order) error {
 		return s.powerCut(ctx, o.Nodes, o.StayDown)
 	case wordClock:
 		return s.setClock(o.Node, o.Offset)
+	case wordAdd:
+		a.Node, err = s.add(ctx, o.Add)
+	case wordRemove:
+		err = s.remove(ctx, o.Node)
+	case wordWipe:
+		err = s.wipe(o.Node)
 	default:
-		return s.act(ctx, verb(o.Verb), o.Node)
+		a.Note, err = s.act(ctx, verb(o.Verb), o.Node)
 	}
+	return err
 }
 
 // act does one thing to one node, and returns when it is done.
-func (s *supervisor) act(ctx context.Context, v verb, id string) error {
+func (s *supervisor) act(ctx context.Context, v verb, id string) (note string, err error) {
 	switch v {
 	case verbStart, verbStop, verbKill, verbPause, verbResume:
 	default:
-		return fmt.Errorf("unknown order %q", v)
+		return "", fmt.Errorf("unknown order %q", v)
 	}
-	p, err := s.process(id)
+	p, err := s.crew.Load().process(id)
 	if err != nil {
-		return err
+		return "", err
 	}
 	s.broken.RLock()
 	err = p.do(v)
 	s.broken.RUnlock()
 	if err != nil {
-		return fmt.Errorf("node %s %w", id, err)
+		return "", fmt.Errorf("node %s %w", id, err)
 	}
 	if v != verbStart {
-		return nil
+		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	return s.awaitReady(ctx, p, false)
+	return s.awaitStarted(ctx, p, false)
 }
 
 // setClock makes a node's wall clock wrong, or with 0 right. It stays so when the node starts again.
@@ -230,7 +244,7 @@ func (s *supervisor) setClock(id string, offset time.Duration) error {
 	if offset < -clock.MaxOffset || offset > clock.MaxOffset {
 		return fmt.Errorf("clock wrong by %v: expected %v at most, either way", offset, clock.MaxOffset)
 	}
-	p, err := s.process(id)
+	p, err := s.crew.Load().process(id)
 	if err != nil {
 		return err
 	}
@@ -238,17 +252,6 @@ func (s *supervisor) setClock(id string, offset time.Duration) error {
 		return fmt.Errorf("node %s %w", id, err)
 	}
 	return nil
-}
-
-func (s *supervisor) process(id string) (*process, error) {
-	known := make([]string, len(s.procs))
-	for i, p := range s.procs {
-		if p.node.ID == id {
-			return p, nil
-		}
-		known[i] = p.node.ID
-	}
-	return nil, fmt.Errorf("no node %q here; there are %v", id, known)
 }
 
 // Act tells the supervisor of dir to start, stop, kill, pause or resume a node, and waits until that is done.

@@ -15,6 +15,7 @@ import (
 
 	"hongyan/bench/disk"
 	"hongyan/cluster/command"
+	"hongyan/cluster/directory"
 )
 
 // Usage is the help of `hongyan dev`.
@@ -22,6 +23,10 @@ const Usage = `  hongyan dev [flags]                   run a cluster on this mac
   hongyan dev status [--json]           its nodes, shards and volumes, and what is broken on purpose
   hongyan dev kill|stop|start NODE      end a node at once or gently, start it again
   hongyan dev pause|resume NODE         freeze a node, and let it go on
+  hongyan dev add REGION [--weight 10] [--roles storage,frontend]
+                                        one node more, and its id; the region may be a new one
+  hongyan dev remove NODE               clear away a node that ` + "`hongyan admin node remove`" + ` took out of the cluster
+  hongyan dev wipe NODE                 a node that is down loses its disk; after its start its data is made anew
   hongyan dev cut A [B] [--one-way] [--reset]
                                         no traffic between A and B, each a node or a region; without B, between A and all others
   hongyan dev heal                      undo every cut
@@ -66,7 +71,8 @@ type flags struct {
 	delay, jitter, settle          time.Duration
 	rate, late                     string
 	clear, diskFaults, stayDown    bool
-	diskSize                       string
+	diskSize, roles                string
+	weight                         uint
 }
 
 func (f *flags) set() *flag.FlagSet {
@@ -90,6 +96,8 @@ func (f *flags) set() *flag.FlagSet {
 	fs.StringVar(&f.diskSize, "disk-size", "", "")
 	fs.BoolVar(&f.diskFaults, "disk-faults", false, "")
 	fs.BoolVar(&f.stayDown, "stay-down", false, "")
+	fs.UintVar(&f.weight, "weight", directory.DefaultWeight, "")
+	fs.StringVar(&f.roles, "roles", "storage,frontend", "")
 	return fs
 }
 
@@ -106,6 +114,8 @@ func flagsOf(word string) []string {
 		return []string{"delay", "jitter", "rate", "late", "clear"}
 	case wordPowerCut:
 		return []string{"stay-down"}
+	case wordAdd:
+		return []string{"weight", "roles"}
 	}
 	return nil
 }
@@ -176,11 +186,13 @@ func (f *flags) run(c Call) error {
 // act is one of the words that follow `hongyan dev`.
 func (f *flags) act(c Call, word string, words []string) error {
 	switch word {
-	case string(verbKill), string(verbStop), string(verbStart), string(verbPause), string(verbResume):
+	case string(verbKill), string(verbStop), string(verbStart), string(verbPause), string(verbResume), wordRemove, wordWipe:
 		if len(words) != 1 {
 			return command.Usagef("dev %s: expected one node", word)
 		}
-		return Act(f.dir, word, words[0])
+		return f.say(c.Out, order{Verb: word, Node: words[0]})
+	case wordAdd:
+		return f.add(c.Out, words)
 	case wordStatus:
 		if len(words) > 0 {
 			return command.Usagef("dev status: expected no further words")
@@ -216,6 +228,29 @@ func (f *flags) act(c Call, word string, words []string) error {
 func (f *flags) tell(o order) error {
 	_, err := ask(f.dir, o)
 	return err
+}
+
+// say tells the supervisor, and prints what it has to say, if anything.
+func (f *flags) say(out io.Writer, o order) error {
+	a, err := ask(f.dir, o)
+	if text := a.Node + a.Note; err == nil && text != "" {
+		_, err = fmt.Fprintln(out, text)
+	}
+	return err
+}
+
+func (f *flags) add(out io.Writer, words []string) error {
+	if len(words) != 1 {
+		return command.Usagef("dev add: expected one region")
+	}
+	roles, err := ParseRoles(f.roles)
+	if err != nil {
+		return command.Usagef("dev add: --roles %w", err)
+	}
+	if f.weight > directory.MaxWeight {
+		return command.Usagef("dev add: --weight %d: expected 0 to %d", f.weight, directory.MaxWeight)
+	}
+	return f.say(out, order{Verb: wordAdd, Add: Addition{words[0], uint32(f.weight), roles}})
 }
 
 func (f *flags) status(out io.Writer) error {

@@ -107,13 +107,14 @@ func (p *plan) reserve(n node) int64 {
 
 // disk breaks a node's disk, or mends it.
 func (s *supervisor) disk(id string, f DiskFault) error {
-	p, err := s.process(id)
+	s.broken.Lock()
+	defer s.broken.Unlock()
+	c := s.crew.Load()
+	p, err := c.process(id)
 	if err != nil {
 		return err
 	}
-	s.broken.Lock()
-	defer s.broken.Unlock()
-	v := s.disks[id]
+	v := c.disks[id]
 	switch {
 	case f.Kind == DiskFull && v == nil:
 		return errors.New("a disk can be full only where each node has one of its own: start a cluster in a new folder with --disk-size 600MB, as root")
@@ -140,13 +141,13 @@ func (s *supervisor) disk(id string, f DiskFault) error {
 }
 
 // diskFault is what is wrong with a node's disk, for people.
-func (s *supervisor) diskFault(p *process) string {
+func (c *crew) diskFault(p *process) string {
 	var out string
 	if p.gate != nil {
 		sync, delay := p.gate.State()
 		out = DiskFault{Kind: DiskKind(sync), Delay: delay}.String()
 	}
-	if s.disks[p.node.ID] == nil {
+	if c.disks[p.node.ID] == nil {
 		return out
 	}
 	if _, err := os.Stat(filepath.Join(p.node.dir, disk.Ballast)); err == nil {
@@ -160,21 +161,7 @@ func (s *supervisor) diskFault(p *process) string {
 // Steps: 1 freeze the processes, so that no more is acknowledged, 2 shut the file systems down without a flush, 3 kill the processes, 4
 // mount what is on the disks, 5 start those that ran. Between 1 and 2 the kernel may still write back what it was about to.
 func (s *supervisor) powerCut(ctx context.Context, ids []string, stayDown bool) error {
-	if s.disks == nil {
-		return errors.New("the power can be cut only where each node has a disk of its own: start a cluster in a new folder with --disk-size 600MB, as root")
-	}
-	procs := s.procs
-	if len(ids) > 0 {
-		procs = nil
-		for _, id := range ids {
-			p, err := s.process(id)
-			if err != nil {
-				return err
-			}
-			procs = append(procs, p)
-		}
-	}
-	ran, err := s.losePower(procs)
+	ran, err := s.losePower(ids)
 	if err != nil || stayDown {
 		return err
 	}
@@ -186,7 +173,7 @@ func (s *supervisor) powerCut(ctx context.Context, ids []string, stayDown bool) 
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	for _, p := range ran {
-		if err := s.awaitReady(ctx, p, false); err != nil {
+		if _, err := s.awaitStarted(ctx, p, false); err != nil {
 			return err
 		}
 	}
@@ -194,9 +181,24 @@ func (s *supervisor) powerCut(ctx context.Context, ids []string, stayDown bool) 
 }
 
 // losePower is steps 1 to 4. It gives the processes that ran.
-func (s *supervisor) losePower(procs []*process) (ran []*process, err error) {
+func (s *supervisor) losePower(ids []string) (ran []*process, err error) {
 	s.broken.Lock()
 	defer s.broken.Unlock()
+	c := s.crew.Load()
+	if c.disks == nil {
+		return nil, errors.New("the power can be cut only where each node has a disk of its own: start a cluster in a new folder with --disk-size 600MB, as root")
+	}
+	procs := c.procs
+	if len(ids) > 0 {
+		procs = nil
+		for _, id := range ids {
+			p, err := c.process(id)
+			if err != nil {
+				return nil, err
+			}
+			procs = append(procs, p)
+		}
+	}
 	for _, p := range procs {
 		if p.status().State != stateDown {
 			ran = append(ran, p)
@@ -204,7 +206,7 @@ func (s *supervisor) losePower(procs []*process) (ran []*process, err error) {
 		_ = p.do(verbPause) // fails when it does not run, or is paused: good either way
 	}
 	for _, p := range procs {
-		if err := s.disks[p.node.ID].Cut(); err != nil {
+		if err := c.disks[p.node.ID].Cut(); err != nil {
 			return nil, err
 		}
 	}
@@ -212,7 +214,7 @@ func (s *supervisor) losePower(procs []*process) (ran []*process, err error) {
 		_ = p.do(verbKill) // fails when it does not run
 	}
 	for _, p := range procs {
-		if err := s.disks[p.node.ID].Restore(); err != nil {
+		if err := c.disks[p.node.ID].Restore(); err != nil {
 			return nil, err
 		}
 	}

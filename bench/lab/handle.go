@@ -12,6 +12,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"hongyan/cluster/config"
+	"hongyan/cluster/directory"
 )
 
 // Handle is a cluster in another process, for programs that break it. Its methods return once the thing is done, or after a bounded
@@ -163,7 +166,7 @@ func (h *Handle) Kill(node string) error { return Act(h.dir, string(verbKill), n
 // Stop ends a node's process gently, and it stays down.
 func (h *Handle) Stop(node string) error { return Act(h.dir, string(verbStop), node) }
 
-// Start returns once the node serves.
+// Start returns once the node serves, or when it answers, if it was wiped.
 func (h *Handle) Start(node string) error { return Act(h.dir, string(verbStart), node) }
 
 // Pause freezes a node.
@@ -201,6 +204,23 @@ func (h *Handle) PowerCut(nodes ...string) error {
 // Clock makes a node's wall clock wrong by offset, or with 0 right.
 func (h *Handle) Clock(node string, offset time.Duration) error {
 	return h.tell(order{Verb: wordClock, Node: node, Offset: offset})
+}
+
+// Add has a node come to a region, which may be a new one, with the default weight and both roles, and returns its id when it serves. After an
+// error, Add of the same region goes on.
+func (h *Handle) Add(region string) (id string, err error) {
+	a, err := ask(h.dir, order{Verb: wordAdd, Add: Addition{region, directory.DefaultWeight, []config.Role{config.Storage, config.Frontend}}})
+	return a.Node, err
+}
+
+// Remove clears away a node that the cluster has removed.
+func (h *Handle) Remove(node string) error {
+	return h.tell(order{Verb: wordRemove, Node: node})
+}
+
+// Wipe has a node that is down lose its disk. It serves again when it was started and the cluster was told to replace it.
+func (h *Handle) Wipe(node string) error {
+	return h.tell(order{Verb: wordWipe, Node: node})
 }
 
 func (h *Handle) tell(o order) error {

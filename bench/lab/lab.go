@@ -3,7 +3,7 @@
 // One supervisor per folder, held by a lock on DIR/dev.lock, owns the folder's layout, its certificates, the child
 // processes and the files that describe them:
 //
-//	DIR/lab.json       the nodes that this cluster was made with; they do not change afterwards
+//	DIR/lab.json       its nodes: those that it was founded with, and which came and went since (see roster)
 //	DIR/ca.pem, …      certificate authority, and DIR/server.pem, .key, the certificate that mail clients see
 //	DIR/master.key     master keys that wrap what the nodes encrypt; all share them here
 //	DIR/admin.token    the admin API's token; nodes know its SHA-256 only
@@ -14,9 +14,10 @@
 //
 // Invariants: a node is a process of its own and learns nothing about the lab but what its file says. No child
 // outlives its supervisor, however that ends. cluster.json appears only once every node serves and the
-// accounts exist, always whole, and names the processes that run now.
+// accounts exist (but for nodes whose disk was wiped, which an operator is to replace), always whole, and names the processes that run now.
 //
-// A crash of the supervisor leaves the folder as it is and a cluster.json that no longer holds; the next start removes it.
+// A crash of the supervisor leaves the folder as it is and a cluster.json that no longer holds; the next start removes it. A node that was
+// being added or removed then stands in lab.json as such, does not run, and is added or removed when that is asked for again.
 package lab
 
 import (
@@ -30,8 +31,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -71,15 +74,20 @@ const (
 
 type supervisor struct {
 	o     Options
-	plan  *plan
 	api   *api
 	token string
 	net   *relay.Network
-	disks disks
-	procs []*process
 	spawn *spawner
 
-	broken sync.RWMutex // held to write while file systems are pulled from under processes, which nobody starts meanwhile
+	ctx  context.Context // of what outlasts an order
+	work sync.WaitGroup  // the same
+
+	// Locks in the order in which they are taken.
+	growing  sync.Mutex   // held by whoever adds or removes a node
+	broken   sync.RWMutex // held to write while file systems are pulled from under processes, which nobody starts meanwhile
+	changing sync.Mutex   // held to replace the crew, and guards ending
+	ending   bool         // processes are being stopped for good
+	crew     atomic.Pointer[crew]
 
 	mu       sync.Mutex // guards what follows, and orders the writes of cluster.json
 	accounts []Account
@@ -104,16 +112,26 @@ func Run(o Options, signals <-chan os.Signal) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	s := &supervisor{o: o, net: relay.New(o.Log)}
-	defer func() { err = errors.Join(err, s.net.Close(), s.disks.unmount()) }()
+	s.crew.Store(new(crew))
+	defer func() { err = errors.Join(err, s.net.Close(), s.crew.Load().disks.unmount()) }()
 	if err := s.prepare(); err != nil {
 		return err
 	}
 	s.spawn = newSpawner()
 	defer s.spawn.close()
-	for _, n := range s.plan.nodes {
-		p := newProcess(n, s)
-		defer p.close()
-		s.procs = append(s.procs, p)
+	var cancel context.CancelFunc
+	s.ctx, cancel = context.WithCancel(context.Background())
+	defer func() {
+		cancel()
+		s.work.Wait()
+		for _, p := range s.crew.Load().procs {
+			p.close()
+		}
+	}()
+	for _, n := range s.crew.Load().plan.nodes {
+		if _, err := s.join(n); err != nil {
+			return err
+		}
 	}
 	ctl, err := s.listenControl()
 	if err != nil {
@@ -135,23 +153,25 @@ func realDir(dir string) (string, error) {
 	return abs, nil
 }
 
-// prepare is steps 2 and 3: what can be wrong with the folder or the ports is found before anything starts.
+// prepare is steps 2 and 3: what can be wrong with the folder or the ports is found before anything starts. Nobody else sees the crew yet.
 func (s *supervisor) prepare() error {
 	if err := removeCluster(s.o.Dir); err != nil {
 		return err
 	}
-	var err error
-	if s.plan, err = settle(s.o.Dir, s.o.Regions, s.o.PortBase); err != nil {
+	plan, err := settle(s.o.Dir, s.o.Regions, s.o.PortBase)
+	if err != nil {
 		return err
 	}
-	s.plan.hurry = int64(s.o.Settle / time.Second)
-	if err := s.plan.waitPorts(portsFree); err != nil {
+	s.crew.Load().plan = plan
+	s.sayWhatIsOdd(plan)
+	plan.hurry = int64(s.o.Settle / time.Second)
+	if err := plan.waitPorts(portsFree); err != nil {
 		return err
 	}
-	if s.disks, err = s.plan.mountDisks(s.o.DiskSize); err != nil {
+	if s.crew.Load().disks, err = plan.mountDisks(s.o.DiskSize); err != nil {
 		return err
 	}
-	if err := s.openLinks(); err != nil {
+	if err := s.openLinks(plan, plan.pairs(plan.nodes, plan.nodes)); err != nil {
 		return err
 	}
 	if s.token, err = adminToken(filepath.Join(s.o.Dir, "admin.token")); err != nil {
@@ -160,25 +180,52 @@ func (s *supervisor) prepare() error {
 	if s.api, err = newAPI(s.token); err != nil {
 		return err
 	}
-	if err := s.writeKeys(); err != nil {
+	if err := s.writeKeys(plan.nodes); err != nil {
 		return err
 	}
-	sum := sha256.Sum256([]byte(s.token))
-	for _, n := range s.plan.nodes {
-		c := s.plan.config(n, hex.EncodeToString(sum[:]))
-		if err := c.Write(filepath.Join(n.dir, "node.yaml")); err != nil {
-			return err
-		}
-	}
-	return s.disks.sync()
+	return s.writeFiles()
 }
 
-func (s *supervisor) writeKeys() error {
+// sayWhatIsOdd speaks of what is no mistake for certain.
+func (s *supervisor) sayWhatIsOdd(p *plan) {
+	for _, seat := range p.roster.Nodes {
+		switch seat.Half {
+		case halfAdded:
+			s.o.Log.Warn("this node was being added and does not run", "node", seat.ID, "go_on", "hongyan dev add "+seat.Region, "give_up", "hongyan dev remove "+seat.ID)
+		case halfRemoved:
+			s.o.Log.Warn("this node was being removed and does not run", "node", seat.ID, "go_on", "hongyan dev remove "+seat.ID)
+		}
+	}
+	for _, t := range s.o.WAN {
+		for _, region := range []string{t.A, t.B} {
+			if !slices.ContainsFunc(p.nodes, func(n node) bool { return n.Region == region }) {
+				s.o.Log.Info("--wan names a region that has no nodes yet", "region", region)
+			}
+		}
+	}
+}
+
+// writeFiles makes the nodes' configurations what the plan says. The nodes that run read the addresses of others in theirs again when
+// the cluster's members change.
+func (s *supervisor) writeFiles() error {
+	s.broken.Lock()
+	defer s.broken.Unlock()
+	c := s.crew.Load()
+	sum := sha256.Sum256([]byte(s.token))
+	for _, n := range c.plan.nodes {
+		if err := c.plan.config(n, hex.EncodeToString(sum[:])).Write(n.configFile()); err != nil {
+			return fmt.Errorf("node %s: %w", n.ID, err)
+		}
+	}
+	return c.disks.sync()
+}
+
+func (s *supervisor) writeKeys(nodes []node) error {
 	ca, err := pki.EnsureCA(s.o.Dir)
 	if err != nil {
 		return err
 	}
-	for _, n := range s.plan.nodes {
+	for _, n := range nodes {
 		if err := os.MkdirAll(n.dir, 0o700); err != nil {
 			return fmt.Errorf("make folder of node %s: %w", n.ID, err)
 		}
@@ -241,10 +288,10 @@ func (s *supervisor) stopping(sig os.Signal) {
 
 // stopNodes ends every process for good: in order and gently, or all at once after a second signal or too long a wait.
 func (s *supervisor) stopNodes(signals <-chan os.Signal) {
-	stopped := make(chan struct{})
+	stopped, procs := make(chan struct{}), s.end()
 	go func() {
 		defer close(stopped)
-		for _, p := range s.procs {
+		for _, p := range procs {
 			_ = p.do(verbEnd) // the only error is that it does not run, which is what is wanted
 		}
 	}()
@@ -252,16 +299,16 @@ func (s *supervisor) stopNodes(signals <-chan os.Signal) {
 	case <-stopped:
 	case sig := <-signals:
 		s.o.Log.Warn("killing all nodes", "signal", sig.String())
-		s.killNodes()
+		killAll(procs)
 	case <-time.After(stopAll):
 		s.o.Log.Warn("killing nodes that did not stop", "waited", stopAll.String())
-		s.killNodes()
+		killAll(procs)
 	}
 	<-stopped
 }
 
-func (s *supervisor) killNodes() {
-	for _, p := range s.procs {
+func killAll(procs []*process) {
+	for _, p := range procs {
 		_ = p.do(verbKill) // the only error is that it does not run, which is what is wanted
 	}
 }
@@ -269,17 +316,23 @@ func (s *supervisor) killNodes() {
 // bringUp is steps 5 to 7.
 func (s *supervisor) bringUp(ctx context.Context) error {
 	begin := time.Now()
-	for _, p := range s.procs {
+	procs := s.crew.Load().procs
+	for _, p := range procs {
 		if err := p.do(verbStart); err != nil {
 			return err
 		}
 	}
-	for _, p := range s.procs {
-		if err := s.awaitReady(ctx, p, true); err != nil {
+	for _, p := range procs {
+		_, err := s.awaitStarted(ctx, p, true)
+		if _, gone := s.crew.Load().process(p.node.ID); gone != nil {
+			continue // the cluster had removed it, and now the lab has too
+		}
+		if err != nil {
 			return err
 		}
 	}
-	accounts, err := s.api.ensureAccounts(ctx, s.plan.urls(), s.plan.regions[0].Name, s.o.Accounts)
+	c := s.crew.Load()
+	accounts, err := s.api.ensureAccounts(ctx, c.urls(""), c.plan.nodes[0].Region, s.o.Accounts)
 	if err != nil {
 		return fmt.Errorf("make accounts: %w", err)
 	}
@@ -289,21 +342,40 @@ func (s *supervisor) bringUp(ctx context.Context) error {
 	if err := s.publish(); err != nil {
 		return err
 	}
-	s.o.Log.Info("cluster is ready", "nodes", len(s.procs), "accounts", len(accounts), "took", time.Since(begin).Round(time.Millisecond).String())
+	s.o.Log.Info("cluster is ready", "nodes", len(c.procs), "accounts", len(accounts), "took", time.Since(begin).Round(time.Millisecond).String())
 	if s.o.Ready != nil {
 		s.o.Ready(s.describe())
 	}
 	return nil
 }
 
-// awaitReady polls until the node's /readyz says yes. It gives up when the node has died and stays down.
-// During the cluster's start, first, it also gives up on a node that keeps dying.
+// awaitStarted returns when a node that was started serves. Of one that was wiped it returns when the node answers at all, with a word about that: to make
+// its data anew may take long.
+func (s *supervisor) awaitStarted(ctx context.Context, p *process, first bool) (note string, err error) {
+	if !s.crew.Load().wiped(p.node.ID) {
+		return "", s.awaitReady(ctx, p, first)
+	}
+	if err := s.await(ctx, p, first, s.api.answers); err != nil {
+		return "", err
+	}
+	s.work.Go(func() { s.watchWiped(p) })
+	s.o.Log.Warn("node runs with an empty disk, its data is made anew", "node", p.node.ID)
+	return fmt.Sprintf("%s runs with an empty disk: its data is made anew from the others, `hongyan admin node list` shows how far it is", p.node.ID), nil
+}
+
+// awaitReady polls until the node's /readyz says yes.
 func (s *supervisor) awaitReady(ctx context.Context, p *process, first bool) error {
+	return s.await(ctx, p, first, s.api.ready)
+}
+
+// await polls until the node gives an answer with nothing against it. It gives up when the node has died and stays down.
+// At a node's or the cluster's first start it also gives up on a node that keeps dying.
+func (s *supervisor) await(ctx context.Context, p *process, first bool, ask func(ctx context.Context, base string) (why string)) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	said, heard := time.Now(), "nothing"
+	said, heard, deaths := time.Now(), "nothing", p.status().Restarts
 	for {
-		why := s.api.ready(ctx, p.node.http())
+		why := ask(ctx, p.node.http())
 		if why == "" {
 			return nil
 		}
@@ -312,7 +384,7 @@ func (s *supervisor) awaitReady(ctx context.Context, p *process, first bool) err
 		}
 		heard = why
 		st := p.status()
-		if st.State == stateDown || first && st.Restarts >= 5 {
+		if st.State == stateDown || first && st.Restarts >= deaths+5 {
 			return fmt.Errorf("node %s ended before it was ready: %s; see %s", p.node.ID, st.LastExit, p.node.logFile())
 		}
 		if time.Since(said) > 5*time.Second {

@@ -25,7 +25,7 @@ func (s *supervisor) cut(a, b string, o CutOptions) error {
 	if o.OneWay && o.Reset {
 		return errors.New("a reset ends both directions of a connection: expected one of --one-way and --reset")
 	}
-	there, back, err := s.plan.ways(a, b)
+	there, back, err := s.crew.Load().plan.ways(a, b)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (s *supervisor) link(a, b string, shape *Shape) error {
 	if s.o.NoRelay {
 		return errNoRelay
 	}
-	there, back, err := s.plan.ways(a, b)
+	there, back, err := s.crew.Load().plan.ways(a, b)
 	if err != nil {
 		return err
 	}

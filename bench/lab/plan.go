@@ -2,12 +2,9 @@ package lab
 
 import (
 	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -26,6 +23,7 @@ type Region struct {
 const (
 	minNodes      = 2
 	maxNodes      = 64
+	maxRegionName = 40
 	portsPerNode  = 100
 	highestOffset = 95
 
@@ -50,7 +48,7 @@ func ParseRegions(s string) ([]Region, error) {
 	for part := range strings.SplitSeq(s, ",") {
 		region, count, _ := strings.Cut(part, "=")
 		n, err := strconv.Atoi(count)
-		if err != nil || n < 1 || n > maxNodes || len(region) > 40 || !config.ValidName(region) {
+		if err != nil || n < 1 || n > maxNodes || len(region) > maxRegionName || !config.ValidName(region) {
 			return nil, fmt.Errorf("region %q: expected NAME=COUNT such as south-china=1", part)
 		}
 		if slices.ContainsFunc(out, func(r Region) bool { return r.Name == region }) {
@@ -68,13 +66,14 @@ func ParseRegions(s string) ([]Region, error) {
 	return out, nil
 }
 
-// plan is what the folder's cluster consists of, and where everything listens.
+// plan is what the folder's cluster consists of, and where everything listens. One that others see is not changed any more: see crew.
 type plan struct {
-	dir     string
-	regions []Region
-	nodes   []node
-	dial    map[[2]string]string // where a node reaches another, by both their ids; absent: at its own address
-	hurry   int64                // seconds of --settle; 0: the lab's own times
+	dir    string
+	base   int                  // first port of the node with number 0
+	roster roster               // of all that the folder knows
+	nodes  []node               // those that run here, or would if nobody had stopped them
+	dial   map[[2]string]string // where a node reaches another, by both their ids; absent: at its own address
+	hurry  int64                // seconds of --settle; 0: the lab's own times
 }
 
 // node is one member. Its ports are base plus the last two digits of the standard port.
@@ -83,56 +82,69 @@ type node struct {
 	Region string
 	base   int
 	dir    string
+	roles  []config.Role
+	joined bool
 }
 
 func (n node) addr(offset int) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(n.base+offset))
 }
-func (n node) http() string    { return "http://" + n.addr(80) }
-func (n node) logFile() string { return filepath.Join(n.dir, "node.log") }
+func (n node) http() string               { return "http://" + n.addr(80) }
+func (n node) logFile() string            { return filepath.Join(n.dir, "node.log") }
+func (n node) configFile() string         { return filepath.Join(n.dir, "node.yaml") }
+func (n node) does(role config.Role) bool { return slices.Contains(n.roles, role) }
 
-// settle compares what is asked for with what the folder was made with, and numbers the nodes. The first start decides
-// which nodes there are; the ports may differ each time.
-func settle(dir string, regions []Region, portBase int) (*plan, error) {
-	path := filepath.Join(dir, "lab.json")
-	b, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if b, err = json.Marshal(regions); err != nil {
-			return nil, fmt.Errorf("encode list of nodes: %w", err)
-		}
-		if err := replaceFile(path, append(b, '\n')); err != nil {
-			return nil, err
-		}
-	case err != nil:
-		return nil, fmt.Errorf("read list of nodes: %w", err)
-	default:
-		var old []Region
-		if err := json.Unmarshal(b, &old); err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		if !sameSet(old, regions) {
-			return nil, fmt.Errorf("the cluster in %s was made with --regions %s; its nodes cannot change (use another --dir for %s)",
-				dir, formatRegions(old), formatRegions(regions))
-		}
-		regions = old
-	}
-	return newPlan(dir, regions, portBase)
+// newPlan is that of a cluster which is about to be founded.
+func newPlan(dir string, regions []Region, portBase int) (*plan, error) {
+	return planOf(dir, found(regions), portBase)
 }
 
-func newPlan(dir string, regions []Region, portBase int) (*plan, error) {
-	p := &plan{dir: dir, regions: regions, dial: make(map[[2]string]string)}
-	for _, r := range regions {
-		for i := range r.Nodes {
-			id := fmt.Sprintf("%s-%d", r.Name, i+1)
-			p.nodes = append(p.nodes, node{id, r.Name, portBase + portsPerNode*len(p.nodes), filepath.Join(dir, id)})
+// planOf has all nodes run but those that are there by half.
+func planOf(dir string, r roster, portBase int) (*plan, error) {
+	p := &plan{dir: dir, base: portBase, roster: r, dial: make(map[[2]string]string)}
+	highest := 0
+	for _, s := range r.Nodes {
+		highest = max(highest, s.Number)
+		if s.Half == "" {
+			p.nodes = append(p.nodes, p.node(s))
 		}
 	}
-	last := portBase + portsPerNode*(len(p.nodes)-1) + highestOffset
+	last := portBase + portsPerNode*highest + highestOffset
 	if portBase < 1 || last > 65535 {
-		return nil, fmt.Errorf("port base %d: expected one from 1 to %d for %d nodes", portBase, 65535-(last-portBase), len(p.nodes))
+		return nil, fmt.Errorf("port base %d: expected one from 1 to %d for %d nodes", portBase, 65535-(last-portBase), highest+1)
 	}
 	return p, nil
+}
+
+func (p *plan) node(s seat) node {
+	n := node{s.ID, s.Region, p.base + portsPerNode*s.Number, filepath.Join(p.dir, s.ID), s.Roles, s.Joined}
+	if len(n.roles) == 0 {
+		n.roles = []config.Role{config.Storage, config.Frontend}
+	}
+	return n
+}
+
+func (p *plan) clone() *plan {
+	c := *p
+	c.roster, c.nodes, c.dial = p.roster.clone(), slices.Clone(p.nodes), maps.Clone(p.dial)
+	return &c
+}
+
+// drop takes a node out of everything but the roster.
+func (p *plan) drop(id string) {
+	p.nodes = slices.DeleteFunc(p.nodes, func(n node) bool { return n.ID == id })
+	maps.DeleteFunc(p.dial, func(way [2]string, _ string) bool { return way[0] == id || way[1] == id })
+}
+
+// freeNumber is the lowest that no node has and whose ports are free at the moment.
+func (p *plan) freeNumber(region string) (int, error) {
+	for number := 0; p.base+portsPerNode*number+highestOffset <= 65535 && number < 2*maxNodes; number++ {
+		taken := slices.ContainsFunc(p.roster.Nodes, func(s seat) bool { return s.Number == number })
+		if !taken && p.node(seat{ID: p.roster.nextID(region), Number: number}).tryPorts() == nil {
+			return number, nil
+		}
+	}
+	return 0, fmt.Errorf("no free ports for a further node from port base %d on: choose a lower one at the next start", p.base)
 }
 
 func sameSet(a, b []Region) bool {
@@ -148,38 +160,30 @@ func formatRegions(rs []Region) string {
 	return strings.Join(parts, ",")
 }
 
-func (p *plan) urls() []string {
-	out := make([]string, len(p.nodes))
-	for i, n := range p.nodes {
-		out[i] = n.http()
-	}
-	return out
-}
-
-// config is the node's file. Every node takes mail and stores it.
+// config is the node's file.
 func (p *plan) config(n node, tokenSHA256 string) *config.Node {
-	roles := []config.Role{config.Storage, config.Frontend}
 	at := func(offset int) *config.Listener {
 		return &config.Listener{Address: n.addr(offset), Allow: config.Inside()}
 	}
 	c := &config.Node{
-		ID: n.ID, Region: n.Region, Roles: roles, Data: n.dir,
-		RPC:       config.RPC{Listen: n.addr(1), Allow: config.Inside()},
-		TLS:       config.NodeTLS{CA: filepath.Join(p.dir, "ca.pem"), Cert: filepath.Join(n.dir, "node.pem"), Key: filepath.Join(n.dir, "node.key")},
-		ServerTLS: config.ServerTLS{Cert: filepath.Join(p.dir, "server.pem"), Key: filepath.Join(p.dir, "server.key")},
-		Listeners: config.Listeners{
-			SMTP: at(25), LMTP: at(24), IMAP: at(43), IMAPS: at(93), POP3: at(10), POP3S: at(95), HTTP: at(80),
-		},
+		ID: n.ID, Region: n.Region, Roles: n.roles, Data: n.dir, Join: n.joined,
+		RPC:              config.RPC{Listen: n.addr(1), Allow: config.Inside()},
+		TLS:              config.NodeTLS{CA: filepath.Join(p.dir, "ca.pem"), Cert: filepath.Join(n.dir, "node.pem"), Key: filepath.Join(n.dir, "node.key")},
+		ServerTLS:        config.ServerTLS{Cert: filepath.Join(p.dir, "server.pem"), Key: filepath.Join(p.dir, "server.key")},
+		Listeners:        config.Listeners{HTTP: at(80)},
 		Encryption:       &config.Encryption{MasterKeyFile: filepath.Join(p.dir, masterKeyFile)},
 		AdminTokenSHA256: tokenSHA256,
 		DiskReserveBytes: p.reserve(n),
 		Scrub:            config.Scrub{IntervalSeconds: 600}, // often enough to be seen at work
 	}
+	if n.does(config.Frontend) {
+		c.Listeners = config.Listeners{SMTP: at(25), LMTP: at(24), IMAP: at(43), IMAPS: at(93), POP3: at(10), POP3S: at(95), HTTP: at(80)}
+	}
 	c.Compaction, c.Cold = p.ageing()
 	for _, o := range p.nodes {
 		if o.ID != n.ID {
 			at := cmp.Or(p.dial[[2]string{n.ID, o.ID}], o.addr(1))
-			c.Peers = append(c.Peers, config.Peer{ID: o.ID, Region: o.Region, Roles: roles, RPC: at})
+			c.Peers = append(c.Peers, config.Peer{ID: o.ID, Region: o.Region, Roles: o.roles, RPC: at})
 		}
 	}
 	return c
@@ -207,14 +211,21 @@ func (p *plan) waitPorts(limit time.Duration) error {
 
 func (p *plan) tryPorts() error {
 	for _, n := range p.nodes {
-		for _, offset := range []int{1, 10, 24, 25, 43, 80, 93, 95} {
-			l, err := net.Listen("tcp", n.addr(offset))
-			if err != nil {
-				return fmt.Errorf("port of node %s is taken (choose another --port-base): %w", n.ID, err)
-			}
-			if err := l.Close(); err != nil {
-				return fmt.Errorf("close probe of %s: %w", n.addr(offset), err)
-			}
+		if err := n.tryPorts(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n node) tryPorts() error {
+	for _, offset := range []int{1, 10, 24, 25, 43, 80, 93, 95} {
+		l, err := net.Listen("tcp", n.addr(offset))
+		if err != nil {
+			return fmt.Errorf("port of node %s is taken (choose another --port-base): %w", n.ID, err)
+		}
+		if err := l.Close(); err != nil {
+			return fmt.Errorf("close probe of %s: %w", n.addr(offset), err)
 		}
 	}
 	return nil

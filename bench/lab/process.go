@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -284,7 +283,7 @@ func (p *process) launch() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(exe, "node", "--config", filepath.Join(p.node.dir, "node.yaml"), "--supervised")
+	cmd := exec.Command(exe, "node", "--config", p.node.configFile(), "--supervised")
 	cmd.Stdout, cmd.Stderr = out, out
 	line, err := cmd.StdinPipe()
 	if err != nil {

@@ -41,9 +41,10 @@ type NodeStatus struct {
 func (s *supervisor) status(ctx context.Context) *Status {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	st := Status{Links: s.net.States(), Faults: Abilities{Fsync: s.o.DiskFaults, Disk: s.disks != nil}}
-	for _, p := range s.procs {
-		n := NodeStatus{ID: p.node.ID, Region: p.node.Region, ProcessStatus: p.status(), Disk: s.diskFault(p)}
+	c := s.crew.Load()
+	st := Status{Links: s.net.States(), Faults: Abilities{Fsync: s.o.DiskFaults, Disk: c.disks != nil}}
+	for _, p := range c.procs {
+		n := NodeStatus{ID: p.node.ID, Region: p.node.Region, ProcessStatus: p.status(), Disk: c.diskFault(p)}
 		if n.State == stateRunning {
 			n.Reason = s.api.ready(ctx, p.node.http())
 			n.Ready = n.Reason == ""

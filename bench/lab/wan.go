@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hongyan/bench/relay"
+	"hongyan/cluster/config"
 )
 
 // WAN is the round trips between regions; between nodes of one region there is none. The zero value is no delay anywhere.
@@ -27,11 +28,9 @@ const (
 	maxRTT = 2 * relay.MaxDelay
 )
 
-// ParseWAN reads none, china, or a list such as south-china:overseas=160ms,south-china:north-china=40ms.
+// ParseWAN reads none, china, or a list such as south-china:overseas=160ms,south-china:north-china=40ms, which may also name regions whose
+// nodes are yet to come. regions are those that there are.
 func ParseWAN(s string, regions []Region) (WAN, error) {
-	known := func(name string) bool {
-		return slices.ContainsFunc(regions, func(r Region) bool { return r.Name == name })
-	}
 	switch s {
 	case wanNone, "":
 		return nil, nil
@@ -52,8 +51,8 @@ func ParseWAN(s string, regions []Region) (WAN, error) {
 		switch {
 		case !ok || err != nil || d < 0 || d > maxRTT:
 			return nil, fmt.Errorf("%q: expected none, china or REGION:REGION=RTT with 0s to %v, such as south-china:overseas=160ms", part, maxRTT)
-		case !known(a) || !known(b):
-			return nil, fmt.Errorf("%q: expected two of the regions in %s", part, formatRegions(regions))
+		case !config.ValidName(a) || !config.ValidName(b):
+			return nil, fmt.Errorf("%q: expected two regions such as south-china:overseas", part)
 		case a == b:
 			return nil, fmt.Errorf("%q: expected two regions, since there is no delay within one", part)
 		}
@@ -78,18 +77,18 @@ func (w WAN) between(a, b string) relay.Shape {
 // way is an ordered pair of nodes.
 type way struct{ from, to node }
 
-// openLinks puts a relay between every two nodes, each at a port that the system picks and no node wants.
-func (s *supervisor) openLinks() error {
+// openLinks puts a relay on each of some ways between two nodes, which come with their ways back, each at a port that the system picks and
+// no node wants. The plan learns of them.
+func (s *supervisor) openLinks(p *plan, all []way) error {
 	if s.o.NoRelay {
 		return nil
 	}
-	all := s.plan.pairs(s.plan.nodes, s.plan.nodes)
 	for _, w := range all {
-		l, err := s.plan.listenElsewhere()
+		l, err := p.listenElsewhere()
 		if err != nil {
 			return fmt.Errorf("open relay from %s to %s: %w", w.from.ID, w.to.ID, err)
 		}
-		s.plan.dial[[2]string{w.from.ID, w.to.ID}] = l.Addr().String()
+		p.dial[[2]string{w.from.ID, w.to.ID}] = l.Addr().String()
 		s.net.Open(w.from.ID, w.to.ID, w.to.addr(1), l)
 	}
 	for _, w := range all { // now that both ways of each exist
@@ -100,9 +99,9 @@ func (s *supervisor) openLinks() error {
 	return nil
 }
 
-// listenElsewhere takes a free port outside the plan's.
+// listenElsewhere takes a free port outside the plan's, also those of nodes that may come.
 func (p *plan) listenElsewhere() (*net.TCPListener, error) {
-	first, last := p.nodes[0].base, p.nodes[len(p.nodes)-1].base+portsPerNode
+	first, last := p.base, p.base+portsPerNode*maxNodes
 	var refused []*net.TCPListener // kept until another is found, so that the system does not give them again
 	defer func() {
 		for _, l := range refused {

@@ -20,8 +20,9 @@ type link struct {
 	l       *net.TCPListener
 	out, in *way // from the dialler, and to it
 
-	mu    sync.Mutex // guards conns
+	mu    sync.Mutex // guards what follows
 	conns map[*conn]struct{}
+	ended bool
 }
 
 func (k *link) accept() {
@@ -64,7 +65,7 @@ func (k *link) carry(a *net.TCPConn) {
 func (k *link) add(c *conn) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.conns) >= maxConns || k.n.ctx.Err() != nil {
+	if len(k.conns) >= maxConns || k.ended || k.n.ctx.Err() != nil {
 		return false
 	}
 	k.conns[c] = struct{}{}
@@ -75,6 +76,14 @@ func (k *link) remove(c *conn) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.conns, c)
+}
+
+// end resets all connections for good.
+func (k *link) end() {
+	k.mu.Lock()
+	k.ended = true
+	k.mu.Unlock()
+	k.abort()
 }
 
 // abort resets all connections.

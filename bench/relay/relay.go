@@ -24,7 +24,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -153,6 +155,31 @@ func (n *Network) States() []State {
 		out[i] = State{p.from, p.to, cut, shape, n.ways[p].bytes()}
 	}
 	return out
+}
+
+// Remove ends all links from and to a node: their listeners close, their connections are reset, their ways are forgotten.
+func (n *Network) Remove(node string) error {
+	gone := func(p pair) bool { return p.from == node || p.to == node }
+	var ended []*link
+	var errs []error
+	n.mu.Lock()
+	for p, k := range n.links {
+		if !gone(p) {
+			continue
+		}
+		if err := k.l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, fmt.Errorf("close relay from %s to %s: %w", p.from, p.to, err))
+		}
+		ended = append(ended, k)
+		delete(n.links, p)
+	}
+	maps.DeleteFunc(n.ways, func(p pair, _ *way) bool { return gone(p) })
+	n.order = slices.DeleteFunc(n.order, gone)
+	n.mu.Unlock()
+	for _, k := range ended {
+		k.end()
+	}
+	return errors.Join(errs...)
 }
 
 // Close resets every connection and waits until nothing of the network runs.

@@ -72,6 +72,30 @@ func (b *bed) dial(from string) (near *net.TCPConn, far func() *net.TCPConn) {
 	}
 }
 
+// TestRemove: the links of a node that goes end, those of others stay.
+func TestRemove(t *testing.T) {
+	b := newBed(t)
+	far := b.listen()
+	b.n.Open("a", "c", far.Addr().String(), b.listen())
+	near, _ := b.joined("a")
+	if err := b.n.Remove("b"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a connection to a node that is gone: %v, want a reset", err)
+	}
+	if c, err := net.Dial("tcp", b.at["a"]); err == nil {
+		t.Error("the relay to a node that is gone still listens")
+		_ = c.Close()
+	}
+	if st := b.n.States(); len(st) != 2 || st[0].To != "c" && st[0].From != "c" || st[1].To != "c" && st[1].From != "c" {
+		t.Errorf("ways %+v: want those between a and c", st)
+	}
+	if err := b.n.Shape("a", "b", Shape{}); err == nil {
+		t.Error("a way to a node that is gone was shaped")
+	}
+}
+
 func (b *bed) joined(from string) (near, far *net.TCPConn) {
 	b.t.Helper()
 	near, other := b.dial(from)
