@@ -29,6 +29,7 @@ import (
 // Options say what to exercise.
 type Options struct {
 	Target    load.Target
+	Nodes     func() []load.Node // those that can be talked to at the moment, at least one; nil: the target's
 	History   *history.History
 	Seed      uint64
 	Clients   int           // at once; 0: 6
@@ -58,7 +59,6 @@ const (
 // run is an exercise under way.
 type run struct {
 	o     Options
-	nodes []load.Node
 	boxes []*box
 	pace  *rate.Limiter
 
@@ -109,11 +109,14 @@ func newRun(o Options) (*run, error) {
 	if o.Tag == "" {
 		o.Tag = fmt.Sprintf("%d.%d", o.Seed, o.History.Len())
 	}
-	r := &run{o: o, nodes: o.Target.Nodes, down: map[string]time.Time{}, pace: rate.NewLimiter(rate.Inf, 1)}
+	if o.Nodes == nil {
+		o.Nodes = func() []load.Node { return o.Target.Nodes }
+	}
+	r := &run{o: o, down: map[string]time.Time{}, pace: rate.NewLimiter(rate.Inf, 1)}
 	if o.Rate > 0 {
 		r.pace = rate.NewLimiter(rate.Limit(o.Rate), 1)
 	}
-	if len(r.nodes) == 0 {
+	if len(o.Nodes()) == 0 {
 		return nil, errors.New("exercise: the target has no nodes")
 	}
 	if need := (o.Mailboxes + 1) / 2; need > len(o.Target.Accounts) {
@@ -149,7 +152,8 @@ func (r *run) prepare(ctx context.Context) error {
 		}
 		var last error
 		for i := 0; ; i++ {
-			n := r.nodes[i%len(r.nodes)]
+			nodes := r.o.Nodes()
+			n := nodes[i%len(nodes)]
 			if last = r.meet(n, b, kind); last == nil {
 				break
 			}
@@ -189,17 +193,18 @@ func (r *run) learn(b *box, reading *history.Reading) {
 
 // node picks one that is not known to be down, and not but if there is another.
 func (r *run) node(random *rand.Rand, but string) load.Node {
+	nodes := r.o.Nodes()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var up []load.Node
 	now := time.Now()
-	for _, n := range r.nodes {
+	for _, n := range nodes {
 		if n.ID != but && now.After(r.down[n.ID]) {
 			up = append(up, n)
 		}
 	}
 	if len(up) == 0 {
-		up = r.nodes
+		up = nodes
 	}
 	return up[random.IntN(len(up))]
 }

@@ -27,6 +27,7 @@ type Scenario struct {
 	Name    string
 	Summary string        // one line
 	Lab     bool          // needs a cluster of the lab, since it hurts it or looks inside
+	Alone   bool          // leaves a cluster of other nodes than it found, so that none can follow: `all` leaves it out
 	Reads   bool          // needs IMAP
 	Takes   time.Duration // about, with the default options
 	// Settle is LaunchOptions.Settle of a cluster that is started for this scenario alone; nil: the lab's own times.
@@ -37,7 +38,7 @@ type Scenario struct {
 // All are the scenarios in the order in which `all` runs them: those that leave mail behind which others would wade through come late.
 func All() []Scenario {
 	return []Scenario{
-		delivery, reading, idle, failover, chaos, recovery, storage, capacityPlan, mailbox, soak,
+		delivery, reading, idle, failover, chaos, recovery, storage, capacityPlan, mailbox, soak, grow,
 	}
 }
 

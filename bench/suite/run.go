@@ -119,7 +119,11 @@ func dataDir(env *scenario.Env) string {
 func (s *Suite) runAll(ctx context.Context, r *report.Report, env *scenario.Env, list []scenario.Scenario, all bool) {
 	for i, sc := range list {
 		if all {
-			if why := sc.Missing(env); why != "" {
+			why := sc.Missing(env)
+			if sc.Alone {
+				why = "it changes who is in the cluster, and runs alone"
+			}
+			if why != "" {
 				env.Progress.Say("%s is left out: %s", sc.Name, why)
 				continue
 			}
