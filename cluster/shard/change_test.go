@@ -133,7 +133,7 @@ func TestMoveReplica(t *testing.T) {
 func TestMoveBySnapshot(t *testing.T) {
 	members := startWith(t, 3, 1)
 	lead := leaderOf(t, members[:3])
-	for range 6 {
+	for range 3 {
 		lead.propose(t, "heavy") // too much for memory: flushed
 	}
 	lead.propose(t, "x")
