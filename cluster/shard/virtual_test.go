@@ -315,6 +315,17 @@ func TestVirtualFailover(t *testing.T) {
 	}{
 		{"leader killed", threeNear, func(w *virtualWorld, rng *rand.Rand) virtualFault { return w.killed(w.leading(), rng) }, 500 * time.Millisecond},
 		{"leader frozen", threeNear, func(w *virtualWorld, _ *rand.Rand) virtualFault { return w.froze(w.leading()) }, 500 * time.Millisecond},
+		{"leader blinks", fiveFar, func(w *virtualWorld, rng *rand.Rand) virtualFault { // in doubt for a moment: whoever stands may lose, and has deposed it
+			leader := w.leading()
+			f := w.froze(leader)
+			freeze, thaw := f.do, f.undo
+			f.do = func() {
+				freeze()
+				time.Sleep(time.Duration(rng.IntN(400)) * time.Millisecond)
+				thaw()
+			}
+			return f
+		}, 1200 * time.Millisecond},
 		{"leader cut off", threeNear, func(w *virtualWorld, _ *rand.Rand) virtualFault { n := w.leading(); return w.lost("cut off", n) }, 500 * time.Millisecond},
 		{"leader's disk hangs", threeNear, func(w *virtualWorld, _ *rand.Rand) virtualFault { return w.hanging(w.leading()) }, 500 * time.Millisecond},
 		{"heir frozen", threeNear, func(w *virtualWorld, rng *rand.Rand) virtualFault {
