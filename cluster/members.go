@@ -55,7 +55,7 @@ func (n *Node) freshTopology(ctx context.Context) (*directory.Topology, error) {
 	if _, own := n.host.Group(placement.DirectoryShard); !own {
 		return n.topology.Load(), nil
 	}
-	if err := n.directory.Fresh(ctx); err != nil {
+	if err := n.directory.CatchUp(ctx); err != nil {
 		return nil, err
 	}
 	return n.directory.Topology()

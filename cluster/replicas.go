@@ -76,18 +76,15 @@ func (n *Node) foundGroups() error {
 		if !g.Holds(n.cfg.ID) || n.stopped {
 			continue
 		}
-		if lost, err := n.startGroup(g, founds); err != nil || lost != nil {
-			return errors.Join(err, asError(lost))
+		lost, err := n.startGroup(g, founds)
+		if err == nil && lost != nil {
+			err = lost
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func asError(lost *shard.LostError) error {
-	if lost == nil {
-		return nil
-	}
-	return lost
 }
 
 // startKept starts the replicas that are on the disk. Their logs say who the members are, so nothing is begun here: a folder that a crash left

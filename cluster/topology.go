@@ -92,7 +92,7 @@ func readIncarnation(data string) (string, error) {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // it never fails
 	name := hex.EncodeToString(random[:])
-	return name, writeSmall(path, []byte(name))
+	return name, durable.Replace(vfs.Default, path, []byte(name), vfs.WriteCategoryUnspecified)
 }
 
 // readSmall gives nil for a file that is not there.
@@ -105,29 +105,6 @@ func readSmall(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", filepath.Base(path), err)
 	}
 	return b, nil
-}
-
-// writeSmall replaces a file as a whole, durably.
-func writeSmall(path string, b []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err == nil {
-		err = durable.SyncDir(vfs.Default, filepath.Dir(path))
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
-	}
-	return nil
 }
 
 // region is where a node is, "" if it is not known.
@@ -177,7 +154,7 @@ func (n *Node) takeTopology(t *directory.Topology) error {
 	}
 	b, err := codec.Marshal(t)
 	if err == nil {
-		err = writeSmall(filepath.Join(n.cfg.Data, topologyFile), b)
+		err = durable.Replace(vfs.Default, filepath.Join(n.cfg.Data, topologyFile), b, vfs.WriteCategoryUnspecified)
 	}
 	if err != nil {
 		return err
@@ -242,7 +219,7 @@ func (n *Node) fillDirectory(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, topologyPause)
 	defer cancel()
-	if err := n.directory.Fresh(ctx); err != nil {
+	if err := n.directory.CatchUp(ctx); err != nil {
 		return err
 	}
 	return g.Fill()
@@ -336,12 +313,12 @@ func (n *Node) foreign() error {
 		return fmt.Errorf("node %s is no member of the cluster: see `hongyan admin node join --help`", n.cfg.ID)
 	case self.Removed:
 		return fmt.Errorf("node %s was removed from the cluster: empty its data folder and let it join again, or switch it off", n.cfg.ID)
-	case n.incarnation != "" && self.Incarnation != "" && self.Incarnation != n.incarnation && n.empty:
+	case n.incarnation == "" || self.Incarnation == "" || self.Incarnation == n.incarnation:
+		return nil
+	case n.empty:
 		return fmt.Errorf("node %s has lost its disk, and waits until that is entered in the directory", n.cfg.ID)
-	case n.incarnation != "" && self.Incarnation != "" && self.Incarnation != n.incarnation:
-		return fmt.Errorf("node %s is known with other data than is in %s: give it its own back, or have its data made anew here by `hongyan admin node replace %s`", n.cfg.ID, n.cfg.Data, n.cfg.ID)
 	}
-	return nil
+	return fmt.Errorf("node %s is known with other data than is in %s: give it its own back, or have its data made anew here by `hongyan admin node replace %s`", n.cfg.ID, n.cfg.Data, n.cfg.ID)
 }
 
 // mayFound waits until it is certain that this node, which has no replica yet, does not stand in for one whose votes it does not know: it asks the other

@@ -77,7 +77,7 @@ func NewCluster(net *transport.Net, router *shard.Router, host *shard.Host, stor
 func (c *Cluster) All(ctx context.Context) ([]uint32, error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	if err := c.directory.Fresh(ctx); err != nil {
+	if err := c.directory.CatchUp(ctx); err != nil {
 		return nil, fmt.Errorf("list the shards: %w", err)
 	}
 	t, err := c.directory.Topology()

@@ -46,8 +46,8 @@ func addCheckpoint(t *index.Txn, c *AddCheckpoint) (*Result, error) {
 		return nil, refuse("a checkpoint of %d parts: expected 1 to %d", n, MaxParts)
 	}
 	key := numberKey(checkpointTable, uint64(c.Shard))
-	list, err := load[Checkpoints](t, key)
-	if err != nil && !errors.Is(err, errNoRecord) {
+	list, err := loadIf[Checkpoints](t, key)
+	if err != nil {
 		return nil, err
 	}
 	if n := len(list.List); n > 0 && list.List[n-1].Applied >= c.Checkpoint.Applied {
@@ -88,10 +88,7 @@ func (s *Service) Noise() (n uint64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	c, err := load[counters](v, []byte(counterKey))
-	if errors.Is(err, errNoRecord) {
-		err = nil
-	}
+	c, err := loadIf[counters](v, []byte(counterKey))
 	return c.Noise, err
 }
 

@@ -49,7 +49,7 @@ func (s *Service) RemoveCopy(ctx context.Context, e replica.Entry, node string) 
 
 // Volume implements replica.Directory: it reads this node's replica once that has all that was acknowledged before.
 func (s *Service) Volume(ctx context.Context, id volume.ID) (e replica.Entry, known bool, err error) {
-	if err := s.catchUp(ctx); err != nil {
+	if err := s.CatchUp(ctx); err != nil {
 		return e, false, err
 	}
 	v, err := s.view()

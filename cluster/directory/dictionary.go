@@ -47,8 +47,8 @@ func addDictionary(t *index.Txn, c *AddDictionary) (*Result, error) {
 	if len(d.Bytes) == 0 || len(d.Bytes) > volume.MaxDictionary {
 		return nil, refuse("a dictionary of %d bytes: expected 1 to %d", len(d.Bytes), volume.MaxDictionary)
 	}
-	known, err := load[counters](t, []byte(counterKey))
-	if err != nil && !errors.Is(err, errNoRecord) {
+	known, err := loadIf[counters](t, []byte(counterKey))
+	if err != nil {
 		return nil, err
 	}
 	if uint64(d.Number) != known.Dictionary+1 {
@@ -102,8 +102,8 @@ func (s *Service) serveDictionaries(_ context.Context, _ string, req *Dictionari
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	known, err := load[counters](v, []byte(counterKey))
-	if err != nil && !errors.Is(err, errNoRecord) {
+	known, err := loadIf[counters](v, []byte(counterKey))
+	if err != nil {
 		return nil, err
 	}
 	resp = &DictionariesResponse{}

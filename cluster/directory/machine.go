@@ -294,8 +294,8 @@ func place(t *index.Txn, a *Account) error {
 }
 
 func nextNumber(t *index.Txn, which func(*counters) *uint64) (uint64, error) {
-	c, err := load[counters](t, []byte(counterKey))
-	if err != nil && !errors.Is(err, errNoRecord) {
+	c, err := loadIf[counters](t, []byte(counterKey))
+	if err != nil {
 		return 0, err
 	}
 	n := which(&c)

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"hongyan/cluster/placement"
-	"hongyan/cluster/replica"
-	"hongyan/engine/codec"
 	"hongyan/engine/index"
 )
 
@@ -80,16 +78,13 @@ func (s *Service) topologyVersion() (version uint64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	c, err := load[counters](v, []byte(counterKey))
-	if errors.Is(err, errNoRecord) {
-		return 0, nil
-	}
+	c, err := loadIf[counters](v, []byte(counterKey))
 	return c.Topology, err
 }
 
 func readTopology(v *index.View) (*Topology, error) {
-	c, err := load[counters](v, []byte(counterKey))
-	if err != nil && !errors.Is(err, errNoRecord) {
+	c, err := loadIf[counters](v, []byte(counterKey))
+	if err != nil {
 		return nil, err
 	}
 	t := &Topology{Version: c.Topology}
@@ -99,29 +94,9 @@ func readTopology(v *index.View) (*Topology, error) {
 	if t.Groups, err = scan[placement.Group](v, groupTable); err != nil {
 		return nil, err
 	}
-	m, err := load[moving](v, []byte(movingKey))
-	if err != nil && !errors.Is(err, errNoRecord) {
-		return nil, err
-	}
+	m, err := loadIf[moving](v, []byte(movingKey))
 	t.Paused = m.Paused
-	return t, nil
-}
-
-// scan reads a whole table.
-func scan[T any](v *index.View, table string) (out []T, err error) {
-	err = v.Scan([]byte(table), func(key, value []byte) error {
-		var item T
-		if err := codec.Unmarshal(value, &item); err != nil {
-			return fmt.Errorf("directory entry %q: %w", key, err)
-		}
-		out = append(out, item)
-		return nil
-	})
-	return out, err
-}
-
-func decodeEntry(value []byte) (e replica.Entry, err error) {
-	return e, codec.Unmarshal(value, &e)
+	return t, err
 }
 
 // serveTopology answers with what the replica here has, or with what the node knew before if that is newer.
@@ -193,6 +168,3 @@ func (s *Service) PausePlacement(ctx context.Context, paused bool) error {
 	_, err := s.propose(ctx, &Command{SetPlacement: &SetPlacement{Paused: paused}})
 	return err
 }
-
-// Fresh returns when this node's replica holds what was acknowledged before.
-func (s *Service) Fresh(ctx context.Context) error { return s.catchUp(ctx) }

@@ -52,8 +52,8 @@ func Mend(t *index.Txn, found []Found, lastAccount uint64) (entered int, err err
 	if err := forgetTopology(t); err != nil {
 		return 0, err
 	}
-	c, err := load[counters](t, []byte(counterKey))
-	if err != nil && !errors.Is(err, errNoRecord) {
+	c, err := loadIf[counters](t, []byte(counterKey))
+	if err != nil {
 		return 0, err
 	}
 	c.Topology = 0 // none

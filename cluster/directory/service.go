@@ -273,7 +273,7 @@ func (s *Service) ask(ctx context.Context, req *LookupRequest) (*LookupResponse,
 
 func (s *Service) serveLookup(ctx context.Context, _ string, req *LookupRequest) (resp *LookupResponse, err error) {
 	if req.Fresh {
-		if err := s.catchUp(ctx); err != nil {
+		if err := s.CatchUp(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -299,8 +299,8 @@ func (s *Service) serveLookup(ctx context.Context, _ string, req *LookupRequest)
 	return resp, nil
 }
 
-// catchUp waits until this replica holds all that was acknowledged before the call.
-func (s *Service) catchUp(ctx context.Context) error {
+// CatchUp waits until this replica holds all that was acknowledged before the call.
+func (s *Service) CatchUp(ctx context.Context) error {
 	g, ok := s.group()
 	if !ok {
 		return wire.Errorf(wire.Unavailable, "the directory's replica is not running")

@@ -132,6 +132,15 @@ type getter interface {
 // errNoRecord is wrapped when a key is absent.
 var errNoRecord = errors.New("no such entry")
 
+// loadIf is load of a record that may be absent: then it is a T's zero value.
+func loadIf[T any](g getter, key []byte) (T, error) {
+	v, err := load[T](g, key)
+	if errors.Is(err, errNoRecord) {
+		err = nil
+	}
+	return v, err
+}
+
 // load reads a record into a T.
 func load[T any](g getter, key []byte) (T, error) {
 	var v T
@@ -146,4 +155,22 @@ func load[T any](g getter, key []byte) (T, error) {
 		return v, fmt.Errorf("directory entry %q: %w", key, err)
 	}
 	return v, nil
+}
+
+// scanner is what a Txn and a View share.
+type scanner interface {
+	Scan(prefix []byte, fn func(key, value []byte) error) error
+}
+
+// scan reads a whole table.
+func scan[T any](v scanner, table string) (out []T, err error) {
+	err = v.Scan([]byte(table), func(key, value []byte) error {
+		var item T
+		if err := codec.Unmarshal(value, &item); err != nil {
+			return fmt.Errorf("directory entry %q: %w", key, err)
+		}
+		out = append(out, item)
+		return nil
+	})
+	return out, err
 }

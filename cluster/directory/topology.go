@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"hongyan/cluster/placement"
+	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
 	"hongyan/engine/index"
 )
@@ -261,30 +262,26 @@ func tellIncarnation(n *Node, c *ChangeNode) error {
 
 // mayGo refuses while a table names the node.
 func mayGo(t *index.Txn, id string) error {
-	err := t.Scan([]byte(groupTable), func(_, value []byte) error {
-		var g placement.Group
-		if err := codec.Unmarshal(value, &g); err != nil {
-			return err
-		}
+	groups, err := scan[placement.Group](t, groupTable)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
 		learns := g.Shard == placement.DirectoryShard && slices.Contains(g.Learners, id) // as every node does until it goes
 		if g.Holds(id) && !learns {
 			return refuse("node %s has a replica of shard %d: drain it first, or wait until that is done", id, g.Shard)
 		}
-		return nil
-	})
+	}
+	entries, err := scan[replica.Entry](t, volumeTable)
 	if err != nil {
 		return err
 	}
-	return t.Scan([]byte(volumeTable), func(_, value []byte) error {
-		e, err := decodeEntry(value)
-		if err != nil {
-			return err
-		}
-		if slices.Contains(e.Sources(), id) || e.Primary == id && e.State == 0 {
+	for _, e := range entries {
+		if slices.Contains(e.Sources(), id) || e.Primary == id && e.State == replica.Open {
 			return refuse("node %s has a copy of volume %d: drain it first, or wait until that is done", id, e.ID)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func setGroup(t *index.Txn, c *SetGroup) (*Result, error) {
@@ -318,11 +315,8 @@ func setGroup(t *index.Txn, c *SetGroup) (*Result, error) {
 }
 
 func setPlacement(t *index.Txn, c *SetPlacement) (*Result, error) {
-	old, err := load[moving](t, []byte(movingKey))
-	if err != nil && !errors.Is(err, errNoRecord) || old.Paused == c.Paused {
-		if errors.Is(err, errNoRecord) {
-			err = nil
-		}
+	old, err := loadIf[moving](t, []byte(movingKey))
+	if err != nil || old.Paused == c.Paused {
 		return &Result{}, err
 	}
 	if err := save(t, []byte(movingKey), &moving{Paused: c.Paused}); err != nil {

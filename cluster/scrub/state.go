@@ -99,23 +99,8 @@ func writeState(fs vfs.FS, path string, s *saved) error {
 	if err != nil {
 		return fmt.Errorf("encode state of scrubbing: %w", err)
 	}
-	tmp := path + ".tmp"
-	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return fmt.Errorf("create state of scrubbing: %w", err)
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = fs.Rename(tmp, path)
-	}
-	if err != nil {
+	if err := durable.Replace(fs, path, b, vfs.WriteCategoryUnspecified); err != nil {
 		return fmt.Errorf("write state of scrubbing: %w", err)
-	}
-	if err := durable.SyncDir(fs, fs.PathDir(path)); err != nil {
-		return fmt.Errorf("sync state of scrubbing: %w", err)
 	}
 	return nil
 }

@@ -277,7 +277,7 @@ func TestEraseIsResumed(t *testing.T) {
 	term := m.group.raft.CurrentTerm()
 	m.leave(t)
 	m.openLogs(t)
-	must(t, writeFile(vfs.Default, m.cfg.Dir, goneName, nil)) // as far as Erase came
+	must(t, mark(vfs.Default, m.cfg.Dir, goneName)) // as far as Erase came
 	data := filepath.Dir(filepath.Dir(m.cfg.Dir))
 	kept, gone, err := Replicas(vfs.Default, data)
 	must(t, err)

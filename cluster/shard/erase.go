@@ -60,6 +60,11 @@ func exists(fs vfs.FS, path string) (bool, error) {
 	return err == nil, err
 }
 
+// mark makes an empty file that says something by being there.
+func mark(fs vfs.FS, dir, name string) error {
+	return durable.Replace(fs, fs.PathJoin(dir, name), nil, vfs.WriteCategoryUnspecified)
+}
+
 // readMarks reads what the folder says of the replica, and marks one that joins.
 func (g *Group) readMarks(fs vfs.FS) error {
 	joins, err := exists(fs, fs.PathJoin(g.cfg.Dir, joinsName))
@@ -68,7 +73,7 @@ func (g *Group) readMarks(fs vfs.FS) error {
 	}
 	g.unfilled.Store(joins || g.cfg.Joins)
 	if g.cfg.Joins && !joins {
-		if err := writeFile(fs, g.cfg.Dir, joinsName, nil); err != nil {
+		if err := mark(fs, g.cfg.Dir, joinsName); err != nil {
 			return err
 		}
 	}
@@ -126,7 +131,7 @@ func writeFloor(fs vfs.FS, dir string, p position) error {
 		return err
 	}
 	b := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, p.term), p.index)
-	return writeFile(fs, fs.PathDir(dir), fs.PathBase(dir)+floorSuffix, b)
+	return durable.Replace(fs, dir+floorSuffix, b, vfs.WriteCategoryUnspecified)
 }
 
 func (p position) before(other position) bool {
@@ -166,7 +171,7 @@ func Erase(logs *Logs, dir string, shard uint32, store *index.Shard) error {
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("erase replica of shard %d: %w", shard, err)
 	}
-	if err := writeFile(fs, dir, goneName, nil); err != nil {
+	if err := mark(fs, dir, goneName); err != nil {
 		return fmt.Errorf("erase replica of shard %d: %w", shard, err)
 	}
 	l := logs.journal.Log(shard)

@@ -9,6 +9,7 @@ import (
 
 	"hongyan/cluster/placement"
 	"hongyan/engine/codec"
+	"hongyan/engine/durable"
 )
 
 // foundingTerm is the term of a founded group's state. Elections begin behind it.
@@ -34,7 +35,7 @@ func Found(fs vfs.FS, dir string, g placement.Group, applied uint64) error {
 	if err := fs.MkdirAll(at, 0o700); err != nil {
 		return fmt.Errorf("found shard %d: %w", g.Shard, err)
 	}
-	if err := writeFile(fs, at, recordName, b); err != nil {
+	if err := durable.Replace(fs, fs.PathJoin(at, recordName), b, vfs.WriteCategoryUnspecified); err != nil {
 		return fmt.Errorf("found shard %d: %w", g.Shard, err)
 	}
 	if err := syncNames(fs, dir); err != nil {

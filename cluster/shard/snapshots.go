@@ -271,31 +271,11 @@ func (s *snapshotStore) list(rec *snapshotRecord) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(s.fs, s.dir, recordName, b); err != nil {
+	if err := durable.Replace(s.fs, s.fs.PathJoin(s.dir, recordName), b, vfs.WriteCategoryUnspecified); err != nil {
 		return fmt.Errorf("write the snapshot record: %w", err)
 	}
 	s.current = rec
 	return nil
-}
-
-// writeFile replaces dir/name atomically and durably.
-func writeFile(fs vfs.FS, dir, name string, b []byte) error {
-	tmp := fs.PathJoin(dir, name+".tmp")
-	f, err := fs.Create(tmp, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := fs.Rename(tmp, fs.PathJoin(dir, name)); err != nil {
-		return err
-	}
-	return durable.SyncDir(fs, dir)
 }
 
 // snapshotSink takes what arrives into a file; for a snapshot of our own nothing is written.

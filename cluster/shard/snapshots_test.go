@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/hashicorp/raft"
 
+	"hongyan/engine/durable"
 	"hongyan/engine/index"
 )
 
@@ -372,7 +373,7 @@ func TestSnapshotLeftovers(t *testing.T) {
 	if _, _, err := r.snaps.Open(currentID); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("opened a snapshot that is not there: %v", err)
 	}
-	must(t, writeFile(mem, "snapshot", recordName, []byte("junk")))
+	must(t, durable.Replace(mem, mem.PathJoin("snapshot", recordName), []byte("junk"), vfs.WriteCategoryUnspecified))
 	if _, err := openSnapshots(mem, "snapshot", testShard, r.store, r.logs); err == nil {
 		t.Error("a damaged record was taken for none")
 	}

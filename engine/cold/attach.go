@@ -43,7 +43,7 @@ func (s *Store) Attach(id volume.ID, generation uint32, index []byte, secret *ke
 		err = s.attachKeys(id, secret)
 	}
 	if err == nil { // last: who has the index has all
-		err = replaceFile(s.fs, s.IndexPath(id, generation), index)
+		err = durable.Replace(s.fs, s.IndexPath(id, generation), index, vfs.WriteCategoryUnspecified)
 	}
 	if err != nil {
 		return fmt.Errorf("attach to volume %s: %w", id, err)
@@ -195,25 +195,6 @@ func (s *Store) Detach(id volume.ID) error {
 		}
 	}
 	return durable.SyncDir(s.fs, s.dir)
-}
-
-// replaceFile makes a small file that is there whole or as it was before.
-func replaceFile(fs vfs.FS, path string, b []byte) error {
-	f, err := fs.Create(path+temporarySuffix, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(slices.Clone(b))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, fs.Remove(path+temporarySuffix))
-	}
-	if err := fs.Rename(path+temporarySuffix, path); err != nil {
-		return err
-	}
-	return durable.SyncDir(fs, fs.PathDir(path))
 }
 
 func readAll(fs vfs.FS, path string) ([]byte, error) {

@@ -14,7 +14,7 @@ import (
 
 const (
 	suffix          = ".frag"
-	temporarySuffix = ".tmp"
+	temporarySuffix = durable.TemporarySuffix
 	syncEvery       = 8 << 20 // bytes written between two fsyncs: what a crash may undo, and what memory waits for the disk
 )
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 const (
@@ -105,7 +107,7 @@ func (c commandFile) add(ctx context.Context, old []*masterKey, fresh *masterKey
 		}
 		lines = append(lines, line{m.id, wrapped})
 	}
-	if err := replaceFile(c.fs, c.path, formatKeyring(lines, wrappedHeading)); err != nil {
+	if err := durable.Replace(c.fs, c.path, formatKeyring(lines, wrappedHeading), diskCategory); err != nil {
 		return fmt.Errorf("write the wrapped master keys: %w", err)
 	}
 	return nil

@@ -12,13 +12,11 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"golang.org/x/sys/unix"
 
 	"hongyan/engine/durable"
 )
 
 const (
-	tmpSuffix = ".tmp"
 	// askTimeout bounds one question to a master key: it may be a command that asks a service.
 	askTimeout = 30 * time.Second
 
@@ -26,7 +24,7 @@ const (
 )
 
 // Leftover reports whether a file of that name is one that a crash in Create left.
-func Leftover(name string) bool { return strings.HasSuffix(name, ".key"+tmpSuffix) }
+func Leftover(name string) bool { return strings.HasSuffix(name, ".key"+durable.TemporarySuffix) }
 
 // File is the open key file of one volume. Safe for concurrent use.
 type File struct {
@@ -75,32 +73,7 @@ func create(fs vfs.FS, path string, m Master, volume uint64, s *Secret) error {
 		rest = rest[copy(b[:sectorSlots*slotSize], rest):]
 		sealSector(b, volume, i)
 	}
-	return replaceFile(fs, path, content)
-}
-
-// replaceFile writes a file whole and durably, for its owner's eyes only: temporary name, fsync, rename, fsync of the directory.
-func replaceFile(fs vfs.FS, path string, content []byte) error {
-	tmp := path + tmpSuffix
-	f, err := fs.Create(tmp, diskCategory)
-	if err != nil {
-		return fmt.Errorf("create %s: %w", tmp, err)
-	}
-	if fd := f.Fd(); fd != vfs.InvalidFd {
-		err = unix.Fchmod(int(fd), 0o600)
-	}
-	if err == nil {
-		_, err = f.Write(content)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", tmp, err), fs.Remove(tmp))
-	}
-	if err := fs.Rename(tmp, path); err != nil {
-		return errors.Join(fmt.Errorf("rename %s: %w", tmp, err), fs.Remove(tmp))
-	}
-	return durable.SyncDir(fs, fs.PathDir(path))
+	return durable.Replace(fs, path, content, diskCategory)
 }
 
 // Open opens a key file and unwraps the volume key. One of the two headers suffices.

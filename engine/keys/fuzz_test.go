@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"hongyan/engine/durable"
 )
 
 // FuzzOpen: whatever is in a key file, it opens or is refused; what opens gives right keys or errors, and can be mended.
@@ -25,7 +27,7 @@ func FuzzOpen(f *testing.F) {
 			bad[at] ^= flip
 		}
 		fs := memFS(t)
-		must(t, replaceFile(fs, testPath, bad))
+		must(t, durable.Replace(fs, testPath, bad, diskCategory))
 		f, err := Open(fs, testPath, m)
 		if err != nil {
 			return
@@ -60,7 +62,7 @@ func FuzzKeyring(f *testing.F) {
 			t.Fatalf("own text is read as %d lines of %d: %v", len(again), len(lines), err)
 		}
 		fs := memFS(t)
-		must(t, replaceFile(fs, testPath, []byte(text)))
+		must(t, durable.Replace(fs, testPath, []byte(text), diskCategory))
 		k, err := OpenKeyFile(fs, testPath)
 		if err != nil {
 			return

@@ -9,6 +9,7 @@ import (
 
 	"hongyan/engine/codec"
 	"hongyan/engine/codec/codectest"
+	"hongyan/engine/durable"
 )
 
 var write = flag.Bool("write-golden", false, "make testdata/keys-1.key anew")
@@ -28,7 +29,7 @@ func TestGoldenFile(t *testing.T) {
 	}
 	content, err := os.ReadFile(golden)
 	must(t, err)
-	must(t, replaceFile(fs, testPath, bytes.Clone(content))) // writing may spoil what is written
+	must(t, durable.Replace(fs, testPath, bytes.Clone(content), diskCategory)) // writing may spoil what is written
 	f, err := Open(fs, testPath, m)
 	must(t, err)
 	expect(t, f, s, 2, 31)

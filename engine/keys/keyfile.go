@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 // A file of master keys is text: a first line that says its kind and version, then a line a key, NAME VALUE, the newest last.
@@ -178,7 +180,7 @@ func (p plainFile) add(_ context.Context, _ []*masterKey, fresh *masterKey) erro
 	}
 	text = bytes.TrimRight(text, "\n") // the operator's comments stay
 	text = fmt.Appendf(text, "\n%s %s\n", fresh.id, hex.EncodeToString(fresh.key[:]))
-	if err := replaceFile(p.fs, p.path, text); err != nil {
+	if err := durable.Replace(p.fs, p.path, text, diskCategory); err != nil {
 		return fmt.Errorf("write the master key file: %w", err)
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/durable"
 )
 
 func TestKeyFile(t *testing.T) {
@@ -37,7 +39,7 @@ func TestKeyFile(t *testing.T) {
 func TestRotateKeyFile(t *testing.T) {
 	fs := memFS(t)
 	text := plainHeading + "\n# of the safe in room 7\nfirst " + strings.Repeat("ab", 32) + "\n"
-	must(t, replaceFile(fs, testPath, []byte(text)))
+	must(t, durable.Replace(fs, testPath, []byte(text), diskCategory))
 	k, err := OpenKeyFile(fs, testPath)
 	must(t, err)
 	id, wrapped, err := k.Wrap(t.Context(), []byte("a key"), nil)
@@ -69,7 +71,7 @@ func TestRotateKeyFile(t *testing.T) {
 	}
 	must(t, lock.Close())
 	// A file that became bad leaves the keys as they are.
-	must(t, replaceFile(fs, testPath, []byte(plainHeading+"\n")))
+	must(t, durable.Replace(fs, testPath, []byte(plainHeading+"\n"), diskCategory))
 	if k.Reload(t.Context()) == nil || len(k.IDs()) != 3 {
 		t.Fatal("took a file without keys")
 	}
@@ -92,7 +94,7 @@ func TestKeyFileRefused(t *testing.T) {
 		"wrapped, plain": wrappedHeading + "\nk " + key,
 	} {
 		fs := memFS(t)
-		must(t, replaceFile(fs, testPath, []byte(text)))
+		must(t, durable.Replace(fs, testPath, []byte(text), diskCategory))
 		if _, err := OpenKeyFile(fs, testPath); err == nil {
 			t.Errorf("%s: taken", name)
 		} else if strings.Contains(err.Error(), key[:16]) {
