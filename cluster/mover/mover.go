@@ -95,6 +95,7 @@ type Mover struct {
 	// Only Run's goroutine uses these.
 	down, up map[string]time.Time // since when each node is
 	swept    time.Time
+	settled  uint64 // the topology in which nothing was left to do
 
 	mu       sync.Mutex       // guards failures
 	failures map[uint32]error // of the last step of each group
@@ -122,27 +123,15 @@ func (m *Mover) Run(ctx context.Context) {
 			clear(m.down)
 			clear(m.up)
 		}
-		wait := time.NewTimer(pause)
 		select {
-		case <-wait.C:
+		case <-time.After(pause):
 		case <-changed:
-			if !sleep(ctx, busyPause) { // mail changes the directory too
-				return
+			select { // mail changes the directory too
+			case <-time.After(busyPause):
+			case <-ctx.Done():
 			}
 		case <-ctx.Done():
 		}
-		wait.Stop()
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -158,11 +147,16 @@ func (m *Mover) round(ctx context.Context) (moved bool, err error) {
 	if t.Paused {
 		return false, nil
 	}
-	want, nodes, err := Target(t)
-	if err != nil {
-		return false, err
+	if t.Version != m.settled { // mail changes the directory all the time, and where replicas should be hardly ever
+		want, nodes, err := Target(t)
+		if err != nil {
+			return false, err
+		}
+		if moved = m.advance(ctx, t.Groups, want, nodes); !moved {
+			m.settled = t.Version
+		}
 	}
-	if moved = m.advance(ctx, t.Groups, want, nodes); !moved {
+	if !moved {
 		err = m.refilled(ctx, t)
 	}
 	if now := time.Now(); now.Sub(m.swept) >= sweepEvery {
@@ -172,7 +166,7 @@ func (m *Mover) round(ctx context.Context) (moved bool, err error) {
 	return moved, err
 }
 
-// Target is where a topology's groups should be, and the nodes that it was computed for.
+// Target is where a topology's groups should be, one for one, and the nodes that it was computed for.
 func Target(t *directory.Topology) ([]placement.Group, []placement.Node, error) {
 	nodes := make([]placement.Node, 0, len(t.Nodes))
 	for _, n := range t.Nodes {
@@ -195,9 +189,8 @@ func Plan(t *directory.Topology, limit int) ([]placement.Step, error) {
 		return nil, err
 	}
 	var steps []placement.Step
-	for _, now := range t.Groups {
-		i := slices.IndexFunc(want, func(g placement.Group) bool { return g.Shard == now.Shard })
-		for i >= 0 && len(steps) < limit {
+	for i, now := range t.Groups {
+		for len(steps) < limit {
 			step, ok := placement.Next(now, want[i], nodes...)
 			if !ok {
 				break
@@ -255,11 +248,7 @@ func (m *Mover) watch(ctx context.Context, t *directory.Topology, now time.Time)
 func (m *Mover) advance(ctx context.Context, groups, want []placement.Group, nodes []placement.Node) (moved bool) {
 	var work sync.WaitGroup
 	room := make(chan struct{}, atOnce)
-	for _, now := range groups {
-		i := slices.IndexFunc(want, func(g placement.Group) bool { return g.Shard == now.Shard })
-		if i < 0 {
-			continue
-		}
+	for i, now := range groups {
 		if _, differs := placement.Next(now, want[i], nodes...); !differs {
 			continue
 		}
@@ -291,11 +280,10 @@ func (m *Mover) note(shard uint32, err error) {
 func (m *Mover) step(ctx context.Context, recorded, want placement.Group, nodes []placement.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	now, err := m.cfg.Router.Members(ctx, want.Shard, recorded)
+	now, err := m.members(ctx, recorded)
 	if err != nil {
 		return err
 	}
-	now.Home = recorded.Home
 	step, more := placement.Next(now, want, nodes...)
 	if !more {
 		return m.record(ctx, now)
@@ -320,6 +308,13 @@ func (m *Mover) step(ctx context.Context, recorded, want placement.Group, nodes 
 		}
 	}
 	return nil
+}
+
+// members is what the leader says, with the home that the directory says.
+func (m *Mover) members(ctx context.Context, recorded placement.Group) (placement.Group, error) {
+	now, err := m.cfg.Router.Members(ctx, recorded.Shard, recorded)
+	now.Home = recorded.Home
+	return now, err
 }
 
 func (m *Mover) record(ctx context.Context, g placement.Group) error {
@@ -381,11 +376,10 @@ func (m *Mover) sweep(ctx context.Context, t *directory.Topology) {
 func (m *Mover) sweepGroup(ctx context.Context, recorded placement.Group, have map[string][]uint32) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	now, err := m.cfg.Router.Members(ctx, recorded.Shard, recorded)
+	now, err := m.members(ctx, recorded)
 	if err != nil {
 		return err
 	}
-	now.Home = recorded.Home
 	if err := m.record(ctx, now); err != nil {
 		return err
 	}
