@@ -77,6 +77,24 @@ func (c *turmoil) run(ctx context.Context, plan []fault) error {
 	defer c.traffic.close()
 	exercised := e.Target
 	exercised.Accounts = boxes
+	o := exercise.Options{Target: exercised, History: c.book.h, Seed: e.Options.Seed, Clients: chaosClients, Mailboxes: min(chaosBoxes, 2*len(boxes)), Log: e.Log}
+	c.stats, err = beside(ctx, o, func(ctx context.Context) error {
+		return c.traffic.run(ctx, func(ctx context.Context) error {
+			load.Sleep(ctx, 2*time.Second)
+			for i, f := range plan {
+				if err := c.harm(ctx, f, i+1, len(plan)); err != nil {
+					return fmt.Errorf("%s (fault %d of seed %d): %w", f, i+1, e.Options.Seed, err)
+				}
+			}
+			load.Sleep(ctx, 2*time.Second)
+			return until(ctx, tryFor, c.traffic.overdue)
+		})
+	})
+	return err
+}
+
+// beside has mailbox clients at work while f runs, which ends early when they cannot go on: what follows would check nothing.
+func beside(ctx context.Context, o exercise.Options, f func(ctx context.Context) error) (stats exercise.Stats, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	working, enough := context.WithCancel(ctx)
@@ -84,24 +102,14 @@ func (c *turmoil) run(ctx context.Context, plan []fault) error {
 	done := make(chan error, 1)
 	go func() {
 		var err error
-		c.stats, err = exercise.Run(working, exercise.Options{Target: exercised, History: c.book.h, Seed: e.Options.Seed, Clients: chaosClients, Mailboxes: min(chaosBoxes, 2*len(boxes)), Log: e.Log})
-		if err != nil {
-			stop() // what follows would check nothing
+		if stats, err = exercise.Run(working, o); err != nil {
+			stop()
 		}
 		done <- err
 	}()
-	err = c.traffic.run(ctx, func(ctx context.Context) error {
-		load.Sleep(ctx, 2*time.Second)
-		for i, f := range plan {
-			if err := c.harm(ctx, f, i+1, len(plan)); err != nil {
-				return fmt.Errorf("%s (fault %d of seed %d): %w", f, i+1, e.Options.Seed, err)
-			}
-		}
-		load.Sleep(ctx, 2*time.Second)
-		return until(ctx, tryFor, c.traffic.overdue)
-	})
+	err = f(ctx)
 	enough()
-	return errors.Join(err, <-done)
+	return stats, errors.Join(err, <-done)
 }
 
 // harm is one fault, from begin to end.

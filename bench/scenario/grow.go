@@ -93,29 +93,19 @@ func (g *growth) run(ctx context.Context, kinds []string) error {
 	defer g.traffic.close()
 	exercised := g.env.Target
 	exercised.Accounts = boxes
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	working, enough := context.WithCancel(ctx)
-	defer enough()
-	done := make(chan error, 1)
-	go func() {
-		var err error
-		g.stats, err = exercise.Run(working, exercise.Options{Target: exercised, Nodes: g.fleet.nodes, History: g.book.h, Seed: g.env.Options.Seed,
-			Clients: chaosClients, Mailboxes: min(chaosBoxes, 2*len(boxes)), Rate: growOps, Log: g.env.Log})
-		if err != nil {
-			stop() // what follows would check nothing
-		}
-		done <- err
-	}()
-	err := g.traffic.run(ctx, func(ctx context.Context) error {
-		load.Sleep(ctx, settleIn)
-		if err := g.steps(ctx, kinds); err != nil {
-			return err
-		}
-		return until(ctx, tryFor, g.traffic.overdue)
+	o := exercise.Options{Target: exercised, Nodes: g.fleet.nodes, History: g.book.h, Seed: g.env.Options.Seed,
+		Clients: chaosClients, Mailboxes: min(chaosBoxes, 2*len(boxes)), Rate: growOps, Log: g.env.Log}
+	var err error
+	g.stats, err = beside(ctx, o, func(ctx context.Context) error {
+		return g.traffic.run(ctx, func(ctx context.Context) error {
+			load.Sleep(ctx, settleIn)
+			if err := g.steps(ctx, kinds); err != nil {
+				return err
+			}
+			return until(ctx, tryFor, g.traffic.overdue)
+		})
 	})
-	enough()
-	return errors.Join(err, <-done)
+	return err
 }
 
 // prepare makes the load.

@@ -1,16 +1,13 @@
 package scenario
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"hongyan/bench/lab"
@@ -46,33 +43,17 @@ func (g *growth) admin(ctx context.Context, method, path string, in, out any) er
 
 // call asks one node's admin API.
 func call(ctx context.Context, c *lab.Cluster, m lab.Member, method, path string, in, out any) (err error) {
-	var body io.Reader
+	var body []byte
 	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
+		if body, err = json.Marshal(in); err != nil {
 			return fmt.Errorf("encode what is asked: %w", err)
 		}
-		body = bytes.NewReader(b)
 	}
 	ctx, cancel := context.WithTimeout(ctx, adminWait)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, m.HTTP+path, body)
+	b, err := adminAsk(ctx, method, m.HTTP+path, c.AdminToken, body)
 	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+c.AdminToken)
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, res.Body.Close()) }()
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("read answer of %s: %w", m.ID, err)
-	}
-	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("%s answers %s: %s", m.ID, res.Status, strings.TrimSpace(string(b[:min(len(b), 300)])))
+		return fmt.Errorf("%s: %w", m.ID, err)
 	}
 	if out == nil {
 		return nil

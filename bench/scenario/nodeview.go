@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,21 +76,30 @@ func (e *Env) view(ctx context.Context, node string) (v *nodeView, err error) {
 const maxAnswer = 64 << 20
 
 // adminGet asks a node's admin API.
-func adminGet(ctx context.Context, url, token string) (b []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func adminGet(ctx context.Context, url, token string) ([]byte, error) {
+	return adminAsk(ctx, http.MethodGet, url, token, nil)
+}
+
+// adminAsk sends a request with JSON, or with nothing, to a node's admin API and gives the answer if that is one of success.
+func adminAsk(ctx context.Context, method, url, token string, body []byte) (b []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the node answers %s", res.Status)
+	if b, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer)); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	return io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if res.StatusCode/100 != 2 {
+		return nil, fmt.Errorf("the node answers %s: %s", res.Status, strings.TrimSpace(string(b[:min(len(b), 300)])))
+	}
+	return b, nil
 }
 
 func memberOf(c *lab.Cluster, node string) (lab.Member, error) {
