@@ -187,11 +187,11 @@ func (p *virtualPeers) Call(ctx context.Context, node, method string, req, resp 
 		err  error
 	}
 	done := make(chan answer, 1)
-	life := to.life()
+	host, _, life := to.process()
 	handled, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		body, err := to.handle(handled, p.self.id, method, req)
+		body, err := handle(handled, host, p.self.id, method, req)
 		done <- answer{body, err}
 	}()
 	var a answer
@@ -213,25 +213,25 @@ func (p *virtualPeers) Call(ctx context.Context, node, method string, req, resp 
 	return codec.Unmarshal(a.body, resp)
 }
 
-// handle is a node's side of a call.
-func (n *virtualNode) handle(ctx context.Context, from, method string, req any) ([]byte, error) {
+// handle is the called host's side of a call.
+func handle(ctx context.Context, host *Host, from, method string, req any) ([]byte, error) {
 	encoded, err := codec.Marshal(req)
 	if err != nil {
 		return nil, err
 	}
 	switch method {
 	case MethodPropose:
-		return handleAs(ctx, from, encoded, n.host.propose)
+		return handleAs(ctx, from, encoded, host.propose)
 	case MethodReadIndex:
-		return handleAs(ctx, from, encoded, n.host.readIndex)
+		return handleAs(ctx, from, encoded, host.readIndex)
 	case MethodConfirm:
-		return handleAs(ctx, from, encoded, n.host.confirm)
+		return handleAs(ctx, from, encoded, host.confirm)
 	case MethodApplied:
-		return handleAs(ctx, from, encoded, n.host.applied)
+		return handleAs(ctx, from, encoded, host.applied)
 	case MethodSuspect:
-		return handleAs(ctx, from, encoded, n.host.suspect)
+		return handleAs(ctx, from, encoded, host.suspect)
 	case MethodRelay:
-		return handleAs(ctx, from, encoded, n.host.relay)
+		return handleAs(ctx, from, encoded, host.relay)
 	}
 	return nil, fmt.Errorf("no method %q", method)
 }

@@ -79,7 +79,7 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 			c.mu.Lock()
 			c.waits[who] = virtualWait{began, n}
 			c.mu.Unlock()
-			life := n.life()
+			_, router, life := n.process()
 			try, cancel := context.WithTimeout(ctx, 10*time.Second)
 			go func() {
 				select {
@@ -88,7 +88,7 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 				case <-try.Done():
 				}
 			}()
-			b, _, err := n.router.ProposeAs(try, shard, id, []byte(name), ForPeople)
+			b, _, err := router.ProposeAs(try, shard, id, []byte(name), ForPeople)
 			cancel()
 			if ok = err == nil; ok && count(b) != 1 {
 				c.w.t.Errorf("%s was applied %d times", name, count(b))
@@ -124,11 +124,11 @@ func (c *virtualClients) read(ctx context.Context, rng *rand.Rand, nodes func() 
 		c.mu.Unlock()
 		at := nodes()
 		n := at[rng.IntN(len(at))]
-		life := n.life()
+		host, router, life := n.process()
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
-		index, err := n.router.ReadIndex(try, shard)
+		index, err := router.ReadIndex(try, shard)
 		if err == nil {
-			if g, ok := n.host.Group(shard); ok && g.WaitApplied(try, index) == nil {
+			if g, ok := host.Group(shard); ok && g.WaitApplied(try, index) == nil {
 				c.look(n, life, g, before)
 			}
 		}

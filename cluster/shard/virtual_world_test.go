@@ -47,11 +47,10 @@ type virtualNode struct {
 	stable *memoryStable
 	hung   atomic.Pointer[chan struct{}] // writes to the journal wait until it is closed
 
-	host   *Host
-	router *Router
-	peers  *virtualPeers
-
 	mu         sync.Mutex // guards the rest
+	host       *Host
+	router     *Router
+	peers      *virtualPeers
 	running    bool
 	died       chan struct{}
 	stop       context.CancelFunc
@@ -147,6 +146,13 @@ func (n *virtualNode) life() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.died
+}
+
+// process is the one that runs now, or ran last, and is closed with its end.
+func (n *virtualNode) process() (*Host, *Router, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.host, n.router, n.died
 }
 
 func (n *virtualNode) transport(shard uint32) *virtualTransport {
