@@ -30,3 +30,9 @@ func (n *Node) Primary(id volume.ID) string {
 	e, _ := n.volumes.Entry(id)
 	return e.Primary
 }
+
+// Leads says whether this node leads a shard.
+func (n *Node) Leads(shard uint32) bool {
+	g, ok := n.host.Group(shard)
+	return ok && g.IsLeader()
+}

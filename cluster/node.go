@@ -32,6 +32,7 @@ import (
 	"hongyan/cluster/member"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/placement"
+	"hongyan/cluster/relocate"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/scrub"
 	"hongyan/cluster/settle"
@@ -72,8 +73,9 @@ type Node struct {
 
 	checkpoints  *checkpoint.Keeper
 	dictionaries *dictionary.Keeper
-	cold         *cold.Manager // nil without the storage role
-	mover        *mover.Mover  // nil without the storage role
+	cold         *cold.Manager       // nil without the storage role
+	mover        *mover.Mover        // nil without the storage role
+	relocator    *relocate.Relocator // nil without the storage role
 	lost         lostGroups
 	replicas     sync.Mutex // held while one is opened or erased; guards stopped
 	stopped      bool       // no more are
@@ -146,6 +148,7 @@ func (n *Node) open(ctx context.Context) error {
 		n.work.Go(func() { n.collector.Run(ctx) })
 		n.work.Go(func() { n.watchVitals(ctx) })
 		n.startMover(ctx)
+		n.work.Go(func() { n.relocator.Run(ctx) })
 	}
 	n.closing(func(context.Context) error { n.work.Wait(); return nil })
 	n.work.Go(func() { n.followTopology(ctx) })
@@ -265,6 +268,11 @@ func (n *Node) openServices() error {
 	}
 	if err := n.openCollector(); err != nil {
 		return err
+	}
+	if n.store != nil {
+		n.relocator = relocate.New(relocate.Config{
+			Self: n.cfg.ID, Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Paused: n.paused, Clock: &n.clock, Log: n.log.With("part", "relocate"),
+		})
 	}
 	n.openScrub(manager.Volumes)
 	n.checkpoints = checkpoint.New(checkpoint.Config{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"hongyan/cluster/mailbox"
 	"hongyan/engine/codec"
@@ -121,6 +122,10 @@ func (c *Client) place(ctx context.Context, d *Draft, home string, o *mailbox.Or
 	}
 	m := mailbox.Message{Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}
 	out := &entering{propose: c.changeAs}
+	out.locate = func(ctx context.Context, account uint64, given uint32, moved *movedError, try int) (uint32, error) {
+		err := c.follow(ctx, account, moved, try)
+		return c.places.of(account, given), err
+	}
 	out.put = func(ctx context.Context) (mailbox.Message, error) {
 		placed := m
 		var err error
@@ -164,7 +169,13 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	}
 	for range maxPuts {
 		c.deliver(ctx, d, to, pending, errs)
-		pending = slices.DeleteFunc(pending, func(i int) bool { return !errors.Is(errs[i], errCondemned) })
+		again := make([]bool, len(errs))
+		var work sync.WaitGroup
+		for _, i := range pending {
+			work.Go(func() { again[i] = c.again(ctx, to.Recipients[i], &errs[i]) })
+		}
+		work.Wait()
+		pending = slices.DeleteFunc(pending, func(i int) bool { return !again[i] })
 		if len(pending) == 0 {
 			return errs
 		}
@@ -175,6 +186,19 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	return errs
 }
 
+// again says whether the message is to be put once more for an account that did not get it for err; that may become another one.
+func (c *Client) again(ctx context.Context, a Account, err *error) bool {
+	var moved *movedError
+	if !errors.As(*err, &moved) {
+		return errors.Is(*err, errCondemned)
+	}
+	if failed := c.settled(ctx, a, moved); failed != nil {
+		*err = failed
+		return false
+	}
+	return true
+}
+
 // deliver stores the bytes and enters the message for some of the recipients, and sets their errors.
 func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []int, errs []error) {
 	origin := mailbox.Origin{From: to.From, Date: c.cfg.Clock.Now().Unix()}
@@ -182,7 +206,8 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []i
 	for _, i := range members {
 		a := to.Recipients[i]
 		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: inbox})
-		shards[a.Shard] = append(shards[a.Shard], i)
+		shard := c.places.of(a.ID, a.Shard)
+		shards[shard] = append(shards[shard], i)
 	}
 	m, err := c.place(ctx, d, to.Recipients[members[0]].Home, &origin)
 	if err != nil {
@@ -224,14 +249,15 @@ func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f
 		if err != nil {
 			return 0, 0, err
 		}
-		e := &entry{shard: a.Shard, id: mailbox.Request(origin.Delivery, a.Shard), name: name, accounts: []uint64{a.ID}, appends: true}
+		number := c.places.of(a.ID, a.Shard)
+		e := &entry{shard: number, id: mailbox.Request(origin.Delivery, number), name: name, accounts: []uint64{a.ID}, appends: true}
 		m.run(ctx, []*entry{e})
 		if err = e.errorOf(a.ID); err == nil {
 			return e.uidValidity, e.uid, nil
 		}
-		if !errors.Is(err, errCondemned) {
+		if !c.again(ctx, a, &err) {
 			return 0, 0, err
 		}
 	}
-	return 0, 0, unavailable(errCondemned)
+	return 0, 0, unavailable(err)
 }

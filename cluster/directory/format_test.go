@@ -14,6 +14,9 @@ import (
 func samples() []codectest.Sample {
 	account := Account{ID: 1, Address: "u1@example.test", Shard: 3, Home: "south", Password: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$a2V5"}
 	shard := Shard{Number: 3, Home: "south", Accounts: 70_000}
+	founding := shard
+	founding.Founding = true
+	relocation := Relocation{Account: 1, Address: account.Address, From: 3, To: 4, Home: "north", Since: 1_700_000_000, Fence: 5, Moved: true, Cancel: true}
 	domain := Domain{Name: "example.test", Home: "south"}
 	cold := replica.Cold{Data: 2, Parity: 1, Nodes: []string{"a", "b", "c"}, Seed: 5}
 	entry := replica.Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, State: replica.Sealed, Length: 4096,
@@ -28,7 +31,7 @@ func samples() []codectest.Sample {
 	weight, text, yes := uint32(5), "z2", true
 	dictionary := Dictionary{Number: 3, Bytes: []byte{0x37, 0xa4, 0x30, 0xec}, Made: 1_700_000_000}
 	return []codectest.Sample{
-		{Name: "add-shards", Value: &Command{AddShards: &AddShards{Shards: []Shard{shard}}}},
+		{Name: "add-shards", Value: &Command{AddShards: &AddShards{Shards: []Shard{shard}}}, Former: true},
 		{Name: "add-domain", Value: &Command{AddDomain: &domain}},
 		{Name: "add-account", Value: &Command{AddAccount: &AddAccount{Address: account.Address, Home: "south", Password: account.Password, Reset: true}}},
 		{Name: "open-volume", Value: &Command{OpenVolume: &OpenVolume{Primary: "a", Copies: []string{"a", "b"}, Class: volume.ClassBulk}}},
@@ -50,10 +53,17 @@ func samples() []codectest.Sample {
 			Incarnation: &text, Accept: true, Refilled: true}}},
 		{Name: "set-group", Value: &Command{SetGroup: &SetGroup{Group: group, Add: true}}},
 		{Name: "set-placement", Value: &Command{SetPlacement: &SetPlacement{Paused: true}}},
+		{Name: "plan-relocations", Value: &Command{PlanRelocations: &PlanRelocations{Addresses: []string{account.Address}, Shard: 4, Home: "north"}}},
+		{Name: "claim-relocation", Value: &Command{ClaimRelocation: &ClaimRelocation{Account: 1}}},
+		{Name: "end-relocation", Value: &Command{EndRelocation: &EndRelocation{Account: 1, Fence: 5, Done: true}}},
+		{Name: "cancel-relocations", Value: &Command{CancelRelocations: &CancelRelocations{Addresses: []string{account.Address}}}},
+		{Name: "shard-founded", Value: &Command{ShardFounded: &ShardFounded{Shard: 4}}},
+		{Name: "relocation", Value: &relocation},
 		{Name: "topology", Value: &TopologyResponse{Topology: &Topology{Version: 9, Nodes: []Node{node}, Groups: []placement.Group{group}, Paused: true}, Version: 9}},
 		{Name: "topology-asked", Value: &TopologyRequest{After: 8, Wait: true}},
 		{Name: "moving", Value: &moving{Paused: true}},
-		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}},
+		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}, Former: true},
+		{Name: "result-relocation", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry, Relocation: &relocation, Planned: 2}},
 		{Name: "lookup", Value: &LookupRequest{Address: account.Address, Fresh: true}},
 		{Name: "found", Value: &LookupResponse{Account: &account, Local: true}},
 		{Name: "dictionaries", Value: &DictionariesRequest{After: 2}},
@@ -61,12 +71,14 @@ func samples() []codectest.Sample {
 		{Name: "dictionary", Value: &dictionary},
 		{Name: "domain", Value: &domain},
 		{Name: "account", Value: &account},
-		{Name: "shard", Value: &shard},
+		{Name: "shard", Value: &shard, Former: true},
+		{Name: "shard-founding", Value: &founding},
 		{Name: "volume", Value: &entry, Former: true},
 		{Name: "volume-last", Value: &counted},
 		{Name: "checkpoints", Value: &Checkpoints{Shard: 3, List: []Checkpoint{checkpoint}}},
 		{Name: "counters", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4}, Former: true},
-		{Name: "counters-topology", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4, Topology: 5}},
+		{Name: "counters-topology", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4, Topology: 5}, Former: true},
+		{Name: "counters-moves", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4, Topology: 5, Fence: 6, Moved: 7, Waiting: 8}},
 	}
 }
 

@@ -16,6 +16,7 @@
 //	h/NODE      Node
 //	g/SHARD     placement.Group
 //	p           whether placement is paused
+//	o/ACCOUNT   Relocation
 //	n           counters
 package directory
 
@@ -58,7 +59,8 @@ type Account struct {
 type Shard struct {
 	Number   uint32 `cbor:"1,keyasint"`
 	Home     string `cbor:"2,keyasint"`
-	Accounts uint64 `cbor:"3,keyasint"`
+	Accounts uint64 `cbor:"3,keyasint"`           // with those that are on their way to it
+	Founding bool   `cbor:"4,keyasint,omitempty"` // its group has no leader yet
 }
 
 // counters hand out numbers that are never used again.
@@ -69,6 +71,10 @@ type counters struct {
 
 	Dictionary uint64 `cbor:"4,keyasint,omitempty"`
 	Topology   uint64 `cbor:"5,keyasint,omitempty"` // counts changes of nodes and groups
+
+	Fence   uint64 `cbor:"6,keyasint,omitempty"` // of relocations
+	Moved   uint64 `cbor:"7,keyasint,omitempty"` // counts accounts that have moved
+	Waiting uint64 `cbor:"8,keyasint,omitempty"` // how many relocations there are
 }
 
 // Prefixes of the tables.
@@ -85,6 +91,8 @@ const (
 	nodeTable  = "h/"
 	groupTable = "g/"
 	movingKey  = "p"
+
+	relocationTable = "o/"
 
 	counterKey = "n"
 )

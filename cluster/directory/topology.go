@@ -302,7 +302,7 @@ func setGroup(t *index.Txn, c *SetGroup) (*Result, error) {
 		if _, err := load[placement.Group](t, numberKey(groupTable, uint64(g.Shard)-1)); g.Shard == 0 || err != nil {
 			return nil, refuse("shard %d: shards are numbered without gaps", g.Shard)
 		}
-		if _, err := addShards(t, &AddShards{Shards: []Shard{{Number: g.Shard, Home: g.Home}}}); err != nil {
+		if _, err := addShards(t, &AddShards{Shards: []Shard{{Number: g.Shard, Home: g.Home, Founding: true}}}); err != nil {
 			return nil, err
 		}
 	case slices.Equal(old.Voters, g.Voters) && slices.Equal(old.Learners, g.Learners) && old.Home == g.Home:

@@ -144,9 +144,11 @@ func (m *Mover) round(ctx context.Context) (moved bool, err error) {
 	if err := m.watch(ctx, t, time.Now()); err != nil {
 		return false, err
 	}
-	if t.Paused {
-		return false, nil
+	founding, err := m.found(ctx, t)
+	if err != nil || t.Paused {
+		return len(founding) > 0, err
 	}
+	t.Groups = slices.DeleteFunc(t.Groups, func(g placement.Group) bool { return slices.Contains(founding, g.Shard) })
 	if t.Version != m.settled { // mail changes the directory all the time, and where replicas should be hardly ever
 		want, nodes, err := Target(t)
 		if err != nil {

@@ -6,6 +6,8 @@
 //	GET /api/v1/status              the cluster as this node sees it
 //	GET /api/v1/accounts            all addresses
 //	GET  /api/v1/nodes              the members; PUT, PATCH and DELETE /api/v1/nodes/{id}, POST …/replace change one
+//	GET  /api/v1/moves              accounts that move; POST has some move, POST …/cancel has them stay
+//	POST /api/v1/shards             adds a shard
 //	GET  /api/v1/placement          what moves between them; PUT pauses and resumes
 //	POST /api/v1/checkpoints        save every shard that changed into volumes, now
 //	GET /api/v1/scrub               health of the copies of mail, node by node
@@ -43,6 +45,7 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/relocate"
 	"hongyan/frontends/listen"
 )
 
@@ -86,6 +89,12 @@ type Admin interface {
 	ReplaceNode(ctx context.Context, id string) error
 	Placement(ctx context.Context) (*mover.Placement, error)
 	PausePlacement(ctx context.Context, paused bool) error
+
+	// Moves and the two that follow are about accounts that go to another shard; AddShard gives the number of a new one.
+	Moves(ctx context.Context) (*relocate.Status, error)
+	MoveAccounts(ctx context.Context, in relocate.Order) (planned uint64, err error)
+	KeepAccounts(ctx context.Context, addresses []string) (canceled uint64, err error)
+	AddShard(ctx context.Context, home string) (uint32, error)
 }
 
 // Config is what a Server needs.
@@ -180,6 +189,10 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("POST /api/v1/nodes/{id}/replace", s.replaceNode)
 	api.HandleFunc("GET /api/v1/placement", s.placement)
 	api.HandleFunc("PUT /api/v1/placement", s.putPlacement)
+	api.HandleFunc("GET /api/v1/moves", s.moves)
+	api.HandleFunc("POST /api/v1/moves", s.postMoves)
+	api.HandleFunc("POST /api/v1/moves/cancel", s.cancelMoves)
+	api.HandleFunc("POST /api/v1/shards", s.postShard)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)

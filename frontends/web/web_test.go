@@ -25,6 +25,7 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/relocate"
 	"hongyan/cluster/wire"
 )
 
@@ -51,6 +52,16 @@ func (f *fakeAdmin) Placement(context.Context) (*mover.Placement, error) {
 	return &mover.Placement{}, f.err
 }
 func (f *fakeAdmin) PausePlacement(context.Context, bool) error { return f.err }
+func (f *fakeAdmin) Moves(context.Context) (*relocate.Status, error) {
+	return &relocate.Status{}, f.err
+}
+func (f *fakeAdmin) MoveAccounts(_ context.Context, in relocate.Order) (uint64, error) {
+	return uint64(len(in.Addresses)), f.err
+}
+func (f *fakeAdmin) KeepAccounts(_ context.Context, addresses []string) (uint64, error) {
+	return uint64(len(addresses)), f.err
+}
+func (f *fakeAdmin) AddShard(context.Context, string) (uint32, error) { return 7, f.err }
 
 func (f *fakeAdmin) Ready() []string {
 	f.mu.Lock()
