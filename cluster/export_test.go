@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
 	"hongyan/engine/volume"
 )
@@ -24,6 +25,9 @@ func (n *Node) Early(shard uint32) (messages uint64, markers int, err error) {
 	list, err := v.EarlyVolumes()
 	return n.volumes.Stats().EarlyAppends, len(list), err
 }
+
+// Entries is the volume table as this node has it.
+func (n *Node) Entries(ctx context.Context) ([]replica.Entry, error) { return n.directory.Volumes(ctx) }
 
 // Primary is the node that appends to a volume.
 func (n *Node) Primary(id volume.ID) string {

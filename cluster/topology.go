@@ -118,7 +118,7 @@ func (n *Node) storagePeers() []replica.Peer {
 	var out []replica.Peer
 	for _, m := range n.topology.Load().Nodes {
 		if m.Stores() {
-			out = append(out, replica.Peer{ID: m.ID, Region: m.Region, Weight: m.Weight, Leaving: m.Leaving()})
+			out = append(out, replica.Peer{ID: m.ID, Region: m.Region, Zone: m.Zone, Weight: m.Weight, Leaving: m.Leaving()})
 		}
 	}
 	return out

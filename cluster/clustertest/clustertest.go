@@ -45,7 +45,8 @@ type Cluster struct {
 type Spec struct {
 	Region string
 	Roles  []config.Role
-	Early  bool // enter messages early, near as the nodes are
+	Early  bool               // enter messages early, near as the nodes are
+	Tune   func(*config.Node) // changes the configuration; may be nil
 }
 
 // Start runs one node with all roles in each region and waits until all are ready.
@@ -119,7 +120,7 @@ func (c *Cluster) configure(t testing.TB, id string, spec Spec) *config.Node {
 	if spec.Early {
 		early = -1
 	}
-	return &config.Node{
+	n := &config.Node{
 		ID: id, Region: spec.Region, Roles: spec.Roles, Hostname: id, Data: data,
 		Encryption: &config.Encryption{MasterKeyFile: master},
 		RPC:        config.RPC{Listen: freeAddress(t)},
@@ -129,6 +130,10 @@ func (c *Cluster) configure(t testing.TB, id string, spec Spec) *config.Node {
 		Compaction: config.Compaction{IntervalSeconds: 1, GraceSeconds: 1, CloseSeconds: 3600, GarbagePercent: 30, BytesPerSecond: 64 << 20},
 		Placement:  config.Placement{LostAfterSeconds: 3600},
 	}
+	if spec.Tune != nil {
+		spec.Tune(n)
+	}
+	return n
 }
 
 // Join lets another node into the cluster and starts it. It knows the first node only.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"hongyan/cluster/placement"
+	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec/codectest"
 	"hongyan/engine/volume"
@@ -18,11 +19,16 @@ func samples() []codectest.Sample {
 	founding.Founding = true
 	relocation := Relocation{Account: 1, Address: account.Address, From: 3, To: 4, Home: "north", Since: 1_700_000_000, Fence: 5, Moved: true, Cancel: true}
 	domain := Domain{Name: "example.test", Home: "south"}
+	rule := policy.Policy{Copies: 3, Survive: policy.Zone, Regions: []string{"north", "south"}}
+	ruled := domain
+	ruled.Policy = &rule
 	cold := replica.Cold{Data: 2, Parity: 1, Nodes: []string{"a", "b", "c"}, Seed: 5}
 	entry := replica.Entry{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, State: replica.Sealed, Length: 4096,
 		Generation: 2, SealedAt: 1_700_000_000, Attempt: 3, Cold: &cold}
 	counted := entry
 	counted.Last = 9
+	confined := counted
+	confined.Policy = &rule
 	checkpoint := Checkpoint{ID: [16]byte{15: 1}, Applied: 1000, Taken: 1_700_000_000, Bytes: 300, Noise: 5,
 		Parts: []volume.Ref{{Volume: 7, Record: 2, Length: 300, Hash: [32]byte{1, 2, 3}}}}
 	node := Node{ID: "a", Region: "south", Zone: "z1", Address: "10.0.0.1:7701", Roles: []string{"storage"}, Weight: 10, Labels: map[string]string{"rack": "7", "disk": "ssd"},
@@ -32,7 +38,7 @@ func samples() []codectest.Sample {
 	dictionary := Dictionary{Number: 3, Bytes: []byte{0x37, 0xa4, 0x30, 0xec}, Made: 1_700_000_000}
 	return []codectest.Sample{
 		{Name: "add-shards", Value: &Command{AddShards: &AddShards{Shards: []Shard{shard}}}, Former: true},
-		{Name: "add-domain", Value: &Command{AddDomain: &domain}},
+		{Name: "add-domain", Value: &Command{AddDomain: &domain}, Former: true},
 		{Name: "add-account", Value: &Command{AddAccount: &AddAccount{Address: account.Address, Home: "south", Password: account.Password, Reset: true}}},
 		{Name: "open-volume", Value: &Command{OpenVolume: &OpenVolume{Primary: "a", Copies: []string{"a", "b"}, Class: volume.ClassBulk}}},
 		{Name: "seal-volume", Value: &Command{SealVolume: &SealVolume{ID: 7, Length: 4096}}, Former: true},
@@ -69,12 +75,19 @@ func samples() []codectest.Sample {
 		{Name: "dictionaries", Value: &DictionariesRequest{After: 2}},
 		{Name: "dictionaries-found", Value: &DictionariesResponse{List: []Dictionary{dictionary}}},
 		{Name: "dictionary", Value: &dictionary},
-		{Name: "domain", Value: &domain},
+		{Name: "domain", Value: &domain, Former: true},
+		{Name: "domain-policy", Value: &ruled},
+		{Name: "used-policy", Value: &usedPolicy{Policy: rule, Domains: 3}},
+		{Name: "domain-asked", Value: &DomainRequest{Name: domain.Name}},
+		{Name: "domain-found", Value: &DomainResponse{Domain: &ruled}},
+		{Name: "set-policy", Value: &Command{SetPolicy: &SetPolicy{Domain: domain.Name, Home: &text, Copies: 3, Survive: policy.Zone, Regions: &rule.Regions}}},
+		{Name: "open-volume-under", Value: &Command{OpenVolumeUnder: &OpenVolumeUnder{Primary: "a", Copies: []string{"a", "b", "c"}, Class: volume.ClassBulk, Policy: rule}}},
 		{Name: "account", Value: &account},
 		{Name: "shard", Value: &shard, Former: true},
 		{Name: "shard-founding", Value: &founding},
 		{Name: "volume", Value: &entry, Former: true},
-		{Name: "volume-last", Value: &counted},
+		{Name: "volume-last", Value: &counted, Former: true},
+		{Name: "volume-policy", Value: &confined},
 		{Name: "checkpoints", Value: &Checkpoints{Shard: 3, List: []Checkpoint{checkpoint}}},
 		{Name: "counters", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4}, Former: true},
 		{Name: "counters-topology", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4, Topology: 5}, Former: true},

@@ -43,6 +43,8 @@ type Command struct {
 	EndRelocation     *EndRelocation     `cbor:"62,keyasint,omitempty"`
 	CancelRelocations *CancelRelocations `cbor:"63,keyasint,omitempty"`
 	ShardFounded      *ShardFounded      `cbor:"64,keyasint,omitempty"`
+	SetPolicy         *SetPolicy         `cbor:"76,keyasint,omitempty"`
+	OpenVolumeUnder   *OpenVolumeUnder   `cbor:"77,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -168,7 +170,7 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 	case c.AddCheckpoint != nil:
 		return addCheckpoint(t, c.AddCheckpoint)
 	case c.AddCopy != nil:
-		return changeCopies(t, c.AddCopy.ID, func(e replica.Entry) (replica.Entry, error) { return e.WithCopy(c.AddCopy.Node, c.AddCopy.Epoch) })
+		return addCopy(t, c.AddCopy)
 	case c.RemoveCopy != nil:
 		return changeCopies(t, c.RemoveCopy.ID, func(e replica.Entry) (replica.Entry, error) {
 			return e.WithoutCopy(c.RemoveCopy.Node, c.RemoveCopy.Epoch)
@@ -183,6 +185,10 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 		return setGroup(t, c.SetGroup)
 	case c.SetPlacement != nil:
 		return setPlacement(t, c.SetPlacement)
+	case c.SetPolicy != nil:
+		return setPolicy(t, c.SetPolicy)
+	case c.OpenVolumeUnder != nil:
+		return openVolumeUnder(t, c.OpenVolumeUnder)
 	}
 	return relocate(t, now, c)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"hongyan/cluster/placement"
+	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
 	"hongyan/engine/index"
@@ -121,6 +122,11 @@ func mendVolume(t *index.Txn, f Found) (added bool, err error) {
 	switch {
 	case errors.Is(err, errNoRecord):
 		e = replica.Entry{ID: f.Header.ID, Epoch: max(f.Header.Epoch, 1), Primary: f.Header.Primary, Copies: f.Header.Copies, Class: f.Header.Class}
+		p, err := policy.Decode(f.Header.Policy)
+		if err != nil {
+			return false, fmt.Errorf("volume %s: %w", e.ID, err)
+		}
+		e.Policy = p.Stored()
 		added = true
 	case err != nil:
 		return false, err
@@ -155,7 +161,7 @@ func foundOn(e replica.Entry, nodes []string) []string {
 	if len(nodes) >= 2 {
 		copies = slices.DeleteFunc(copies, func(node string) bool { return !slices.Contains(nodes, node) })
 	}
-	return copies[:min(len(copies), replica.MaxCopies)]
+	return copies[:min(len(copies), e.MaxCopies())]
 }
 
 func nameCopies(e replica.Entry, copies []string) *replica.Entry {

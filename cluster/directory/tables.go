@@ -15,6 +15,7 @@
 //	z/NUMBER    Dictionary
 //	h/NODE      Node
 //	g/SHARD     placement.Group
+//	q/KEY       a policy that domains have
 //	p           whether placement is paused
 //	o/ACCOUNT   Relocation
 //	n           counters
@@ -26,6 +27,7 @@ import (
 	"fmt"
 	"strings"
 
+	"hongyan/cluster/policy"
 	"hongyan/engine/codec"
 )
 
@@ -44,6 +46,8 @@ var ErrInvalidAddress = errors.New("invalid address")
 type Domain struct {
 	Name string `cbor:"1,keyasint"`
 	Home string `cbor:"2,keyasint"` // home region of accounts that have none of their own
+	// Policy says where the bytes of its mail may lie; nil is the default.
+	Policy *policy.Policy `cbor:"3,keyasint,omitempty"`
 }
 
 // Account is a mailbox owner with the credentials.
@@ -93,6 +97,7 @@ const (
 	movingKey  = "p"
 
 	relocationTable = "o/"
+	policyTable     = "q/"
 
 	counterKey = "n"
 )

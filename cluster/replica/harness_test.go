@@ -20,6 +20,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/cluster/pki"
+	"hongyan/cluster/policy"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/keys"
@@ -31,7 +32,8 @@ type table struct {
 	mu      sync.Mutex
 	next    volume.ID
 	volumes map[volume.ID]Entry
-	down    bool        // no majority
+	down    bool // no majority
+	asked   []policy.Policy
 	changed func(Entry) // told of each change of copies, under mu
 }
 
@@ -48,15 +50,22 @@ func (d *table) reach(ctx context.Context) error {
 	}
 }
 
-func (d *table) OpenVolume(ctx context.Context, primary string, copies []string, class uint8) (Entry, error) {
+func (d *table) OpenVolume(ctx context.Context, primary string, copies []string, class uint8, p policy.Policy) (Entry, error) {
 	if err := d.reach(ctx); err != nil {
 		return Entry{}, err
 	}
 	defer d.mu.Unlock()
 	d.next++
-	e := Entry{ID: d.next, Epoch: 1, Primary: primary, Copies: slices.Clone(copies), Class: class}
+	e := Entry{ID: d.next, Epoch: 1, Primary: primary, Copies: slices.Clone(copies), Class: class, Policy: p.Stored()}
 	d.volumes[e.ID] = e
 	return e, nil
+}
+
+// Policies is what domains of the test ask for.
+func (d *table) Policies(context.Context) ([]policy.Policy, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.asked), nil
 }
 
 func (d *table) SealVolume(ctx context.Context, id volume.ID, length int64, last uint64) (Entry, error) {
@@ -459,7 +468,7 @@ func (g *group) openWith(id string, others ...string) {
 	g.t.Helper()
 	eventually(g.t, "open volumes of "+id, 10*time.Second, func() error {
 		have := make(map[string]bool)
-		for _, c := range g.at(id).m.candidates("", volume.ClassSmall) {
+		for _, c := range g.at(id).m.candidates(Anywhere(""), volume.ClassSmall) {
 			have[c.p.partner] = true
 		}
 		for _, other := range others {
@@ -503,7 +512,7 @@ func (n *member) put(ctx context.Context, seed uint64, size int) (volume.Ref, er
 	}
 	b := n.blob(message(seed, size))
 	defer b.Close()
-	return m.Put(ctx, n.region, volume.KindMessage, []byte("meta"), b)
+	return m.Put(ctx, Anywhere(n.region), volume.KindMessage, []byte("meta"), b)
 }
 
 func (n *member) mustPut(seed uint64, size int) volume.Ref {

@@ -15,14 +15,15 @@
 //	GET /api/v1/debug/pprof/{name}  profiles of the process: heap, allocs, goroutine, profile?seconds=10, trace?seconds=10
 //	GET /api/v1/keys?node=…         master keys of each node, by name, and what they wrap
 //	POST /api/v1/keys/rotate        {"node": "…", "new_key": true}: wrap everything by a new master key
+//	GET /api/v1/domains             the domains, their policies, what is stored under which
 //	PUT /api/v1/domains/{name}      {"home_region": "…"}
+//	PATCH /api/v1/domains/{name}    {"copies": 3, "survive": "region", "regions": ["…"], "home_region": "…"}: what is given of its policy
 //	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}; instead of the password
 //	                                "password_hash", Argon2id's PHC string
 //
 // Everything below /api/ needs the bearer token whose SHA-256 the node was configured with, and is closed without one;
 // the rest says nothing that is secret but names shards and disks, so the listener belongs on an inner network. Answers
-// of the API are JSON, errors {"error": "…"}. The API only adds: what exists stays as it is, except a password that is
-// to be reset, so any request may be sent again.
+// of the API are JSON, errors {"error": "…"}. What exists stays as it is but for what a request names to be changed, so any request may be sent again.
 //
 // The package keeps no state but its connections; a crash leaves nothing behind. Passwords and tokens are never logged.
 package web
@@ -71,6 +72,8 @@ type Admin interface {
 	// Status is a value that encoding/json takes.
 	Status(ctx context.Context) (any, error)
 	AddDomain(ctx context.Context, name, home string) error
+	Domains(ctx context.Context) (*client.Domains, error)
+	SetPolicy(ctx context.Context, domain string, c client.PolicyChange) error
 	AddAccount(ctx context.Context, a client.NewAccount) (created bool, err error)
 	Accounts(ctx context.Context) ([]string, error)
 	// Checkpoint has every shard that changed saved into volumes, and gives a value that encoding/json takes.
@@ -193,7 +196,9 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("POST /api/v1/moves", s.postMoves)
 	api.HandleFunc("POST /api/v1/moves/cancel", s.cancelMoves)
 	api.HandleFunc("POST /api/v1/shards", s.postShard)
+	api.HandleFunc("GET /api/v1/domains", s.domains)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
+	api.HandleFunc("PATCH /api/v1/domains/{name}", s.patchDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)
 	api.HandleFunc("GET /api/v1/debug/pprof/{name}", s.profile)

@@ -25,6 +25,7 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/policy"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/wire"
 )
@@ -81,6 +82,17 @@ func (f *fakeAdmin) AddDomain(_ context.Context, name, home string) error {
 	defer f.mu.Unlock()
 	if f.err == nil {
 		f.domains[name] = home
+	}
+	return f.err
+}
+
+func (f *fakeAdmin) Domains(context.Context) (*client.Domains, error) {
+	return &client.Domains{Domains: []client.Domain{{Name: "a.test", Policy: policy.Default()}}}, f.err
+}
+
+func (f *fakeAdmin) SetPolicy(_ context.Context, domain string, c client.PolicyChange) error {
+	if c.Copies > 4 {
+		return wire.Errorf(wire.Invalid, "policy of %s: %d copies", domain, c.Copies)
 	}
 	return f.err
 }
