@@ -164,6 +164,7 @@ func node(args []string) error {
 	if cfg.File, err = filepath.Abs(*file); err != nil {
 		return fmt.Errorf("find configuration %s: %w", *file, err)
 	}
+	cfg.Build = version
 	if *check {
 		_, err = fmt.Printf("%s: node %s in %s is well described\n", *file, cfg.ID, cfg.Region)
 		return err
@@ -198,6 +199,7 @@ func serve(cfg *config.Node, supervised bool) error {
 		case err = <-failed:
 		case <-n.Damaged():
 			err = errors.New("the index is damaged; started again, the node fetches it from the others")
+		case err = <-n.Outdated():
 		}
 	}
 	stop() // a second signal ends the process at once

@@ -38,6 +38,7 @@ import (
 	"hongyan/cluster/settle"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
+	"hongyan/cluster/upgrade"
 	"hongyan/engine"
 	"hongyan/engine/atrest"
 	"hongyan/engine/index"
@@ -76,6 +77,8 @@ type Node struct {
 	cold         *cold.Manager       // nil without the storage role
 	mover        *mover.Mover        // nil without the storage role
 	relocator    *relocate.Relocator // nil without the storage role
+	upgrades     *upgrade.Keeper
+	outdated     chan error // capacity one: why this node's program is too old for the cluster
 	lost         lostGroups
 	replicas     sync.Mutex // held while one is opened or erased; guards stopped
 	stopped      bool       // no more are
@@ -89,7 +92,7 @@ type Node struct {
 
 // Start opens the node that cfg describes.
 func Start(cfg *config.Node, log *slog.Logger) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, done: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, done: make(chan struct{}), outdated: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
 	if err := n.open(ctx); err != nil {
@@ -152,6 +155,7 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	n.closing(func(context.Context) error { n.work.Wait(); return nil })
 	n.work.Go(func() { n.followTopology(ctx) })
+	n.work.Go(func() { n.upgrades.Run(ctx) })
 	go n.found(ctx)
 	return nil
 }
@@ -208,6 +212,7 @@ func (n *Node) openNet() error {
 	n.net, err = transport.Listen(transport.Config{
 		ID: n.cfg.ID, Listen: n.cfg.RPC.Listen, Peers: peers, CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key,
 		Allow: n.cfg.RPC.Prefixes(), Clock: &n.clock, Log: n.log,
+		Least: n.topology.Load().AtLevel(), Outdated: n.tooOld,
 	})
 	if err != nil {
 		return err
@@ -252,6 +257,7 @@ func (n *Node) openServices() error {
 	}
 	n.directory = directory.NewService(n.router, n.host, n.net, tables)
 	n.directory.Known = n.topology.Load
+	n.openUpgrades()
 	if n.store != nil {
 		manager.Volumes = n.store.Volumes
 		if err := n.openCold(); err != nil {

@@ -6,9 +6,11 @@ import (
 	"slices"
 
 	"hongyan/cluster/directory"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/relocate"
+	"hongyan/cluster/wire"
 )
 
 // MoveAccounts has accounts move to a shard or a home region. It says of how many that is news; the rest is there or on its way.
@@ -85,6 +87,9 @@ func (n *Node) Moves(ctx context.Context) (*relocate.Status, error) {
 
 // AddShard makes a new mailbox shard at home in a region, and says its number. It takes accounts once it is founded, a moment later.
 func (n *Node) AddShard(ctx context.Context, home string) (uint32, error) {
+	if level := n.directory.Level(); level < feature.Moves {
+		return 0, wire.Errorf(wire.Unavailable, "shards are added once every node runs a program that can: the cluster is at level %s, see `hongyan admin upgrade`", level)
+	}
 	t, err := n.freshTopology(ctx)
 	if err != nil {
 		return 0, err

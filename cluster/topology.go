@@ -43,6 +43,9 @@ func (n *Node) openTopology() error {
 	} else if err == nil {
 		t, err = firstTopology(n.cfg)
 	}
+	if err == nil {
+		err = fits(t)
+	}
 	if err != nil {
 		return err
 	}
@@ -152,6 +155,10 @@ func (n *Node) takeTopology(t *directory.Topology) error {
 	if len(t.Nodes) == 0 || len(t.Groups) == 0 {
 		return fmt.Errorf("topology %d has %d nodes and %d groups: not taken", t.Version, len(t.Nodes), len(t.Groups))
 	}
+	if err := fits(t); err != nil {
+		n.tooOld(err)
+		return err
+	}
 	b, err := codec.Marshal(t)
 	if err == nil {
 		err = durable.Replace(vfs.Default, filepath.Join(n.cfg.Data, topologyFile), b, vfs.WriteCategoryUnspecified)
@@ -170,6 +177,7 @@ func (n *Node) takeTopology(t *directory.Topology) error {
 	if err := n.net.SetPeers(n.dialTable(t, cfg)); err != nil {
 		return err
 	}
+	n.net.Require(t.AtLevel())
 	n.topology.Store(t)
 	n.router.SetGroups(t.Groups)
 	homes := make(map[uint32]string)

@@ -20,6 +20,7 @@ import (
 	"hongyan/cluster"
 	"hongyan/cluster/client"
 	"hongyan/cluster/config"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/pki"
 	"hongyan/engine/keys"
@@ -93,6 +94,7 @@ func StartNodes(t testing.TB, specs ...Spec) *Cluster {
 		}
 	})
 	c.WaitReady(t)
+	Eventually(t, 30*time.Second, c.newestLevel, func() string { return "every node is at the newest feature level" })
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := c.Nodes[0].AddDomain(ctx, Domain, specs[0].Region); err != nil {
@@ -252,6 +254,16 @@ func (c *Cluster) WaitReady(t testing.TB) {
 		}
 		return len(why) == 0
 	}, func() string { return strings.Join(why, "; ") })
+}
+
+// newestLevel says that every running node knows the cluster to be at the newest feature level.
+func (c *Cluster) newestLevel() bool {
+	for _, n := range c.Nodes {
+		if n != nil && n.Level() < feature.Newest() {
+			return false
+		}
+	}
+	return true
 }
 
 // Eventually waits for a condition; saying what it waits for is the caller's.

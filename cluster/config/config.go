@@ -80,6 +80,8 @@ type Node struct {
 
 	File string `yaml:"-"` // from where the node reads the addresses of others again while it runs; "" is nowhere
 
+	Build string `yaml:"-"` // version of the program that runs the node, which it tells the others
+
 	EarlyFrom time.Duration `yaml:"-"` // as in replica.Config; tests, whose nodes are all near, set it
 }
 

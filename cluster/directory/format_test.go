@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"testing"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
@@ -65,7 +66,10 @@ func samples() []codectest.Sample {
 		{Name: "cancel-relocations", Value: &Command{CancelRelocations: &CancelRelocations{Addresses: []string{account.Address}}}},
 		{Name: "shard-founded", Value: &Command{ShardFounded: &ShardFounded{Shard: 4}}},
 		{Name: "relocation", Value: &relocation},
-		{Name: "topology", Value: &TopologyResponse{Topology: &Topology{Version: 9, Nodes: []Node{node}, Groups: []placement.Group{group}, Paused: true}, Version: 9}},
+		{Name: "set-level", Value: &Command{SetLevel: &SetLevel{Level: feature.Moves, Topology: 9}}},
+		{Name: "topology", Value: &TopologyResponse{Topology: &Topology{Version: 9, Nodes: []Node{node}, Groups: []placement.Group{group}, Paused: true}, Version: 9}, Former: true},
+		{Name: "topology-level", Value: &TopologyResponse{Topology: &Topology{Version: 9, Nodes: []Node{node}, Groups: []placement.Group{group}, Paused: true, Level: feature.Moves}, Version: 9}},
+		{Name: "reached", Value: &reached{Level: feature.Moves}},
 		{Name: "topology-asked", Value: &TopologyRequest{After: 8, Wait: true}},
 		{Name: "moving", Value: &moving{Paused: true}},
 		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}, Former: true},

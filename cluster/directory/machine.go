@@ -45,6 +45,7 @@ type Command struct {
 	ShardFounded      *ShardFounded      `cbor:"64,keyasint,omitempty"`
 	SetPolicy         *SetPolicy         `cbor:"76,keyasint,omitempty"`
 	OpenVolumeUnder   *OpenVolumeUnder   `cbor:"77,keyasint,omitempty"`
+	SetLevel          *SetLevel          `cbor:"70,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -206,6 +207,8 @@ func relocate(t *index.Txn, now int64, c *Command) (*Result, error) {
 		return cancelRelocations(t, c.CancelRelocations)
 	case c.ShardFounded != nil:
 		return shardFounded(t, c.ShardFounded)
+	case c.SetLevel != nil:
+		return setLevel(t, c.SetLevel)
 	}
 	return nil, refuse("the command names no operation that this version knows")
 }

@@ -81,7 +81,14 @@ func (s *Service) propose(ctx context.Context, c *Command) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, _, err := s.router.Propose(ctx, placement.DirectoryShard, body, shard.ForPeople)
+	level, err := c.needs(body)
+	if err == nil {
+		err = s.mayPropose(c, level)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, _, err := s.router.ProposeLevel(ctx, placement.DirectoryShard, level, body, shard.ForPeople)
 	if err != nil {
 		return nil, fmt.Errorf("change the directory: %w", err)
 	}

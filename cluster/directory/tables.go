@@ -18,6 +18,7 @@
 //	q/KEY       a policy that domains have
 //	p           whether placement is paused
 //	o/ACCOUNT   Relocation
+//	l           the cluster's feature level
 //	n           counters
 package directory
 
@@ -95,6 +96,7 @@ const (
 	nodeTable  = "h/"
 	groupTable = "g/"
 	movingKey  = "p"
+	levelKey   = "l"
 
 	relocationTable = "o/"
 	policyTable     = "q/"

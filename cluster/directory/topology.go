@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
@@ -57,6 +58,7 @@ type Topology struct {
 	Nodes   []Node            `cbor:"2,keyasint"` // by id, removed ones as well
 	Groups  []placement.Group `cbor:"3,keyasint"` // by number
 	Paused  bool              `cbor:"4,keyasint,omitempty"`
+	Level   feature.Level     `cbor:"5,keyasint,omitempty"` // see AtLevel
 }
 
 // Node finds one by its id.

@@ -12,6 +12,7 @@ import (
 
 	"hongyan/cluster/clock"
 	"hongyan/cluster/directory"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
@@ -213,7 +214,7 @@ func (r *Relocator) propose(ctx context.Context, number uint32, c *mailbox.Comma
 	if err != nil {
 		return nil, 0, err
 	}
-	b, at, err := r.cfg.Router.Propose(ctx, number, body, class)
+	b, at, err := r.cfg.Router.ProposeLevel(ctx, number, feature.Moves, body, class)
 	if err != nil {
 		return nil, 0, fmt.Errorf("shard %d: %w", number, err)
 	}

@@ -40,6 +40,9 @@ func Run(ctx context.Context, args []string, getenv func(string) string, out io.
 			s.moveAccounts(), s.moves(), s.cancelMoves(), s.addShard(),
 			s.pausePlacement("pause", "nothing moves by itself until it is resumed", "placement is paused", true),
 			s.pausePlacement("resume", "replicas and copies move again", "placement goes on", false),
+			s.upgrade(),
+			s.holdUpgrade("hold", "the cluster's feature level stays where it is, so that nodes can go back to the program from before", true),
+			s.holdUpgrade("release", "the feature level rises once every node knows the next one", false),
 		},
 	}
 	return t.Run(ctx, args, out)

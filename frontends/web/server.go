@@ -9,6 +9,7 @@
 //	GET  /api/v1/moves              accounts that move; POST has some move, POST …/cancel has them stay
 //	POST /api/v1/shards             adds a shard
 //	GET  /api/v1/placement          what moves between them; PUT pauses and resumes
+//	GET  /api/v1/upgrade            what each node runs, and the cluster's feature level; PUT holds it
 //	POST /api/v1/checkpoints        save every shard that changed into volumes, now
 //	GET /api/v1/scrub               health of the copies of mail, node by node
 //	POST /api/v1/scrub              {"volume": 31}: verify its copies now; 0 for all
@@ -47,6 +48,7 @@ import (
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/relocate"
+	"hongyan/cluster/upgrade"
 	"hongyan/frontends/listen"
 )
 
@@ -98,6 +100,9 @@ type Admin interface {
 	MoveAccounts(ctx context.Context, in relocate.Order) (planned uint64, err error)
 	KeepAccounts(ctx context.Context, addresses []string) (canceled uint64, err error)
 	AddShard(ctx context.Context, home string) (uint32, error)
+	// Upgrade says what each node runs; HoldUpgrade the same, once the cluster's feature level is held or no longer held.
+	Upgrade(ctx context.Context) *upgrade.Status
+	HoldUpgrade(ctx context.Context, hold bool) (*upgrade.Status, error)
 }
 
 // Config is what a Server needs.
@@ -197,6 +202,8 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("POST /api/v1/moves/cancel", s.cancelMoves)
 	api.HandleFunc("POST /api/v1/shards", s.postShard)
 	api.HandleFunc("GET /api/v1/domains", s.domains)
+	api.HandleFunc("GET /api/v1/upgrade", s.upgrade)
+	api.HandleFunc("PUT /api/v1/upgrade", s.putUpgrade)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
 	api.HandleFunc("PATCH /api/v1/domains/{name}", s.patchDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)

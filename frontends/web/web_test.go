@@ -27,6 +27,7 @@ import (
 	"hongyan/cluster/mover"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/relocate"
+	"hongyan/cluster/upgrade"
 	"hongyan/cluster/wire"
 )
 
@@ -63,6 +64,10 @@ func (f *fakeAdmin) KeepAccounts(_ context.Context, addresses []string) (uint64,
 	return uint64(len(addresses)), f.err
 }
 func (f *fakeAdmin) AddShard(context.Context, string) (uint32, error) { return 7, f.err }
+func (f *fakeAdmin) Upgrade(context.Context) *upgrade.Status          { return &upgrade.Status{Level: 1} }
+func (f *fakeAdmin) HoldUpgrade(_ context.Context, hold bool) (*upgrade.Status, error) {
+	return &upgrade.Status{Level: 1, Nodes: []upgrade.Node{{ID: "n1", Holds: hold}}}, f.err
+}
 
 func (f *fakeAdmin) Ready() []string {
 	f.mu.Lock()
