@@ -40,3 +40,6 @@ func (n *Node) Leads(shard uint32) bool {
 	g, ok := n.host.Group(shard)
 	return ok && g.IsLeader()
 }
+
+// FenceOff keeps this node's Raft groups from hearing of some nodes, and them of it; volumes go on.
+func (n *Node) FenceOff(nodes ...string) { n.net.SetFenced(nodes) }

@@ -32,6 +32,7 @@ import (
 	"hongyan/cluster/member"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/placement"
+	"hongyan/cluster/recovery"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/scrub"
@@ -78,8 +79,10 @@ type Node struct {
 	mover        *mover.Mover        // nil without the storage role
 	relocator    *relocate.Relocator // nil without the storage role
 	upgrades     *upgrade.Keeper
-	outdated     chan error // capacity one: why this node's program is too old for the cluster
+	outdated     chan error         // capacity one: why this node's program is too old for the cluster
+	recovery     *recovery.Recovery // nil without the storage role
 	lost         lostGroups
+	taking       sync.Mutex // held while a topology is taken
 	replicas     sync.Mutex // held while one is opened or erased; guards stopped
 	stopped      bool       // no more are
 	incarnation  string     // names the data folder; "" without the storage role
@@ -125,6 +128,8 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openServices(); err != nil {
 		return err
 	}
+	n.openRecovery()
+	n.net.SetFenced(n.topology.Load().Fenced())
 	if err := n.openGroups(ctx); err != nil {
 		return err
 	}
@@ -156,6 +161,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.closing(func(context.Context) error { n.work.Wait(); return nil })
 	n.work.Go(func() { n.followTopology(ctx) })
 	n.work.Go(func() { n.upgrades.Run(ctx) })
+	n.work.Go(func() { n.tellFenced(ctx) })
 	go n.found(ctx)
 	return nil
 }

@@ -80,6 +80,13 @@ func (c *Cluster) All(ctx context.Context) ([]uint32, error) {
 	if err := c.directory.CatchUp(ctx); err != nil {
 		return nil, fmt.Errorf("list the shards: %w", err)
 	}
+	notes, err := c.directory.RecoveryNotes()
+	if err != nil {
+		return nil, fmt.Errorf("list the shards: %w", err)
+	}
+	if len(notes) > 0 { // what no folder has yet is not dead
+		return nil, wire.Errorf(wire.Unavailable, "shard %d was recovered, and its messages are looked for in volumes (see `hongyan admin recover`): nothing is collected", notes[0].Shard)
+	}
 	t, err := c.directory.Topology()
 	if err != nil {
 		return nil, fmt.Errorf("list the shards: %w", err)

@@ -35,6 +35,7 @@ func samples() []codectest.Sample {
 	node := Node{ID: "a", Region: "south", Zone: "z1", Address: "10.0.0.1:7701", Roles: []string{"storage"}, Weight: 10, Labels: map[string]string{"rack": "7", "disk": "ssd"},
 		Draining: true, Lost: true, Removed: true, Since: 1_700_000_000, Incarnation: "0123", Emptied: "4567"}
 	group := placement.Group{Shard: 3, Home: "south", Voters: []string{"a", "b", "c"}, Learners: []string{"d"}}
+	note := RecoveryNote{Shard: 3, Since: 1_700_000_000, Until: 1_700_000_500, Certain: true}
 	weight, text, yes := uint32(5), "z2", true
 	dictionary := Dictionary{Number: 3, Bytes: []byte{0x37, 0xa4, 0x30, 0xec}, Made: 1_700_000_000}
 	return []codectest.Sample{
@@ -70,6 +71,12 @@ func samples() []codectest.Sample {
 		{Name: "topology", Value: &TopologyResponse{Topology: &Topology{Version: 9, Nodes: []Node{node}, Groups: []placement.Group{group}, Paused: true}, Version: 9}, Former: true},
 		{Name: "topology-level", Value: &TopologyResponse{Topology: &Topology{Version: 9, Nodes: []Node{node}, Groups: []placement.Group{group}, Paused: true, Level: feature.Moves}, Version: 9}},
 		{Name: "reached", Value: &reached{Level: feature.Moves}},
+		{Name: "recover", Value: &Command{Recover: &Recover{Lost: []string{"b", "c"}, Behind: true}}},
+		{Name: "enter-found", Value: &Command{EnterFound: &EnterFound{Found: []Found{{Header: volume.Header{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, Created: 1_700_000_000, Salt: 9,
+			Generation: 1, Encrypted: true, Records: 4},
+			Length: 4096, Nodes: []string{"a"}, Cold: &cold}}}}},
+		{Name: "note-recovery", Value: &Command{NoteRecovery: &NoteRecovery{Notes: []RecoveryNote{note}, Done: []uint32{4}}}},
+		{Name: "recovery-note", Value: &note},
 		{Name: "topology-asked", Value: &TopologyRequest{After: 8, Wait: true}},
 		{Name: "moving", Value: &moving{Paused: true}},
 		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}, Former: true},

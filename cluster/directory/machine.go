@@ -46,6 +46,10 @@ type Command struct {
 	SetPolicy         *SetPolicy         `cbor:"76,keyasint,omitempty"`
 	OpenVolumeUnder   *OpenVolumeUnder   `cbor:"77,keyasint,omitempty"`
 	SetLevel          *SetLevel          `cbor:"70,keyasint,omitempty"`
+	Recover           *Recover           `cbor:"73,keyasint,omitempty"`
+	EnterFound        *EnterFound        `cbor:"74,keyasint,omitempty"`
+
+	NoteRecovery *NoteRecovery `cbor:"75,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -209,6 +213,19 @@ func relocate(t *index.Txn, now int64, c *Command) (*Result, error) {
 		return shardFounded(t, c.ShardFounded)
 	case c.SetLevel != nil:
 		return setLevel(t, c.SetLevel)
+	}
+	return executeRecovery(t, now, c)
+}
+
+// executeRecovery is execute for the commands of package recovery.
+func executeRecovery(t *index.Txn, now int64, c *Command) (*Result, error) {
+	switch {
+	case c.Recover != nil:
+		return recoverFrom(t, now, c.Recover)
+	case c.EnterFound != nil:
+		return enterFound(t, c.EnterFound)
+	case c.NoteRecovery != nil:
+		return noteRecovery(t, c.NoteRecovery)
 	}
 	return nil, refuse("the command names no operation that this version knows")
 }

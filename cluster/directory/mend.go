@@ -19,11 +19,11 @@ const spare = 1000
 
 // Found is a volume's file that was found where the directory was lost.
 type Found struct {
-	Header volume.Header
-	Length int64
-	Nodes  []string // where whole copies were found, as far as that is known
+	Header volume.Header `cbor:"1,keyasint"`
+	Length int64         `cbor:"2,keyasint"`
+	Nodes  []string      `cbor:"3,keyasint,omitempty"` // where whole copies were found, as far as that is known
 	// Cold says where its fragments are, if there is no whole copy any more.
-	Cold *replica.Cold
+	Cold *replica.Cold `cbor:"4,keyasint,omitempty"`
 }
 
 // EachAccount calls fn for every account.

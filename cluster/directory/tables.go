@@ -16,6 +16,7 @@
 //	h/NODE      Node
 //	g/SHARD     placement.Group
 //	q/KEY       a policy that domains have
+//	r/SHARD     RecoveryNote
 //	p           whether placement is paused
 //	o/ACCOUNT   Relocation
 //	l           the cluster's feature level
@@ -100,6 +101,8 @@ const (
 
 	relocationTable = "o/"
 	policyTable     = "q/"
+
+	recoveryTable = "r/"
 
 	counterKey = "n"
 )

@@ -183,6 +183,9 @@ func addNode(t *index.Txn, now int64, c *AddNode) (*Result, error) {
 		return nil, err
 	}
 	old, err := load[Node](t, []byte(nodeTable+n.ID))
+	if err == nil && old.Fenced() {
+		n.Incarnation = fenced // with an empty disk it is one of us again, with what it had it is not
+	}
 	switch {
 	case err == nil && !old.Removed:
 		return nil, refuse("node %s is a member already: remove or replace it first", n.ID)
@@ -253,6 +256,8 @@ func tellIncarnation(n *Node, c *ChangeNode) error {
 	switch {
 	case len(*c.Incarnation) == 0 || len(*c.Incarnation) > maxNodeID:
 		return refuse("node %s: an incarnation has 1 to %d bytes", n.ID, maxNodeID)
+	case n.Fenced() && !c.Accept:
+		return refuse("node %s was given up for ever: `hongyan admin node replace %s` takes it as new", n.ID, n.ID)
 	case n.Incarnation != "" && !c.Accept:
 		return refuse("node %s is known with other data: its folder is empty, older or another's; `hongyan admin node replace %s` takes it as new", n.ID, n.ID)
 	case n.Incarnation != "":

@@ -30,8 +30,14 @@ type Command struct {
 	Rebind    *Rebind    `cbor:"12,keyasint,omitempty"`
 	Settle    *Settle    `cbor:"13,keyasint,omitempty"`
 
-	Move   *Move   `cbor:"20,keyasint,omitempty"`
-	Import *Import `cbor:"21,keyasint,omitempty"`
+	Move       *Move       `cbor:"20,keyasint,omitempty"`
+	Import     *Import     `cbor:"21,keyasint,omitempty"`
+	Revalidate *Revalidate `cbor:"30,keyasint,omitempty"`
+}
+
+// Revalidate gives every folder of some accounts a new UIDVALIDITY: the shard was recovered from a replica that may lack what clients have seen.
+type Revalidate struct {
+	Accounts []uint64 `cbor:"1,keyasint"`
 }
 
 // Message is what enters a folder: where its bytes are and what lists show of it.

@@ -158,8 +158,23 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 		return m.move(t, c.Move)
 	case c.Import != nil:
 		return &Result{}, t.Import(c.Import.Account, c.Import.Fence, c.Import.Puts, c.Import.Removes)
+	case c.Revalidate != nil:
+		return m.revalidate(t, now, c.Revalidate)
 	}
 	return m.folders(t, now, c)
+}
+
+func (m *Machine) revalidate(t *index.Txn, now int64, c *Revalidate) (*Result, error) {
+	for _, account := range c.Accounts {
+		if err := t.Revalidate(account, now); err != nil {
+			if _, full := refusal(err); full { // of folders: nothing of it was changed
+				continue
+			}
+			return nil, err
+		}
+		m.note(account, 0)
+	}
+	return &Result{}, nil
 }
 
 // folders executes the commands about folders themselves. Also these may be the first that an account sees.

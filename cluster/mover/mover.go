@@ -235,7 +235,7 @@ func (m *Mover) watch(ctx context.Context, t *directory.Topology, now time.Time)
 		case !n.Lost && !down.IsZero() && now.Sub(down) >= m.cfg.LostAfter:
 			m.cfg.Log.Warn("node counts as lost: what it had is made again elsewhere", "peer", n.ID, "down", now.Sub(down))
 			err = m.cfg.Directory.ChangeNode(ctx, directory.ChangeNode{ID: n.ID, Lost: &yes})
-		case n.Lost && !up.IsZero() && now.Sub(up) >= returnAfter:
+		case n.Lost && !n.Fenced() && !up.IsZero() && now.Sub(up) >= returnAfter:
 			m.cfg.Log.Info("lost node is back", "peer", n.ID)
 			err = m.cfg.Directory.ChangeNode(ctx, directory.ChangeNode{ID: n.ID, Lost: &no})
 		}

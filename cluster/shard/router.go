@@ -175,8 +175,14 @@ func (r *Router) atLeaderOf(ctx context.Context, shard uint32, likely placement.
 	}
 }
 
+// fencer is the part of our transport that says who leads nothing any more, whatever they believe.
+type fencer interface{ Fenced(node string) bool }
+
 // attempt asks one node, and turns away from it as soon as it is in doubt.
 func (r *Router) attempt(ctx context.Context, patience time.Duration, target, method string, req, resp any) error {
+	if f, ok := r.peers.(fencer); ok && f.Fenced(target) {
+		return wire.Errorf(wire.Unavailable, "%s was given up for ever", target)
+	}
 	if err := ctx.Err(); err != nil {
 		return wire.Errorf(wire.Unavailable, "%v", err)
 	}

@@ -24,6 +24,7 @@ type Net struct {
 	self     *limits     // for calls to the node itself
 	own      *doubt      // this node's of itself
 	ails     atomic.Bool // so it was told
+	fenced   atomic.Pointer[map[string]bool]
 
 	needed atomic.Uint32 // the feature level that peers must know
 	behind sync.Once     // tells that this node knows too little

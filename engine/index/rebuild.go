@@ -2,6 +2,7 @@ package index
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"hongyan/engine/volume"
 )
@@ -46,18 +47,25 @@ func (t *Txn) revalidate(account uint64, now int64) error {
 	if err := a.room(int(a.mailboxes), now); err != nil {
 		return err
 	}
-	var ids []uint32
-	prefix := t.k.account(account, tagMailbox)
-	if err := t.q.scanPrefix(prefix, func(key, _ []byte) error {
-		ids = append(ids, keyMailbox(key))
+	var ids []uint32 // by their names, which are in the batch at once: rows of mailboxes made in this Txn come with its Commit
+	if err := t.q.scanPrefix(t.k.account(account, tagName), func(key, value []byte) error {
+		id, err := decodeID(value)
+		if err != nil {
+			return t.q.corrupt(key, err.Error())
+		}
+		ids = append(ids, id)
 		return nil
 	}); err != nil {
 		return err
 	}
+	slices.Sort(ids) // so that they are numbered as they were made
 	for _, id := range ids {
 		mb, err := t.mailbox(mailboxKey{account, id})
 		if err != nil {
 			return err
+		}
+		if !mb.exists {
+			return t.q.corrupt(t.k.mailbox(mb.key, tagMailbox), "a name has no mailbox")
 		}
 		a.uidValidity = uint32(a.validity(now))
 		mb.meta.UIDValidity, mb.dirty, a.dirty = a.uidValidity, true, true

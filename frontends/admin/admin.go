@@ -43,6 +43,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, out io.
 			s.upgrade(),
 			s.holdUpgrade("hold", "the cluster's feature level stays where it is, so that nodes can go back to the program from before", true),
 			s.holdUpgrade("release", "the feature level rises once every node knows the next one", false),
+			s.recover(),
 		},
 	}
 	return t.Run(ctx, args, out)

@@ -10,6 +10,7 @@
 //	POST /api/v1/shards             adds a shard
 //	GET  /api/v1/placement          what moves between them; PUT pauses and resumes
 //	GET  /api/v1/upgrade            what each node runs, and the cluster's feature level; PUT holds it
+//	GET  /api/v1/recover            what a recovery of shards without majority would do; POST begins it
 //	POST /api/v1/checkpoints        save every shard that changed into volumes, now
 //	GET /api/v1/scrub               health of the copies of mail, node by node
 //	POST /api/v1/scrub              {"volume": 31}: verify its copies now; 0 for all
@@ -47,6 +48,7 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/recovery"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/upgrade"
 	"hongyan/frontends/listen"
@@ -103,6 +105,10 @@ type Admin interface {
 	// Upgrade says what each node runs; HoldUpgrade the same, once the cluster's feature level is held or no longer held.
 	Upgrade(ctx context.Context) *upgrade.Status
 	HoldUpgrade(ctx context.Context, hold bool) (*upgrade.Status, error)
+	// RecoveryPlan, Recover and Recovery are about shards that have lost their majority for ever.
+	RecoveryPlan(ctx context.Context) (*recovery.Plan, error)
+	Recover(ctx context.Context, req recovery.Request) (*recovery.Job, error)
+	Recovery() *recovery.Job
 }
 
 // Config is what a Server needs.
@@ -190,6 +196,8 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("GET /api/v1/scrub", s.scrubReports)
 	api.HandleFunc("POST /api/v1/scrub", s.startScrub)
 	api.HandleFunc("POST /api/v1/checkpoints", s.checkpoint)
+	api.HandleFunc("GET /api/v1/recover", s.recovery)
+	api.HandleFunc("POST /api/v1/recover", s.recover)
 	api.HandleFunc("GET /api/v1/nodes", s.nodes)
 	api.HandleFunc("PUT /api/v1/nodes/{id}", s.putNode)
 	api.HandleFunc("PATCH /api/v1/nodes/{id}", s.patchNode)

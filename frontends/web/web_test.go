@@ -26,6 +26,7 @@ import (
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/policy"
+	"hongyan/cluster/recovery"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/upgrade"
 	"hongyan/cluster/wire"
@@ -68,6 +69,14 @@ func (f *fakeAdmin) Upgrade(context.Context) *upgrade.Status          { return &
 func (f *fakeAdmin) HoldUpgrade(_ context.Context, hold bool) (*upgrade.Status, error) {
 	return &upgrade.Status{Level: 1, Nodes: []upgrade.Node{{ID: "n1", Holds: hold}}}, f.err
 }
+
+func (f *fakeAdmin) RecoveryPlan(context.Context) (*recovery.Plan, error) {
+	return &recovery.Plan{Silent: []string{"north"}}, f.err
+}
+func (f *fakeAdmin) Recover(_ context.Context, req recovery.Request) (*recovery.Job, error) {
+	return &recovery.Job{Lost: req.Lost}, f.err
+}
+func (f *fakeAdmin) Recovery() *recovery.Job { return nil }
 
 func (f *fakeAdmin) Ready() []string {
 	f.mu.Lock()
