@@ -83,6 +83,7 @@ type Node struct {
 	Build string `yaml:"-"` // version of the program that runs the node, which it tells the others
 
 	EarlyFrom time.Duration `yaml:"-"` // as in replica.Config; tests, whose nodes are all near, set it
+	Slots     int           `yaml:"-"` // as in volume.SetOptions; tests, which make many volumes and write little to each, set it
 }
 
 // Dictionary says how often a storage node looks whether small messages would become smaller with a dictionary of what mail has
