@@ -14,7 +14,7 @@ import (
 )
 
 var grow = Scenario{
-	Name: "grow", Summary: "nodes come, are weighed, drained, replaced and lost with their region under mail, every message of which is checked (--kinds add,move,weigh,drain,replace,region,upgrade)",
+	Name: "grow", Summary: "nodes come, are weighed, drained, replaced and lost with their region under mail, every message of which is checked (--kinds add,upgrade,move,weigh,drain,replace,region)",
 	Lab: true, Alone: true, Takes: 8 * time.Minute, Run: runGrow,
 	Settle: func(o Options) time.Duration {
 		if o.Short {

@@ -23,7 +23,7 @@ const (
 
 // kinds are the steps that were chosen, in their order.
 func (g *growth) kinds() ([]string, error) {
-	all := []string{stepAdd, stepMove, stepWeigh, stepDrain, stepReplace, stepRegion, stepUpgrade}
+	all := []string{stepAdd, stepUpgrade, stepMove, stepWeigh, stepDrain, stepReplace, stepRegion}
 	chosen, err := g.env.Options.kinds(all...)
 	return slices.DeleteFunc(all, func(k string) bool { return !slices.Contains(chosen, k) }), err
 }
