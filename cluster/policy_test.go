@@ -163,7 +163,8 @@ func (l *lands) read(door *cluster.Node, accounts ...client.Account) {
 
 func landsOf(t *testing.T) *lands {
 	tune := func(n *config.Node) {
-		n.Compaction.CloseSeconds = 1
+		n.Encryption = nil // key files are most of what opening many volumes costs under the race detector
+		n.Shards, n.Compaction.CloseSeconds = 1, 1
 		n.Cold = &config.Cold{AfterSeconds: 1, MinBytes: 1 << 20, DataFragments: 2, ParityFragments: 2, BytesPerSecond: 64 << 20}
 	}
 	var specs []clustertest.Spec

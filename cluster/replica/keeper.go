@@ -142,27 +142,43 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 	if !m.takes() {
 		return
 	}
+	connecting := 0
+	for _, p := range held {
+		if p.isConnecting() {
+			connecting++
+		}
+	}
 	for _, p := range m.groups() {
+		classes := []uint8{volume.ClassSmall}
 		m.mu.Lock()
-		bulk := m.wantBulk[p.Key()]
+		if m.wantBulk[p.Key()] {
+			classes = append(classes, volume.ClassBulk)
+		}
 		m.mu.Unlock()
 		for _, others := range m.partners(p, held, now) {
-			m.fillSlot(ctx, held, p, others, volume.ClassSmall)
-			if bulk {
-				m.fillSlot(ctx, held, p, others, volume.ClassBulk)
+			for _, class := range classes {
+				if p.Key() != "" && connecting >= maxConnecting {
+					return // whichever is connected kicks the keeper
+				}
+				if m.fillSlot(ctx, held, p, others, class) {
+					connecting++
+				}
 			}
 		}
 	}
 }
 
-func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, p policy.Policy, others []Peer, class uint8) {
+// fillSlot says whether it began to open a volume.
+func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, p policy.Policy, others []Peer, class uint8) bool {
 	if held[slotOf(p.Key(), others, class)] != nil || ctx.Err() != nil {
-		return
+		return false
 	}
 	if err := m.open(ctx, p, others, class); err != nil {
 		m.stats.openFailures.Add(1)
 		m.log.Info("no volume opened", "with", ids(others), "policy", p, "err", err)
+		return false
 	}
+	return true
 }
 
 // prune says which slots are held, and retires what has a successor: a volume that is long or old enough, one whose copies are not spread once another of
@@ -319,4 +335,5 @@ func (m *Manager) connect(p *primary) {
 	if closed {
 		p.retire()
 	}
+	m.kick() // others may wait for their turn
 }

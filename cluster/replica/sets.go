@@ -20,7 +20,9 @@ import (
 // Bounds of open volumes: of a node with each class of a policy. The directory bounds how many policies there are.
 const (
 	maxSets     = maxPartners
-	maxSetsElse = 4 // of a policy besides the default
+	maxSetsElse = 3 // of a policy besides the default
+	// maxConnecting is how many may be about to open when those of a policy besides the default wait: making one costs fsyncs on each of its nodes.
+	maxConnecting = 4
 )
 
 // groupWait is how long an append waits for the first volumes under a policy that a domain has just been given.
