@@ -12,6 +12,7 @@ import (
 
 // A node that was away for longer than the log reaches back gets a snapshot, then the rest of the log, and serves.
 func TestNodeFarBehind(t *testing.T) {
+	unwatched(t) // fifteen thousand entries
 	c := clustertest.Start(t, "south", "north", "overseas")
 	a := c.Account(t, "u1")
 	deliver(t, c.Nodes[0].Client(), message(1, 100), a)

@@ -188,6 +188,7 @@ func TestPolicies(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some seconds")
 	}
+	unwatched(t)
 	l := landsOf(t)
 	mainland := policy.Policy{Copies: 2, Survive: policy.Region, Regions: []string{"north", "south"}}
 	thrice := policy.Policy{Copies: 3, Survive: policy.Region}

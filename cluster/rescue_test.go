@@ -63,6 +63,7 @@ func TestTwoOfThreeLost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some seconds")
 	}
+	unwatched(t)
 	c := clustertest.Start(t, "south", "north", "overseas")
 	var accounts []client.Account
 	for i := range 4 {
@@ -188,6 +189,7 @@ func TestLostComeBack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some seconds")
 	}
+	unwatched(t)
 	c := clustertest.Start(t, "south", "north", "overseas")
 	a := c.Account(t, "u1")
 	deliver(t, c.Nodes[0].Client(), message(1, 300), a)
