@@ -170,7 +170,7 @@ func refusalOf(code mailbox.Code, text string, shard uint32, at uint64) error {
 	case mailbox.OK:
 		return nil
 	case mailbox.Moved:
-		return &movedError{shard: shard, at: at}
+		return &index.MovedError{Shard: shard, At: at}
 	}
 	if kind, ok := kinds[code]; ok {
 		return fmt.Errorf("%w: %s", kind, text)

@@ -13,6 +13,7 @@ import (
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
+	"hongyan/engine/index"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
 )
@@ -125,7 +126,7 @@ func (c *Client) place(ctx context.Context, d *Draft, to replica.Place, o *mailb
 	}
 	m := mailbox.Message{Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}
 	out := &entering{propose: c.changeAs}
-	out.locate = func(ctx context.Context, account uint64, given uint32, moved *movedError, try int) (uint32, error) {
+	out.locate = func(ctx context.Context, account uint64, given uint32, moved *index.MovedError, try int) (uint32, error) {
 		err := c.follow(ctx, account, moved, try)
 		return c.places.of(account, given), err
 	}
@@ -191,7 +192,7 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 
 // again says whether the message is to be put once more for an account that did not get it for err; that may become another one.
 func (c *Client) again(ctx context.Context, a Account, err *error) bool {
-	var moved *movedError
+	var moved *index.MovedError
 	if !errors.As(*err, &moved) {
 		return errors.Is(*err, errCondemned)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/shard"
+	"hongyan/engine/index"
 )
 
 // How a message is entered; the steps are those of "Delivery in one round trip" in docs/architecture.md. A message whose bytes are on
@@ -96,7 +97,7 @@ type entering struct {
 	// propose commits a command. After an error that wraps ErrUnavailable it may still be applied.
 	propose func(ctx context.Context, shard uint32, id shard.RequestID, c *mailbox.Command) (*mailbox.Result, error)
 	// locate says where an account is that has moved, perhaps after a moment.
-	locate func(ctx context.Context, account uint64, given uint32, moved *movedError, try int) (shard uint32, err error)
+	locate func(ctx context.Context, account uint64, given uint32, moved *index.MovedError, try int) (shard uint32, err error)
 }
 
 // run commits the entries.
@@ -189,7 +190,7 @@ func (e *entry) rebound(accounts []uint64, r *mailbox.Result, err error) {
 // is not entered as if they had not.
 func (m *entering) onwards(ctx context.Context, e *entry, number uint32, accounts []uint64, try int, next map[uint32][]uint64) {
 	for _, a := range accounts {
-		var moved *movedError
+		var moved *index.MovedError
 		if !errors.As(e.refused[a], &moved) {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/engine/index"
 )
 
 // An account may move to another shard while sessions of it are open and mail for it is on its way (package relocate). Who asks in vain is told where it
@@ -21,19 +22,6 @@ const (
 	movePause        = 5 * time.Millisecond
 	longestMovePause = 100 * time.Millisecond
 )
-
-// movedError is a refusal that changed nothing: the account is in another shard; 0 is not known yet.
-type movedError struct {
-	shard uint32
-	at    uint64 // of that shard's log
-}
-
-func (e *movedError) Error() string {
-	if e.shard == 0 {
-		return "the account is on its way to another shard"
-	}
-	return fmt.Sprintf("the account is in shard %d", e.shard)
-}
 
 // places remembers where accounts have moved to, as seen through this door.
 type places struct {
@@ -61,10 +49,10 @@ func (p *places) set(account uint64, shard uint32) {
 }
 
 // follow takes note of where an account is, or waits a moment while that is not known. try counts from 0.
-func (c *Client) follow(ctx context.Context, account uint64, moved *movedError, try int) error {
-	if moved.shard != 0 {
-		c.reached(moved.shard, moved.at)
-		c.places.set(account, moved.shard)
+func (c *Client) follow(ctx context.Context, account uint64, moved *index.MovedError, try int) error {
+	if moved.Shard != 0 {
+		c.reached(moved.Shard, moved.At)
+		c.places.set(account, moved.Shard)
 		if try < 2 { // else two shards send us to and fro until the account has come
 			return ctx.Err()
 		}
@@ -85,7 +73,7 @@ func (c *Client) changeAccount(ctx context.Context, a Account, cmd *mailbox.Comm
 	defer cancel()
 	for try := 0; ; try++ {
 		r, err := c.change(ctx, c.places.of(a.ID, a.Shard), cmd)
-		var moved *movedError
+		var moved *index.MovedError
 		if !errors.As(err, &moved) {
 			return r, err
 		}
@@ -96,7 +84,7 @@ func (c *Client) changeAccount(ctx context.Context, a Account, cmd *mailbox.Comm
 }
 
 // settled waits until an account that was on its way takes changes.
-func (c *Client) settled(ctx context.Context, a Account, moved *movedError) error {
+func (c *Client) settled(ctx context.Context, a Account, moved *index.MovedError) error {
 	if err := c.follow(ctx, a.ID, moved, 0); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/codec"
+	"hongyan/engine/index"
 )
 
 // methodQuery asks a node with a replica a mailbox.Query; the answer is a stream of mailbox.Frames.
@@ -36,7 +37,7 @@ func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func
 	for try := 0; ; try++ {
 		q.Shard = c.places.of(q.Account, given)
 		err := c.askShard(ctx, q, strong, on)
-		var moved *movedError
+		var moved *index.MovedError
 		if !errors.As(err, &moved) {
 			return err
 		}
@@ -46,7 +47,7 @@ func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func
 	}
 }
 
-// askShard is ask at one shard. A *movedError comes before the first frame.
+// askShard is ask at one shard. A *index.MovedError comes before the first frame.
 func (c *Client) askShard(ctx context.Context, q *mailbox.Query, strong bool, on func(f *mailbox.Frame, first bool) error) error {
 	if strong {
 		at, err := c.readIndex(ctx, q.Shard)

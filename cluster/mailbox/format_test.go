@@ -36,7 +36,7 @@ func samples() []codectest.Sample {
 		{Name: "rebind", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m}}},
 		{Name: "revalidate", Value: &Command{Revalidate: &Revalidate{Accounts: []uint64{5, 9}}}},
 		{Name: "settle", Value: &Command{Settle: &Settle{Volume: 7, Last: 9}}},
-		{Name: "move", Value: &Command{Move: &Move{Step: MoveArrived, Account: 1, Fence: 5, Shard: 2, At: 77, After: 3, Markers: []Marker{{Volume: 7, Last: 9}}}}},
+		{Name: "move", Value: &Command{Move: &Move{Step: MoveArrived, Account: 1, Fence: 5, Shard: 2, At: 77, After: 3, Markers: []index.Early{{Volume: 7, Last: 9}}}}},
 		{Name: "import", Value: &Command{Import: &Import{Account: 1, Fence: 5, Puts: []index.Pair{{Key: []byte("c"), Value: []byte{1}}}, Removes: [][]byte{[]byte("nx")}}}},
 		{Name: "result", Value: &Result{
 			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},

@@ -29,13 +29,8 @@ type Move struct {
 	Shard   uint32   `cbor:"4,keyasint,omitempty"`
 	At      uint64   `cbor:"5,keyasint,omitempty"`
 	After   uint32   `cbor:"6,keyasint,omitempty"` // MoveDrop: goes on behind this mailbox
-	Markers []Marker `cbor:"7,keyasint,omitempty"` // MoveArrived
-}
-
-// Marker is a volume with a marker, and the highest record that the shard refers to.
-type Marker struct {
-	Volume volume.ID `cbor:"1,keyasint"`
-	Last   uint64    `cbor:"2,keyasint"`
+	// Markers are those of the old shard, for MoveArrived.
+	Markers []index.Early `cbor:"7,keyasint,omitempty"`
 }
 
 // Import writes and removes keys of an account that arrives.
@@ -79,11 +74,7 @@ func (m *Machine) move(t *index.Txn, c *Move) (*Result, error) {
 
 // arrived notes what the old shard may refer to in vain.
 func (m *Machine) arrived(t *index.Txn, c *Move) error {
-	ids := make([]volume.ID, len(c.Markers))
-	for i, e := range c.Markers {
-		ids[i] = e.Volume
-	}
-	if err := t.Arrived(c.Account, c.Fence, ids); err != nil {
+	if err := t.Arrived(c.Account, c.Fence, c.Markers); err != nil {
 		return err
 	}
 	for _, e := range c.Markers {

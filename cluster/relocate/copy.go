@@ -22,12 +22,12 @@ const justSaved = 5 * time.Minute
 
 // copied is what the new shard has of an account.
 type copied struct {
-	keys    int              // of the account
-	changes int              // that the last round imported
-	applied uint64           // entry of the old shard's log that it stands at
-	at      uint64           // entry of the new shard's log with the last import
-	bases   []index.Base     // mailboxes as of applied
-	markers []mailbox.Marker // of the old shard
+	keys    int           // of the account
+	changes int           // that the last round imported
+	applied uint64        // entry of the old shard's log that it stands at
+	at      uint64        // entry of the new shard's log with the last import
+	bases   []index.Base  // mailboxes as of applied
+	markers []index.Early // of the old shard
 }
 
 // compareAll reads everything in both shards and imports what differs. The old shard's replica has applied minFrom.

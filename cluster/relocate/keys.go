@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"hongyan/cluster/mailbox"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/index"
@@ -51,7 +50,7 @@ type keysFrame struct {
 	State   index.PlaceState `cbor:"1,keyasint,omitempty"`
 	To      uint32           `cbor:"2,keyasint,omitempty"` // of a place that names a shard
 	Applied uint64           `cbor:"3,keyasint,omitempty"`
-	Markers []mailbox.Marker `cbor:"4,keyasint,omitempty"`
+	Markers []index.Early    `cbor:"4,keyasint,omitempty"`
 	Pairs   []index.Pair     `cbor:"5,keyasint,omitempty"`
 	Removes [][]byte         `cbor:"6,keyasint,omitempty"` // since
 }
@@ -122,7 +121,7 @@ func (f *frames) head(v *index.View, account uint64) (err error) {
 	f.State, f.To = place.State, place.Shard
 	for _, e := range early {
 		if e.Last > 0 {
-			f.Markers = append(f.Markers, mailbox.Marker{Volume: e.Volume, Last: e.Last})
+			f.Markers = append(f.Markers, e)
 		}
 	}
 	f.Applied, err = v.Applied()

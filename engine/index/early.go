@@ -195,8 +195,8 @@ func (t *Txn) settleVolume(id volume.ID, last uint64) (boxes []Reference, err er
 
 // Early is a volume with a marker.
 type Early struct {
-	Volume volume.ID
-	Last   uint64 // highest record that the shard refers to
+	Volume volume.ID `cbor:"1,keyasint"`
+	Last   uint64    `cbor:"2,keyasint"` // highest record that the shard refers to
 }
 
 // EarlyVolumes lists the volumes that have a marker.

@@ -34,8 +34,7 @@ func (t *Txn) bury(mb *mailboxState) error {
 	if mb.meta.Messages == 0 {
 		return nil
 	}
-	t.s.graves = gravesSome
-	if err := t.put(t.k.grave(t.index, mb.key.account, mb.key.id), presence()); err != nil {
+	if err := t.dig(mb.key); err != nil {
 		return err
 	}
 	return t.sweepGraves()
@@ -46,6 +45,11 @@ func (t *Txn) buryKeys(m mailboxKey) error {
 	if err := t.removeSmall(m); err != nil {
 		return err
 	}
+	return t.dig(m)
+}
+
+// dig leaves a grave for a mailbox's message rows.
+func (t *Txn) dig(m mailboxKey) error {
 	t.s.graves = gravesSome
 	return t.put(t.k.grave(t.index, m.account, m.id), presence())
 }

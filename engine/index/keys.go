@@ -97,10 +97,12 @@ func (k keys) ref(r volume.Ref, m mailboxKey, uid uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, uid)
 }
 
-func (k keys) account(account uint64, tag byte) []byte {
-	b := binary.BigEndian.AppendUint64(k.root(tagAccount), account)
-	return append(b, tag)
+// resident is what all keys of an account begin with.
+func (k keys) resident(account uint64) []byte {
+	return binary.BigEndian.AppendUint64(k.root(tagAccount), account)
 }
+
+func (k keys) account(account uint64, tag byte) []byte { return append(k.resident(account), tag) }
 
 func (k keys) name(account uint64, tag byte, name string) []byte {
 	return append(k.account(account, tag), name...)

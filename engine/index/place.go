@@ -4,10 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
-
-	"hongyan/engine/volume"
 )
 
 // An account moves to another shard in steps, each a log entry of one of the two: it is Arriving in the one and gets its keys from outside, is
@@ -127,7 +126,7 @@ func (v *View) Place(account uint64) (Place, error) {
 	return p, v.wrap("place", err)
 }
 
-// step changes the place, if the fence allows it and next gives no error. What was decoded of the account is forgotten.
+// step changes the place, if the fence allows it and next gives no error.
 func (t *Txn) step(account, fence uint64, next func(now Place, exists bool) (Place, error)) error {
 	if t.err != nil {
 		return t.err
@@ -156,32 +155,33 @@ func (t *Txn) Arrive(account, fence uint64, from uint32) error {
 		if now.State == Leaving || now.State == Here && (exists || now.Fence > 0) {
 			return now, ErrHere
 		}
-		if buried, err := t.buried(account); err != nil || buried {
-			return now, cmpErr(err, ErrSwept)
+		buried, err := t.buried(account)
+		if err == nil && buried {
+			err = ErrSwept
+		}
+		if err != nil {
+			return now, err
 		}
 		return Place{State: Arriving, Fence: fence, Shard: from}, nil
 	}))
 }
 
-// cmpErr is the first error that is not nil.
-func cmpErr(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
-// Arrived notes which volumes the other shard may refer to in vain: so may this one now.
-func (t *Txn) Arrived(account, fence uint64, early []volume.ID) error {
-	err := t.step(account, fence, func(now Place, _ bool) (Place, error) {
+// arriving says ErrFenced of an account that does not arrive in the move with this fence.
+func (t *Txn) arriving(account, fence uint64) error {
+	return t.step(account, fence, func(now Place, _ bool) (Place, error) {
 		if now.State != Arriving || now.Fence != fence {
 			return now, ErrFenced
 		}
 		return now, nil
 	})
-	for _, id := range early {
+}
+
+// Arrived notes which volumes the other shard may refer to in vain: so may this one now.
+func (t *Txn) Arrived(account, fence uint64, early []Early) error {
+	err := t.arriving(account, fence)
+	for _, e := range early {
 		if err == nil {
-			err = t.MarkEarly(id)
+			err = t.MarkEarly(e.Volume)
 		}
 	}
 	return t.settle("arrived", err)
@@ -282,8 +282,7 @@ func (t *Txn) drop(account uint64, from uint32) (stopped uint32, err error) {
 		return 0, err
 	}
 	for _, id := range boxes {
-		t.s.graves = gravesSome
-		if err := t.put(t.k.grave(t.index, account, id), presence()); err != nil {
+		if err := t.dig(mailboxKey{account, id}); err != nil {
 			return 0, err
 		}
 	}
@@ -319,17 +318,9 @@ func (t *Txn) forgetAccount(account uint64) {
 	t.s.cache.accounts.drop(account)
 	of := func(m mailboxKey, _ *mailboxState) bool { return m.account == account }
 	for _, cached := range []map[mailboxKey]*mailboxState{t.s.cache.mailboxes.young, t.s.cache.mailboxes.old, t.mailboxes} {
-		deleteFunc(cached, of)
+		maps.DeleteFunc(cached, of)
 	}
 	t.touched = slices.DeleteFunc(t.touched, func(mb *mailboxState) bool { return mb.key.account == account })
-}
-
-func deleteFunc[K comparable, V any](m map[K]V, del func(K, V) bool) {
-	for k, v := range m {
-		if del(k, v) {
-			delete(m, k)
-		}
-	}
 }
 
 // Pair is one of an account's keys, from its tag on, and the value as it is stored.
@@ -343,12 +334,7 @@ const MaxImportPairs = 4096
 
 // Import writes and removes keys of an account that is Arriving, as another shard has them.
 func (t *Txn) Import(account, fence uint64, puts []Pair, removes [][]byte) error {
-	err := t.step(account, fence, func(now Place, _ bool) (Place, error) {
-		if now.State != Arriving || now.Fence != fence {
-			return now, ErrFenced
-		}
-		return now, nil
-	})
+	err := t.arriving(account, fence)
 	if err == nil {
 		t.forgetAccount(account)
 		err = t.importPairs(account, puts, removes)
@@ -384,18 +370,20 @@ func (t *Txn) importPairs(account uint64, puts []Pair, removes [][]byte) error {
 		if err := t.supersede(account, key, 0); err != nil {
 			return err
 		}
-		if err := t.remove(append(t.k.account(account, key[0]), key[1:]...)); err != nil {
+		if key[0] == tagMailbox {
+			if err := t.buryKeys(mailboxKey{account, binary.BigEndian.Uint32(key[1:])}); err != nil {
+				return err
+			}
+		}
+		if err := t.remove(append(t.k.resident(account), key...)); err != nil {
 			return err
 		}
 	}
 	for i, p := range puts {
-		if p.Key[0] == tagMailbox {
-			modseqs[i] = 1 // it stays
-		}
 		if err := t.supersede(account, p.Key, modseqs[i]); err != nil {
 			return err
 		}
-		if err := t.put(append(t.k.account(account, p.Key[0]), p.Key[1:]...), p.Value); err != nil {
+		if err := t.put(append(t.k.resident(account), p.Key...), p.Value); err != nil {
 			return err
 		}
 		if p.Key[0] == tagMessage {
@@ -420,8 +408,7 @@ func suffixMessage(account uint64, key []byte) (mailboxKey, uint32) {
 	return mailboxKey{account, binary.BigEndian.Uint32(key[1:])}, binary.BigEndian.Uint32(key[5:])
 }
 
-// supersede removes what hangs on a key that is about to change or go: a message's reference, a change of flags that is not the latest any more, and
-// with a mailbox all that is in it.
+// supersede removes what hangs on a message's row that is about to change or go: its reference, or the change of its flags unless that is the one of modseq.
 func (t *Txn) supersede(account uint64, key []byte, modseq uint64) error {
 	switch key[0] {
 	case tagMessage:
@@ -437,10 +424,6 @@ func (t *Txn) supersede(account uint64, key []byte, modseq uint64) error {
 			return err
 		}
 		return t.remove(t.k.modseq(m, tagChange, old.modseq, uid))
-	case tagMailbox:
-		if modseq == 0 && len(key) == 1+4 {
-			return t.buryKeys(mailboxKey{account, binary.BigEndian.Uint32(key[1:])})
-		}
 	}
 	return nil
 }
@@ -463,8 +446,7 @@ func (t *Txn) unrefer(account uint64, key []byte) error {
 // Account calls fn for every key of an account, from its tag on, with its stored value, ascending. Rows of deleted mailboxes are left out, and
 // so is its place. fn must not keep what it gets.
 func (v *View) Account(account uint64, fn func(key, value []byte) error) error {
-	prefix := v.q.k.account(account, 0)
-	prefix = prefix[:len(prefix)-1]
+	prefix := v.q.k.resident(account)
 	there := make(map[uint32]bool)
 	return v.wrap("account", v.q.scanPrefix(prefix, func(key, value []byte) error {
 		switch key[len(prefix)] {

@@ -146,7 +146,7 @@ func (m *mover) handOver(account uint64) {
 	if n := m.copy(account); n != 0 {
 		m.t.Fatalf("%d keys differ after a copy of what had changed", n)
 	}
-	m.step(m.to, func(tx *Txn) error { return tx.Arrived(account, m.fence, []volume.ID{9}) })
+	m.step(m.to, func(tx *Txn) error { return tx.Arrived(account, m.fence, []Early{{Volume: 9}}) })
 	m.step(m.from, func(tx *Txn) error { return tx.Release(account, m.fence, 2, m.index) })
 	m.step(m.to, func(tx *Txn) error { return tx.Activate(account, m.fence) })
 	var after uint32

@@ -112,7 +112,7 @@ func (v *View) Residents(fn func(r Resident) error) error {
 		if err != nil {
 			return v.wrap("residents", joinClose(err, it))
 		}
-		ok = it.SeekGE(after(binary.BigEndian.AppendUint64(v.q.k.root(tagAccount), r.Account)))
+		ok = it.SeekGE(after(v.q.k.resident(r.Account)))
 	}
 	return v.wrap("residents", it.Close())
 }
@@ -149,8 +149,7 @@ func (t *Txn) expel(account uint64) error {
 	if err != nil {
 		return err
 	}
-	all := t.k.account(account, 0)
-	return t.removePrefix(all[:len(all)-1])
+	return t.removePrefix(t.k.resident(account))
 }
 
 // Adopt writes keys of an account that another shard has, as Import does; the account is here.
