@@ -8,7 +8,6 @@ import (
 	"hongyan/cluster/directory"
 	"hongyan/cluster/feature"
 	"hongyan/cluster/mover"
-	"hongyan/cluster/placement"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/wire"
 )
@@ -98,5 +97,5 @@ func (n *Node) AddShard(ctx context.Context, home string) (uint32, error) {
 	if err != nil {
 		return 0, err
 	}
-	return g.Shard, n.directory.SetGroup(ctx, placement.Group{Shard: g.Shard, Home: g.Home, Voters: g.Voters}, true)
+	return g.Shard, n.directory.SetGroup(ctx, g, true)
 }

@@ -180,7 +180,7 @@ func (n *Node) mayBegin(ctx context.Context, g placement.Group) error {
 	if err := n.directory.CatchUp(ctx); err != nil {
 		return err
 	}
-	shards, err := n.directory.Shards()
+	founding, err := n.directory.Founding()
 	if err != nil {
 		return err
 	}
@@ -189,8 +189,7 @@ func (n *Node) mayBegin(ctx context.Context, g placement.Group) error {
 		return err
 	}
 	self, _ := t.Node(n.cfg.ID)
-	founding := slices.ContainsFunc(shards, func(s directory.Shard) bool { return s.Number == g.Shard && s.Founding })
-	if !founding || self.Emptied != "" || ctx.Err() != nil {
+	if !slices.Contains(founding, g.Shard) || self.Emptied != "" || ctx.Err() != nil {
 		return wire.Errorf(wire.Unavailable, "shard %d is not being founded now, or %s has lost its disk", g.Shard, n.cfg.ID)
 	}
 	return nil

@@ -91,13 +91,13 @@ func (c *Cluster) All(ctx context.Context) ([]uint32, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the shards: %w", err)
 	}
-	shards, err := c.directory.Shards()
+	founding, err := c.directory.Founding()
 	if err != nil {
 		return nil, fmt.Errorf("list the shards: %w", err)
 	}
 	var list []uint32
 	for _, g := range t.Groups { // one that is being founded has no account, hence refers to nothing
-		if !slices.ContainsFunc(shards, func(s directory.Shard) bool { return s.Number == g.Shard && s.Founding }) {
+		if !slices.Contains(founding, g.Shard) {
 			list = append(list, g.Shard)
 		}
 	}

@@ -3,10 +3,8 @@ package directory
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"hongyan/cluster/replica"
-	"hongyan/engine/codec"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
@@ -82,13 +80,8 @@ func (s *Service) AddCheckpoint(ctx context.Context, shard uint32, c Checkpoint)
 func (s *Service) Checkpoints() ([]Checkpoints, error) { return list[Checkpoints](s, checkpointTable) }
 
 // Noise counts the log entries of the directory that entered checkpoints.
-func (s *Service) Noise() (n uint64, err error) {
-	v, err := s.view()
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	c, err := loadIf[counters](v, []byte(counterKey))
+func (s *Service) Noise() (uint64, error) {
+	c, err := record[counters](s, []byte(counterKey))
 	return c.Noise, err
 }
 
@@ -104,11 +97,7 @@ func (s *Service) References(id volume.ID) (attempt uint32, records []uint64, er
 	if err != nil {
 		return 0, nil, err
 	}
-	err = v.Scan([]byte(checkpointTable), func(key, value []byte) error {
-		var all Checkpoints
-		if err := codec.Unmarshal(value, &all); err != nil {
-			return fmt.Errorf("directory entry %q: %w", key, err)
-		}
+	err = each(v, checkpointTable, func(all *Checkpoints) error {
 		for _, c := range all.List {
 			for _, part := range c.Parts {
 				if part.Volume == id {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"hongyan/cluster/placement"
-	"hongyan/cluster/wire"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
@@ -74,26 +72,17 @@ func (s *Service) AddDictionary(ctx context.Context, d Dictionary) error {
 
 // Dictionaries lists those above a number, the oldest first, as this node's replica of the directory has them, or the nearest.
 func (s *Service) Dictionaries(ctx context.Context, after uint32) ([]Dictionary, error) {
-	req := &DictionariesRequest{After: after}
+	req, resp := &DictionariesRequest{After: after}, (*DictionariesResponse)(nil)
+	var err error
 	if s.Own() {
-		resp, err := s.serveDictionaries(ctx, "", req)
-		if err != nil {
-			return nil, err
-		}
-		return resp.List, nil
+		resp, err = s.serveDictionaries(ctx, "", req)
+	} else {
+		resp, err = askReplica[DictionariesResponse](ctx, s, MethodDictionaries, req)
 	}
-	group, _ := s.router.Group(placement.DirectoryShard)
-	last := error(wire.Errorf(wire.Unavailable, "no node with a replica of the directory is up"))
-	for _, node := range append(append([]string(nil), group.Voters...), group.Learners...) {
-		if !s.net.Up(node) {
-			continue
-		}
-		resp := new(DictionariesResponse)
-		if last = s.net.Call(ctx, node, MethodDictionaries, req, resp); last == nil {
-			return resp.List, nil
-		}
+	if err != nil {
+		return nil, err
 	}
-	return nil, last
+	return resp.List, nil
 }
 
 func (s *Service) serveDictionaries(_ context.Context, _ string, req *DictionariesRequest) (resp *DictionariesResponse, err error) {

@@ -353,11 +353,21 @@ func place(t *index.Txn, a *Account) error {
 }
 
 func nextNumber(t *index.Txn, which func(*counters) *uint64) (uint64, error) {
+	var next uint64
+	err := count(t, func(c *counters) {
+		n := which(c)
+		*n++
+		next = *n
+	})
+	return next, err
+}
+
+// count changes the counters.
+func count(t *index.Txn, change func(c *counters)) error {
 	c, err := loadIf[counters](t, []byte(counterKey))
 	if err != nil {
-		return 0, err
+		return err
 	}
-	n := which(&c)
-	*n++
-	return *n, save(t, []byte(counterKey), &c)
+	change(&c)
+	return save(t, []byte(counterKey), &c)
 }

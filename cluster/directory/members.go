@@ -72,13 +72,8 @@ func (s *Service) TopologyNewer(than uint64) (bool, error) {
 	return version > than, err
 }
 
-func (s *Service) topologyVersion() (version uint64, err error) {
-	v, err := s.view()
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	c, err := loadIf[counters](v, []byte(counterKey))
+func (s *Service) topologyVersion() (uint64, error) {
+	c, err := record[counters](s, []byte(counterKey))
 	return c.Topology, err
 }
 

@@ -9,7 +9,6 @@ import (
 	"hongyan/cluster/placement"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
-	"hongyan/engine/codec"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
@@ -27,15 +26,7 @@ type Found struct {
 }
 
 // EachAccount calls fn for every account.
-func EachAccount(v *index.View, fn func(a *Account) error) error {
-	return v.Scan([]byte(accountTable), func(key, value []byte) error {
-		var a Account
-		if err := codec.Unmarshal(value, &a); err != nil {
-			return fmt.Errorf("directory entry %q: %w", key, err)
-		}
-		return fn(&a)
-	})
-}
+func EachAccount(v *index.View, fn func(a *Account) error) error { return each(v, accountTable, fn) }
 
 // Mend brings a directory that was loaded from a checkpoint up to date with the volumes that were found, and numbers new accounts
 // and volumes behind those that were seen. It says how many volumes it entered. Those are open: their nodes seal them. There are no
@@ -58,28 +49,21 @@ func Mend(t *index.Txn, found []Found, lastAccount uint64, groups []placement.Gr
 	if err := mendAccounts(t, groups, moved); err != nil {
 		return 0, err
 	}
-	c, err := loadIf[counters](t, []byte(counterKey))
-	if err != nil {
-		return 0, err
-	}
-	c.Topology, c.Waiting = 0, 0 // none
-	c.Volume = max(c.Volume, lastVolume) + spare
-	c.Account = max(c.Account, lastAccount) + spare
-	return entered, save(t, []byte(counterKey), &c)
+	return entered, count(t, func(c *counters) {
+		c.Topology, c.Waiting = 0, 0 // none
+		c.Volume = max(c.Volume, lastVolume) + spare
+		c.Account = max(c.Account, lastAccount) + spare
+	})
 }
 
 // mendAccounts enters the shards, and where accounts are.
 func mendAccounts(t *index.Txn, groups []placement.Group, moved map[uint64]uint32) error {
 	counts := make(map[uint32]uint64)
 	var change []Account
-	err := t.Scan([]byte(accountTable), func(key, value []byte) error {
-		var a Account
-		if err := codec.Unmarshal(value, &a); err != nil {
-			return fmt.Errorf("directory entry %q: %w", key, err)
-		}
+	err := each(t, accountTable, func(a *Account) error {
 		if to, ok := moved[a.ID]; ok {
 			a.Shard = to
-			change = append(change, a)
+			change = append(change, *a)
 		}
 		counts[a.Shard]++
 		return nil

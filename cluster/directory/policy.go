@@ -3,17 +3,14 @@ package directory
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"hongyan/cluster/placement"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/transport"
-	"hongyan/cluster/wire"
 	"hongyan/engine/index"
 )
 
@@ -261,9 +258,13 @@ func (s *Service) Policy(ctx context.Context, domain string) (policy.Policy, err
 	if ok && now.Before(kept.until) {
 		return policy.Of(kept.domain.Policy), nil
 	}
-	d, err := s.fetchDomain(ctx, domain)
+	resp, err := askReplica[DomainResponse](ctx, s, MethodDomain, &DomainRequest{Name: domain})
 	if err != nil {
 		return policy.Policy{}, err
+	}
+	var d Domain
+	if resp.Domain != nil {
+		d = *resp.Domain
 	}
 	s.domains.mu.Lock()
 	if len(s.domains.byName) >= domainsKept {
@@ -272,25 +273,6 @@ func (s *Service) Policy(ctx context.Context, domain string) (policy.Policy, err
 	s.domains.byName[domain] = keptDomain{d, now.Add(domainKept)}
 	s.domains.mu.Unlock()
 	return policy.Of(d.Policy), nil
-}
-
-func (s *Service) fetchDomain(ctx context.Context, name string) (d Domain, err error) {
-	group, _ := s.router.Group(placement.DirectoryShard)
-	err = wire.Errorf(wire.Unavailable, "no node with a replica of the directory is up")
-	for _, node := range slices.Concat(group.Voters, group.Learners) {
-		if !s.net.Up(node) {
-			continue
-		}
-		resp := new(DomainResponse)
-		if err = s.net.Call(ctx, node, MethodDomain, &DomainRequest{Name: name}, resp); err != nil {
-			continue
-		}
-		if resp.Domain != nil {
-			d = *resp.Domain
-		}
-		return d, nil
-	}
-	return d, err
 }
 
 func (s *Service) serveDomain(ctx context.Context, _ string, req *DomainRequest) (resp *DomainResponse, err error) {

@@ -101,16 +101,13 @@ func recoverFrom(t *index.Txn, now int64, c *Recover) (*Result, error) {
 	if !changed {
 		return &Result{}, nil
 	}
-	known, err := loadIf[counters](t, []byte(counterKey))
-	if err != nil {
-		return nil, err
-	}
-	if c.Behind {
-		known.Volume += spare
-		known.Account += spare
-	}
-	known.Topology += 1 << recoveryShift
-	return &Result{}, save(t, []byte(counterKey), &known)
+	return &Result{}, count(t, func(known *counters) {
+		if c.Behind {
+			known.Volume += spare
+			known.Account += spare
+		}
+		known.Topology += 1 << recoveryShift
+	})
 }
 
 func enterFound(t *index.Txn, c *EnterFound) (*Result, error) {

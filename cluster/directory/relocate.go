@@ -3,9 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"hongyan/engine/codec"
 	"hongyan/engine/index"
 )
 
@@ -67,12 +65,12 @@ func planRelocations(t *index.Txn, now int64, c *PlanRelocations) (*Result, erro
 	if (c.Shard == 0) == (c.Home == "") {
 		return nil, refuse("expected a shard or a home region")
 	}
-	count, err := loadIf[counters](t, []byte(counterKey))
+	known, err := loadIf[counters](t, []byte(counterKey))
 	if err != nil {
 		return nil, err
 	}
-	if count.Waiting+uint64(len(c.Addresses)) > MaxMoves {
-		return nil, refuse("%d accounts are about to move already, at most %d may", count.Waiting, MaxMoves)
+	if known.Waiting+uint64(len(c.Addresses)) > MaxMoves {
+		return nil, refuse("%d accounts are about to move already, at most %d may", known.Waiting, MaxMoves)
 	}
 	if err := plannable(t, c); err != nil { // all of it, or nothing
 		return nil, err
@@ -145,7 +143,7 @@ func planRelocation(t *index.Txn, now int64, address string, c *PlanRelocations)
 	if err := save(t, numberKey(shardTable, uint64(to.Number)), &to); err != nil {
 		return false, err
 	}
-	if err := countMoves(t, func(c *counters) { c.Waiting++ }); err != nil {
+	if err := count(t, func(c *counters) { c.Waiting++ }); err != nil {
 		return false, err
 	}
 	return true, save(t, relocationKey(a.ID), &Relocation{Account: a.ID, Address: address, From: a.Shard, To: to.Number, Home: home, Since: now})
@@ -166,15 +164,6 @@ func destination(t *index.Txn, a *Account, c *PlanRelocations) (to Shard, home s
 	}
 	to, err = load[Shard](t, numberKey(shardTable, uint64(c.Shard)))
 	return to, to.Home, err
-}
-
-func countMoves(t *index.Txn, change func(c *counters)) error {
-	c, err := loadIf[counters](t, []byte(counterKey))
-	if err != nil {
-		return err
-	}
-	change(&c)
-	return save(t, []byte(counterKey), &c)
 }
 
 func claimRelocation(t *index.Txn, c *ClaimRelocation) (*Result, error) {
@@ -221,7 +210,7 @@ func endRelocation(t *index.Txn, c *EndRelocation) (*Result, error) {
 		if err := t.Delete(relocationKey(c.Account)); err != nil {
 			return nil, err
 		}
-		if err := countMoves(t, func(c *counters) { c.Waiting-- }); err != nil || r.Moved {
+		if err := count(t, func(c *counters) { c.Waiting-- }); err != nil || r.Moved {
 			return &Result{}, err
 		}
 	}
@@ -248,7 +237,7 @@ func moveAccount(t *index.Txn, r *Relocation) error {
 	if err := save(t, key, &a); err != nil {
 		return err
 	}
-	return countMoves(t, func(c *counters) { c.Moved++ })
+	return count(t, func(c *counters) { c.Moved++ })
 }
 
 func cancelRelocations(t *index.Txn, c *CancelRelocations) (*Result, error) {
@@ -343,62 +332,45 @@ func (s *Service) Relocations() ([]Relocation, error) { return list[Relocation](
 var errEnough = errors.New("enough")
 
 // Relocation is one of them, or nothing.
-func (s *Service) Relocation(account uint64) (r Relocation, err error) {
-	v, err := s.view()
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	return loadIf[Relocation](v, relocationKey(account))
+func (s *Service) Relocation(account uint64) (Relocation, error) {
+	return record[Relocation](s, relocationKey(account))
 }
 
 // FirstRelocations lists some of them: at most limit of those that skip does not want. First come those that somebody has worked on or that are
 // called off; the others only if they may begin.
-func (s *Service) FirstRelocations(limit int, skip func(account uint64) bool, begin bool) (out []Relocation, err error) {
-	list, err := s.relocations(limit, func(r *Relocation) bool { return (r.Fence > 0 || r.Cancel) && !skip(r.Account) })
-	if err != nil || len(list) == limit || !begin {
-		return list, err
-	}
-	more, err := s.relocations(limit-len(list), func(r *Relocation) bool { return r.Fence == 0 && !r.Cancel && !skip(r.Account) })
-	return append(list, more...), err
-}
-
-func (s *Service) relocations(limit int, want func(*Relocation) bool) (out []Relocation, err error) {
+func (s *Service) FirstRelocations(limit int, skip func(account uint64) bool, begin bool) (first []Relocation, err error) {
 	v, err := s.view()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	err = v.Scan([]byte(relocationTable), func(key, value []byte) error {
-		var r Relocation
-		if err := codec.Unmarshal(value, &r); err != nil {
-			return fmt.Errorf("directory entry %q: %w", key, err)
+	var rest []Relocation
+	err = each(v, relocationTable, func(r *Relocation) error {
+		begun := r.Fence > 0 || r.Cancel
+		switch {
+		case skip(r.Account):
+		case begun:
+			first = append(first, *r)
+		case begin && len(rest) < limit:
+			rest = append(rest, *r)
 		}
-		if want(&r) {
-			out = append(out, r)
-		}
-		if len(out) == limit {
+		if len(first) == limit {
 			return errEnough
 		}
 		return nil
 	})
-	if errors.Is(err, errEnough) {
-		err = nil
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, err
 	}
-	return out, err
+	return append(first, rest[:min(len(rest), limit-len(first))]...), nil
 }
 
 // Moved counts the accounts that have ever moved, with all that was acknowledged before the call.
-func (s *Service) Moved(ctx context.Context) (n uint64, err error) {
+func (s *Service) Moved(ctx context.Context) (uint64, error) {
 	if err := s.CatchUp(ctx); err != nil {
 		return 0, err
 	}
-	v, err := s.view()
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	c, err := loadIf[counters](v, []byte(counterKey))
+	c, err := record[counters](s, []byte(counterKey))
 	return c.Moved, err
 }
 
@@ -409,15 +381,22 @@ func (s *Service) AddressesOf(domain string, number uint32) (out []string, err e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	err = v.Scan([]byte(accountTable), func(key, value []byte) error {
-		var a Account
-		if err := codec.Unmarshal(value, &a); err != nil {
-			return fmt.Errorf("directory entry %q: %w", key, err)
-		}
+	err = EachAccount(v, func(a *Account) error {
 		if (domain == "" || DomainOf(a.Address) == domain) && (number == 0 || a.Shard == number) {
 			out = append(out, a.Address)
 		}
 		return nil
 	})
 	return out, err
+}
+
+// Founding lists the shards whose groups have no leader yet.
+func (s *Service) Founding() (numbers []uint32, err error) {
+	shards, err := s.Shards()
+	for _, sh := range shards {
+		if sh.Founding {
+			numbers = append(numbers, sh.Number)
+		}
+	}
+	return numbers, err
 }

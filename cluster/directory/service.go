@@ -203,6 +203,16 @@ func list[T any](s *Service, table string) (out []T, err error) {
 	return scan[T](v, table)
 }
 
+// record reads one from this node's replica; one that is absent is a T's zero value.
+func record[T any](s *Service, key []byte) (item T, err error) {
+	v, err := s.view()
+	if err != nil {
+		return item, err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	return loadIf[T](v, key)
+}
+
 // Lookup finds an account by its address. ErrNoAccount and ErrNotLocal are given only after asking
 // afresh; any other error means that nobody could be asked.
 func (s *Service) Lookup(ctx context.Context, address string) (Account, error) {
@@ -270,14 +280,19 @@ func (s *Service) ask(ctx context.Context, req *LookupRequest) (*LookupResponse,
 	if s.Own() {
 		return s.serveLookup(ctx, "", req)
 	}
+	return askReplica[LookupResponse](ctx, s, MethodLookup, req)
+}
+
+// askReplica calls a method at one node after the other that has a replica of the directory and is up, until one answers.
+func askReplica[Resp any](ctx context.Context, s *Service, method string, req any) (*Resp, error) {
 	group, _ := s.router.Group(placement.DirectoryShard)
 	last := error(wire.Errorf(wire.Unavailable, "no node with a replica of the directory is up"))
-	for _, node := range append(append([]string(nil), group.Voters...), group.Learners...) {
+	for _, node := range group.Replicas() {
 		if !s.net.Up(node) {
 			continue
 		}
-		resp := new(LookupResponse)
-		if last = s.net.Call(ctx, node, MethodLookup, req, resp); last == nil {
+		resp := new(Resp)
+		if last = s.net.Call(ctx, node, method, req, resp); last == nil {
 			return resp, nil
 		}
 	}

@@ -180,14 +180,21 @@ type scanner interface {
 	Scan(prefix []byte, fn func(key, value []byte) error) error
 }
 
-// scan reads a whole table.
-func scan[T any](v scanner, table string) (out []T, err error) {
-	err = v.Scan([]byte(table), func(key, value []byte) error {
-		var item T
-		if err := codec.Unmarshal(value, &item); err != nil {
+// each calls fn for every record of a table, in order. fn must not write to v.
+func each[T any](v scanner, table string, fn func(item *T) error) error {
+	return v.Scan([]byte(table), func(key, value []byte) error {
+		item := new(T)
+		if err := codec.Unmarshal(value, item); err != nil {
 			return fmt.Errorf("directory entry %q: %w", key, err)
 		}
-		out = append(out, item)
+		return fn(item)
+	})
+}
+
+// scan reads a whole table.
+func scan[T any](v scanner, table string) (out []T, err error) {
+	err = each(v, table, func(item *T) error {
+		out = append(out, *item)
 		return nil
 	})
 	return out, err

@@ -41,19 +41,19 @@ func Added(t *directory.Topology, home string) (placement.Group, error) {
 
 // found gets on with the shards that are being founded, and lists those that still are.
 func (m *Mover) found(ctx context.Context, t *directory.Topology) (founding []uint32, err error) {
-	shards, err := m.cfg.Directory.Shards()
+	numbers, err := m.cfg.Directory.Founding()
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range shards {
-		i := slices.IndexFunc(t.Groups, func(g placement.Group) bool { return g.Shard == s.Number })
-		if !s.Founding || i < 0 {
+	for _, number := range numbers {
+		i := slices.IndexFunc(t.Groups, func(g placement.Group) bool { return g.Shard == number })
+		if i < 0 {
 			continue
 		}
 		err := m.foundOne(ctx, t.Groups[i])
-		m.note(s.Number, err)
+		m.note(number, err)
 		if err != nil {
-			founding = append(founding, s.Number)
+			founding = append(founding, number)
 		}
 	}
 	return founding, nil
