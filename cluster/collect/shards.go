@@ -140,18 +140,10 @@ func (c *Cluster) Condemn(ctx context.Context, shard uint32, id volume.ID, gener
 
 // propose enters the command in a mailbox shard's log and says where.
 func (c *Cluster) propose(ctx context.Context, number uint32, id volume.ID, generation uint32) (uint64, error) {
-	body, err := (&mailbox.Command{Condemn: &mailbox.Condemn{Volume: id, Generation: generation}}).Encode()
-	if err != nil {
-		return 0, err
-	}
-	b, at, err := c.router.Propose(ctx, number, body, shard.Background)
-	if err != nil {
-		return 0, err
-	}
-	r, err := mailbox.DecodeResult(b)
-	if err == nil && r.Code != mailbox.OK {
-		err = fmt.Errorf("refused with code %d: %s", r.Code, r.Message)
-	}
+	condemn := &mailbox.Command{Condemn: &mailbox.Condemn{Volume: id, Generation: generation}}
+	_, at, err := condemn.Commit(func(body []byte) ([]byte, uint64, error) {
+		return c.router.Propose(ctx, number, body, shard.Background)
+	})
 	return at, err
 }
 

@@ -200,6 +200,33 @@ const (
 // Encode lays a command out for the log.
 func (c *Command) Encode() ([]byte, error) { return codec.Marshal(c) }
 
+// RefusedError is a command that the shard did not take, the same on every replica.
+type RefusedError struct {
+	Code    Code
+	Message string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("refused with code %d: %s", e.Code, e.Message)
+}
+
+// Commit has propose commit the command, and reads what became of it: *RefusedError if the shard did not take it. at is the entry of the shard's log.
+func (c *Command) Commit(propose func(body []byte) (result []byte, at uint64, err error)) (r *Result, at uint64, err error) {
+	body, err := c.Encode()
+	if err != nil {
+		return nil, 0, err
+	}
+	b, at, err := propose(body)
+	if err != nil {
+		return nil, at, err
+	}
+	r, err = DecodeResult(b)
+	if err == nil && r.Code != OK {
+		err = &RefusedError{Code: r.Code, Message: r.Message}
+	}
+	return r, at, err
+}
+
 // DecodeResult reads a state machine's answer.
 func DecodeResult(b []byte) (*Result, error) {
 	r := new(Result)

@@ -33,22 +33,17 @@ func (r *Recovery) enter(ctx context.Context, number uint32, c *candidate) (why 
 }
 
 func (r *Recovery) propose(ctx context.Context, number uint32, id shard.RequestID, c *mailbox.Command) (why string, err error) {
-	body, err := c.Encode()
-	if err != nil {
-		return "", err
-	}
-	b, _, err := r.cfg.Router.ProposeAs(ctx, number, id, body, shard.Background)
-	if err != nil {
-		return "", fmt.Errorf("enter a message in shard %d: %w", number, err)
-	}
-	answer, err := mailbox.DecodeResult(b)
+	answer, _, err := c.Commit(func(body []byte) ([]byte, uint64, error) {
+		return r.cfg.Router.ProposeAs(ctx, number, id, body, shard.Background)
+	})
+	var no *mailbox.RefusedError
 	switch {
-	case err != nil:
-		return "", err
-	case answer.Code == mailbox.Exists && c.Create != nil:
+	case errors.As(err, &no) && no.Code == mailbox.Exists && c.Create != nil:
 		return "", nil
-	case answer.Code != mailbox.OK:
-		return "refused: " + answer.Message, nil
+	case errors.As(err, &no):
+		return "refused: " + no.Message, nil
+	case err != nil:
+		return "", fmt.Errorf("enter a message in shard %d: %w", number, err)
 	case len(answer.Refused) > 0:
 		return fmt.Sprintf("refused for some accounts: %v", answer.Refused), nil
 	}

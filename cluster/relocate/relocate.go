@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 // Pace of the work.
 const (
 	atOnce         = 8
+	listed         = 256      // moves that are read from the directory at once
 	bytesPerSecond = 32 << 20 // of keys that are imported, by all moves together
 	idlePause      = 2 * time.Second
 	busyPause      = 20 * time.Millisecond
@@ -60,6 +63,8 @@ type Relocator struct {
 	cfg  Config
 	rate *rate.Limiter
 	work sync.WaitGroup
+
+	queue []directory.Relocation // read before, to be taken up; only Run's goroutine uses it
 
 	mu       sync.Mutex // guards what follows
 	active   map[uint64]bool
@@ -119,8 +124,16 @@ func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 	if room == 0 {
 		return true, nil
 	}
-	list, err := r.cfg.Directory.FirstRelocations(room, r.waits, !r.cfg.Paused())
-	for _, m := range list {
+	paused := r.cfg.Paused()
+	if len(r.queue) == 0 || paused || r.due() {
+		if r.queue, err = r.cfg.Directory.FirstRelocations(listed, r.waits, !paused); err != nil {
+			return false, err
+		}
+		r.forget()
+	}
+	for ; room > 0 && len(r.queue) > 0; room-- {
+		m := r.queue[0]
+		r.queue = r.queue[1:]
 		some = true
 		r.mu.Lock()
 		r.active[m.Account] = true
@@ -147,8 +160,32 @@ func (r *Relocator) leaveQuiet(ctx context.Context) error {
 	}
 }
 
-// forgive forgets what failed, on a node that does not lead the directory.
+// forget lets go of failures that are due and not in the queue: somebody else ended those moves.
+func (r *Relocator) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.failures, func(account uint64, f *failure) bool {
+		return !r.active[account] && f.due() && !slices.ContainsFunc(r.queue, func(m directory.Relocation) bool { return m.Account == account })
+	})
+}
+
+func (f *failure) due() bool { return !time.Now().Before(f.again) }
+
+// due says whether a move that failed is to be tried again: it goes before those that wait, for its account may be frozen.
+func (r *Relocator) due() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for account, f := range r.failures {
+		if !r.active[account] && f.due() {
+			return true
+		}
+	}
+	return false
+}
+
+// forgive forgets what failed and what was read, on a node that does not lead the directory.
 func (r *Relocator) forgive() {
+	r.queue = nil
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.failures)
@@ -159,7 +196,7 @@ func (r *Relocator) waits(account uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.failures[account]
-	return r.active[account] || f != nil && time.Now().Before(f.again)
+	return r.active[account] || f != nil && !f.due()
 }
 
 func (r *Relocator) ended(ctx context.Context, m *directory.Relocation, err error) {
@@ -193,34 +230,20 @@ func (r *Relocator) Failures() map[uint64]string {
 	return out
 }
 
-// refusedError is a command that a shard did not take.
-type refusedError struct {
-	code    mailbox.Code
-	message string
-}
-
-func (e *refusedError) Error() string { return e.message }
-
 func refusedWith(err error, code mailbox.Code) bool {
-	var r *refusedError
-	return errors.As(err, &r) && r.code == code
+	var r *mailbox.RefusedError
+	return errors.As(err, &r) && r.Code == code
 }
 
 // propose commits a command in a shard.
 func (r *Relocator) propose(ctx context.Context, number uint32, c *mailbox.Command, class shard.Class) (*mailbox.Result, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	body, err := c.Encode()
+	result, at, err := c.Commit(func(body []byte) ([]byte, uint64, error) {
+		return r.cfg.Router.ProposeLevel(ctx, number, feature.Moves, body, class)
+	})
 	if err != nil {
-		return nil, 0, err
-	}
-	b, at, err := r.cfg.Router.ProposeLevel(ctx, number, feature.Moves, body, class)
-	if err != nil {
-		return nil, 0, fmt.Errorf("shard %d: %w", number, err)
-	}
-	result, err := mailbox.DecodeResult(b)
-	if err == nil && result.Code != mailbox.OK {
-		err = fmt.Errorf("shard %d: %w", number, &refusedError{result.Code, result.Message})
+		err = fmt.Errorf("shard %d: %w", number, err)
 	}
 	return result, at, err
 }

@@ -130,18 +130,10 @@ func (s *Settler) settle(ctx context.Context, number uint32, id volume.ID) error
 			return err
 		}
 	}
-	body, err := (&mailbox.Command{Settle: &mailbox.Settle{Volume: id, Last: last}}).Encode()
-	if err != nil {
-		return err
-	}
-	b, _, err := s.cfg.Router.Propose(ctx, number, body, shard.Background)
-	if err != nil {
-		return err
-	}
-	r, err := mailbox.DecodeResult(b)
-	if err == nil && r.Code != mailbox.OK {
-		err = fmt.Errorf("refused with code %d: %s", r.Code, r.Message)
-	}
+	c := &mailbox.Command{Settle: &mailbox.Settle{Volume: id, Last: last}}
+	_, _, err := c.Commit(func(body []byte) ([]byte, uint64, error) {
+		return s.cfg.Router.Propose(ctx, number, body, shard.Background)
+	})
 	if err == nil {
 		s.cfg.Log.Info("early entries settled", "shard", number, "volume", id, "last", last)
 	}
