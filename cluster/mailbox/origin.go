@@ -3,6 +3,11 @@ package mailbox
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
+	"io"
+
+	"hongyan/engine/message"
+	"hongyan/engine/volume"
 )
 
 // Origin is the metadata inside a message's record: with it the mailbox indexes can be rebuilt from volumes
@@ -31,4 +36,26 @@ func Request(delivery [16]byte, shard uint32) (id [16]byte) {
 type Target struct {
 	Account uint64 `cbor:"1,keyasint"`
 	Mailbox string `cbor:"2,keyasint"`
+}
+
+// ErrHash is of a message whose bytes are not those of its record.
+var ErrHash = errors.New("its hash differs")
+
+// Message computes what the index keeps of a message, as the frontend that took it in did. ref has the place and length, and of a record that is not
+// sealed the hash that the bytes must have; copy writes these.
+func (o *Origin) Message(ref volume.Ref, sealed bool, copy func(w io.Writer) error) (*Message, error) {
+	scanner, sum := message.NewScanner(), sha256.New()
+	if err := copy(io.MultiWriter(scanner, sum)); err != nil {
+		return nil, err
+	}
+	summary, err := scanner.Finish().Encode()
+	if err != nil {
+		return nil, err
+	}
+	said := ref.Hash
+	sum.Sum(ref.Hash[:0])
+	if !sealed && ref.Hash != said {
+		return nil, ErrHash
+	}
+	return &Message{Ref: ref, Summary: summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}, nil
 }

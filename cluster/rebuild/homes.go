@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 
@@ -99,9 +98,7 @@ func (r *run) recall(stores map[uint32]*index.Shard, stays map[uint64][]stay) er
 func (r *run) recallFrom(stores map[uint32]*index.Shard, stays map[uint64][]stay, c *Checkpoint, accounts map[uint64]bool) error {
 	beside := slices.Max(slices.Collect(maps.Keys(stores))) + 1
 	store := r.db.Shard(beside)
-	in, out := io.Pipe()
-	go func() { out.CloseWithError(c.copy(r.vs, out)) }()
-	if err := errors.Join(store.LoadOf(in, c.Shard), in.Close()); err != nil {
+	if err := c.load(r.vs, store); err != nil {
 		r.o.Say("shard %d: the checkpoint of entry %d cannot be used: %v", c.Shard, c.Applied, err)
 		return nil
 	}
@@ -196,16 +193,12 @@ func behind(store *index.Shard, do func(*index.Txn) error) error {
 		return err
 	}
 	t := store.Begin()
+	defer t.Discard()
 	t.SetIndex(at)
 	if err := do(t); err != nil {
-		t.Discard()
 		return err
 	}
-	if err := t.Commit(at); err != nil {
-		t.Discard()
-		return err
-	}
-	return nil
+	return t.Commit(at)
 }
 
 // rehome gives accounts whose shard is not among those that the cluster is rebuilt for one that is: at home in their region if there is such a one.

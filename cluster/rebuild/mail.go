@@ -2,7 +2,6 @@ package rebuild
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"hongyan/engine/codec"
 	"hongyan/engine/index"
 	"hongyan/engine/keys"
-	"hongyan/engine/message"
 	"hongyan/engine/volume"
 )
 
@@ -245,23 +243,19 @@ func (s *shardRun) message(c candidate, o *mailbox.Origin) (*mailbox.Message, er
 	if err != nil {
 		return nil, err
 	}
-	scanner, sum := message.NewScanner(), sha256.New()
-	if err := s.r.vs.content(c.at.volume, c.at.record, info.Length, io.MultiWriter(scanner, sum)); err != nil {
-		s.r.o.Say("shard %d: record %d of volume %s: %v", s.number, c.at.record, c.at.volume, err)
-		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	ref := volume.Ref{Volume: c.at.volume, Record: c.at.record, Length: info.Length, Hash: info.Hash}
+	m, err := o.Message(ref, info.Sealed, func(w io.Writer) error {
+		err := s.r.vs.content(c.at.volume, c.at.record, info.Length, w)
+		if err != nil {
+			s.r.o.Say("shard %d: record %d of volume %s: %v", s.number, c.at.record, c.at.volume, err)
+			err = fmt.Errorf("%w: %w", errUnreadable, err)
+		}
+		return err
+	})
+	if errors.Is(err, mailbox.ErrHash) {
+		err = fmt.Errorf("%w: %w", errUnreadable, err)
 	}
-	summary, err := scanner.Finish().Encode()
-	if err != nil {
-		return nil, err
-	}
-	ref := volume.Ref{Volume: c.at.volume, Record: c.at.record, Length: info.Length}
-	sum.Sum(ref.Hash[:0])
-	if !info.Sealed && ref.Hash != info.Hash {
-		return nil, fmt.Errorf("%w: its hash differs", errUnreadable)
-	}
-	return &mailbox.Message{
-		Ref: ref, Summary: summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords,
-	}, nil
+	return m, err
 }
 
 // missing is step 4: messages whose bytes are gone. Those of drop are removed.

@@ -107,17 +107,23 @@ func (s *Survey) load(vs *Volumes, number uint32, to *index.Shard, say func(form
 		if !c.Whole {
 			continue
 		}
-		r, w := io.Pipe()
-		go func() { w.CloseWithError(c.copy(vs, w)) }()
-		err := to.Load(r)
-		if err := errors.Join(err, r.Close()); err == nil {
+		err := c.load(vs, to)
+		if err == nil {
 			return c, nil
-		} else if errors.Is(err, volume.ErrNoKeys) {
+		}
+		if errors.Is(err, volume.ErrNoKeys) {
 			return nil, err
 		}
 		say("shard %d: the checkpoint of entry %d cannot be used: %v", number, c.Applied, err)
 	}
 	return nil, nil
+}
+
+// load has a store hold what the checkpoint has; it need not be the same shard's.
+func (c *Checkpoint) load(vs *Volumes, to *index.Shard) error {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(c.copy(vs, w)) }()
+	return errors.Join(to.LoadOf(r, c.Shard), r.Close())
 }
 
 // copy writes the parts in order.

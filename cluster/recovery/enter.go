@@ -2,14 +2,12 @@ package recovery
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/shard"
-	"hongyan/engine/message"
 	"hongyan/engine/volume"
 )
 
@@ -56,27 +54,16 @@ func (r *Recovery) read(c *candidate) (*mailbox.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, err := v.Open(c.at.Record, 0, c.length)
-	if err != nil {
-		return nil, err
-	}
-	scanner, sum := message.NewScanner(), sha256.New()
-	n, err := io.Copy(io.MultiWriter(scanner, sum), content)
-	if err = errors.Join(err, content.Close()); err == nil && uint64(n) != c.length {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return nil, err
-	}
-	summary, err := scanner.Finish().Encode()
-	if err != nil {
-		return nil, err
-	}
-	ref := volume.Ref{Volume: c.at.Volume, Record: c.at.Record, Length: c.length}
-	sum.Sum(ref.Hash[:0])
-	if !c.sealed && ref.Hash != c.hash {
-		return nil, errors.New("its hash differs")
-	}
-	o := &c.origin
-	return &mailbox.Message{Ref: ref, Summary: summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}, nil
+	ref := volume.Ref{Volume: c.at.Volume, Record: c.at.Record, Length: c.length, Hash: c.hash}
+	return c.origin.Message(ref, c.sealed, func(w io.Writer) error {
+		content, err := v.Open(c.at.Record, 0, c.length)
+		if err != nil {
+			return err
+		}
+		n, err := io.Copy(w, content)
+		if err = errors.Join(err, content.Close()); err == nil && uint64(n) != c.length {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	})
 }
