@@ -57,6 +57,23 @@ func (s *session) define(fs *flag.FlagSet) {
 	fs.BoolVar(&s.asJSON, "json", s.asJSON, "")
 }
 
+// ask makes a command without words of its own: it sends one request, with body unless that is nil, and prints the answer, for people by text.
+func ask[T any](s *session, name, summary, method, path string, body any, text func(out io.Writer, answer *T) error) command.Command {
+	return command.Command{
+		Name: name, Summary: summary, Example: "hongyan admin " + name + " --dir .hongyan",
+		Run: func(ctx context.Context, words []string, out io.Writer) error {
+			if len(words) > 0 {
+				return command.Usagef("unexpected word %q", words[0])
+			}
+			answer := new(T)
+			if err := s.call(ctx, method, path, body, answer); err != nil {
+				return err
+			}
+			return s.print(out, answer, func() error { return text(out, answer) })
+		},
+	}
+}
+
 // print writes v as JSON, or as text for people.
 func (s *session) print(out io.Writer, v any, text func() error) error {
 	if s.asJSON {

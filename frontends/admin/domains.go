@@ -15,20 +15,10 @@ import (
 )
 
 func (s *session) domains() command.Command {
-	return command.Command{
-		Name: "domain list", Summary: "the domains, where the bytes of their mail may lie and in how many copies, and what is stored under which policy",
-		Example: "hongyan admin domain list --dir .hongyan",
-		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			if len(words) > 0 {
-				return command.Usagef("unexpected word %q", words[0])
-			}
-			l, err := s.askDomains(ctx)
-			if err != nil {
-				return err
-			}
-			return s.print(out, l, func() error { return errors.Join(printDomains(out, l.Domains), printStored(out, l.Stored)) })
-		},
-	}
+	return ask(s, "domain list", "the domains, where the bytes of their mail may lie and in how many copies, and what is stored under which policy", "GET", "/api/v1/domains", nil,
+		func(out io.Writer, l *client.Domains) error {
+			return errors.Join(printDomains(out, l.Domains), printStored(out, l.Stored))
+		})
 }
 
 func (s *session) askDomains(ctx context.Context) (*client.Domains, error) {

@@ -119,20 +119,7 @@ func (s *session) awaitMoves(ctx context.Context) error {
 }
 
 func (s *session) moves() command.Command {
-	return command.Command{
-		Name: "account moves", Summary: "the accounts that are on their way to another shard, and how many accounts each shard has",
-		Example: "hongyan admin account moves --dir .hongyan",
-		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			if len(words) > 0 {
-				return command.Usagef("unexpected word %q", words[0])
-			}
-			var st relocate.Status
-			if err := s.call(ctx, "GET", "/api/v1/moves", nil, &st); err != nil {
-				return err
-			}
-			return s.print(out, st, func() error { return printMoves(out, &st) })
-		},
-	}
+	return ask(s, "account moves", "the accounts that are on their way to another shard, and how many accounts each shard has", "GET", "/api/v1/moves", nil, printMoves)
 }
 
 func printMoves(out io.Writer, st *relocate.Status) error {

@@ -22,8 +22,8 @@ type nodeList struct {
 
 func nodePath(id string) string { return "/api/v1/nodes/" + url.PathEscape(id) }
 
-// oneNode is the word of a command about one node.
-func oneNode(words []string) (string, error) {
+// nodeWord is the word of a command about one node.
+func nodeWord(words []string) (string, error) {
 	if len(words) != 1 {
 		return "", command.Usagef("expected the id of one node, got %q", words)
 	}
@@ -31,23 +31,10 @@ func oneNode(words []string) (string, error) {
 }
 
 func (s *session) nodes() command.Command {
-	return command.Command{
-		Name: "node list", Summary: "the nodes of the cluster: weights, states, and what each keeps",
-		Example: "hongyan admin node list --dir .hongyan",
-		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			if len(words) > 0 {
-				return command.Usagef("unexpected word %q", words[0])
-			}
-			var l nodeList
-			if err := s.call(ctx, "GET", "/api/v1/nodes", nil, &l); err != nil {
-				return err
-			}
-			return s.print(out, l, func() error { return l.print(out) })
-		},
-	}
+	return ask(s, "node list", "the nodes of the cluster: weights, states, and what each keeps", "GET", "/api/v1/nodes", nil, printNodes)
 }
 
-func (l *nodeList) print(out io.Writer) error {
+func printNodes(out io.Writer, l *nodeList) error {
 	var rows [][]string
 	for _, n := range l.Nodes {
 		up, keeps := "down", ""
@@ -86,7 +73,7 @@ func (s *session) joinNode() command.Command {
 			})
 		},
 		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			id, err := oneNode(words)
+			id, err := nodeWord(words)
 			if err != nil {
 				return err
 			}
@@ -149,7 +136,7 @@ func (s *session) drainNode() command.Command {
 		Example: "hongyan admin node drain south-china-1 --wait --dir .hongyan",
 		Define:  func(fs *flag.FlagSet) { fs.BoolVar(&wait, "wait", wait, "") },
 		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			id, err := oneNode(words)
+			id, err := nodeWord(words)
 			if err != nil {
 				return err
 			}
@@ -191,72 +178,39 @@ func (s *session) awaitEmpty(ctx context.Context, id string) error {
 }
 
 func (s *session) undrainNode() command.Command {
-	return command.Command{
-		Name: "node activate", Args: "NODE", Summary: "end a drain: the node gets its share again",
-		Example: "hongyan admin node activate south-china-1 --dir .hongyan",
-		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			id, err := oneNode(words)
-			if err != nil {
-				return err
-			}
-			no := false
-			if err := s.call(ctx, "PATCH", nodePath(id), mover.NodeChange{Draining: &no}, nil); err != nil {
-				return err
-			}
-			return s.say(out, id, "%s is active\n")
-		},
-	}
+	no := false
+	return s.oneNode("node activate", "end a drain: the node gets its share again", "PATCH", "", mover.NodeChange{Draining: &no}, "%s is active\n")
 }
 
 func (s *session) removeNode() command.Command {
-	return command.Command{
-		Name: "node remove", Args: "NODE", Summary: "end the membership of a node that keeps nothing any more",
-		Example: "hongyan admin node remove south-china-1 --dir .hongyan",
-		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			id, err := oneNode(words)
-			if err != nil {
-				return err
-			}
-			if err := s.call(ctx, "DELETE", nodePath(id), nil, nil); err != nil {
-				return err
-			}
-			return s.say(out, id, "%s is no member any more\n")
-		},
-	}
+	return s.oneNode("node remove", "end the membership of a node that keeps nothing any more", "DELETE", "", nil, "%s is no member any more\n")
 }
 
 func (s *session) replaceNode() command.Command {
+	return s.oneNode("node replace", "take a node that runs with other data than it is known with for the member: its data is made anew", "POST", "/replace", map[string]any{},
+		"%s is taken with its new data; its replicas and copies are made anew\n")
+}
+
+// oneNode makes a command that is one request about a node; suffix follows the node in the path.
+func (s *session) oneNode(name, summary, method, suffix string, body any, done string) command.Command {
 	return command.Command{
-		Name: "node replace", Args: "NODE", Summary: "take a node that runs with other data than it is known with for the member: its data is made anew",
-		Example: "hongyan admin node replace south-china-1 --dir .hongyan",
+		Name: name, Args: "NODE", Summary: summary,
+		Example: "hongyan admin " + name + " south-china-1 --dir .hongyan",
 		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			id, err := oneNode(words)
+			id, err := nodeWord(words)
 			if err != nil {
 				return err
 			}
-			if err := s.call(ctx, "POST", nodePath(id)+"/replace", map[string]any{}, nil); err != nil {
+			if err := s.call(ctx, method, nodePath(id)+suffix, body, nil); err != nil {
 				return err
 			}
-			return s.say(out, id, "%s is taken with its new data; its replicas and copies are made anew\n")
+			return s.say(out, id, done)
 		},
 	}
 }
 
 func (s *session) placement() command.Command {
-	return command.Command{
-		Name: "placement", Summary: "which replicas of shards are about to move, and why some do not",
-		Example: "hongyan admin placement --dir .hongyan",
-		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			if len(words) > 0 {
-				return command.Usagef("unexpected word %q", words[0])
-			}
-			var p mover.Placement
-			if err := s.call(ctx, "GET", "/api/v1/placement", nil, &p); err != nil {
-				return err
-			}
-			return s.print(out, p, func() error { return printPlacement(out, &p) })
-		},
-	}
+	return ask(s, "placement", "which replicas of shards are about to move, and why some do not", "GET", "/api/v1/placement", nil, printPlacement)
 }
 
 func printPlacement(out io.Writer, p *mover.Placement) error {
@@ -279,21 +233,9 @@ func printPlacement(out io.Writer, p *mover.Placement) error {
 
 // pausePlacement makes the commands that stop and resume what moves.
 func (s *session) pausePlacement(name, summary, done string, paused bool) command.Command {
-	return command.Command{
-		Name: "placement " + name, Summary: summary,
-		Example: "hongyan admin placement " + name + " --dir .hongyan",
-		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			if len(words) > 0 {
-				return command.Usagef("unexpected word %q", words[0])
-			}
-			body := map[string]bool{"paused": paused}
-			if err := s.call(ctx, "PUT", "/api/v1/placement", body, nil); err != nil {
-				return err
-			}
-			return s.print(out, body, func() error {
-				_, err := fmt.Fprintln(out, done)
-				return err
-			})
-		},
+	text := func(out io.Writer, _ *map[string]bool) error {
+		_, err := fmt.Fprintln(out, done)
+		return err
 	}
+	return ask(s, "placement "+name, summary, "PUT", "/api/v1/placement", map[string]bool{"paused": paused}, text)
 }

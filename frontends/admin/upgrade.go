@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"fmt"
 	"io"
 
@@ -10,20 +9,7 @@ import (
 )
 
 func (s *session) upgrade() command.Command {
-	return command.Command{
-		Name: "upgrade", Summary: "which program each node runs, the cluster's feature level, and what that waits for",
-		Example: "hongyan admin upgrade --dir .hongyan",
-		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			if len(words) > 0 {
-				return command.Usagef("unexpected word %q", words[0])
-			}
-			var u upgrade.Status
-			if err := s.call(ctx, "GET", "/api/v1/upgrade", nil, &u); err != nil {
-				return err
-			}
-			return s.print(out, u, func() error { return printUpgrade(out, &u) })
-		},
-	}
+	return ask(s, "upgrade", "which program each node runs, the cluster's feature level, and what that waits for", "GET", "/api/v1/upgrade", nil, printUpgrade)
 }
 
 func printUpgrade(out io.Writer, u *upgrade.Status) error {
@@ -67,18 +53,5 @@ func printUpgrade(out io.Writer, u *upgrade.Status) error {
 
 // holdUpgrade makes the commands that hold the cluster's feature level and let it rise.
 func (s *session) holdUpgrade(name, summary string, hold bool) command.Command {
-	return command.Command{
-		Name: "upgrade " + name, Summary: summary,
-		Example: "hongyan admin upgrade " + name + " --dir .hongyan",
-		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			if len(words) > 0 {
-				return command.Usagef("unexpected word %q", words[0])
-			}
-			var u upgrade.Status
-			if err := s.call(ctx, "PUT", "/api/v1/upgrade", map[string]bool{"hold": hold}, &u); err != nil {
-				return err
-			}
-			return s.print(out, u, func() error { return printUpgrade(out, &u) })
-		},
-	}
+	return ask(s, "upgrade "+name, summary, "PUT", "/api/v1/upgrade", map[string]bool{"hold": hold}, printUpgrade)
 }

@@ -82,14 +82,19 @@ func (s *Server) alarm(r *http.Request) {
 	}
 }
 
-// status answers GET /api/v1/status.
-func (s *Server) status(w http.ResponseWriter, r *http.Request) {
-	v, err := s.cfg.Admin.Status(r.Context())
+// reply answers with v, or says why not.
+func (s *Server) reply(w http.ResponseWriter, r *http.Request, v any, err error) {
 	if err != nil {
 		s.failed(w, r, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, v)
+}
+
+// status answers GET /api/v1/status.
+func (s *Server) status(w http.ResponseWriter, r *http.Request) {
+	v, err := s.cfg.Admin.Status(r.Context())
+	s.reply(w, r, v, err)
 }
 
 // checkpoint answers POST /api/v1/checkpoints.

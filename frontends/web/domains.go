@@ -9,11 +9,7 @@ import (
 // domains answers GET /api/v1/domains.
 func (s *Server) domains(w http.ResponseWriter, r *http.Request) {
 	list, err := s.cfg.Admin.Domains(r.Context())
-	if err != nil {
-		s.failed(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, list)
+	s.reply(w, r, list, err)
 }
 
 // patchDomain answers PATCH /api/v1/domains/{name}.

@@ -26,9 +26,5 @@ func (s *Server) rotateKeys(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) askKeys(w http.ResponseWriter, r *http.Request, node string, req custody.Request) {
 	list, err := s.cfg.Admin.Keys(r.Context(), node, req)
-	if err != nil {
-		s.failed(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, map[string][]custody.Report{"nodes": list})
+	s.reply(w, r, map[string][]custody.Report{"nodes": list}, err)
 }

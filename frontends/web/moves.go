@@ -9,11 +9,7 @@ import (
 // moves answers GET /api/v1/moves.
 func (s *Server) moves(w http.ResponseWriter, r *http.Request) {
 	st, err := s.cfg.Admin.Moves(r.Context())
-	if err != nil {
-		s.failed(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, st)
+	s.reply(w, r, st, err)
 }
 
 // postMoves answers POST /api/v1/moves: accounts are to move.

@@ -9,11 +9,7 @@ import (
 // nodes answers GET /api/v1/nodes.
 func (s *Server) nodes(w http.ResponseWriter, r *http.Request) {
 	list, err := s.cfg.Admin.Nodes(r.Context())
-	if err != nil {
-		s.failed(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, map[string]any{"nodes": list})
+	s.reply(w, r, map[string]any{"nodes": list}, err)
 }
 
 // putNode answers PUT /api/v1/nodes/{id}: a node is let in.
@@ -59,11 +55,7 @@ func (s *Server) changed(w http.ResponseWriter, r *http.Request, what string, er
 // placement answers GET /api/v1/placement.
 func (s *Server) placement(w http.ResponseWriter, r *http.Request) {
 	p, err := s.cfg.Admin.Placement(r.Context())
-	if err != nil {
-		s.failed(w, r, err)
-		return
-	}
-	writeJSON(w, http.StatusOK, p)
+	s.reply(w, r, p, err)
 }
 
 // putPlacement answers PUT /api/v1/placement.
