@@ -99,7 +99,11 @@ func (r *Recovery) all(ctx context.Context, job *Job) error {
 			continue
 		}
 		r.step(job, "shard %d goes on from %s", s.Shard, s.Survivor)
-		if err := r.rescue(ctx, job, s, revalidations(accounts[s.Shard])); err != nil {
+		commands, err := revalidations(accounts[s.Shard])
+		if err != nil {
+			return err
+		}
+		if err := r.rescue(ctx, job, s, commands); err != nil {
 			return err
 		}
 	}
@@ -232,14 +236,15 @@ func (r *Recovery) rescue(ctx context.Context, job *Job, s *ShardResult, command
 // accountsAtOnce is how many accounts one command revalidates.
 const accountsAtOnce = 1000
 
-func revalidations(accounts []uint64) (bodies [][]byte) {
+func revalidations(accounts []uint64) (bodies [][]byte, err error) {
 	for some := range slices.Chunk(accounts, accountsAtOnce) {
 		body, err := (&mailbox.Command{Revalidate: &mailbox.Revalidate{Accounts: some}}).Encode()
-		if err == nil { // numbers always can be encoded
-			bodies = append(bodies, body)
+		if err != nil {
+			return nil, err
 		}
+		bodies = append(bodies, body)
 	}
-	return bodies
+	return bodies, nil
 }
 
 // accounts lists the accounts of each shard.

@@ -193,10 +193,11 @@ func (p *Plan) checkShards(lost []string, only []uint32) error {
 	for _, s := range p.Shards {
 		directoryFirst := s.Shard == placement.DirectoryShard && s.State != Lives
 		switch {
-		case s.State == Gone && (directoryFirst || slices.Contains(wanted, s.Shard)):
+		case !directoryFirst && !slices.Contains(wanted, s.Shard):
+		case s.State == Gone:
 			return wire.Errorf(wire.Invalid, "of shard %d nothing is left (%s): bring a node back that has a replica, or stop all nodes and make everything anew from volumes and checkpoints: "+
 				"`hongyan volume rebuild --config FILE …` with the files of all storage nodes. Other shards can be recovered alone by --shard", s.Shard, s.Why)
-		case s.State == Recover && (directoryFirst || slices.Contains(wanted, s.Shard)):
+		case s.State == Recover:
 			for _, node := range s.Silent {
 				if !slices.Contains(lost, node) && !slices.Contains(p.Fenced, node) {
 					return wire.Errorf(wire.Invalid, "shard %d: %s does not answer and is not declared lost. Bring it back if that is at all possible; if it is lost for ever, add it to --lost (all: --lost %s)",
@@ -211,11 +212,10 @@ func (p *Plan) checkShards(lost []string, only []uint32) error {
 	return nil
 }
 
-// wanted lists the shards that are to be recovered. With some named, the others that need it are left alone; one that is gone is left alone unless it is named.
+// wanted lists the shards that are to be recovered. With some named, the others that need it are left alone.
 func (p *Plan) wanted(only []uint32) (numbers []uint32) {
 	for _, s := range p.Shards {
-		named := slices.Contains(only, s.Shard)
-		if s.State == Recover && (named || len(only) == 0) || s.State == Gone && (named || len(only) == 0) {
+		if s.State != Lives && (len(only) == 0 || slices.Contains(only, s.Shard)) {
 			numbers = append(numbers, s.Shard)
 		}
 	}
