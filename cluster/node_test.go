@@ -231,7 +231,7 @@ func TestConcurrentDelivery(t *testing.T) {
 // the Makefile's MODELS run it without.
 func unwatched(t *testing.T) {
 	t.Helper()
-	if effort.Of(0, 1, 1) == 0 {
+	if effort.Watched() {
 		t.Skip("without the race detector only")
 	}
 }

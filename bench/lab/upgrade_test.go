@@ -15,6 +15,7 @@ import (
 	"hongyan/bench/lab/labtest"
 	"hongyan/cluster/feature"
 	"hongyan/cluster/upgrade"
+	"hongyan/engine/effort"
 )
 
 // TestRollingUpgrade runs a cluster of an older program, updates it node by node while mail comes in, and goes back once in between. The feature level comes
@@ -30,7 +31,7 @@ func TestRollingUpgrade(t *testing.T) {
 		old = labtest.Build(t, "../..", "-ldflags=-X hongyan/cluster/feature.cap=1")
 	}
 	t.Run("leader last", func(t *testing.T) { rollingUpgrade(t, bin, old, false) })
-	if os.Getenv("HONGYAN_NIGHTLY") != "" {
+	if effort.Nightly() {
 		t.Run("leader first", func(t *testing.T) { rollingUpgrade(t, bin, old, true) })
 	}
 }

@@ -356,7 +356,7 @@ func TestVirtualFailover(t *testing.T) {
 		if !effort.Nightly() && strings.HasSuffix(c.name, "killed, far") {
 			continue // much as frozen, far
 		}
-		if effort.Of(0, 1, 1) == 0 && c.name != "leader cut off" {
+		if effort.Watched() && c.name != "leader cut off" {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {

@@ -8,6 +8,9 @@ import "os"
 // Nightly is whether there is a night's time: HONGYAN_NIGHTLY is set.
 func Nightly() bool { return os.Getenv("HONGYAN_NIGHTLY") != "" }
 
+// Watched is whether the race detector watches.
+func Watched() bool { return raced }
+
 // Of chooses between what is done under the race detector, without it by day, and at night.
 func Of(watched, day, night int) int {
 	switch {

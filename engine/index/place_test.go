@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/effort"
 	"hongyan/engine/volume"
 )
 
@@ -159,11 +159,7 @@ func (m *mover) handOver(account uint64) {
 // Accounts that move to and fro between two shards, amid their changes, are at each place as the model has them, UIDs and modseqs included, and leave
 // no reference behind.
 func TestMovesAgainstModel(t *testing.T) {
-	seeds := uint64(2)
-	if os.Getenv("HONGYAN_NIGHTLY") != "" {
-		seeds = 200
-	}
-	for seed := range seeds {
+	for seed := range uint64(effort.Times(10, 20)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 7))
 			db := openTest(t, vfs.NewMem())
