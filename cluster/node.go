@@ -161,7 +161,7 @@ func (n *Node) openStore(ctx context.Context) (err error) {
 	if n.ring, err = OpenMaster(ctx, n.cfg); err != nil {
 		return err
 	}
-	o := engine.Options{Reserve: uint64(n.cfg.DiskReserveBytes), Log: n.log}
+	o := engine.Options{Reserve: uint64(n.cfg.DiskReserveBytes), Slots: n.cfg.Slots, Log: n.log}
 	if n.ring != nil {
 		o.Master = n.ring
 	}

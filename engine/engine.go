@@ -26,6 +26,7 @@ import (
 // Options say how a store is opened.
 type Options struct {
 	Reserve uint64      // bytes of free disk space that volumes leave alone
+	Slots   int         // as in volume.SetOptions
 	Master  keys.Master // wraps the keys; nil: nothing new is encrypted
 	Log     *slog.Logger
 }
@@ -58,7 +59,7 @@ func (s *Store) open(fs vfs.FS, dir string, o Options) (err error) {
 	if err := s.openKey(fs, dir, o); err != nil {
 		return err
 	}
-	if s.Volumes, err = volume.OpenSet(fs, filepath.Join(dir, "volumes"), volume.SetOptions{Reserve: o.Reserve, Ahead: volume.DefaultAhead, Master: o.Master}); err != nil {
+	if s.Volumes, err = volume.OpenSet(fs, filepath.Join(dir, "volumes"), volume.SetOptions{Reserve: o.Reserve, Ahead: volume.DefaultAhead, Slots: o.Slots, Master: o.Master}); err != nil {
 		return err
 	}
 	if s.Cold, err = cold.OpenStore(fs, filepath.Join(dir, "cold"), o.Master); err != nil {

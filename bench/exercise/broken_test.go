@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -13,6 +12,7 @@ import (
 
 	"hongyan/bench/history"
 	"hongyan/bench/load"
+	"hongyan/engine/effort"
 )
 
 // faultVariable selects the fault of the broken build. One build has them all: linking takes longer than a run.
@@ -91,7 +91,7 @@ func TestBrokenBuildsAreCaught(t *testing.T) {
 		}
 	})
 	for i, f := range faults {
-		if os.Getenv("HONGYAN_NIGHTLY") == "" && i%3 != 0 {
+		if !effort.Nightly() && i%3 != 0 {
 			continue // a quarter of a minute each
 		}
 		t.Run(f.name, func(t *testing.T) {

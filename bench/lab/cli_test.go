@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"hongyan/bench/lab/labtest"
 )
 
 // TestCommandLine holds what scripts rely on: exit statuses, and one clear line on standard error.
@@ -17,7 +15,7 @@ func TestCommandLine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the program")
 	}
-	bin, dir := labtest.Build(t, "../.."), t.TempDir()
+	bin, dir := program.Build(t, "../.."), t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -25,7 +25,6 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"hongyan/bench/history"
-	"hongyan/bench/lab/labtest"
 )
 
 // TestNothingAcknowledgedIsLost runs three regions as real processes, kills them in turn with SIGKILL while mail
@@ -34,7 +33,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a cluster for half a minute")
 	}
-	r := &crashRun{t: t, bin: labtest.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
+	r := &crashRun{t: t, bin: program.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
 	r.start()
 	r.send(2*time.Second, func() {})
 	for _, n := range r.cluster.Nodes {

@@ -18,7 +18,6 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"hongyan/bench/history"
-	"hongyan/bench/lab/labtest"
 )
 
 // BenchmarkLMTP delivers 10 KiB messages over some LMTP connections to one node of three regions of real processes, two
@@ -28,7 +27,7 @@ import (
 //
 //	go test -run '^$' -bench LMTP -benchtime 5000x ./bench/lab
 func BenchmarkLMTP(b *testing.B) {
-	r := &crashRun{t: b, bin: labtest.Build(b, "../.."), dir: b.TempDir(), history: history.New()}
+	r := &crashRun{t: b, bin: program.Build(b, "../.."), dir: b.TempDir(), history: history.New()}
 	r.start()
 	defer r.stop()
 	for _, connections := range []int{1, 8, 64} {

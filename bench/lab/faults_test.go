@@ -6,7 +6,6 @@ import (
 
 	"hongyan/bench/disk"
 	"hongyan/bench/history"
-	"hongyan/bench/lab/labtest"
 )
 
 // TestFaultsLoseNothing has mail come in while links are cut, disks fail, clocks jump and the power goes, and holds what each node serves
@@ -15,7 +14,7 @@ func TestFaultsLoseNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a cluster for a while")
 	}
-	r := &crashRun{t: t, bin: labtest.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
+	r := &crashRun{t: t, bin: program.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
 	o := LaunchOptions{Exe: r.bin, Dir: r.dir, Accounts: 6, Restart: Never, WAN: "south-china:north-china=6ms,south-china:overseas=20ms,north-china:overseas=24ms", DiskFaults: true}
 	if disk.Supported() == nil {
 		o.DiskSize = 400 << 20

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"hongyan/bench/disk"
-	"hongyan/bench/lab/labtest"
 	"hongyan/cluster/config"
 	"hongyan/cluster/mover"
+	"hongyan/engine/effort"
 )
 
 func attach(t *testing.T, dir string) *Handle {
@@ -264,10 +264,10 @@ func TestNodesWithDisksComeAndGo(t *testing.T) {
 
 // TestAClusterGrowsAndShrinks has a real node join a real cluster, be drained and go.
 func TestAClusterGrowsAndShrinks(t *testing.T) {
-	if testing.Short() || os.Getenv("HONGYAN_NIGHTLY") == "" {
+	if testing.Short() || !effort.Nightly() {
 		t.Skip("runs a cluster for a quarter of a minute; at night, for TestGrowAndDrain of package cluster does the same in one process")
 	}
-	h, err := Launch(t.Context(), LaunchOptions{Exe: labtest.Build(t, "../.."), Dir: t.TempDir(), Restart: Never})
+	h, err := Launch(t.Context(), LaunchOptions{Exe: program.Build(t, "../.."), Dir: t.TempDir(), Restart: Never})
 	if err != nil {
 		t.Fatal(err)
 	}

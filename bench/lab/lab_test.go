@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"hongyan/bench/disk"
+	"hongyan/bench/lab/labtest"
 	"hongyan/cluster/config"
 	"hongyan/cluster/mover"
 )
@@ -47,8 +48,16 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	if err := program.Remove(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
 }
+
+// program is what the tests with real nodes run.
+var program labtest.Program
 
 func fakeNode(file string) error {
 	c, err := config.Load(file)

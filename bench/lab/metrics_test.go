@@ -11,23 +11,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
-	"hongyan/bench/history"
-	"hongyan/bench/lab/labtest"
 )
 
-// TestMetrics scrapes a cluster that works: the metrics keep Prometheus' conventions, name nobody, count what happened, and
+// metrics scrapes a cluster that works: the metrics keep Prometheus' conventions, name nobody, count what happened, and
 // every one is explained to operators.
-func TestMetrics(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs a cluster")
-	}
+func metrics(t *testing.T, r *crashRun) {
 	manual, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &crashRun{t: t, bin: labtest.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
-	r.start()
 	r.send(500*time.Millisecond, func() {})
 	r.verify("")
 	proposals := 0
@@ -70,7 +62,6 @@ func TestMetrics(t *testing.T) {
 	if proposals == 0 {
 		t.Error("no leader counted a proposal")
 	}
-	r.stop()
 }
 
 // peerOf is another node than n.

@@ -14,18 +14,35 @@ import (
 	gosmtp "github.com/emersion/go-smtp"
 
 	"hongyan/bench/history"
-	"hongyan/bench/lab/labtest"
 )
 
-// TestSessionsOutliveALeader keeps an IMAP session and an LMTP session open on the two nodes that stay while the third,
-// which leads the users' shards, is killed and comes back: both see a pause and no error.
-func TestSessionsOutliveALeader(t *testing.T) {
+// TestOneCluster shows several things on one cluster, which goes on after each.
+func TestOneCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a cluster for a while")
 	}
-	r := &crashRun{t: t, bin: labtest.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
+	r := &crashRun{t: t, bin: program.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
 	r.start()
 	defer r.stop()
+	for _, part := range []struct {
+		name string
+		run  func(*testing.T, *crashRun)
+	}{{"metrics", metrics}, {"sessions outlive a leader", sessionsOutliveALeader}, {"no majority", noMajority}} {
+		ok := t.Run(part.name, func(t *testing.T) {
+			r.t = t
+			part.run(t, r)
+		})
+		r.t = t
+		if !ok {
+			return
+		}
+		r.cluster = r.reread()
+	}
+}
+
+// sessionsOutliveALeader keeps an IMAP session and an LMTP session open on the two nodes that stay while the third,
+// which leads the users' shards, is killed and comes back: both see a pause and no error.
+func sessionsOutliveALeader(t *testing.T, r *crashRun) {
 	nodes, user := r.cluster.Nodes, r.cluster.Accounts[0]
 
 	mail, err := imapclient.DialTLS(nodes[1].IMAPS, &imapclient.Options{TLSConfig: r.tls})
@@ -36,7 +53,8 @@ func TestSessionsOutliveALeader(t *testing.T) {
 	if err := mail.Login(user.Address, user.Password).Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := mail.Select("INBOX", nil).Wait(); err != nil {
+	inbox, err := mail.Select("INBOX", nil).Wait()
+	if err != nil {
 		t.Fatal(err)
 	}
 	conn, err := net.Dial("tcp", nodes[2].LMTP)
@@ -47,7 +65,7 @@ func TestSessionsOutliveALeader(t *testing.T) {
 	defer lmtp.Close()
 
 	worst := time.Duration(0)
-	sent := uint32(0)
+	sent := inbox.NumMessages
 	round := func(i int) {
 		began := time.Now()
 		raw := fmt.Appendf(nil, "Subject: %d\r\n\r\nunder a falling leader\r\n", i)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hongyan/engine/effort"
 )
 
 // run makes up a report of so many metrics whose samples scatter around 100 times the factor that a metric has.
@@ -32,10 +34,7 @@ func unchanged(int) float64 { return 1 }
 // anything changed. Limits leave room for three standard deviations of the trial itself.
 func TestNoiseIsNotChange(t *testing.T) {
 	const metrics = 40
-	trials := 150
-	if os.Getenv("HONGYAN_NIGHTLY") != "" {
-		trials = 3000
-	}
+	trials := effort.Of(150, 150, 3000)
 	rng := rand.New(rand.NewPCG(7, 7))
 	normal := func() float64 { return 0.1 * rng.NormFloat64() }
 	for name, c := range map[string]struct {

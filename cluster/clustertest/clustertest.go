@@ -5,7 +5,6 @@ package clustertest
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -125,6 +124,7 @@ func (c *Cluster) configure(t testing.TB, id string, spec Spec) *config.Node {
 		RPC:        config.RPC{Listen: freeAddress(t)},
 		TLS:        config.NodeTLS{CA: filepath.Join(c.dir, "ca", "ca.pem"), Cert: cert, Key: key},
 		EarlyFrom:  early,
+		Slots:      1 << 10,
 		Shards:     4, MaxMessageBytes: config.DefaultMaxMessage, DiskReserveBytes: 1 << 20,
 		Compaction: config.Compaction{IntervalSeconds: 1, GraceSeconds: 1, CloseSeconds: 3600, GarbagePercent: 30, BytesPerSecond: 64 << 20},
 		Placement:  config.Placement{LostAfterSeconds: 3600},
@@ -161,16 +161,15 @@ type events struct {
 }
 
 type counts struct {
-	mu sync.Mutex
+	shown bool
+
+	mu sync.Mutex // guards n
 	n  map[string]int
 }
 
 func newEvents() events {
-	var out io.Writer = io.Discard
-	if os.Getenv("HONGYAN_TEST_LOG") != "" {
-		out = os.Stderr
-	}
-	return events{slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}), &counts{n: make(map[string]int)}}
+	h := slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})
+	return events{h, &counts{shown: os.Getenv("HONGYAN_TEST_LOG") != "", n: make(map[string]int)}}
 }
 
 // Handle implements slog.Handler.
@@ -178,6 +177,9 @@ func (e events) Handle(ctx context.Context, r slog.Record) error {
 	e.mu.Lock()
 	e.n[r.Message]++
 	e.mu.Unlock()
+	if !e.shown {
+		return nil
+	}
 	return e.Handler.Handle(ctx, r)
 }
 

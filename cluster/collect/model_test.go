@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/engine/effort"
 	"hongyan/engine/index"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
@@ -21,12 +21,8 @@ import (
 // replicas, lost calls and answers, and collections that get into each other's way at any step. No byte that a mailbox refers to is ever lost on
 // any copy; and once things calm down everything dead is gone after a few rounds, with its keys, while what is live is still there.
 func TestModel(t *testing.T) {
-	seeds := uint64(40)
-	if os.Getenv("HONGYAN_NIGHTLY") == "1" {
-		seeds = 1000
-	}
 	refused := 0
-	for seed := range seeds {
+	for seed := range uint64(effort.Times(40, 25)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t, seed)
 			for range 60 {

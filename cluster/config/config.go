@@ -81,6 +81,7 @@ type Node struct {
 	File string `yaml:"-"` // from where the node reads the addresses of others again while it runs; "" is nowhere
 
 	EarlyFrom time.Duration `yaml:"-"` // as in replica.Config; tests, whose nodes are all near, set it
+	Slots     int           `yaml:"-"` // as in volume.SetOptions; tests, which make many volumes and write little to each, set it
 }
 
 // Dictionary says how often a storage node looks whether small messages would become smaller with a dictionary of what mail has

@@ -2,9 +2,10 @@ package liveness
 
 import (
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
+
+	"hongyan/engine/effort"
 )
 
 const (
@@ -137,11 +138,7 @@ func TestSilenceAgain(t *testing.T) {
 // A hundredth of all pieces is a second late, each way, for an hour: no two nodes doubt a third at the same time, after they have
 // learned the link in its first minute.
 func TestLateLink(t *testing.T) {
-	seeds := uint64(4)
-	if os.Getenv("HONGYAN_NIGHTLY") != "" {
-		seeds = 100
-	}
-	for seed := range seeds {
+	for seed := range uint64(effort.Times(4, 25)) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		late := func() time.Duration {
 			if rng.IntN(100) == 0 {

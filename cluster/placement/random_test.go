@@ -3,10 +3,11 @@ package placement
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"slices"
 	"testing"
+
+	"hongyan/engine/effort"
 )
 
 // randomCluster has up to so many nodes, in one to seven regions, with and without zones and weights, some leaving or lost, and
@@ -127,12 +128,7 @@ func keepersWeigh(nodes []Node) bool {
 }
 
 // byDay is a quarter of the runs of a night.
-func byDay(n int) int {
-	if os.Getenv("HONGYAN_NIGHTLY") == "" {
-		return n / 4
-	}
-	return n
-}
+func byDay(n int) int { return effort.Of(n/20, n/4, n) }
 
 // Whatever the cluster: the target keeps the rules, and is where it ends.
 func TestAnyTarget(t *testing.T) {

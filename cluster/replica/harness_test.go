@@ -253,7 +253,7 @@ func (n *member) start(l net.Listener) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	if n.set, err = volume.OpenSet(n.fs, n.dir, volume.SetOptions{Master: n.master()}); err != nil {
+	if n.set, err = volume.OpenSet(n.fs, n.dir, volume.SetOptions{Master: n.master(), Slots: 1 << 10}); err != nil {
 		n.t.Fatal(err)
 	}
 	cfg := Config{ID: n.id, Region: n.region, Net: n.net, Volumes: n.set, Directory: n.c.dir,

@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/engine/effort"
 	"hongyan/engine/volume"
 )
 
 func TestPutAndReadEverywhere(t *testing.T) {
 	g := newGroup(t, three()...)
 	g.ready("a", "b", "c")
-	sizes := []int{0, 1, 300, 10 << 10, 256 << 10, 300<<10 + 7, 3 << 20, 12 << 20}
+	sizes := []int{0, 1, 300, 10 << 10, 256 << 10, 300<<10 + 7, 3 << 20, effort.Of(5<<20, 12<<20, 12<<20)}
 	for i, size := range sizes {
 		for _, id := range g.order {
 			ref := g.at(id).mustPut(uint64(i), size)

@@ -18,6 +18,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"hongyan/engine/atrest"
+	"hongyan/engine/effort"
 )
 
 func openLogsAt(t testing.TB, dir string, key *atrest.Key) *Logs {
@@ -29,7 +30,7 @@ func openLogsAt(t testing.TB, dir string, key *atrest.Key) *Logs {
 
 // TestLogsAsBolt makes the same random changes, of the kinds that raft makes, in our logs and in raft-boltdb.
 func TestLogsAsBolt(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(effort.Of(2, 8, 8)) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 5))
 			dir, key := t.TempDir(), []*atrest.Key{nil, atrest.NewKey([32]byte{1})}[seed%2]

@@ -6,21 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"hongyan/engine/effort"
 )
 
 // rounds is how many random runs a test makes; the nightly target makes many more.
-func rounds(n int) int {
-	if os.Getenv("HONGYAN_NIGHTLY") != "" {
-		return 50 * n
-	}
-	return n
-}
+func rounds(n int) int { return effort.Times(n, 50) }
 
 // crasher lets the file system stop after so many operations, for good.
 type crasher struct{ left atomic.Int64 }

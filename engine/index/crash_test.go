@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"hongyan/engine/atrest"
+	"hongyan/engine/effort"
 )
 
 // Power is cut at moments of its own choosing while three shards are written, memtables rotate, flush and compact. Afterwards
@@ -21,10 +22,10 @@ import (
 // byte for byte: invariant 1.
 func TestCrashWhileWriting(t *testing.T) {
 	t.Run("plain", func(t *testing.T) {
-		crashWhileWriting(t, 400, func(fs vfs.FS) vfs.FS { return fs })
+		crashWhileWriting(t, uint64(effort.Of(160, 400, 400)), func(fs vfs.FS) vfs.FS { return fs })
 	})
 	t.Run("encrypted", func(t *testing.T) {
-		crashWhileWriting(t, 200, atrest.NewKey([32]byte{1}).FS)
+		crashWhileWriting(t, uint64(effort.Of(100, 200, 200)), atrest.NewKey([32]byte{1}).FS)
 	})
 }
 

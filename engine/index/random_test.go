@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -13,16 +12,13 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/effort"
 	"hongyan/engine/volume"
 )
 
 // Every command of random logs does to the index what it does to the model, and a View shows the same mailboxes.
 func TestRandomLogsAgainstModel(t *testing.T) {
-	seeds := uint64(5)
-	if os.Getenv("HONGYAN_NIGHTLY") != "" {
-		seeds = 200
-	}
-	for seed := range seeds {
+	for seed := range uint64(effort.Times(5, 40)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			db := openTest(t, vfs.NewMem())
@@ -187,11 +183,7 @@ func compareChanges(t *testing.T, r *rand.Rand, v *View, account uint64, b *mode
 // The same log gives the same bytes however its entries are grouped, across close and open, crash and replay, and Save and Load
 // into another database (invariants 1 and 2). Small windows make results expire and graves outlive their entries.
 func TestSameLogSameBytes(t *testing.T) {
-	seeds := uint64(3)
-	if os.Getenv("HONGYAN_NIGHTLY") != "" {
-		seeds = 100
-	}
-	for seed := range seeds {
+	for seed := range uint64(effort.Times(3, 33)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 2))
 			script := randomScript(r, 250)

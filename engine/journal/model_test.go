@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/effort"
 )
 
 func must(t testing.TB, err error) {
@@ -21,12 +22,7 @@ func must(t testing.TB, err error) {
 }
 
 // runs scales a random test: few in make test, many at night.
-func runs(n int) int {
-	if os.Getenv("HONGYAN_NIGHTLY") != "" {
-		return 20 * n
-	}
-	return n
-}
+func runs(n int) int { return effort.Times(n, 20) }
 
 // model is what the logs should hold.
 type model map[uint32]*modelLog

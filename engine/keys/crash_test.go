@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"hongyan/engine/effort"
 )
 
 // life is what one key file went through, as its user knows it.
@@ -135,12 +137,7 @@ func TestPowerCuts(t *testing.T) {
 }
 
 // runs is how many seeds a random test takes: more in the nightly run.
-func runs(n uint64) uint64 {
-	if os.Getenv("HONGYAN_NIGHTLY") == "1" {
-		return 50 * n
-	}
-	return n
-}
+func runs(n int) uint64 { return uint64(effort.Times(n, 50)) }
 
 func TestEachCallFails(t *testing.T) {
 	for call := 0; ; call++ {

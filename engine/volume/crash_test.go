@@ -14,6 +14,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"hongyan/engine/effort"
 )
 
 // powerCuts watches a file system and takes, before every operation that writes, syncs, renames or removes, a copy of
@@ -119,13 +121,10 @@ func (p *powerCuts) checkAll(t *testing.T) {
 // seeds is how many random runs of a kind to make: n, or many more where there is a night for it.
 func seeds(t *testing.T, n int) int {
 	t.Helper()
-	switch {
-	case os.Getenv("HONGYAN_NIGHTLY") == "1":
-		return 20 * n
-	case testing.Short():
+	if testing.Short() {
 		return n / 10
 	}
-	return n
+	return effort.Times(n, 20)
 }
 
 // TestPowerCutWhileAppending: a record whose Append returned is there after a power cut at any write or fsync.
@@ -230,7 +229,7 @@ func TestPowerCutWhileMending(t *testing.T) {
 // TestEachCallFails injects one error into each call to the file system in turn: nothing that is not durable is
 // acknowledged, and what was acknowledged is there after the power is cut as well.
 func TestEachCallFails(t *testing.T) {
-	for call := 0; ; call++ {
+	for call := 0; ; call += effort.Of(4, 1, 1) {
 		mem := memFS(t)
 		var n, injected int
 		var mu sync.Mutex

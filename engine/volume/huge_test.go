@@ -6,20 +6,18 @@ import (
 	"errors"
 	"hash"
 	"io"
-	"os"
 	"runtime"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hongyan/engine/effort"
 )
 
 // TestHugeMessage takes a message through everything that the bytes go through, encrypted, and bounds the memory: spooled, appended,
 // received by another copy, read there. It is 2 GiB and a little in the nightly run, which does not fit into 31 bits of anything.
 func TestHugeMessage(t *testing.T) {
-	length := int64(64<<20 + 12345)
-	if os.Getenv("HONGYAN_NIGHTLY") == "1" {
-		length = 2<<30 + 12345
-	}
+	length := int64(effort.Of(48<<20, 64<<20, 2<<30) + 12345)
 	dir := t.TempDir()
 	watch := watchMemory()
 	sum := sha256.New()

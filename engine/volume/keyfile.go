@@ -20,13 +20,17 @@ const (
 
 // NewSeed chooses the keys of a volume to be made with Create; nil if this node has no master key to wrap them by.
 func (s *Set) NewSeed(class uint8) *keys.Seed {
-	switch {
-	case s.o.Master == nil:
+	if s.o.Master == nil {
 		return nil
-	case class == ClassBulk:
-		return keys.NewSeed(bulkRecords)
 	}
-	return keys.NewSeed(MaxRecords)
+	slots := MaxRecords
+	if class == ClassBulk {
+		slots = bulkRecords
+	}
+	if s.o.Slots > 0 {
+		slots = min(slots, s.o.Slots)
+	}
+	return keys.NewSeed(slots)
 }
 
 // keyFile is the key file of a volume, which is opened when a key is asked for. Safe for concurrent use.

@@ -28,6 +28,7 @@ type SetOptions struct {
 	Reserve uint64 // bytes of disk space that appending leaves free
 	Ahead   int64  // how far a growing file is filled with zeros; 0 is not at all
 	MaxOpen int    // volumes whose file is open at a time, where idle ones can be closed; 0 is DefaultMaxOpen
+	Slots   int    // that a new volume's key file has at most, one for each record; 0 is MaxRecords
 	// Master wraps the keys of this node's volumes. Without it new volumes are not encrypted, and encrypted ones cannot be read.
 	Master keys.Master
 }

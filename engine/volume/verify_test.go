@@ -13,6 +13,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"hongyan/engine/effort"
 )
 
 // damaged opens a good file and then changes it on the disk, as bit rot does.
@@ -83,7 +85,7 @@ func TestEveryFlippedBitIsMended(t *testing.T) {
 	for name, file := range generations(t, mails(2, 200, 0, 900, 60)...) {
 		fs := memFS(t)
 		v := damaged(t, fs, file, file)
-		for bit := 0; bit < len(file)*8; bit += 1 + bit%5 {
+		for bit := 0; bit < len(file)*8; bit += effort.Of(13, 1+bit%5, 1+bit%5) {
 			if bit > 100*8 && bit < 4000*8 && bit%97 > 0 || (bit/8+fileHeaderSize)%len(file) < fileHeaderSize && bit/8 < fileHeaderSize {
 				continue // the zeros of the header block
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/engine/durable"
+	"hongyan/engine/effort"
 )
 
 const testDir = "/v"
@@ -158,7 +159,7 @@ func TestRangedReads(t *testing.T) {
 	for _, n := range sizes {
 		p := mail(rng, n)
 		ref := put(t, v, "", p)
-		for range 50 {
+		for range effort.Times(50, 1) {
 			off, want := rng.Uint64N(uint64(n)+10), rng.Uint64N(uint64(n)+10)
 			got, err := fetch(v, ref.Record, off, want)
 			must(t, err)

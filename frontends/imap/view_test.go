@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
+
+	"hongyan/engine/effort"
 )
 
 // naive is a view as the RFC describes it: a list of UIDs, of which a client believes what it was told.
@@ -88,11 +89,7 @@ func sortedKeys(m map[uint32]bool) []uint32 {
 }
 
 func TestViewAgainstModel(t *testing.T) {
-	seeds := uint64(12)
-	if os.Getenv("HONGYAN_NIGHTLY") != "" {
-		seeds = 600
-	}
-	for seed := range seeds {
+	for seed := range uint64(effort.Times(12, 50)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			modelRun(t, rand.New(rand.NewPCG(seed, 1)))
 		})

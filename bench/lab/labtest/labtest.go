@@ -6,8 +6,43 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
+
+// Program is the real program, built once for the tests of a package. The zero value is ready; safe for concurrent use.
+type Program struct {
+	mu  sync.Mutex // guards dir
+	dir string     // "" until it is built
+}
+
+// Build is the path of the program, as Build makes it.
+func (p *Program) Build(t testing.TB, root string) (bin string) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dir == "" {
+		dir, err := os.MkdirTemp("", "hongyan-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(Build(t, root), filepath.Join(dir, "hongyan")); err != nil {
+			t.Fatal(err)
+		}
+		p.dir = dir
+	}
+	return filepath.Join(p.dir, "hongyan")
+}
+
+// Remove removes it, after the last test.
+func (p *Program) Remove() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(p.dir)
+}
 
 // Build builds the real program as `make build` does, which shares what it compiles, with further flags if there are any. It looks at every source
 // file below root, the repository's folder, by which the go command's test cache learns that the result depends on them.
