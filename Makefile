@@ -24,8 +24,8 @@ run: build ## a cluster of three regions on this machine, until Ctrl-C
 LONG := ./cluster/shard ./cluster ./cluster/replica ./bench/lab ./bench/scenario ./bench/exercise ./frontends/imap
 
 # Models, crashes and schedules: the race detector watches few of them, see engine/effort, and the many are run without it.
-MODELS := ./cluster/shard ./cluster/collect ./cluster/placement ./cluster/liveness ./frontends/imap $(addprefix ./engine/,cold index journal keys volume)
-MODEL  := Virtual|AsBolt|Model|Random|SameLog|Crash|PowerCut|Faults|Flipped|EachCall|Damage|Mended|Ranged|AnyTarget|LateLink
+MODELS := ./cluster/shard ./cluster ./cluster/collect ./cluster/placement ./cluster/liveness ./frontends/imap $(addprefix ./engine/,cold index journal keys volume)
+MODEL  := Virtual|AsBolt|Model|Random|SameLog|Crash|PowerCut|Faults|Flipped|EachCall|Damage|Mended|Ranged|AnyTarget|LateLink|LargeBatches|FarBehind
 
 test: lint ## everything that must hold
 	@$(if $(HAVE_CC),true,echo "no C compiler: testing without the race detector (install gcc to have it)")

@@ -128,6 +128,7 @@ func (c *Cluster) configure(t testing.TB, id string, spec Spec) *config.Node {
 		Shards:     4, MaxMessageBytes: config.DefaultMaxMessage, DiskReserveBytes: 1 << 20,
 		Compaction: config.Compaction{IntervalSeconds: 1, GraceSeconds: 1, CloseSeconds: 3600, GarbagePercent: 30, BytesPerSecond: 64 << 20},
 		Placement:  config.Placement{LostAfterSeconds: 3600},
+		Checkpoint: config.Checkpoint{IntervalSeconds: config.DefaultCheckpointSeconds, Changes: config.DefaultCheckpointChanges, BytesPerSecond: config.DefaultCheckpointRate},
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
+
+	"hongyan/engine/effort"
 )
 
 func newTestFSM(t *testing.T, fs vfs.FS) (*fsm, *tally) {
@@ -142,7 +144,8 @@ func TestWaitEnds(t *testing.T) {
 func TestLargeBatchesAreCut(t *testing.T) {
 	f, m := newTestFSM(t, vfs.NewMem())
 	var commands []Command
-	for i := range 40 {
+	count := effort.Of(20, 40, 40)
+	for i := range count {
 		commands = append(commands, commandEntry("heavy"+string(rune('0'+i)), byte(i)))
 	}
 	for i, o := range outcomes(t, f, entries(1, commands...)) {
@@ -150,7 +153,7 @@ func TestLargeBatchesAreCut(t *testing.T) {
 			t.Fatalf("entry %d: %d, %v", i+1, o.index, o.err)
 		}
 	}
-	if n := m.committed.Load(); n < 40*2<<20/maxBatch || n > 8 || f.applied.Load() != 40 {
+	if n := m.committed.Load(); n < int64(count)*2<<20/maxBatch || n > 8 || f.applied.Load() != uint64(count) {
 		t.Errorf("%d batches, applied %d", n, f.applied.Load())
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
+	"hongyan/engine/effort"
 	"hongyan/engine/message"
 )
 
@@ -266,7 +267,7 @@ func testAppend(t *testing.T, c *clustertest.Cluster) {
 // testLarge passes a message through that is far larger than any buffer, and reads it back in pieces.
 func testLarge(t *testing.T, c *clustertest.Cluster) {
 	st := serve(t, c, "large", nil)
-	const size = 30 << 20
+	size := effort.Of(10<<20, 30<<20, 30<<20)
 	r := st.rawUser("INBOX")
 	sum := func(fill func(io.Writer)) string {
 		h := sha256.New()

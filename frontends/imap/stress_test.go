@@ -15,6 +15,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 
 	"hongyan/cluster/clustertest"
+	"hongyan/engine/effort"
 )
 
 // testClientLibrary is a session as a real client library leads it.
@@ -267,7 +268,7 @@ func testStress(t *testing.T, c *clustertest.Cluster) {
 	x := newReads()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	steps := 150
+	steps := effort.Of(100, 150, 150)
 	if testing.Short() {
 		steps = 40
 	}
