@@ -20,17 +20,17 @@ build: ## one static binary, bin/hongyan
 run: build ## a cluster of three regions on this machine, until Ctrl-C
 	exec bin/hongyan dev $(ARGS)
 
-# The longest packages first, so that none of them is left over at the end; three at a time, since they mostly wait for clusters.
+# The longest packages first, so that none of them is left over at the end; four at a time, since they mostly wait for clusters.
 LONG := ./cluster/shard ./cluster ./cluster/replica ./bench/lab ./bench/scenario ./bench/exercise ./frontends/imap
 
 # Models, crashes and schedules: the race detector watches few of them, see engine/effort, and the many are run without it.
-MODELS := ./cluster/shard ./cluster ./cluster/collect ./cluster/placement ./cluster/liveness ./frontends/imap $(addprefix ./engine/,cold index journal keys volume)
-MODEL  := Virtual|AsBolt|Model|Random|SameLog|Crash|PowerCut|Faults|Flipped|EachCall|Damage|Mended|Ranged|AnyTarget|LateLink|LargeBatches|FarBehind
+MODELS := ./cluster/shard ./cluster ./cluster/collect ./cluster/placement ./cluster/rebuild
+MODEL  := Virtual|Model|Random|AnyTarget|LargeCluster|LargeBatches|FarBehind|GrowAndDrain|LostDisk|Policies|ThreeLost|ComeBack|OfMoves
 
 test: lint ## everything that must hold
 	@$(if $(HAVE_CC),true,echo "no C compiler: testing without the race detector (install gcc to have it)")
-	go test $(RACE) -vet=off -p 3 -timeout 12m $(LONG) $$(go list ./... | grep -vxF "$$(go list $(LONG))")
-	$(if $(HAVE_CC),$(PLAIN) go test -vet=off -timeout 12m -run '$(MODEL)' $(MODELS))
+	go test $(RACE) -vet=off -p 4 -timeout 12m $(LONG) $$(go list ./... | grep -vxF "$$(go list $(LONG))")
+	$(if $(HAVE_CC),$(PLAIN) go test -vet=off -p 4 -timeout 12m -run '$(MODEL)' $(MODELS))
 
 nightly: build ## the same tests with thousands of random runs where `make test` has hundreds, then the bench suite at length; hours
 	HONGYAN_NIGHTLY=1 go test -timeout 4h ./...

@@ -167,6 +167,7 @@ func node(args []string) error {
 	if cfg.File, err = filepath.Abs(*file); err != nil {
 		return fmt.Errorf("find configuration %s: %w", *file, err)
 	}
+	cfg.Build = version
 	if *check {
 		_, err = fmt.Printf("%s: node %s in %s is well described\n", *file, cfg.ID, cfg.Region)
 		return err
@@ -242,6 +243,7 @@ func live(cfg *config.Node, supervised bool, log *slog.Logger) (reason string, e
 			log.Info("node stops")
 		case err = <-failed:
 		case err = <-n.Unfit():
+		case err = <-n.Outdated():
 		}
 	}
 	beaten()

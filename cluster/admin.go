@@ -67,7 +67,8 @@ type VolumeStatus struct {
 	Primary string   `json:"primary"`
 	Copies  []string `json:"copies"`
 	Class   uint8    `json:"class"`
-	Length  int64    `json:"length"` // once sealed
+	Length  int64    `json:"length"`           // once sealed
+	Policy  string   `json:"policy,omitempty"` // but for the default
 }
 
 // Status gathers what an operator asks first.
@@ -92,7 +93,11 @@ func (n *Node) Status(ctx context.Context) (any, error) {
 		return nil, err
 	}
 	for _, v := range volumes {
-		s.Volumes = append(s.Volumes, VolumeStatus{ID: uint64(v.ID), State: v.State.String(), Primary: v.Primary, Copies: v.Copies, Class: v.Class, Length: v.Length})
+		rule := ""
+		if v.Policy != nil {
+			rule = v.Policy.String()
+		}
+		s.Volumes = append(s.Volumes, VolumeStatus{Policy: rule, ID: uint64(v.ID), State: v.State.String(), Primary: v.Primary, Copies: v.Copies, Class: v.Class, Length: v.Length})
 	}
 	return s, nil
 }

@@ -8,14 +8,11 @@ import (
 
 	"hongyan/cluster"
 	"hongyan/cluster/clustertest"
-	"hongyan/engine/effort"
 )
 
 // A node that was away for longer than the log reaches back gets a snapshot, then the rest of the log, and serves.
 func TestNodeFarBehind(t *testing.T) {
-	if effort.Of(0, 1, 1) == 0 {
-		t.Skip("fifteen thousand entries: without the race detector only, see the Makefile's MODELS")
-	}
+	unwatched(t) // fifteen thousand entries
 	c := clustertest.Start(t, "south", "north", "overseas")
 	a := c.Account(t, "u1")
 	deliver(t, c.Nodes[0].Client(), message(1, 100), a)

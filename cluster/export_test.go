@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
 	"hongyan/engine/volume"
 )
@@ -25,8 +26,20 @@ func (n *Node) Early(shard uint32) (messages uint64, markers int, err error) {
 	return n.volumes.Stats().EarlyAppends, len(list), err
 }
 
+// Entries is the volume table as this node has it.
+func (n *Node) Entries(ctx context.Context) ([]replica.Entry, error) { return n.directory.Volumes(ctx) }
+
 // Primary is the node that appends to a volume.
 func (n *Node) Primary(id volume.ID) string {
 	e, _ := n.volumes.Entry(id)
 	return e.Primary
 }
+
+// Leads says whether this node leads a shard.
+func (n *Node) Leads(shard uint32) bool {
+	g, ok := n.host.Group(shard)
+	return ok && g.IsLeader()
+}
+
+// FenceOff keeps this node's Raft groups from hearing of some nodes, and them of it; volumes go on.
+func (n *Node) FenceOff(nodes ...string) { n.net.SetFenced(nodes) }

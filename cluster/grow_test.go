@@ -109,6 +109,7 @@ func TestGrowAndDrain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some seconds")
 	}
+	unwatched(t)
 	c := clustertest.Start(t, "south", "north", "overseas")
 	var accounts []client.Account
 	for i := range 4 {
@@ -177,6 +178,7 @@ func TestLostDisk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some seconds")
 	}
+	unwatched(t)
 	c := clustertest.Start(t, "south", "north", "overseas")
 	accounts := []client.Account{c.Account(t, "u1"), c.Account(t, "u2")}
 	s := send(t, accounts, c.Nodes[0], c.Nodes[1])

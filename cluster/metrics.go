@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/shard"
 )
 
@@ -18,7 +19,11 @@ func (n *Node) Metrics() prometheus.Collector {
 					return 0
 				}
 				return 1
-			}))
+			}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_feature_level", Help: "The cluster's feature level, as this node knows it."},
+			func() float64 { return float64(n.directory.Level()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_feature_level_known", Help: "The highest feature level that this node's program knows."},
+			func() float64 { return float64(feature.Newest()) }))
 	if n.logs != nil {
 		r.MustRegister(newJournal(n.logs))
 	}

@@ -32,11 +32,14 @@ import (
 	"hongyan/cluster/member"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/placement"
+	"hongyan/cluster/recovery"
+	"hongyan/cluster/relocate"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/scrub"
 	"hongyan/cluster/settle"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
+	"hongyan/cluster/upgrade"
 	"hongyan/engine"
 	"hongyan/engine/atrest"
 	"hongyan/engine/index"
@@ -72,9 +75,14 @@ type Node struct {
 
 	checkpoints  *checkpoint.Keeper
 	dictionaries *dictionary.Keeper
-	cold         *cold.Manager // nil without the storage role
-	mover        *mover.Mover  // nil without the storage role
+	cold         *cold.Manager       // nil without the storage role
+	mover        *mover.Mover        // nil without the storage role
+	relocator    *relocate.Relocator // nil without the storage role
+	upgrades     *upgrade.Keeper
+	outdated     chan error         // capacity one: why this node's program is too old for the cluster
+	recovery     *recovery.Recovery // nil without the storage role
 	lost         lostGroups
+	taking       sync.Mutex // held while a topology is taken
 	replicas     sync.Mutex // held while one is opened or erased; guards stopped
 	stopped      bool       // no more are
 	incarnation  string     // names the data folder; "" without the storage role
@@ -88,7 +96,7 @@ type Node struct {
 
 // Start opens the node that cfg describes.
 func Start(cfg *config.Node, log *slog.Logger) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, unfit: make(chan error, 1), done: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, done: make(chan struct{}), outdated: make(chan error, 1), unfit: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
 	if err := n.open(ctx); err != nil {
@@ -121,6 +129,8 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openServices(); err != nil {
 		return err
 	}
+	n.openRecovery()
+	n.net.SetFenced(n.topology.Load().Fenced())
 	if err := n.openGroups(ctx); err != nil {
 		return err
 	}
@@ -148,9 +158,12 @@ func (n *Node) open(ctx context.Context) error {
 		n.work.Go(func() { n.watchVitals(ctx) })
 		n.work.Go(func() { n.watchFitness(ctx) })
 		n.startMover(ctx)
+		n.work.Go(func() { n.relocator.Run(ctx) })
 	}
 	n.closing(func(context.Context) error { n.work.Wait(); return nil })
 	n.work.Go(func() { n.followTopology(ctx) })
+	n.work.Go(func() { n.upgrades.Run(ctx) })
+	n.work.Go(func() { n.tellFenced(ctx) })
 	go n.found(ctx)
 	return nil
 }
@@ -207,6 +220,7 @@ func (n *Node) openNet() error {
 	n.net, err = transport.Listen(transport.Config{
 		ID: n.cfg.ID, Listen: n.cfg.RPC.Listen, Peers: peers, CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key,
 		Allow: n.cfg.RPC.Prefixes(), Clock: &n.clock, Log: n.log,
+		Least: n.topology.Load().AtLevel(), Outdated: n.tooOld,
 	})
 	if err != nil {
 		return err
@@ -251,6 +265,7 @@ func (n *Node) openServices() error {
 	}
 	n.directory = directory.NewService(n.router, n.host, n.net, tables)
 	n.directory.Known = n.topology.Load
+	n.openUpgrades()
 	if n.store != nil {
 		manager.Volumes = n.store.Volumes
 		if err := n.openCold(); err != nil {
@@ -267,6 +282,11 @@ func (n *Node) openServices() error {
 	}
 	if err := n.openCollector(); err != nil {
 		return err
+	}
+	if n.store != nil {
+		n.relocator = relocate.New(relocate.Config{
+			Self: n.cfg.ID, Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Paused: n.paused, Clock: &n.clock, Log: n.log.With("part", "relocate"),
+		})
 	}
 	n.openScrub(manager.Volumes)
 	n.checkpoints = checkpoint.New(checkpoint.Config{

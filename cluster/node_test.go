@@ -14,6 +14,7 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
+	"hongyan/engine/effort"
 	"hongyan/engine/index"
 )
 
@@ -223,5 +224,14 @@ func TestConcurrentDelivery(t *testing.T) {
 		if n != 1 {
 			t.Errorf("a message is there %d times", n)
 		}
+	}
+}
+
+// unwatched skips a test of many nodes under the race detector, which makes it half a minute of computing: what it runs there is watched in smaller tests, and
+// the Makefile's MODELS run it without.
+func unwatched(t *testing.T) {
+	t.Helper()
+	if effort.Of(0, 1, 1) == 0 {
+		t.Skip("without the race detector only")
 	}
 }

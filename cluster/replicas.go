@@ -134,12 +134,17 @@ func (n *Node) dropForeign() error {
 }
 
 // serveOpen makes a replica of a shard here: an empty one that the leader fills, or one of a new group.
-func (n *Node) serveOpen(_ context.Context, from string, req *mover.OpenRequest) (*mover.OpenResponse, error) {
+func (n *Node) serveOpen(ctx context.Context, from string, req *mover.OpenRequest) (*mover.OpenResponse, error) {
 	if n.store == nil {
 		return nil, wire.Errorf(wire.Denied, "%s keeps no mail", n.cfg.ID)
 	}
 	if err := n.foreign(); err != nil {
 		return nil, wire.Errorf(wire.Unavailable, "%v", err)
+	}
+	if req.Found {
+		if err := n.mayBegin(ctx, req.Group); err != nil {
+			return nil, err
+		}
 	}
 	n.replicas.Lock()
 	defer n.replicas.Unlock()
@@ -168,6 +173,27 @@ func (n *Node) serveOpen(_ context.Context, from string, req *mover.OpenRequest)
 	}
 	n.log.Info("replica opened", "shard", req.Group.Shard, "for", from)
 	return &mover.OpenResponse{}, nil
+}
+
+// mayBegin says why this node may not begin a replica of a new group.
+func (n *Node) mayBegin(ctx context.Context, g placement.Group) error {
+	if err := n.directory.CatchUp(ctx); err != nil {
+		return err
+	}
+	shards, err := n.directory.Shards()
+	if err != nil {
+		return err
+	}
+	t, err := n.directory.Topology()
+	if err != nil {
+		return err
+	}
+	self, _ := t.Node(n.cfg.ID)
+	founding := slices.ContainsFunc(shards, func(s directory.Shard) bool { return s.Number == g.Shard && s.Founding })
+	if !founding || self.Emptied != "" || ctx.Err() != nil {
+		return wire.Errorf(wire.Unavailable, "shard %d is not being founded now, or %s has lost its disk", g.Shard, n.cfg.ID)
+	}
+	return nil
 }
 
 // serveErase removes this node's replica of a shard, if the leader says that it is no member.

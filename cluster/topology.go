@@ -43,6 +43,9 @@ func (n *Node) openTopology() error {
 	} else if err == nil {
 		t, err = firstTopology(n.cfg)
 	}
+	if err == nil {
+		err = fits(t)
+	}
 	if err != nil {
 		return err
 	}
@@ -118,7 +121,7 @@ func (n *Node) storagePeers() []replica.Peer {
 	var out []replica.Peer
 	for _, m := range n.topology.Load().Nodes {
 		if m.Stores() {
-			out = append(out, replica.Peer{ID: m.ID, Region: m.Region, Weight: m.Weight, Leaving: m.Leaving()})
+			out = append(out, replica.Peer{ID: m.ID, Region: m.Region, Zone: m.Zone, Weight: m.Weight, Leaving: m.Leaving()})
 		}
 	}
 	return out
@@ -132,7 +135,7 @@ func (n *Node) dialTable(t *directory.Topology, cfg *config.Node) []transport.Pe
 	}
 	var out []transport.Peer
 	for _, m := range t.Nodes {
-		if m.Removed || m.ID == n.cfg.ID {
+		if m.Removed && !m.Fenced() || m.ID == n.cfg.ID { // one that was given up is told so if it comes back
 			continue
 		}
 		p := transport.Peer{ID: m.ID, Region: m.Region, Addr: m.Address, Roles: m.Roles}
@@ -144,13 +147,19 @@ func (n *Node) dialTable(t *directory.Topology, cfg *config.Node) []transport.Pe
 	return out
 }
 
-// takeTopology has everything follow a newer one. Called by one goroutine.
+// takeTopology has everything follow a newer one.
 func (n *Node) takeTopology(t *directory.Topology) error {
+	n.taking.Lock()
+	defer n.taking.Unlock()
 	if t.Version <= n.topology.Load().Version {
 		return nil
 	}
 	if len(t.Nodes) == 0 || len(t.Groups) == 0 {
 		return fmt.Errorf("topology %d has %d nodes and %d groups: not taken", t.Version, len(t.Nodes), len(t.Groups))
+	}
+	if err := fits(t); err != nil {
+		n.tooOld(err)
+		return err
 	}
 	b, err := codec.Marshal(t)
 	if err == nil {
@@ -170,7 +179,11 @@ func (n *Node) takeTopology(t *directory.Topology) error {
 	if err := n.net.SetPeers(n.dialTable(t, cfg)); err != nil {
 		return err
 	}
+	n.net.Require(t.AtLevel())
 	n.topology.Store(t)
+	if err := n.fence(t); err != nil {
+		return err
+	}
 	n.router.SetGroups(t.Groups)
 	homes := make(map[uint32]string)
 	for _, g := range t.Groups {
@@ -315,6 +328,8 @@ func (n *Node) foreign() error {
 		return fmt.Errorf("node %s was removed from the cluster: empty its data folder and let it join again, or switch it off", n.cfg.ID)
 	case n.incarnation == "" || self.Incarnation == "" || self.Incarnation == n.incarnation:
 		return nil
+	case self.Fenced() && !n.empty:
+		return fmt.Errorf("node %s was given up for ever by `hongyan admin recover`, with what is in %s: empty that folder, or have its data made anew here by `hongyan admin node replace %s`", n.cfg.ID, n.cfg.Data, n.cfg.ID)
 	case n.empty:
 		return fmt.Errorf("node %s has lost its disk, and waits until that is entered in the directory", n.cfg.ID)
 	}

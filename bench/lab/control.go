@@ -32,6 +32,7 @@ type order struct {
 
 	Disk     DiskFault `json:"disk,omitzero"`
 	Nodes    []string  `json:"nodes,omitempty"`
+	Program  string    `json:"program,omitempty"` // with start
 	StayDown bool      `json:"stay_down,omitempty"`
 
 	Offset time.Duration `json:"offset,omitempty"`
@@ -209,13 +210,13 @@ func (s *supervisor) obey(ctx context.Context, o *order, a *answer) (err error) 
 	case wordWipe:
 		err = s.wipe(o.Node)
 	default:
-		a.Note, err = s.act(ctx, verb(o.Verb), o.Node)
+		a.Note, err = s.act(ctx, verb(o.Verb), o.Node, o.Program)
 	}
 	return err
 }
 
-// act does one thing to one node, and returns when it is done.
-func (s *supervisor) act(ctx context.Context, v verb, id string) (note string, err error) {
+// act does one thing to one node, and returns when it is done. What is started is another program from then on, unless program is "".
+func (s *supervisor) act(ctx context.Context, v verb, id, program string) (note string, err error) {
 	switch v {
 	case verbStart, verbStop, verbKill, verbPause, verbResume:
 	default:
@@ -226,7 +227,7 @@ func (s *supervisor) act(ctx context.Context, v verb, id string) (note string, e
 		return "", err
 	}
 	s.broken.RLock()
-	err = p.do(v)
+	err = p.request(request{verb: v, program: program})
 	s.broken.RUnlock()
 	if err != nil {
 		return "", fmt.Errorf("node %s %w", id, err)

@@ -67,9 +67,14 @@ type crashRun struct {
 	tls     *tls.Config
 	serial  atomic.Int64
 
+	program string // that nodes run at first; "" is bin
+	strict  bool   // nodes that nobody takes away refuse nothing
+
 	mu    sync.Mutex // guards what follows
 	last  time.Time  // of an acknowledgement
 	worst time.Duration
+	away  string    // a node that is being taken away, or is away
+	back  time.Time // since when there has been none
 }
 
 // start runs `hongyan dev` until the cluster is ready.
@@ -79,7 +84,7 @@ func (r *crashRun) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.dev = exec.Command(r.bin, "dev", "--dir", r.dir, "--port-base", freeBase(r.t), "--accounts", "6", "--restart", "never")
+	r.dev = exec.Command(r.bin, "dev", "--dir", r.dir, "--port-base", freeBase(r.t), "--accounts", "6", "--restart", "never", "--program", r.program)
 	r.dev.Stdout, r.dev.Stderr = log, log
 	if err := r.dev.Start(); err != nil {
 		r.t.Fatal(err)
@@ -117,8 +122,8 @@ func (r *crashRun) stop() {
 	}
 }
 
-func (r *crashRun) control(verb, node string) {
-	if out, err := exec.Command(r.bin, "dev", verb, node, "--dir", r.dir).CombinedOutput(); err != nil {
+func (r *crashRun) control(verb, node string, flags ...string) {
+	if out, err := exec.Command(r.bin, append([]string{"dev", verb, node, "--dir", r.dir}, flags...)...).CombinedOutput(); err != nil {
 		r.t.Errorf("dev %s %s: %v: %s", verb, node, err, out)
 	}
 }
@@ -159,7 +164,7 @@ func (r *crashRun) deliver(patience time.Duration) {
 	line := strings.Repeat(fmt.Sprintf("%d 鸿雁 ", n), 5)
 	raw := fmt.Appendf(nil, "From: <s@remote.test>\r\nSubject: %d\r\nMessage-ID: %s\r\n\r\n.dot\r\n%s", n, id, strings.Repeat(line+"\r\n", 1+int(n%40)))
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		node := r.cluster.Nodes[rand.IntN(len(r.cluster.Nodes))]
+		node, began := r.pick(), time.Now()
 		var calls []*history.Call
 		for _, u := range users {
 			calls = append(calls, r.history.Begin(history.Op{
@@ -179,8 +184,29 @@ func (r *crashRun) deliver(patience time.Duration) {
 			r.mu.Unlock()
 			return
 		}
+		r.judge(node, began, err)
 	}
 	r.t.Errorf("nobody took message %s within %v", id, patience)
+}
+
+// pick is a node that nobody takes away.
+func (r *crashRun) pick() Member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		if n := r.cluster.Nodes[rand.IntN(len(r.cluster.Nodes))]; n.ID != r.away {
+			return n
+		}
+	}
+}
+
+// judge finds an attempt wrong that failed though the node was there all the while.
+func (r *crashRun) judge(n Member, began time.Time, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.strict && n.ID != r.away && r.back.Before(began) {
+		r.t.Errorf("%s refused: %v", n.ID, err)
+	}
 }
 
 // attempt is one conversation; nil means that all recipients were acknowledged.

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +23,7 @@ import (
 // Usage is the help of `hongyan dev`.
 const Usage = `  hongyan dev [flags]                   run a cluster on this machine, in the foreground
   hongyan dev status [--json]           its nodes, shards and volumes, and what is broken on purpose
-  hongyan dev kill|stop|start NODE      end a node at once or gently, start it again
+  hongyan dev kill|stop|start NODE      end a node at once or gently, start it again; start --program FILE: with another program
   hongyan dev pause|resume NODE         freeze a node, and let it go on
   hongyan dev add REGION [--weight 10] [--roles storage,frontend]
                                         one node more, and its id; the region may be a new one
@@ -50,6 +52,7 @@ const RunUsage = `Flags of dev:
   --disk-size SIZE     each node gets a file system of its own, such as 600MB (root only, at the first start)
   --disk-faults        fsyncs of the nodes pass the lab, which can hold or fail them; costs about 0.1 ms each
   --no-relay           nodes dial one another directly: nothing to cut or shape, and nothing that costs
+  --program FILE       what the nodes run, such as an earlier hongyan; this program itself if absent
   --settle TIME        volumes take no more mail after that time, and turn cold that much later (10m and 5m)
 `
 
@@ -71,7 +74,7 @@ type flags struct {
 	delay, jitter, settle          time.Duration
 	rate, late                     string
 	clear, diskFaults, stayDown    bool
-	diskSize, roles                string
+	diskSize, roles, program       string
 	weight                         uint
 }
 
@@ -85,6 +88,7 @@ func (f *flags) set() *flag.FlagSet {
 	fs.StringVar(&f.wan, "wan", wanNone, "")
 	fs.BoolVar(&f.noRelay, "no-relay", false, "")
 	fs.DurationVar(&f.settle, "settle", 0, "")
+	fs.StringVar(&f.program, "program", "", "")
 	fs.BoolVar(&f.asJSON, "json", false, "")
 	fs.BoolVar(&f.oneWay, "one-way", false, "")
 	fs.BoolVar(&f.reset, "reset", false, "")
@@ -105,7 +109,9 @@ func (f *flags) set() *flag.FlagSet {
 func flagsOf(word string) []string {
 	switch word {
 	case "":
-		return []string{"port-base", "accounts", "restart", "regions", "wan", "no-relay", "disk-size", "disk-faults", "settle"}
+		return []string{"port-base", "accounts", "restart", "regions", "wan", "no-relay", "disk-size", "disk-faults", "settle", "program"}
+	case string(verbStart):
+		return []string{"program"}
 	case wordStatus:
 		return []string{"json"}
 	case wordCut:
@@ -176,8 +182,12 @@ func (f *flags) run(c Call) error {
 	if f.settle != 0 && (f.settle < minSettle || f.settle > maxSettle || f.settle%time.Second != 0) {
 		return command.Usagef("--settle %v: expected whole seconds, from %v to %v", f.settle, minSettle, maxSettle)
 	}
+	program, err := findProgram(f.program)
+	if err != nil {
+		return err
+	}
 	return Run(Options{
-		DiskSize: size, DiskFaults: f.diskFaults, Settle: f.settle,
+		Program: program, DiskSize: size, DiskFaults: f.diskFaults, Settle: f.settle,
 		Dir: f.dir, PortBase: f.portBase, Accounts: f.accounts, Restart: Restart(f.restart), Regions: regions, WAN: wan, NoRelay: f.noRelay,
 		Log: c.Log, Ready: c.Ready,
 	}, c.Signals())
@@ -190,7 +200,11 @@ func (f *flags) act(c Call, word string, words []string) error {
 		if len(words) != 1 {
 			return command.Usagef("dev %s: expected one node", word)
 		}
-		return f.say(c.Out, order{Verb: word, Node: words[0]})
+		program, err := findProgram(f.program)
+		if err != nil {
+			return err
+		}
+		return f.say(c.Out, order{Verb: word, Node: words[0], Program: program})
 	case wordAdd:
 		return f.add(c.Out, words)
 	case wordStatus:
@@ -223,6 +237,21 @@ func (f *flags) act(c Call, word string, words []string) error {
 	default:
 		return command.Usagef("dev: unknown word %q; see `hongyan help`", word)
 	}
+}
+
+// findProgram gives the whole path of one that can be run, "" for "".
+func findProgram(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	path, err := exec.LookPath(file)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return "", command.Usagef("--program: %w", err)
+	}
+	return path, nil
 }
 
 func (f *flags) tell(o order) error {

@@ -40,6 +40,7 @@ type LaunchOptions struct {
 	DiskSize   int64 // bytes; 0: no file systems of the nodes' own
 	DiskFaults bool
 	NoRelay    bool
+	Program    string        // of the nodes, in place of Exe
 	Settle     time.Duration // when volumes close, and how much later they turn cold; see Options
 	Log        io.Writer     // what the supervisor prints; nil: nowhere
 }
@@ -100,6 +101,9 @@ func (o *LaunchOptions) arguments() ([]string, error) {
 	}
 	if o.WAN != "" {
 		add("--wan", o.WAN)
+	}
+	if o.Program != "" {
+		add("--program", o.Program)
 	}
 	if o.Restart != "" {
 		add("--restart", string(o.Restart))
@@ -168,6 +172,11 @@ func (h *Handle) Stop(node string) error { return Act(h.dir, string(verbStop), n
 
 // Start returns once the node serves, or when it answers, if it was wiped.
 func (h *Handle) Start(node string) error { return Act(h.dir, string(verbStart), node) }
+
+// StartWith is Start of a node that is stopped, with another program from now on.
+func (h *Handle) StartWith(node, program string) error {
+	return h.tell(order{Verb: string(verbStart), Node: node, Program: program})
+}
 
 // Pause freezes a node.
 func (h *Handle) Pause(node string) error { return Act(h.dir, string(verbPause), node) }

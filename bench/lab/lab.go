@@ -55,6 +55,8 @@ type Options struct {
 	NoRelay  bool // nodes dial one another: no cuts, no delays
 	// Settle is how old an open volume becomes, and how long it then takes to turn cold; whole seconds, 0 for the lab's own times.
 	Settle time.Duration
+	// Program is what nodes run, until they are started with another one; "" is the supervisor's own.
+	Program string
 
 	DiskSize   int64 // bytes of each node's own file system; 0: as an earlier start made it, or none
 	DiskFaults bool  // fsyncs can be made to fail, at the price of a tenth of a millisecond each

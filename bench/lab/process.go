@@ -72,6 +72,7 @@ type ProcessStatus struct {
 type process struct {
 	node     node
 	policy   Restart
+	program  string // that the node is; "" is this process's own
 	spawn    func(*exec.Cmd) error
 	gate     *disk.Gate // before its fsyncs; nil without --disk-faults
 	changed  func()     // called by the goroutine after each change of the status
@@ -97,16 +98,17 @@ type process struct {
 }
 
 type request struct {
-	verb   verb
-	reply  chan<- error
-	offset time.Duration // for verbClock
+	verb    verb
+	reply   chan<- error
+	offset  time.Duration // for verbClock
+	program string        // for verbStart: another one from now on, unless ""
 }
 
 var errNotRunning = errors.New("is not running")
 
 func newProcess(n node, s *supervisor) *process {
 	p := &process{
-		node: n, policy: s.o.Restart, log: s.o.Log.With("node", n.ID),
+		node: n, policy: s.o.Restart, program: s.o.Program, log: s.o.Log.With("node", n.ID),
 		spawn: func(c *exec.Cmd) error { return s.spawn.start(c, syscall.SIGKILL) },
 		changed: func() {
 			if err := s.publish(); err != nil {
@@ -190,7 +192,7 @@ func (p *process) loop() {
 func (p *process) handle(r request) {
 	switch r.verb {
 	case verbStart:
-		r.reply <- p.start()
+		r.reply <- p.start(r.program)
 	case verbStop, verbKill, verbEnd:
 		p.final = p.final || r.verb == verbEnd
 		p.end(r)
@@ -207,7 +209,10 @@ func (p *process) handle(r request) {
 	}
 }
 
-func (p *process) start() error {
+func (p *process) start(program string) error {
+	if program != "" && p.child != nil {
+		return errors.New("runs: it takes another program when it is stopped first")
+	}
 	if p.final {
 		return errors.New("is not started: the cluster is stopping")
 	}
@@ -222,6 +227,9 @@ func (p *process) start() error {
 		return nil
 	}
 	p.backoff = backoffMin
+	if program != "" {
+		p.program = program
+	}
 	return p.launch()
 }
 
@@ -276,7 +284,10 @@ func (p *process) signal(sig syscall.Signal) {
 
 // launch starts the child. It learns of this process's end by its standard input, whose other end only we hold.
 func (p *process) launch() error {
-	exe, err := os.Executable()
+	exe, err := p.program, error(nil)
+	if exe == "" {
+		exe, err = os.Executable()
+	}
 	if err != nil {
 		return fmt.Errorf("find own program: %w", err)
 	}

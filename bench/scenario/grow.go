@@ -14,7 +14,7 @@ import (
 )
 
 var grow = Scenario{
-	Name: "grow", Summary: "nodes come, are weighed, drained, replaced and lost with their region under mail, every message of which is checked (--kinds add,weigh,drain,replace,region)",
+	Name: "grow", Summary: "nodes come, are weighed, drained, replaced and lost with their region under mail, every message of which is checked (--kinds add,upgrade,move,weigh,drain,replace,region)",
 	Lab: true, Alone: true, Takes: 8 * time.Minute, Run: runGrow,
 	Settle: func(o Options) time.Duration {
 		if o.Short {
@@ -47,6 +47,8 @@ type growth struct {
 	phases  []*phase
 	marks   []report.Mark
 	stats   exercise.Stats
+
+	accounts uint64 // that have moved
 }
 
 func runGrow(ctx context.Context, e *Env) (*report.Section, error) {
@@ -130,7 +132,7 @@ func (g *growth) steps(ctx context.Context, kinds []string) error {
 	if err := g.step(ctx, "quiet", "quiet, before", true, g.rest); err != nil {
 		return err
 	}
-	do := map[string]func(context.Context) error{stepAdd: g.add, stepWeigh: g.weigh, stepDrain: g.drain, stepReplace: g.replace, stepRegion: g.loseRegion}
+	do := map[string]func(context.Context) error{stepAdd: g.add, stepMove: g.move, stepWeigh: g.weigh, stepDrain: g.drain, stepReplace: g.replace, stepRegion: g.loseRegion, stepUpgrade: g.upgrade}
 	for _, k := range kinds {
 		if err := do[k](ctx); err != nil {
 			return err

@@ -30,12 +30,13 @@ func (g *growth) finish(ctx context.Context) {
 		metric("grow.stall.max", "longest time in which no message was acknowledged", fig.Stall.For.Seconds(), "s", report.Lower),
 		metric("grow.wait.max", "longest wait of any sender", fig.Max.Seconds(), "s", report.Lower),
 		metric("grow.moved", "replicas of shards that moved", float64(moved), "replicas", report.Info),
+		metric("grow.accounts", "accounts that moved to another shard", float64(g.accounts), "accounts", report.Info),
 		metric("grow.operations", "operations in the checked history", float64(g.book.h.Len()), "operations", report.Info))
 	ratio := g.against(moving)
 	s.Notes = append(s.Notes, g.fleet.said...)
 	s.Notes = append(s.Notes, fmt.Sprintf("On the mailboxes: %d operations, %d done, %d refused, %d without an answer.", g.stats.Operations, g.stats.OK, g.stats.Refused, g.stats.Unknown))
-	s.Summary = fmt.Sprintf("%d steps, %d replicas moved: %d messages acknowledged, %d refused, %d lost, %d rules broken in %d operations; %sthe longest stall was %.2f s.",
-		len(g.marks), moved, g.book.owed(), g.fleet.refused, g.book.lost, g.book.broken, g.book.h.Len(), ratio, fig.Stall.For.Seconds())
+	s.Summary = fmt.Sprintf("%d steps, %d replicas and %d accounts moved: %d messages acknowledged, %d refused, %d lost, %d rules broken in %d operations; %sthe longest stall was %.2f s.",
+		len(g.marks), moved, g.accounts, g.book.owed(), g.fleet.refused, g.book.lost, g.book.broken, g.book.h.Len(), ratio, fig.Stall.For.Seconds())
 }
 
 // against holds the delivery of all steps against the quiet one before them, if there was any. It says how many times as long it took.

@@ -14,6 +14,7 @@ import (
 // Steps, in the order in which they are done.
 const (
 	stepAdd     = "add"     // four nodes: one to each of the regions, and one more to the first
+	stepMove    = "move"    // accounts go to other regions, to a new shard, and home
 	stepWeigh   = "weigh"   // a node gets half its weight
 	stepDrain   = "drain"   // two nodes empty themselves and are removed
 	stepReplace = "replace" // a node loses its disk, and is made anew
@@ -22,7 +23,7 @@ const (
 
 // kinds are the steps that were chosen, in their order.
 func (g *growth) kinds() ([]string, error) {
-	all := []string{stepAdd, stepWeigh, stepDrain, stepReplace, stepRegion}
+	all := []string{stepAdd, stepUpgrade, stepMove, stepWeigh, stepDrain, stepReplace, stepRegion}
 	chosen, err := g.env.Options.kinds(all...)
 	return slices.DeleteFunc(all, func(k string) bool { return !slices.Contains(chosen, k) }), err
 }

@@ -54,6 +54,7 @@ type Options struct {
 	Messages    int           // in the large mailbox
 	Kinds       []string      // of faults, protocols or phases; all when empty
 	Planning    Planning      // for capacity
+	Old         string        // an older program that the nodes of a cluster of the run's own begin with; grow updates them
 	Long        bool          // minutes where it would be seconds
 	Short       bool          // as little as still says something
 }

@@ -194,6 +194,8 @@ func (s *Suite) system(ctx context.Context, f *flags, list []scenario.Scenario, 
 	switch from := f.options.Planning.From; {
 	case from != "" && len(list) == 1:
 		return &scenario.Env{Target: load.Target{Name: "costs of " + from}, Note: "nothing was measured now"}, own, nil
+	case f.options.Old != "" && (f.dir != "" || f.server.given()):
+		return nil, nil, command.Usagef("--old is for a cluster that is started for the run, without --dir and --target")
 	case f.dir != "" && f.server.given():
 		return nil, nil, command.Usagef("--dir and --target: expected one of them")
 	case f.server.given():
@@ -239,7 +241,7 @@ func labEnv(h *lab.Handle) (*scenario.Env, error) {
 
 // launch starts a cluster for this run only. It is one whose volumes age quickly only for a scenario that is alone and wants that.
 func (s *Suite) launch(ctx context.Context, f *flags, list []scenario.Scenario, progress *scenario.Progress) (*scenario.Env, *owned, error) {
-	o := lab.LaunchOptions{Accounts: f.boxes, WAN: f.wan, Restart: lab.Never}
+	o := lab.LaunchOptions{Accounts: f.boxes, WAN: f.wan, Restart: lab.Never, Program: f.options.Old}
 	if f.regions != "" {
 		var err error
 		if o.Regions, err = lab.ParseRegions(f.regions); err != nil {

@@ -37,6 +37,7 @@ const scenarioFlags = `  --dir DIR            the development cluster that runs 
   --wan WAN            its delays, as for hongyan dev (none)
   --boxes N            its accounts (200)
   --disks              gives its nodes disks of their own, for full disks and power cuts (needs root)
+  --old PROGRAM        its nodes run an earlier hongyan; grow updates them in its last step
   --keep               leaves its folder behind
   --peer FILE          YAML that describes another server, which gets the same load in turns (docs/bench.md)
   --report OUT         folder of report.json, report.md and report.html (hongyan-bench)
@@ -78,5 +79,6 @@ func (f *flags) define(fs *flag.FlagSet) {
 	fs.IntVar(&o.Sessions, "sessions", 0, "")
 	fs.IntVar(&o.Messages, "messages", 0, "")
 	fs.Var((*words)(&o.Kinds), "kinds", "")
+	fs.StringVar(&o.Old, "old", "", "")
 	o.Planning.Define(fs)
 }

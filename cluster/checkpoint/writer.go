@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/cluster/directory"
+	"hongyan/cluster/replica"
 	"hongyan/engine/volume"
 )
 
@@ -24,7 +25,7 @@ const (
 
 // Store takes records. It is the part of replica.Manager that this package needs.
 type Store interface {
-	Put(ctx context.Context, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error)
+	Put(ctx context.Context, to replica.Place, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error)
 }
 
 // writer is an io.Writer that puts what it is given into records.
@@ -88,7 +89,7 @@ func (w *writer) put(last bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, blob.Close()) }()
-	ref, err := w.store.Put(w.ctx, w.home, volume.KindCheckpoint, meta, blob)
+	ref, err := w.store.Put(w.ctx, replica.Anywhere(w.home), volume.KindCheckpoint, meta, blob)
 	if err != nil {
 		return fmt.Errorf("store part %d: %w", w.meta.Part, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/cluster/replica"
 	"hongyan/engine/codec/codectest"
 	"hongyan/engine/volume"
 )
@@ -24,12 +25,12 @@ type records struct {
 	fail   int // the put that fails, from 1
 }
 
-func (r *records) Put(_ context.Context, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (r *records) Put(_ context.Context, to replica.Place, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	if len(r.metas)+1 == r.fail {
 		return volume.Ref{}, errors.New("no volume is open")
 	}
 	m, err := DecodeMeta(meta)
-	if err != nil || kind != volume.KindCheckpoint || home != "south" {
+	if err != nil || kind != volume.KindCheckpoint || to.Home != "south" || to.Policy.Key() != "" {
 		return volume.Ref{}, errors.Join(err, errors.New("not a checkpoint's part for the south"))
 	}
 	rd, err := b.Open(0, b.Length())

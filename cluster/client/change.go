@@ -38,7 +38,7 @@ func batches(uids *roaring.Bitmap, n int, fn func(set []byte) error) error {
 
 // CreateMailbox makes a folder and its missing parents. specialUse is "" or like `\Archive` (RFC 6154).
 func (c *Client) CreateMailbox(ctx context.Context, a Account, name, specialUse string) (Mailbox, error) {
-	r, err := c.change(ctx, a.Shard, &mailbox.Command{Create: &mailbox.Create{Account: a.ID, Name: name, SpecialUse: specialUse}})
+	r, err := c.changeAccount(ctx, a, &mailbox.Command{Create: &mailbox.Create{Account: a.ID, Name: name, SpecialUse: specialUse}})
 	if err != nil {
 		return Mailbox{}, err
 	}
@@ -50,19 +50,19 @@ func (c *Client) CreateMailbox(ctx context.Context, a Account, name, specialUse 
 
 // DeleteMailbox removes a folder and its messages; children stay (RFC 3501 section 6.3.4).
 func (c *Client) DeleteMailbox(ctx context.Context, a Account, name string) error {
-	_, err := c.change(ctx, a.Shard, &mailbox.Command{Delete: &mailbox.Delete{Account: a.ID, Name: name}})
+	_, err := c.changeAccount(ctx, a, &mailbox.Command{Delete: &mailbox.Delete{Account: a.ID, Name: name}})
 	return err
 }
 
 // RenameMailbox renames a folder with its children; of INBOX it moves the messages (RFC 3501 section 6.3.5).
 func (c *Client) RenameMailbox(ctx context.Context, a Account, from, to string) error {
-	_, err := c.change(ctx, a.Shard, &mailbox.Command{Rename: &mailbox.Rename{Account: a.ID, From: from, To: to}})
+	_, err := c.changeAccount(ctx, a, &mailbox.Command{Rename: &mailbox.Rename{Account: a.ID, From: from, To: to}})
 	return err
 }
 
 // Subscribe sets or clears a subscription.
 func (c *Client) Subscribe(ctx context.Context, a Account, name string, on bool) error {
-	_, err := c.change(ctx, a.Shard, &mailbox.Command{Subscribe: &mailbox.Subscribe{Account: a.ID, Name: name, On: on}})
+	_, err := c.changeAccount(ctx, a, &mailbox.Command{Subscribe: &mailbox.Subscribe{Account: a.ID, Name: name, On: on}})
 	return err
 }
 
@@ -70,7 +70,7 @@ func (c *Client) Subscribe(ctx context.Context, a Account, name string, on bool)
 func (c *Client) StoreFlags(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, op FlagOp, f Flags, unchangedSince uint64) (changed []FlagChange, failed *roaring.Bitmap, err error) {
 	failed = roaring.New()
 	err = batches(uids, changeBatch, func(set []byte) error {
-		r, err := c.change(ctx, a.Shard, &mailbox.Command{Store: &mailbox.Store{
+		r, err := c.changeAccount(ctx, a, &mailbox.Command{Store: &mailbox.Store{
 			Account: a.ID, Mailbox: folder, UIDs: set, Op: uint8(op), System: f.System, Keywords: f.Keywords, UnchangedSince: unchangedSince,
 		}})
 		if err != nil {
@@ -114,7 +114,7 @@ func (c *Client) Move(ctx context.Context, a Account, folder uint32, uids *roari
 func (c *Client) copy(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string, move bool) (CopyResult, error) {
 	var out CopyResult
 	err := batches(uids, copyBatch, func(set []byte) error {
-		r, err := c.change(ctx, a.Shard, &mailbox.Command{Copy: &mailbox.Copy{Account: a.ID, Mailbox: folder, UIDs: set, To: to, Move: move}})
+		r, err := c.changeAccount(ctx, a, &mailbox.Command{Copy: &mailbox.Copy{Account: a.ID, Mailbox: folder, UIDs: set, To: to, Move: move}})
 		if err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func (c *Client) Expunge(ctx context.Context, a Account, folder uint32, uids *ro
 	}
 	gone := roaring.New()
 	err := batches(uids, changeBatch, func(set []byte) error {
-		r, err := c.change(ctx, a.Shard, &mailbox.Command{Expunge: &mailbox.Expunge{Account: a.ID, Mailbox: folder, UIDs: set, OnlyDeleted: onlyDeleted}})
+		r, err := c.changeAccount(ctx, a, &mailbox.Command{Expunge: &mailbox.Expunge{Account: a.ID, Mailbox: folder, UIDs: set, OnlyDeleted: onlyDeleted}})
 		if err != nil {
 			return err
 		}

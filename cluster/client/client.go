@@ -106,6 +106,7 @@ type Client struct {
 	hub     *hub
 	readers *readers
 	login   *logins
+	places  places
 
 	mu     sync.Mutex        // guards tokens
 	tokens map[uint32]uint64 // per shard, the latest entry that was written or seen through this door
@@ -115,7 +116,7 @@ type Client struct {
 // has replicas of.
 func New(cfg Config) *Client {
 	c := &Client{cfg: cfg, login: newLogins(), tokens: make(map[uint32]uint64)}
-	c.hub = newHub(cfg.Net, cfg.Router, cfg.Host, c.reached, cfg.Log)
+	c.hub = newHub(cfg.Net, cfg.Router, cfg.Host, c.reached, c.places.of, cfg.Log)
 	c.readers = newReaders(cfg.Volumes)
 	cfg.Net.Handle(methodQuery, c.serveQuery)
 	cfg.Net.Handle(methodWatch, c.hub.serve)
@@ -159,14 +160,17 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, operationTimeout)
 }
 
-// refusalOf turns a deterministic refusal into this package's error.
-func refusalOf(code mailbox.Code, text string) error {
+// refusalOf turns a deterministic refusal into this package's error. Of one because the account has moved, shard and at say where it is.
+func refusalOf(code mailbox.Code, text string, shard uint32, at uint64) error {
 	kinds := map[mailbox.Code]error{
 		mailbox.NoMailbox: ErrNoMailbox, mailbox.Exists: ErrExists, mailbox.InvalidName: ErrInvalidName,
 		mailbox.Limit: ErrLimit, mailbox.HasChildren: ErrHasChildren, mailbox.Condemned: errCondemned,
 	}
-	if code == mailbox.OK {
+	switch code {
+	case mailbox.OK:
 		return nil
+	case mailbox.Moved:
+		return &movedError{shard: shard, at: at}
 	}
 	if kind, ok := kinds[code]; ok {
 		return fmt.Errorf("%w: %s", kind, text)
@@ -200,7 +204,7 @@ func (c *Client) changeAs(ctx context.Context, number uint32, id shard.RequestID
 	if err != nil {
 		return nil, err
 	}
-	return r, refusalOf(r.Code, r.Message)
+	return r, refusalOf(r.Code, r.Message, r.Shard, r.At)
 }
 
 // reached notes that a caller has seen a shard's state at an entry: later answers must not be older, whichever replica gives

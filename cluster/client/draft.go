@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
+	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/policy"
+	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
@@ -109,7 +113,7 @@ type Date struct {
 
 // place makes the draft's bytes durable, once for everybody, and names the delivery in o: on every copy of some volume, or first on
 // this node's disk only, where that saves a round trip.
-func (c *Client) place(ctx context.Context, d *Draft, home string, o *mailbox.Origin) (*entering, error) {
+func (c *Client) place(ctx context.Context, d *Draft, to replica.Place, o *mailbox.Origin) (*entering, error) {
 	if err := d.finish(); err != nil {
 		return nil, err
 	}
@@ -121,16 +125,20 @@ func (c *Client) place(ctx context.Context, d *Draft, home string, o *mailbox.Or
 	}
 	m := mailbox.Message{Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}
 	out := &entering{propose: c.changeAs}
+	out.locate = func(ctx context.Context, account uint64, given uint32, moved *movedError, try int) (uint32, error) {
+		err := c.follow(ctx, account, moved, try)
+		return c.places.of(account, given), err
+	}
 	out.put = func(ctx context.Context) (mailbox.Message, error) {
 		placed := m
 		var err error
-		placed.Ref, err = c.cfg.Volumes.Put(ctx, home, volume.KindMessage, meta, d.blob)
+		placed.Ref, err = c.cfg.Volumes.Put(ctx, to, volume.KindMessage, meta, d.blob)
 		if err != nil {
 			return placed, unavailable(err)
 		}
 		return placed, nil
 	}
-	if early := c.cfg.Volumes.PutEarly(ctx, home, volume.KindMessage, meta, d.blob); early != nil { // steps 1 and 2
+	if early := c.cfg.Volumes.PutEarly(ctx, to, volume.KindMessage, meta, d.blob); early != nil { // steps 1 and 2
 		m.Ref = early.Ref
 		out.message, out.copies = m, early.Wait
 		return out, nil
@@ -145,7 +153,7 @@ const maxPuts = 3
 // Deliver stores the draft once and enters it in every recipient's INBOX. The result has one
 // error per recipient, nil only when the bytes are durable on all copies and the entry is committed.
 //
-//   - The bytes go to all copies of a volume and are fsynced there.
+//   - The bytes go to all copies of a volume and are fsynced there; once for each policy that recipients' domains have.
 //   - One command for each shard, with all its recipients, is committed by a majority: when the bytes are on all copies, or where that saves
 //     a round trip, as soon as they are on this node's disk (early.go).
 //   - A shard that has condemned the volume meanwhile refuses: for its recipients the bytes are put again.
@@ -163,8 +171,14 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 		pending[i] = i
 	}
 	for range maxPuts {
-		c.deliver(ctx, d, to, pending, errs)
-		pending = slices.DeleteFunc(pending, func(i int) bool { return !errors.Is(errs[i], errCondemned) })
+		c.deliverAll(ctx, d, to, pending, errs)
+		again := make([]bool, len(errs))
+		var work sync.WaitGroup
+		for _, i := range pending {
+			work.Go(func() { again[i] = c.again(ctx, to.Recipients[i], &errs[i]) })
+		}
+		work.Wait()
+		pending = slices.DeleteFunc(pending, func(i int) bool { return !again[i] })
 		if len(pending) == 0 {
 			return errs
 		}
@@ -175,20 +189,71 @@ func (c *Client) Deliver(ctx context.Context, d *Draft, to Delivery) []error {
 	return errs
 }
 
+// again says whether the message is to be put once more for an account that did not get it for err; that may become another one.
+func (c *Client) again(ctx context.Context, a Account, err *error) bool {
+	var moved *movedError
+	if !errors.As(*err, &moved) {
+		return errors.Is(*err, errCondemned)
+	}
+	if failed := c.settled(ctx, a, moved); failed != nil {
+		*err = failed
+		return false
+	}
+	return true
+}
+
+// deliverAll delivers to some of the recipients, those under one policy together.
+func (c *Client) deliverAll(ctx context.Context, d *Draft, to Delivery, members []int, errs []error) {
+	if err := d.finish(); err != nil { // before it is read for several at once
+		setAll(errs, members, err)
+		return
+	}
+	groups := make(map[string][]int) // members, by policy
+	rules := make(map[string]policy.Policy)
+	for _, i := range members {
+		rule, err := c.policyOf(ctx, to.Recipients[i])
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		key := rule.Key()
+		groups[key], rules[key] = append(groups[key], i), rule
+	}
+	var work sync.WaitGroup
+	for key, members := range groups {
+		work.Go(func() { c.deliver(ctx, d, to, rules[key], members, errs) })
+	}
+	work.Wait()
+}
+
+func setAll(errs []error, members []int, err error) {
+	for _, i := range members {
+		errs[i] = err
+	}
+}
+
+// policyOf is where an account's mail may lie now. What was known when its session began does not count.
+func (c *Client) policyOf(ctx context.Context, a Account) (policy.Policy, error) {
+	p, err := c.cfg.Directory.Policy(ctx, directory.DomainOf(a.Address))
+	if err != nil {
+		return p, unavailable(fmt.Errorf("where mail of %s may lie: %w", a.Address, err))
+	}
+	return p, nil
+}
+
 // deliver stores the bytes and enters the message for some of the recipients, and sets their errors.
-func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, members []int, errs []error) {
+func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, rule policy.Policy, members []int, errs []error) {
 	origin := mailbox.Origin{From: to.From, Date: c.cfg.Clock.Now().Unix()}
 	shards := make(map[uint32][]int) // recipients by shard
 	for _, i := range members {
 		a := to.Recipients[i]
 		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: inbox})
-		shards[a.Shard] = append(shards[a.Shard], i)
+		shard := c.places.of(a.ID, a.Shard)
+		shards[shard] = append(shards[shard], i)
 	}
-	m, err := c.place(ctx, d, to.Recipients[members[0]].Home, &origin)
+	m, err := c.place(ctx, d, replica.Place{Home: to.Recipients[members[0]].Home, Policy: rule}, &origin)
 	if err != nil {
-		for _, i := range members {
-			errs[i] = err
-		}
+		setAll(errs, members, err)
 		return
 	}
 	var entries []*entry
@@ -220,18 +285,23 @@ func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f
 			Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords,
 			Targets: []mailbox.Target{{Account: a.ID, Mailbox: name}},
 		}
-		m, err := c.place(ctx, d, a.Home, &origin)
+		rule, err := c.policyOf(ctx, a)
 		if err != nil {
 			return 0, 0, err
 		}
-		e := &entry{shard: a.Shard, id: mailbox.Request(origin.Delivery, a.Shard), name: name, accounts: []uint64{a.ID}, appends: true}
+		m, err := c.place(ctx, d, replica.Place{Home: a.Home, Policy: rule}, &origin)
+		if err != nil {
+			return 0, 0, err
+		}
+		number := c.places.of(a.ID, a.Shard)
+		e := &entry{shard: number, id: mailbox.Request(origin.Delivery, number), name: name, accounts: []uint64{a.ID}, appends: true}
 		m.run(ctx, []*entry{e})
 		if err = e.errorOf(a.ID); err == nil {
 			return e.uidValidity, e.uid, nil
 		}
-		if !errors.Is(err, errCondemned) {
+		if !c.again(ctx, a, &err) {
 			return 0, 0, err
 		}
 	}
-	return 0, 0, unavailable(errCondemned)
+	return 0, 0, unavailable(err)
 }

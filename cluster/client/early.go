@@ -26,6 +26,7 @@ type entry struct {
 
 	err         error            // nil: the command is known to be applied
 	refused     map[uint64]error // by account
+	bound       map[uint64]bool  // accounts whose entry has its last place
 	uidValidity uint32           // of an Append
 	uid         uint32
 	open        bool // step 5 is to be taken again
@@ -59,7 +60,7 @@ func (e *entry) take(r *mailbox.Result, err error) {
 		if e.refused == nil {
 			e.refused = make(map[uint64]error)
 		}
-		e.refused[refusal.Account] = refusalOf(refusal.Code, refusal.Message)
+		e.refused[refusal.Account] = refusalOf(refusal.Code, refusal.Message, refusal.Shard, refusal.At)
 	}
 }
 
@@ -94,6 +95,8 @@ type entering struct {
 	put func(ctx context.Context) (mailbox.Message, error)
 	// propose commits a command. After an error that wraps ErrUnavailable it may still be applied.
 	propose func(ctx context.Context, shard uint32, id shard.RequestID, c *mailbox.Command) (*mailbox.Result, error)
+	// locate says where an account is that has moved, perhaps after a moment.
+	locate func(ctx context.Context, account uint64, given uint32, moved *movedError, try int) (shard uint32, err error)
 }
 
 // run commits the entries.
@@ -141,15 +144,61 @@ func (m *entering) rebind(ctx context.Context, e *entry, placed mailbox.Message)
 	if !e.decided() { // now it gets decided, and what comes late is not applied
 		e.take(m.propose(ctx, e.shard, e.id, e.command(placed, false)))
 	}
-	accounts := e.accepted()
+	accounts := slices.DeleteFunc(e.accepted(), func(a uint64) bool { return e.bound[a] })
 	if len(accounts) == 0 {
 		return false
 	}
-	c := &mailbox.Command{Rebind: &mailbox.Rebind{Accounts: accounts, Mailbox: e.name, Old: m.message.Ref, Message: placed}}
-	r, err := m.propose(ctx, e.shard, shard.NewRequestID(), c)
-	if errors.Is(err, errCondemned) {
-		return true
+	at := map[uint32][]uint64{e.shard: accounts}
+	for try := 0; len(at) > 0; try++ {
+		next := make(map[uint32][]uint64)
+		for number, accounts := range at {
+			c := &mailbox.Command{Rebind: &mailbox.Rebind{Accounts: accounts, Mailbox: e.name, Old: m.message.Ref, Message: placed}}
+			r, err := m.propose(ctx, number, shard.NewRequestID(), c)
+			if errors.Is(err, errCondemned) {
+				return true
+			}
+			e.rebound(accounts, r, err)
+			m.onwards(ctx, e, number, accounts, try, next)
+		}
+		at = next
 	}
-	e.take(r, err)
 	return false
+}
+
+// rebound notes what a Rebind gave for some of the accounts.
+func (e *entry) rebound(accounts []uint64, r *mailbox.Result, err error) {
+	if err == nil {
+		e.take(r, nil)
+		if e.bound == nil {
+			e.bound = make(map[uint64]bool)
+		}
+		for _, a := range accounts {
+			e.bound[a] = e.refused[a] == nil
+		}
+		return
+	}
+	if e.refused == nil {
+		e.refused = make(map[uint64]error)
+	}
+	for _, a := range accounts {
+		e.refused[a] = err
+	}
+}
+
+// onwards enters in next where those of the accounts are to be rebound that were not in the shard any more: they have the message perhaps, so it
+// is not entered as if they had not.
+func (m *entering) onwards(ctx context.Context, e *entry, number uint32, accounts []uint64, try int, next map[uint32][]uint64) {
+	for _, a := range accounts {
+		var moved *movedError
+		if !errors.As(e.refused[a], &moved) {
+			continue
+		}
+		number, err := m.locate(ctx, a, number, moved, try)
+		if err != nil {
+			e.refused[a] = err
+			continue
+		}
+		delete(e.refused, a)
+		next[number] = append(next[number], a)
+	}
 }

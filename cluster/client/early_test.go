@@ -86,7 +86,7 @@ func (w *world) propose(_ context.Context, _ uint32, id shard.RequestID, c *mail
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return r, refusalOf(r.Code, r.Message)
+	return r, refusalOf(r.Code, r.Message, r.Shard, r.At)
 }
 
 func (w *world) settle(last uint64) {

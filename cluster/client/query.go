@@ -32,6 +32,22 @@ const (
 func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func(f *mailbox.Frame, first bool) error) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	given := q.Shard
+	for try := 0; ; try++ {
+		q.Shard = c.places.of(q.Account, given)
+		err := c.askShard(ctx, q, strong, on)
+		var moved *movedError
+		if !errors.As(err, &moved) {
+			return err
+		}
+		if err := c.follow(ctx, q.Account, moved, try); err != nil {
+			return err
+		}
+	}
+}
+
+// askShard is ask at one shard. A *movedError comes before the first frame.
+func (c *Client) askShard(ctx context.Context, q *mailbox.Query, strong bool, on func(f *mailbox.Frame, first bool) error) error {
 	if strong {
 		at, err := c.readIndex(ctx, q.Shard)
 		if err != nil {
@@ -102,7 +118,7 @@ func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on 
 	first := true
 	deliver := func(f *mailbox.Frame) error {
 		c.reached(q.Shard, f.Applied)
-		if err := refusalOf(f.Code, f.Message); err != nil {
+		if err := refusalOf(f.Code, f.Message, f.Shard, f.At); err != nil {
 			return &callerError{err}
 		}
 		if err := on(f, first); err != nil {
@@ -206,7 +222,7 @@ func (c *Client) Mailboxes(ctx context.Context, a Account) ([]Mailbox, error) {
 
 // ensure gives an account that nobody has used yet its first folders.
 func (c *Client) ensure(ctx context.Context, a Account) error {
-	_, err := c.change(ctx, a.Shard, &mailbox.Command{Ensure: &mailbox.Ensure{Account: a.ID}})
+	_, err := c.changeAccount(ctx, a, &mailbox.Command{Ensure: &mailbox.Ensure{Account: a.ID}})
 	return err
 }
 

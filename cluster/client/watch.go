@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
@@ -46,6 +47,7 @@ type hub struct {
 	router  *shard.Router
 	host    *shard.Host
 	reached func(shard uint32, at uint64)
+	place   func(account uint64, given uint32) uint32 // the shard of an account
 	log     *slog.Logger
 	stop    context.CancelFunc
 	work    sync.WaitGroup
@@ -70,25 +72,35 @@ type remoteWatch struct {
 	all     bool // something that pending does not hold: tell the watcher to look at everything
 }
 
-func newHub(net *transport.Net, router *shard.Router, host *shard.Host, reached func(shard uint32, at uint64), log *slog.Logger) *hub {
+func newHub(net *transport.Net, router *shard.Router, host *shard.Host, reached func(shard uint32, at uint64), place func(uint64, uint32) uint32, log *slog.Logger) *hub {
 	return &hub{
-		net: net, router: router, host: host, reached: reached, log: log, stop: func() {},
+		net: net, router: router, host: host, reached: reached, place: place, log: log, stop: func() {},
 		sessions: make(map[uint64]map[*watcher]struct{}), remotes: make(map[uint32]map[*remoteWatch]struct{}),
 	}
 }
 
-// start follows every shard that has no replica here.
+// start follows every shard whenever it has no replica here, also those that are added later.
 func (h *hub) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
-	for shard := uint32(1); ; shard++ {
-		group, ok := h.router.Group(shard)
-		if !ok {
-			return
+	h.work.Go(func() {
+		followed := make(map[uint32]bool)
+		for ctx.Err() == nil {
+			for _, shard := range h.router.Shards() {
+				if shard != placement.DirectoryShard && !followed[shard] {
+					followed[shard] = true
+					h.work.Go(func() { h.follow(ctx, shard) })
+				}
+			}
+			pause(ctx, watchCheck)
 		}
-		if !group.Holds(h.net.ID()) {
-			h.work.Go(func() { h.follow(ctx, shard, group.Replicas()) })
-		}
+	})
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 
@@ -135,9 +147,9 @@ func (h *hub) publish(shard uint32, events []mailbox.Event) {
 		r.offer(events)
 	}
 	if events == nil {
-		for _, set := range h.sessions {
+		for account, set := range h.sessions {
 			for w := range set {
-				if w.shard == shard {
+				if w.shard == shard || h.place(account, w.shard) == shard {
 					w.poke()
 				}
 			}
@@ -238,20 +250,23 @@ type watched interface {
 	Err() error
 }
 
-// follow keeps one watch on a shard without a replica here, at whichever of nodes is up.
-func (h *hub) follow(ctx context.Context, shard uint32, nodes []string) {
+// follow keeps one watch on a shard while it has no replica here, at whichever node is up that has one. Replicas come and go; a new watch
+// begins with waking everybody.
+func (h *hub) follow(ctx context.Context, shard uint32) {
 	for turn := 0; ctx.Err() == nil; turn++ {
-		node := nodes[turn%len(nodes)]
-		if h.net.Up(node) {
+		group, _ := h.router.Group(shard)
+		nodes := group.Replicas()
+		if _, here := h.host.Group(shard); here || len(nodes) == 0 {
+			pause(ctx, watchCheck)
+			continue
+		}
+		if node := nodes[turn%len(nodes)]; h.net.Up(node) {
 			err := h.watchAt(ctx, node, shard)
 			if ctx.Err() == nil {
 				h.log.Debug("a watch ended", "shard", shard, "node", node, "err", err)
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(watchPause):
-		}
+		pause(ctx, watchPause)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 func newTestHub() *Client {
 	c := &Client{tokens: make(map[uint32]uint64)}
-	c.hub = newHub(nil, nil, nil, c.reached, nil)
+	c.hub = newHub(nil, nil, nil, c.reached, c.places.of, nil)
 	return c
 }
 

@@ -19,6 +19,7 @@ import (
 	"hongyan/cluster"
 	"hongyan/cluster/client"
 	"hongyan/cluster/config"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/pki"
 	"hongyan/engine/keys"
@@ -44,7 +45,8 @@ type Cluster struct {
 type Spec struct {
 	Region string
 	Roles  []config.Role
-	Early  bool // enter messages early, near as the nodes are
+	Early  bool               // enter messages early, near as the nodes are
+	Tune   func(*config.Node) // changes the configuration; may be nil
 }
 
 // Start runs one node with all roles in each region and waits until all are ready.
@@ -91,6 +93,7 @@ func StartNodes(t testing.TB, specs ...Spec) *Cluster {
 		}
 	})
 	c.WaitReady(t)
+	Eventually(t, 30*time.Second, c.newestLevel, func() string { return "every node is at the newest feature level" })
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := c.Nodes[0].AddDomain(ctx, Domain, specs[0].Region); err != nil {
@@ -118,7 +121,7 @@ func (c *Cluster) configure(t testing.TB, id string, spec Spec) *config.Node {
 	if spec.Early {
 		early = -1
 	}
-	return &config.Node{
+	n := &config.Node{
 		ID: id, Region: spec.Region, Roles: spec.Roles, Hostname: id, Data: data,
 		Encryption: &config.Encryption{MasterKeyFile: master},
 		RPC:        config.RPC{Listen: freeAddress(t)},
@@ -130,6 +133,10 @@ func (c *Cluster) configure(t testing.TB, id string, spec Spec) *config.Node {
 		Placement:  config.Placement{LostAfterSeconds: 3600},
 		Checkpoint: config.Checkpoint{IntervalSeconds: config.DefaultCheckpointSeconds, Changes: config.DefaultCheckpointChanges, BytesPerSecond: config.DefaultCheckpointRate},
 	}
+	if spec.Tune != nil {
+		spec.Tune(n)
+	}
+	return n
 }
 
 // Join lets another node into the cluster and starts it. It knows the first node only.
@@ -250,6 +257,16 @@ func (c *Cluster) WaitReady(t testing.TB) {
 		}
 		return len(why) == 0
 	}, func() string { return strings.Join(why, "; ") })
+}
+
+// newestLevel says that every running node knows the cluster to be at the newest feature level.
+func (c *Cluster) newestLevel() bool {
+	for _, n := range c.Nodes {
+		if n != nil && n.Level() < feature.Newest() {
+			return false
+		}
+	}
+	return true
 }
 
 // Eventually waits for a condition; saying what it waits for is the caller's.

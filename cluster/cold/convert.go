@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/transport"
 	"hongyan/engine/cold"
@@ -82,17 +83,17 @@ func (m *Manager) place(e replica.Entry) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	home := ""
+	var home policy.Place
 	var nodes []replica.Peer
 	for _, p := range m.cfg.Peers() {
 		if p.ID == e.Primary {
-			home = p.Region
+			home = p.Place()
 		}
 		if p.Takes() && m.up(p.ID) {
 			nodes = append(nodes, p)
 		}
 	}
-	return place(e.ID, m.cfg.Policy.Data, m.cfg.Policy.Parity, home, nodes, load(entries))
+	return place(e.ID, policy.Of(e.Policy), m.cfg.Policy.Data, m.cfg.Policy.Parity, home, nodes, load(entries))
 }
 
 // load counts the fragments of each node.

@@ -121,7 +121,7 @@ type cluster struct {
 	peers []replica.Peer
 }
 
-var policy = Policy{After: time.Minute, Least: 1, Data: 4, Parity: 2, Rate: 1 << 40}
+var soon = Policy{After: time.Minute, Least: 1, Data: 4, Parity: 2, Rate: 1 << 40}
 
 func newCluster(t *testing.T, ids ...string) *cluster {
 	t.Helper()
@@ -138,7 +138,7 @@ func newCluster(t *testing.T, ids ...string) *cluster {
 		n := &node{id: ids[i], net: net, fs: vfs.NewMem()}
 		c.nodes = append(c.nodes, n)
 		c.open(n)
-		n.m, err = New(Config{ID: n.id, Net: net, Volumes: n.set, Fragments: n.frags, Directory: c.dir, Policy: policy,
+		n.m, err = New(Config{ID: n.id, Net: net, Volumes: n.set, Fragments: n.frags, Directory: c.dir, Policy: soon,
 			Peers: func() []replica.Peer { return c.peers }, Log: slog.New(slog.DiscardHandler)})
 		must(t, err)
 		net.Serve()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/engine/volume"
 )
@@ -41,7 +42,7 @@ func TestAnyRegionAndNodeMayBeLost(t *testing.T) {
 		all := nodes(c.shape...)
 		load := make(map[string]int)
 		for id := range volume.ID(60) {
-			chosen, err := place(id, c.k, c.m, "r0", all, load)
+			chosen, err := place(id, policy.Default(), c.k, c.m, policy.Place{Region: "r0"}, all, load)
 			if (err == nil) != c.placed {
 				t.Fatalf("%d+%d on %v: %v", c.k, c.m, c.shape, err)
 			}
@@ -76,14 +77,47 @@ func TestReplacement(t *testing.T) {
 	without := func(ids ...string) []replica.Peer {
 		return slices.DeleteFunc(slices.Clone(all), func(p replica.Peer) bool { return slices.Contains(ids, p.ID) })
 	}
-	if to, ok := replacement(1, c, 0, without("r0-0"), nil); !ok || to != "r0-1" {
+	if to, ok := replacement(1, policy.Default(), c, 0, without("r0-0"), nil); !ok || to != "r0-1" {
 		t.Errorf("beside the lost node: %q", to)
 	}
-	if to, ok := replacement(1, c, 0, without("r0-0", "r0-1"), nil); ok {
+	if to, ok := replacement(1, policy.Default(), c, 0, without("r0-0", "r0-1"), nil); ok {
 		t.Errorf("a third fragment in a region: %q", to)
 	}
 	more := append(without("r0-0", "r0-1"), replica.Peer{ID: "r3-0", Region: "r3"})
-	if to, ok := replacement(1, c, 0, more, nil); !ok || to != "r3-0" {
+	if to, ok := replacement(1, policy.Default(), c, 0, more, nil); !ok || to != "r3-0" {
 		t.Errorf("a new region: %q", to)
+	}
+}
+
+// TestFragmentsUnderPolicy: fragments lie where the volume's policy allows, also when one moves; those of a volume that is to survive a zone are spread over zones.
+func TestFragmentsUnderPolicy(t *testing.T) {
+	all := nodes(2, 2, 2)
+	mainland := policy.Policy{Copies: 2, Survive: policy.Region, Regions: []string{"r0", "r1"}}
+	home := policy.Place{Region: "r0"}
+	if chosen, err := place(1, mainland, 4, 2, home, all, nil); err == nil {
+		t.Errorf("4+2 fragments in two regions, either of which may be lost: %v", chosen)
+	}
+	for id := range volume.ID(20) {
+		chosen, err := place(id, mainland, 2, 2, home, all, nil)
+		if err != nil || slices.ContainsFunc(chosen, func(node string) bool { return node[:2] == "r2" }) {
+			t.Fatalf("%v, %v", chosen, err)
+		}
+	}
+	zonal := policy.Policy{Copies: 2, Survive: policy.Zone, Regions: []string{"r0"}}
+	zones := []replica.Peer{{ID: "x", Region: "r0", Zone: "x"}, {ID: "y", Region: "r0", Zone: "y"}, {ID: "z", Region: "r0", Zone: "z"}, {ID: "r1-0", Region: "r1"}}
+	if chosen, err := place(1, zonal, 4, 2, home, zones, nil); err != nil || slices.Contains(chosen, "r1-0") {
+		t.Errorf("4+2 in three zones of a region: %v, %v", chosen, err)
+	}
+	if chosen, err := place(1, zonal, 4, 2, home, zones[:2], nil); err == nil {
+		t.Errorf("4+2 in two zones: %v", chosen)
+	}
+	c := &replica.Cold{Data: 2, Parity: 2, Nodes: []string{"r0-0", "r1-0", "r0-1", "r1-1"}}
+	left := slices.DeleteFunc(slices.Clone(all), func(p replica.Peer) bool { return p.ID == "r0-1" })
+	if to, ok := replacement(1, mainland, c, 2, left, nil); !ok || to != "r0-0" {
+		t.Errorf("a fragment of r0-1 goes to %q", to)
+	}
+	left = slices.DeleteFunc(left, func(p replica.Peer) bool { return p.Region == "r0" })
+	if to, ok := replacement(1, mainland, c, 2, left, nil); ok {
+		t.Errorf("a third fragment in a region, or one elsewhere: %q", to)
 	}
 }

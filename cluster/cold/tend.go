@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/engine/cold"
 	"hongyan/engine/volume"
@@ -58,7 +59,7 @@ func (m *Manager) move(e replica.Entry, index int) error {
 	}
 	nodes := slices.DeleteFunc(slices.Clone(m.cfg.Peers()), func(p replica.Peer) bool { return !p.Takes() || !m.up(p.ID) })
 	from := e.Cold.Nodes[index]
-	to, ok := replacement(e.ID, e.Cold, index, nodes, load(entries))
+	to, ok := replacement(e.ID, policy.Of(e.Policy), e.Cold, index, nodes, load(entries))
 	if !ok {
 		return fmt.Errorf("fragment %d is on %s, which leaves or is gone, and no other node may hold it", index, from)
 	}

@@ -1,6 +1,7 @@
 package cold
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/wire"
 	"hongyan/engine/cold"
@@ -41,14 +43,14 @@ func (m *Manager) Erase(id volume.ID, stay *roaring.Bitmap) (uint64, error) {
 	return m.cfg.Fragments.Erase(id, func(n uint64) bool { return stay.Contains(uint32(n)) })
 }
 
-// Thaw implements replica.ColdVolumes: this node and one of another region with fragments make whole copies, then the directory
-// names these in place of the fragments, which are swept later.
+// Thaw implements replica.ColdVolumes: this node and others with fragments, one of them in another region (or zone), make whole copies, then the directory
+// names these in place of the fragments, which are swept later. Copies that the policy wants and that no node with fragments is left for are made afterwards.
 func (m *Manager) Thaw(ctx context.Context, e replica.Entry) (replica.Entry, error) {
-	other, ok := m.partner(e)
+	others, ok := m.partners(e)
 	if !ok {
-		return e, fmt.Errorf("thaw volume %s: no node of another region with fragments is up", e.ID)
+		return e, fmt.Errorf("thaw volume %s: no node of another %s with fragments is up", e.ID, policy.Of(e.Policy).Survive)
 	}
-	copies := []string{m.cfg.ID, other}
+	copies := append([]string{m.cfg.ID}, others...)
 	for _, node := range copies {
 		call, stop := context.WithTimeout(ctx, thawTimeout)
 		err := m.cfg.Net.Call(call, node, methodThaw, &thawRequest{Entry: e}, &thawReply{})
@@ -68,21 +70,22 @@ func (m *Manager) Thaw(ctx context.Context, e replica.Entry) (replica.Entry, err
 	return thawed, nil
 }
 
-// partner is the first node of another region that has fragments, one that takes copies if there is any.
-func (m *Manager) partner(e replica.Entry) (string, bool) {
-	peers := make(map[string]replica.Peer)
+// partners are nodes that have fragments, as many as make the copies complete if there are so many: first one of another region (or zone), which there must
+// be; those that take copies come before others.
+func (m *Manager) partners(e replica.Entry) ([]string, bool) {
+	rule, peers := policy.Of(e.Policy), make(map[string]replica.Peer)
 	for _, p := range m.cfg.Peers() {
 		peers[p.ID] = p
 	}
-	fit := func(node string) bool { return peers[node].Region != peers[m.cfg.ID].Region && m.up(node) }
-	i := slices.IndexFunc(e.Cold.Nodes, func(node string) bool { return fit(node) && peers[node].Takes() })
-	if i < 0 {
-		i = slices.IndexFunc(e.Cold.Nodes, fit)
+	away := func(node string) bool { return rule.Fails(peers[node].Place()) != rule.Fails(peers[m.cfg.ID].Place()) }
+	nodes := slices.DeleteFunc(e.Sources(), func(node string) bool { return node == m.cfg.ID || !m.up(node) })
+	slices.SortStableFunc(nodes, func(a, b string) int {
+		return cmp.Or(first(away(a), away(b)), first(peers[a].Takes(), peers[b].Takes()))
+	})
+	if len(nodes) == 0 || !away(nodes[0]) {
+		return nil, false
 	}
-	if i < 0 {
-		return "", false
-	}
-	return e.Cold.Nodes[i], true
+	return nodes[:min(len(nodes), e.Wanted()-1)], true
 }
 
 // serveThaw makes a whole copy here.

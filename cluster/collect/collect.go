@@ -20,6 +20,8 @@ const (
 	volumeTimeout = 30 * time.Minute // most of it goes to copying at the nodes' rates
 	busyPause     = 2 * time.Second  // before a node that is at work for another volume is asked again
 	busyTries     = 30
+	movedPause    = time.Second // before a volume is looked at again since accounts moved meanwhile
+	movedTries    = 90
 	eraseAgain    = 6 * time.Hour // keys are destroyed again although nothing died since: a copy may have been mended with older keys
 )
 
@@ -75,11 +77,13 @@ func (c *Collector) Round(ctx context.Context) {
 		if c.cfg.Clock.Since(time.Unix(e.SealedAt, 0)) < c.cfg.Grace {
 			continue
 		}
-		one, stop := context.WithTimeout(ctx, volumeTimeout)
-		census, err := c.collect(one, e)
-		stop()
+		census, err := c.patiently(ctx, e)
 		dead += census.Bytes - census.StayBytes
 		bytes += census.Bytes
+		if errors.Is(err, errMoved) {
+			c.cfg.Log.Info("volume is looked at again", "volume", e.ID, "why", err)
+			continue
+		}
 		if err != nil && ctx.Err() == nil {
 			c.stats.failures.Add(1)
 			c.cfg.Log.Warn("volume not collected", "volume", e.ID, "generation", e.Generation, "err", err)
@@ -93,9 +97,35 @@ func (c *Collector) Round(ctx context.Context) {
 	c.stats.round(time.Since(began), bytes, dead)
 }
 
+// patiently collects a volume at a moment in which no account moves.
+func (c *Collector) patiently(ctx context.Context, e replica.Entry) (census volume.Census, err error) {
+	ctx, stop := context.WithTimeout(ctx, volumeTimeout)
+	defer stop()
+	for range movedTries {
+		if census, err = c.collect(ctx, e); !errors.Is(err, errMoved) {
+			break
+		}
+		select {
+		case <-time.After(movedPause):
+		case <-ctx.Done():
+			return census, err
+		}
+	}
+	return census, err
+}
+
+// errMoved is a look at shards of which one gave an account to another meanwhile. The one may have been asked after that and the other before, and
+// neither says then that the account's messages are live. Whoever has an account moved enters that in the directory once the new shard has all of it, and
+// lets the old one drop it later (package relocate); so nothing is missed if none was entered between the first question and the last answer.
+var errMoved = errors.New("accounts moved between shards meanwhile")
+
 // collect takes all steps for one volume, as far as they are worth it. It says how much of the file is left dead.
 func (c *Collector) collect(ctx context.Context, e replica.Entry) (volume.Census, error) {
 	c.stats.looks.Add(1)
+	before, err := c.cfg.Shards.Moved(ctx)
+	if err != nil {
+		return volume.Census{}, err
+	}
 	l, err := c.ask(ctx, e.ID, 0) // an estimate: most volumes have no garbage
 	if err != nil {
 		return volume.Census{}, err
@@ -106,6 +136,11 @@ func (c *Collector) collect(ctx context.Context, e replica.Entry) (volume.Census
 	}
 	if e, l, err = c.final(ctx, e, l); err != nil {
 		return census, err
+	}
+	if now, err := c.cfg.Shards.Moved(ctx); err != nil {
+		return census, err
+	} else if now != before {
+		return census, errMoved
 	}
 	if census, err = c.census(ctx, e, l); err != nil {
 		return census, err

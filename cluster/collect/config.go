@@ -37,6 +37,8 @@ type Config struct {
 type Shards interface {
 	// All lists them, the directory included.
 	All(ctx context.Context) ([]uint32, error)
+	// Moved counts the accounts that have ever gone from one to another.
+	Moved(ctx context.Context) (uint64, error)
 	// Condemn is step 2 for one shard.
 	Condemn(ctx context.Context, shard uint32, id volume.ID, generation uint32) error
 	// References is step 3 for one shard: replicas that have condemned the volume for at least generation floor tell what they refer to;

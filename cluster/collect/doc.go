@@ -1,7 +1,8 @@
 // Package collect takes back the space of records that no message refers to any more, and destroys their keys.
 //
-// What is live is known from the shards alone. A reference to a volume's record enters a shard in two ways: with a message whose bytes
-// were put in the volume while it was open, or as a copy of a reference that the same shard has. So for a sealed volume:
+// What is live is known from the shards alone. A reference to a volume's record enters a shard in three ways: with a message whose bytes
+// were put in the volume while it was open, as a copy of a reference that the same shard has, or with an account that another shard gives
+// away and has counted until then (errMoved). So for a sealed volume:
 //
 //  1. Begin. The directory gives the attempt a number, which is to be the volume's next generation. An earlier attempt can
 //     no longer be entered, whoever still works at it.
@@ -22,6 +23,8 @@
 //   - Record numbers do not change, so no index row does.
 //   - Nothing is undone by whoever begins again: floors only rise, answers only shrink, and a number of step 1 is used once.
 //   - A shard that may refer to the volume in vain (package settle) counts as one that cannot be asked. Condemned, it gets no further such references.
+//   - No account went from one shard to another between the first question and the last answer, and every answer is of a state that holds
+//     what was acknowledged before the question; so of an account that has moved one of the two shards answers.
 //   - A shard that cannot be asked stops the collection of a volume; it never stops mail.
 //
 // What a crash leaves behind: an attempt that nobody goes on with, and perhaps prepared files. The next round begins another; the files

@@ -36,6 +36,8 @@ func (h hands) broken() bool {
 	return h.w.chance(25)
 }
 
+func (h hands) Moved(context.Context) (uint64, error) { return 0, nil }
+
 func (h hands) All(context.Context) ([]uint32, error) { return []uint32{0, 1, 2}, nil }
 
 func (h hands) Condemn(_ context.Context, shard uint32, id volume.ID, generation uint32) error {

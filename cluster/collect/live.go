@@ -28,6 +28,7 @@ func (c *Collector) ask(ctx context.Context, id volume.ID, floor uint32) (*live,
 	if err != nil {
 		return nil, err
 	}
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards l and failed
@@ -54,6 +55,9 @@ func (c *Collector) ask(ctx context.Context, id volume.ID, floor uint32) (*live,
 		})
 	}
 	work.Wait()
+	if failed == nil { // a shard may have been recovered meanwhile, and lack what it is about to get back
+		_, failed = c.cfg.Shards.All(outer)
+	}
 	return l, failed
 }
 

@@ -81,6 +81,8 @@ type Node struct {
 
 	File string `yaml:"-"` // from where the node reads the addresses of others again while it runs; "" is nowhere
 
+	Build string `yaml:"-"` // version of the program that runs the node, which it tells the others
+
 	EarlyFrom time.Duration `yaml:"-"` // as in replica.Config; tests, whose nodes are all near, set it
 	Slots     int           `yaml:"-"` // as in volume.SetOptions; tests, which make many volumes and write little to each, set it
 }

@@ -19,13 +19,13 @@ const (
 )
 
 // sample takes messages at random from the newest volumes of this node, to learn from and to try on. What cannot be read is passed over:
-// other parts of the node look after that.
+// other parts of the node look after that. So are volumes under a policy: a dictionary has pieces of mail, and every node gets it.
 func (k *Keeper) sample(ctx context.Context) (learn, try []training.Sample, err error) {
 	ids := k.cfg.Volumes.List()
 	slices.Reverse(ids)
 	var full []*volume.Volume
 	for _, id := range ids {
-		if v, err := k.cfg.Volumes.Get(id); err == nil && v.Stats().Records > 0 {
+		if v, err := k.cfg.Volumes.Get(id); err == nil && v.Stats().Records > 0 && len(v.Header().Policy) == 0 {
 			full = append(full, v)
 		}
 		if len(full) == sampledVolumes {

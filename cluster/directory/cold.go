@@ -57,6 +57,9 @@ func freezeVolume(t *index.Txn, c *FreezeVolume) (*Result, error) {
 	case e.Generation != c.Generation || e.Attempt != c.Attempt:
 		return nil, refuse("volume %d has changed since its fragments were made", c.ID)
 	}
+	if err := mayLie(t, e, c.Cold.Nodes...); err != nil {
+		return nil, err
+	}
 	cold := c.Cold
 	e.Copies, e.Cold, e.Epoch = nil, &cold, e.Epoch+1
 	e.Attempt++ // a compaction that was begun finds no copies any more
@@ -73,6 +76,9 @@ func thawVolume(t *index.Txn, now int64, c *ThawVolume) (*Result, error) {
 	case e.Cold == nil || e.Generation != c.Generation:
 		return nil, refuse("volume %d is not cold in generation %d", c.ID, c.Generation)
 	}
+	if err := mayLie(t, e, c.Copies...); err != nil {
+		return nil, err
+	}
 	e.Primary, e.Copies, e.Cold, e.Epoch = c.Copies[0], c.Copies, nil, e.Epoch+1
 	e.SealedAt = now // it is not to turn cold again at once
 	return &Result{Volume: e}, save(t, key, e)
@@ -85,6 +91,9 @@ func moveFragment(t *index.Txn, c *MoveFragment) (*Result, error) {
 		return nil, err
 	case e.Cold == nil || int(c.Index) >= len(e.Cold.Nodes) || e.Cold.Nodes[c.Index] != c.From || c.To == "":
 		return nil, refuse("volume %d: fragment %d is not on %q", c.ID, c.Index, c.From)
+	}
+	if err := mayLie(t, e, c.To); err != nil {
+		return nil, err
 	}
 	e.Cold.Nodes[c.Index], e.Epoch = c.To, e.Epoch+1
 	return &Result{Volume: e}, save(t, key, e)

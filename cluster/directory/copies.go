@@ -37,6 +37,17 @@ func changeCopies(t *index.Txn, id volume.ID, change func(replica.Entry) (replic
 	return &Result{Volume: &changed}, save(t, key, &changed)
 }
 
+func addCopy(t *index.Txn, c *AddCopy) (*Result, error) {
+	e, _, err := loadVolume(t, c.ID)
+	if err == nil {
+		err = mayLie(t, e, c.Node)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return changeCopies(t, c.ID, func(e replica.Entry) (replica.Entry, error) { return e.WithCopy(c.Node, c.Epoch) })
+}
+
 // AddCopy implements replica.Directory.
 func (s *Service) AddCopy(ctx context.Context, e replica.Entry, node string) (replica.Entry, error) {
 	return s.volume(ctx, &Command{AddCopy: &AddCopy{ID: e.ID, Node: node, Epoch: e.Epoch}})

@@ -37,6 +37,19 @@ type Command struct {
 	ChangeNode    *ChangeNode    `cbor:"52,keyasint,omitempty"`
 	SetGroup      *SetGroup      `cbor:"53,keyasint,omitempty"`
 	SetPlacement  *SetPlacement  `cbor:"54,keyasint,omitempty"`
+
+	PlanRelocations   *PlanRelocations   `cbor:"60,keyasint,omitempty"`
+	ClaimRelocation   *ClaimRelocation   `cbor:"61,keyasint,omitempty"`
+	EndRelocation     *EndRelocation     `cbor:"62,keyasint,omitempty"`
+	CancelRelocations *CancelRelocations `cbor:"63,keyasint,omitempty"`
+	ShardFounded      *ShardFounded      `cbor:"64,keyasint,omitempty"`
+	SetPolicy         *SetPolicy         `cbor:"76,keyasint,omitempty"`
+	OpenVolumeUnder   *OpenVolumeUnder   `cbor:"77,keyasint,omitempty"`
+	SetLevel          *SetLevel          `cbor:"70,keyasint,omitempty"`
+	Recover           *Recover           `cbor:"73,keyasint,omitempty"`
+	EnterFound        *EnterFound        `cbor:"74,keyasint,omitempty"`
+
+	NoteRecovery *NoteRecovery `cbor:"75,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -89,6 +102,9 @@ type Result struct {
 	Created bool           `cbor:"2,keyasint,omitempty"`
 	Account *Account       `cbor:"3,keyasint,omitempty"`
 	Volume  *replica.Entry `cbor:"4,keyasint,omitempty"`
+
+	Relocation *Relocation `cbor:"5,keyasint,omitempty"`
+	Planned    uint64      `cbor:"6,keyasint,omitempty"` // accounts
 }
 
 // refused is a command that the tables do not allow.
@@ -159,7 +175,7 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 	case c.AddCheckpoint != nil:
 		return addCheckpoint(t, c.AddCheckpoint)
 	case c.AddCopy != nil:
-		return changeCopies(t, c.AddCopy.ID, func(e replica.Entry) (replica.Entry, error) { return e.WithCopy(c.AddCopy.Node, c.AddCopy.Epoch) })
+		return addCopy(t, c.AddCopy)
 	case c.RemoveCopy != nil:
 		return changeCopies(t, c.RemoveCopy.ID, func(e replica.Entry) (replica.Entry, error) {
 			return e.WithoutCopy(c.RemoveCopy.Node, c.RemoveCopy.Epoch)
@@ -174,6 +190,42 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 		return setGroup(t, c.SetGroup)
 	case c.SetPlacement != nil:
 		return setPlacement(t, c.SetPlacement)
+	case c.SetPolicy != nil:
+		return setPolicy(t, c.SetPolicy)
+	case c.OpenVolumeUnder != nil:
+		return openVolumeUnder(t, c.OpenVolumeUnder)
+	}
+	return relocate(t, now, c)
+}
+
+// relocate executes the commands about accounts that move and shards that are added.
+func relocate(t *index.Txn, now int64, c *Command) (*Result, error) {
+	switch {
+	case c.PlanRelocations != nil:
+		return planRelocations(t, now, c.PlanRelocations)
+	case c.ClaimRelocation != nil:
+		return claimRelocation(t, c.ClaimRelocation)
+	case c.EndRelocation != nil:
+		return endRelocation(t, c.EndRelocation)
+	case c.CancelRelocations != nil:
+		return cancelRelocations(t, c.CancelRelocations)
+	case c.ShardFounded != nil:
+		return shardFounded(t, c.ShardFounded)
+	case c.SetLevel != nil:
+		return setLevel(t, c.SetLevel)
+	}
+	return executeRecovery(t, now, c)
+}
+
+// executeRecovery is execute for the commands of package recovery.
+func executeRecovery(t *index.Txn, now int64, c *Command) (*Result, error) {
+	switch {
+	case c.Recover != nil:
+		return recoverFrom(t, now, c.Recover)
+	case c.EnterFound != nil:
+		return enterFound(t, c.EnterFound)
+	case c.NoteRecovery != nil:
+		return noteRecovery(t, c.NoteRecovery)
 	}
 	return nil, refuse("the command names no operation that this version knows")
 }
@@ -257,26 +309,33 @@ func addAccount(t *index.Txn, c *AddAccount) (*Result, error) {
 	return &Result{Created: true, Account: &a}, save(t, key, &a)
 }
 
-// place gives a new account its number and the least filled shard of its home region, or of all.
-func place(t *index.Txn, a *Account) error {
-	var best *Shard
+// leastFilled is the shard with the fewest accounts of a region, or of all; nil if there is none.
+func leastFilled(t *index.Txn, home string) (best *Shard, err error) {
 	better := func(s *Shard) bool {
-		if home, bestHome := s.Home == a.Home, best != nil && best.Home == a.Home; home != bestHome {
-			return home
+		if is, bestIs := s.Home == home, best != nil && best.Home == home; is != bestIs {
+			return is
 		}
 		return best == nil || s.Accounts < best.Accounts
 	}
 	for n := uint64(1); ; n++ { // shards are numbered without gaps
 		s, err := load[Shard](t, numberKey(shardTable, n))
 		if errors.Is(err, errNoRecord) {
-			break
+			return best, nil
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if better(&s) {
+		if !s.Founding && better(&s) {
 			best = &s
 		}
+	}
+}
+
+// place gives a new account its number and the least filled shard of its home region, or of all.
+func place(t *index.Txn, a *Account) error {
+	best, err := leastFilled(t, a.Home)
+	if err != nil {
+		return err
 	}
 	if best == nil {
 		return refuse("no mailbox shard is there yet")

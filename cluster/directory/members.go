@@ -95,7 +95,11 @@ func readTopology(v *index.View) (*Topology, error) {
 		return nil, err
 	}
 	m, err := loadIf[moving](v, []byte(movingKey))
-	t.Paused = m.Paused
+	if t.Paused = m.Paused; err != nil {
+		return nil, err
+	}
+	l, err := loadIf[reached](v, []byte(levelKey))
+	t.Level = l.Level
 	return t, err
 }
 

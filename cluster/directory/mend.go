@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"hongyan/cluster/placement"
+	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
 	"hongyan/engine/index"
@@ -17,11 +19,11 @@ const spare = 1000
 
 // Found is a volume's file that was found where the directory was lost.
 type Found struct {
-	Header volume.Header
-	Length int64
-	Nodes  []string // where whole copies were found, as far as that is known
+	Header volume.Header `cbor:"1,keyasint"`
+	Length int64         `cbor:"2,keyasint"`
+	Nodes  []string      `cbor:"3,keyasint,omitempty"` // where whole copies were found, as far as that is known
 	// Cold says where its fragments are, if there is no whole copy any more.
-	Cold *replica.Cold
+	Cold *replica.Cold `cbor:"4,keyasint,omitempty"`
 }
 
 // EachAccount calls fn for every account.
@@ -36,8 +38,9 @@ func EachAccount(v *index.View, fn func(a *Account) error) error {
 }
 
 // Mend brings a directory that was loaded from a checkpoint up to date with the volumes that were found, and numbers new accounts
-// and volumes behind those that were seen. It says how many volumes it entered. Those are open: their nodes seal them.
-func Mend(t *index.Txn, found []Found, lastAccount uint64) (entered int, err error) {
+// and volumes behind those that were seen. It says how many volumes it entered. Those are open: their nodes seal them. There are no
+// mailbox shards but those of groups; accounts in moved are in the shard that it says, and none is on its way.
+func Mend(t *index.Txn, found []Found, lastAccount uint64, groups []placement.Group, moved map[uint64]uint32) (entered int, err error) {
 	var lastVolume uint64
 	for _, f := range found {
 		lastVolume = max(lastVolume, uint64(f.Header.ID))
@@ -49,23 +52,53 @@ func Mend(t *index.Txn, found []Found, lastAccount uint64) (entered int, err err
 			entered++
 		}
 	}
-	if err := forgetTopology(t); err != nil {
+	if err := forget(t, nodeTable, groupTable, shardTable, relocationTable); err != nil { // the cluster is founded again
+		return 0, err
+	}
+	if err := mendAccounts(t, groups, moved); err != nil {
 		return 0, err
 	}
 	c, err := loadIf[counters](t, []byte(counterKey))
 	if err != nil {
 		return 0, err
 	}
-	c.Topology = 0 // none
+	c.Topology, c.Waiting = 0, 0 // none
 	c.Volume = max(c.Volume, lastVolume) + spare
 	c.Account = max(c.Account, lastAccount) + spare
 	return entered, save(t, []byte(counterKey), &c)
 }
 
-// forgetTopology has the cluster founded again, with the nodes and the groups that it is rebuilt for.
-func forgetTopology(t *index.Txn) error {
+// mendAccounts enters the shards, and where accounts are.
+func mendAccounts(t *index.Txn, groups []placement.Group, moved map[uint64]uint32) error {
+	counts := make(map[uint32]uint64)
+	var change []Account
+	err := t.Scan([]byte(accountTable), func(key, value []byte) error {
+		var a Account
+		if err := codec.Unmarshal(value, &a); err != nil {
+			return fmt.Errorf("directory entry %q: %w", key, err)
+		}
+		if to, ok := moved[a.ID]; ok {
+			a.Shard = to
+			change = append(change, a)
+		}
+		counts[a.Shard]++
+		return nil
+	})
+	for _, a := range change {
+		err = errors.Join(err, save(t, []byte(accountTable+a.Address), &a))
+	}
+	for _, g := range groups {
+		if g.Shard != placement.DirectoryShard {
+			err = errors.Join(err, save(t, numberKey(shardTable, uint64(g.Shard)), &Shard{Number: g.Shard, Home: g.Home, Accounts: counts[g.Shard]}))
+		}
+	}
+	return err
+}
+
+// forget empties tables.
+func forget(t *index.Txn, tables ...string) error {
 	var keys [][]byte
-	for _, table := range []string{nodeTable, groupTable} {
+	for _, table := range tables {
 		err := t.Scan([]byte(table), func(key, _ []byte) error {
 			keys = append(keys, bytes.Clone(key))
 			return nil
@@ -89,6 +122,11 @@ func mendVolume(t *index.Txn, f Found) (added bool, err error) {
 	switch {
 	case errors.Is(err, errNoRecord):
 		e = replica.Entry{ID: f.Header.ID, Epoch: max(f.Header.Epoch, 1), Primary: f.Header.Primary, Copies: f.Header.Copies, Class: f.Header.Class}
+		p, err := policy.Decode(f.Header.Policy)
+		if err != nil {
+			return false, fmt.Errorf("volume %s: %w", e.ID, err)
+		}
+		e.Policy = p.Stored()
 		added = true
 	case err != nil:
 		return false, err
@@ -123,7 +161,7 @@ func foundOn(e replica.Entry, nodes []string) []string {
 	if len(nodes) >= 2 {
 		copies = slices.DeleteFunc(copies, func(node string) bool { return !slices.Contains(nodes, node) })
 	}
-	return copies[:min(len(copies), replica.MaxCopies)]
+	return copies[:min(len(copies), e.MaxCopies())]
 }
 
 func nameCopies(e replica.Entry, copies []string) *replica.Entry {

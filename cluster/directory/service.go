@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hongyan/cluster/placement"
+	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
@@ -52,6 +53,7 @@ type Service struct {
 	speaks func() (who *shard.Group, ok bool) // the group, if it runs and is filled
 
 	changes *changes // of this node's replica
+	domains domains
 
 	// Known is the last topology that this node knows without a replica; to be set before the network serves.
 	Known func() *Topology
@@ -59,7 +61,7 @@ type Service struct {
 
 // NewService registers the look-up method. store is nil on a node without a replica.
 func NewService(router *shard.Router, host *shard.Host, net *transport.Net, store *index.Shard) *Service {
-	s := &Service{router: router, net: net, store: store, changes: newChanges(), Known: func() *Topology { return new(Topology) }}
+	s := &Service{router: router, net: net, store: store, changes: newChanges(), domains: domains{byName: make(map[string]keptDomain)}, Known: func() *Topology { return new(Topology) }}
 	s.group = func() (*shard.Group, bool) { return host.Group(placement.DirectoryShard) }
 	s.speaks = func() (*shard.Group, bool) {
 		g, runs := s.group()
@@ -68,6 +70,7 @@ func NewService(router *shard.Router, host *shard.Host, net *transport.Net, stor
 	transport.HandleUnary(net, MethodTopology, s.serveTopology)
 	if store != nil {
 		transport.HandleUnary(net, MethodLookup, s.serveLookup)
+		s.serveDomains()
 		transport.HandleUnary(net, MethodDictionaries, s.serveDictionaries)
 	}
 	return s
@@ -78,7 +81,14 @@ func (s *Service) propose(ctx context.Context, c *Command) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, _, err := s.router.Propose(ctx, placement.DirectoryShard, body, shard.ForPeople)
+	level, err := c.needs(body)
+	if err == nil {
+		err = s.mayPropose(c, level)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, _, err := s.router.ProposeLevel(ctx, placement.DirectoryShard, level, body, shard.ForPeople)
 	if err != nil {
 		return nil, fmt.Errorf("change the directory: %w", err)
 	}
@@ -123,7 +133,10 @@ func (s *Service) AddAccount(ctx context.Context, a AddAccount) (account Account
 }
 
 // OpenVolume implements replica.Directory.
-func (s *Service) OpenVolume(ctx context.Context, primary string, copies []string, class uint8) (replica.Entry, error) {
+func (s *Service) OpenVolume(ctx context.Context, primary string, copies []string, class uint8, p policy.Policy) (replica.Entry, error) {
+	if p.Key() != "" {
+		return s.volume(ctx, &Command{OpenVolumeUnder: &OpenVolumeUnder{Primary: primary, Copies: copies, Class: class, Policy: p}})
+	}
 	return s.volume(ctx, &Command{OpenVolume: &OpenVolume{Primary: primary, Copies: copies, Class: class}})
 }
 

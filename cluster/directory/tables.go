@@ -15,7 +15,11 @@
 //	z/NUMBER    Dictionary
 //	h/NODE      Node
 //	g/SHARD     placement.Group
+//	q/KEY       a policy that domains have
+//	r/SHARD     RecoveryNote
 //	p           whether placement is paused
+//	o/ACCOUNT   Relocation
+//	l           the cluster's feature level
 //	n           counters
 package directory
 
@@ -25,6 +29,7 @@ import (
 	"fmt"
 	"strings"
 
+	"hongyan/cluster/policy"
 	"hongyan/engine/codec"
 )
 
@@ -43,6 +48,8 @@ var ErrInvalidAddress = errors.New("invalid address")
 type Domain struct {
 	Name string `cbor:"1,keyasint"`
 	Home string `cbor:"2,keyasint"` // home region of accounts that have none of their own
+	// Policy says where the bytes of its mail may lie; nil is the default.
+	Policy *policy.Policy `cbor:"3,keyasint,omitempty"`
 }
 
 // Account is a mailbox owner with the credentials.
@@ -58,7 +65,8 @@ type Account struct {
 type Shard struct {
 	Number   uint32 `cbor:"1,keyasint"`
 	Home     string `cbor:"2,keyasint"`
-	Accounts uint64 `cbor:"3,keyasint"`
+	Accounts uint64 `cbor:"3,keyasint"`           // with those that are on their way to it
+	Founding bool   `cbor:"4,keyasint,omitempty"` // its group has no leader yet
 }
 
 // counters hand out numbers that are never used again.
@@ -69,6 +77,10 @@ type counters struct {
 
 	Dictionary uint64 `cbor:"4,keyasint,omitempty"`
 	Topology   uint64 `cbor:"5,keyasint,omitempty"` // counts changes of nodes and groups
+
+	Fence   uint64 `cbor:"6,keyasint,omitempty"` // of relocations
+	Moved   uint64 `cbor:"7,keyasint,omitempty"` // counts accounts that have moved
+	Waiting uint64 `cbor:"8,keyasint,omitempty"` // how many relocations there are
 }
 
 // Prefixes of the tables.
@@ -85,6 +97,12 @@ const (
 	nodeTable  = "h/"
 	groupTable = "g/"
 	movingKey  = "p"
+	levelKey   = "l"
+
+	relocationTable = "o/"
+	policyTable     = "q/"
+
+	recoveryTable = "r/"
 
 	counterKey = "n"
 )

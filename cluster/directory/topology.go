@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
@@ -57,6 +58,7 @@ type Topology struct {
 	Nodes   []Node            `cbor:"2,keyasint"` // by id, removed ones as well
 	Groups  []placement.Group `cbor:"3,keyasint"` // by number
 	Paused  bool              `cbor:"4,keyasint,omitempty"`
+	Level   feature.Level     `cbor:"5,keyasint,omitempty"` // see AtLevel
 }
 
 // Node finds one by its id.
@@ -181,6 +183,9 @@ func addNode(t *index.Txn, now int64, c *AddNode) (*Result, error) {
 		return nil, err
 	}
 	old, err := load[Node](t, []byte(nodeTable+n.ID))
+	if err == nil && old.Fenced() {
+		n.Incarnation = fenced // with an empty disk it is one of us again, with what it had it is not
+	}
 	switch {
 	case err == nil && !old.Removed:
 		return nil, refuse("node %s is a member already: remove or replace it first", n.ID)
@@ -251,6 +256,8 @@ func tellIncarnation(n *Node, c *ChangeNode) error {
 	switch {
 	case len(*c.Incarnation) == 0 || len(*c.Incarnation) > maxNodeID:
 		return refuse("node %s: an incarnation has 1 to %d bytes", n.ID, maxNodeID)
+	case n.Fenced() && !c.Accept:
+		return refuse("node %s was given up for ever: `hongyan admin node replace %s` takes it as new", n.ID, n.ID)
 	case n.Incarnation != "" && !c.Accept:
 		return refuse("node %s is known with other data: its folder is empty, older or another's; `hongyan admin node replace %s` takes it as new", n.ID, n.ID)
 	case n.Incarnation != "":
@@ -302,7 +309,7 @@ func setGroup(t *index.Txn, c *SetGroup) (*Result, error) {
 		if _, err := load[placement.Group](t, numberKey(groupTable, uint64(g.Shard)-1)); g.Shard == 0 || err != nil {
 			return nil, refuse("shard %d: shards are numbered without gaps", g.Shard)
 		}
-		if _, err := addShards(t, &AddShards{Shards: []Shard{{Number: g.Shard, Home: g.Home}}}); err != nil {
+		if _, err := addShards(t, &AddShards{Shards: []Shard{{Number: g.Shard, Home: g.Home, Founding: true}}}); err != nil {
 			return nil, err
 		}
 	case slices.Equal(old.Voters, g.Voters) && slices.Equal(old.Learners, g.Learners) && old.Home == g.Home:

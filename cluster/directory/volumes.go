@@ -16,8 +16,12 @@ func openVolume(t *index.Txn, c *OpenVolume) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := replica.Entry{ID: volume.ID(n), Epoch: 1, Primary: c.Primary, Copies: c.Copies, Class: c.Class, State: replica.Open}
+	e := newEntry(n, c.Primary, c.Copies, c.Class)
 	return &Result{Created: true, Volume: &e}, save(t, numberKey(volumeTable, n), &e)
+}
+
+func newEntry(n uint64, primary string, copies []string, class uint8) replica.Entry {
+	return replica.Entry{ID: volume.ID(n), Epoch: 1, Primary: primary, Copies: copies, Class: class, State: replica.Open}
 }
 
 func sealVolume(t *index.Txn, now int64, c *SealVolume) (*Result, error) {

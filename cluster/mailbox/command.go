@@ -29,6 +29,15 @@ type Command struct {
 	Condemn   *Condemn   `cbor:"11,keyasint,omitempty"`
 	Rebind    *Rebind    `cbor:"12,keyasint,omitempty"`
 	Settle    *Settle    `cbor:"13,keyasint,omitempty"`
+
+	Move       *Move       `cbor:"20,keyasint,omitempty"`
+	Import     *Import     `cbor:"21,keyasint,omitempty"`
+	Revalidate *Revalidate `cbor:"30,keyasint,omitempty"`
+}
+
+// Revalidate gives every folder of some accounts a new UIDVALIDITY: the shard was recovered from a replica that may lack what clients have seen.
+type Revalidate struct {
+	Accounts []uint64 `cbor:"1,keyasint"`
 }
 
 // Message is what enters a folder: where its bytes are and what lists show of it.
@@ -150,6 +159,10 @@ const (
 	Invalid     Code = 5
 	HasChildren Code = 6
 	Condemned   Code = 7 // the volume of the message's bytes is being collected: put them in another
+	Moved       Code = 8 // the account is in another shard, or on its way: see Shard and At
+	Fenced      Code = 9
+	Here        Code = 10
+	Swept       Code = 11
 )
 
 // Refusal is one account that could not take a delivery.
@@ -157,6 +170,8 @@ type Refusal struct {
 	Account uint64 `cbor:"1,keyasint"`
 	Code    Code   `cbor:"2,keyasint"`
 	Message string `cbor:"3,keyasint,omitempty"`
+	Shard   uint32 `cbor:"4,keyasint,omitempty"` // as in Result
+	At      uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // Result is what a command gave, the same on every replica.
@@ -164,12 +179,15 @@ type Result struct {
 	Code        Code               `cbor:"1,keyasint,omitempty"`
 	Message     string             `cbor:"2,keyasint,omitempty"`
 	UIDValidity uint32             `cbor:"3,keyasint,omitempty"`
-	FirstUID    uint32             `cbor:"4,keyasint,omitempty"` // of the new messages, numbered without gaps
-	UIDs        []byte             `cbor:"5,keyasint,omitempty"` // Copy: sources; Expunge: gone; Store: changed
-	Failed      []byte             `cbor:"6,keyasint,omitempty"` // Store: changed since, so left alone
-	Changed     []index.FlagChange `cbor:"7,keyasint,omitempty"` // Store: when they are few and short, else UIDs
-	Mailbox     *index.Mailbox     `cbor:"8,keyasint,omitempty"` // Create
-	Refused     []Refusal          `cbor:"9,keyasint,omitempty"` // Deliver: the others have it
+	FirstUID    uint32             `cbor:"4,keyasint,omitempty"`  // of the new messages, numbered without gaps
+	UIDs        []byte             `cbor:"5,keyasint,omitempty"`  // Copy: sources; Expunge: gone; Store: changed
+	Failed      []byte             `cbor:"6,keyasint,omitempty"`  // Store: changed since, so left alone
+	Changed     []index.FlagChange `cbor:"7,keyasint,omitempty"`  // Store: when they are few and short, else UIDs
+	Mailbox     *index.Mailbox     `cbor:"8,keyasint,omitempty"`  // Create
+	Refused     []Refusal          `cbor:"9,keyasint,omitempty"`  // Deliver: the others have it
+	Shard       uint32             `cbor:"10,keyasint,omitempty"` // Moved: where the account is, 0 if it is on its way
+	At          uint64             `cbor:"11,keyasint,omitempty"` // Moved: since this entry of that shard
+	Next        uint32             `cbor:"12,keyasint,omitempty"` // MoveDrop: go on here
 }
 
 // What a result carries of changed flags at most: results are remembered for a while, and one over index.MaxResultBytes

@@ -34,16 +34,28 @@ func samples() []codectest.Sample {
 		{Name: "deliver-early", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1}, Message: m, Early: true}}},
 		{Name: "append-early", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m, Early: true}}},
 		{Name: "rebind", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m}}},
+		{Name: "revalidate", Value: &Command{Revalidate: &Revalidate{Accounts: []uint64{5, 9}}}},
 		{Name: "settle", Value: &Command{Settle: &Settle{Volume: 7, Last: 9}}},
+		{Name: "move", Value: &Command{Move: &Move{Step: MoveArrived, Account: 1, Fence: 5, Shard: 2, At: 77, After: 3, Markers: []Marker{{Volume: 7, Last: 9}}}}},
+		{Name: "import", Value: &Command{Import: &Import{Account: 1, Fence: 5, Puts: []index.Pair{{Key: []byte("c"), Value: []byte{1}}}, Removes: [][]byte{[]byte("nx")}}}},
 		{Name: "result", Value: &Result{
 			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},
 			Mailbox: &box, Refused: []Refusal{{Account: 1, Code: NoMailbox, Message: "why"}},
+		}, Former: true},
+		{Name: "result-moved", Value: &Result{
+			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},
+			Mailbox: &box, Refused: []Refusal{{Account: 1, Code: Moved, Message: "why", Shard: 2, At: 77}}, Shard: 2, At: 77, Next: 3,
 		}},
 		{Name: "query", Value: &Query{Shard: 1, Min: 2, Kind: QueryMessages, Account: 4, Mailbox: 5, Name: "n", UIDs: uids, Want: 3, Flag: 1, Since: 9}},
 		{Name: "frame", Value: &Frame{
 			Code: Invalid, Message: "why", Mailboxes: []index.Mailbox{box}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
 			Messages: []index.Message{{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8}},
 			Changed:  []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}}, ModSeq: 9, UIDNext: 10, More: true, Applied: 12,
+		}, Former: true},
+		{Name: "frame-moved", Value: &Frame{
+			Code: Moved, Message: "why", Mailboxes: []index.Mailbox{box}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
+			Messages: []index.Message{{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8}},
+			Changed:  []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}}, ModSeq: 9, UIDNext: 10, More: true, Applied: 12, Shard: 2, At: 77,
 		}},
 		{Name: "event", Value: &Event{Account: 1, Mailbox: 2}},
 		{Name: "origin", Value: &Origin{

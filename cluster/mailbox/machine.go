@@ -86,6 +86,7 @@ func (m *Machine) Apply(t *index.Txn, now int64, body []byte) ([]byte, error) {
 			return nil, fmt.Errorf("apply a mailbox command: %w", err)
 		}
 		result = &Result{Code: code, Message: err.Error()}
+		result.Shard, result.At = whither(err)
 	}
 	return codec.Marshal(result)
 }
@@ -93,7 +94,16 @@ func (m *Machine) Apply(t *index.Txn, now int64, body []byte) ([]byte, error) {
 // refusal tells a command that the state does not allow from a store that failed.
 func refusal(err error) (Code, bool) {
 	var limit *index.LimitError
+	var moved *index.MovedError
 	switch {
+	case errors.As(err, &moved):
+		return Moved, true
+	case errors.Is(err, index.ErrFenced):
+		return Fenced, true
+	case errors.Is(err, index.ErrHere):
+		return Here, true
+	case errors.Is(err, index.ErrSwept):
+		return Swept, true
 	case errors.Is(err, index.ErrNoMailbox), errors.Is(err, index.ErrNoAccount):
 		return NoMailbox, true
 	case errors.Is(err, index.ErrExists):
@@ -112,6 +122,15 @@ func refusal(err error) (Code, bool) {
 	return OK, false
 }
 
+// whither says of a refusal because an account has moved where it is, as far as that is known.
+func whither(err error) (shard uint32, at uint64) {
+	var moved *index.MovedError
+	if errors.As(err, &moved) {
+		return moved.Shard, moved.At
+	}
+	return 0, 0
+}
+
 // errInvalid is wrapped by errors about a command's own form.
 var errInvalid = errors.New("invalid command")
 
@@ -128,15 +147,34 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 	case c.Expunge != nil:
 		return m.expunge(t, c.Expunge)
 	case c.Ensure != nil:
-		return &Result{}, t.EnsureAccount(c.Ensure.Account, now)
+		return &Result{}, m.ensure(t, c.Ensure.Account, now)
 	case c.Condemn != nil:
 		return &Result{}, t.Condemn(c.Condemn.Volume, c.Condemn.Generation)
 	case c.Rebind != nil:
 		return m.rebind(t, now, c.Rebind)
 	case c.Settle != nil:
 		return m.settle(t, c.Settle)
+	case c.Move != nil:
+		return m.move(t, c.Move)
+	case c.Import != nil:
+		return &Result{}, t.Import(c.Import.Account, c.Import.Fence, c.Import.Puts, c.Import.Removes)
+	case c.Revalidate != nil:
+		return m.revalidate(t, now, c.Revalidate)
 	}
 	return m.folders(t, now, c)
+}
+
+func (m *Machine) revalidate(t *index.Txn, now int64, c *Revalidate) (*Result, error) {
+	for _, account := range c.Accounts {
+		if err := t.Revalidate(account, now); err != nil {
+			if _, full := refusal(err); full { // of folders: nothing of it was changed
+				continue
+			}
+			return nil, err
+		}
+		m.note(account, 0)
+	}
+	return &Result{}, nil
 }
 
 // folders executes the commands about folders themselves. Also these may be the first that an account sees.
@@ -164,7 +202,7 @@ func (m *Machine) folders(t *index.Txn, now int64, c *Command) (*Result, error) 
 	default:
 		return nil, fmt.Errorf("%w: it names no operation that this version knows", errInvalid)
 	}
-	if err := t.EnsureAccount(account, now); err != nil {
+	if err := m.ensure(t, account, now); err != nil {
 		return nil, err
 	}
 	if c.Rename != nil {
@@ -175,6 +213,14 @@ func (m *Machine) folders(t *index.Txn, now int64, c *Command) (*Result, error) 
 	}
 	m.note(account, 0)
 	return result, nil
+}
+
+// ensure gives an account that is this shard's its first folders, if it has none.
+func (m *Machine) ensure(t *index.Txn, account uint64, now int64) error {
+	if err := t.Changeable(account); err != nil {
+		return err
+	}
+	return t.EnsureAccount(account, now)
 }
 
 func (m *Machine) note(account uint64, mailbox uint32) {
@@ -200,7 +246,9 @@ func (r *Result) each(accounts []uint64, do func(account uint64) error) error {
 			return err
 		}
 		if code, refused := refusal(err); refused {
-			r.Refused = append(r.Refused, Refusal{Account: account, Code: code, Message: err.Error()})
+			refusal := Refusal{Account: account, Code: code, Message: err.Error()}
+			refusal.Shard, refusal.At = whither(err)
+			r.Refused = append(r.Refused, refusal)
 		} else if err != nil {
 			return err
 		}
@@ -234,7 +282,7 @@ func (m *Machine) deliver(t *index.Txn, now int64, c *Deliver) (*Result, error) 
 
 // add enters messages in a folder by name, making the account's first folders before.
 func (m *Machine) add(t *index.Txn, now int64, account uint64, name string, entries []index.NewMessage) (index.Mailbox, []uint32, error) {
-	if err := t.EnsureAccount(account, now); err != nil {
+	if err := m.ensure(t, account, now); err != nil {
 		return index.Mailbox{}, nil, err
 	}
 	box, err := t.MailboxByName(account, name)
@@ -276,6 +324,9 @@ func (m *Machine) rebind(t *index.Txn, now int64, c *Rebind) (*Result, error) {
 
 // rebindOne gives the folder that the message was for and its UID there, 0 if it was moved.
 func (m *Machine) rebindOne(t *index.Txn, now int64, account uint64, c *Rebind) (box index.Mailbox, uid uint32, err error) {
+	if err := t.Changeable(account); err != nil {
+		return box, 0, err
+	}
 	there, err := t.Rebind(account, c.Old, c.Message.Ref)
 	if err != nil {
 		return box, 0, err
@@ -321,6 +372,9 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.Changeable(c.Account); err != nil {
+		return nil, err
+	}
 	flags := index.Flags{System: c.System, Keywords: c.Keywords}
 	changed, failed, err := t.SetFlags(c.Account, c.Mailbox, uids, index.FlagOp(c.Op), flags, c.UnchangedSince)
 	if err != nil {
@@ -360,6 +414,9 @@ func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := t.Changeable(c.Account); err != nil {
+		return nil, err
+	}
 	to, err := t.MailboxByName(c.Account, c.To)
 	if err != nil {
 		return nil, err
@@ -385,6 +442,9 @@ func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {
 func (m *Machine) expunge(t *index.Txn, c *Expunge) (*Result, error) {
 	uids, err := DecodeUIDs(c.UIDs)
 	if err != nil {
+		return nil, err
+	}
+	if err := t.Changeable(c.Account); err != nil {
 		return nil, err
 	}
 	gone, err := t.Expunge(c.Account, c.Mailbox, uids, c.OnlyDeleted)

@@ -49,6 +49,8 @@ type Frame struct {
 	UIDNext   uint32             `cbor:"10,keyasint,omitempty"`
 	More      bool               `cbor:"11,keyasint,omitempty"`
 	Applied   uint64             `cbor:"12,keyasint,omitempty"` // entry that the answer stands at
+	Shard     uint32             `cbor:"13,keyasint,omitempty"` // Moved: as in Result
+	At        uint64             `cbor:"14,keyasint,omitempty"`
 }
 
 // A frame of messages holds at most so many, and any frame about so many bytes; an answer about changes so many messages.
@@ -69,9 +71,13 @@ func Answer(v *index.View, q *Query, emit func(*Frame) error) error {
 		f.Applied = applied
 		return emit(f)
 	}
-	err = answer(v, q, stamped)
+	if err = v.Readable(q.Account); err == nil {
+		err = answer(v, q, stamped)
+	}
 	if code, refused := refusal(err); err != nil && refused {
-		return stamped(&Frame{Code: code, Message: err.Error()})
+		f := &Frame{Code: code, Message: err.Error()}
+		f.Shard, f.At = whither(err)
+		return stamped(f)
 	}
 	return err
 }

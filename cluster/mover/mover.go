@@ -144,9 +144,11 @@ func (m *Mover) round(ctx context.Context) (moved bool, err error) {
 	if err := m.watch(ctx, t, time.Now()); err != nil {
 		return false, err
 	}
-	if t.Paused {
-		return false, nil
+	founding, err := m.found(ctx, t)
+	if err != nil || t.Paused {
+		return len(founding) > 0, err
 	}
+	t.Groups = slices.DeleteFunc(t.Groups, func(g placement.Group) bool { return slices.Contains(founding, g.Shard) })
 	if t.Version != m.settled { // mail changes the directory all the time, and where replicas should be hardly ever
 		want, nodes, err := Target(t)
 		if err != nil {
@@ -233,7 +235,7 @@ func (m *Mover) watch(ctx context.Context, t *directory.Topology, now time.Time)
 		case !n.Lost && !down.IsZero() && now.Sub(down) >= m.cfg.LostAfter:
 			m.cfg.Log.Warn("node counts as lost: what it had is made again elsewhere", "peer", n.ID, "down", now.Sub(down))
 			err = m.cfg.Directory.ChangeNode(ctx, directory.ChangeNode{ID: n.ID, Lost: &yes})
-		case n.Lost && !up.IsZero() && now.Sub(up) >= returnAfter:
+		case n.Lost && !n.Fenced() && !up.IsZero() && now.Sub(up) >= returnAfter:
 			m.cfg.Log.Info("lost node is back", "peer", n.ID)
 			err = m.cfg.Directory.ChangeNode(ctx, directory.ChangeNode{ID: n.ID, Lost: &no})
 		}

@@ -43,6 +43,7 @@ type rebuildRun struct {
 	drop    bool
 	out     io.Writer
 	nodes   []*config.Node
+	shelved int // how many nodes have volumes, the first ones; the disks of the others are empty
 	groups  []placement.Group
 	volumes rebuild.Volumes
 	cold    []volume.ID // of which too few fragments were found
@@ -89,7 +90,7 @@ func (r *rebuildRun) run(ctx context.Context, extra []string) (err error) {
 		return err
 	}
 	dirs := extra
-	for _, n := range r.nodes {
+	for _, n := range r.nodes[:r.shelved] {
 		dirs = append(dirs, n.Data)
 	}
 	shelves, err := r.s.open(dirs)
@@ -155,9 +156,22 @@ func (r *rebuildRun) configure() error {
 	if len(r.nodes) == 0 {
 		return errors.New("none of the nodes has the storage role")
 	}
+	slices.SortStableFunc(r.nodes, func(a, b *config.Node) int { return r.bare(a) - r.bare(b) })
+	r.shelved = len(slices.DeleteFunc(slices.Clone(r.nodes), func(n *config.Node) bool { return r.bare(n) > 0 }))
+	if r.shelved == 0 {
+		return errors.New("none of the nodes has a volume")
+	}
 	var err error
 	r.groups, err = cluster.Groups(r.nodes[0])
 	return err
+}
+
+// bare is 1 for a node whose disk was lost: it has no folder for volumes.
+func (r *rebuildRun) bare(n *config.Node) int {
+	if _, err := r.s.fs.Stat(filepath.Join(n.Data, "volumes")); errors.Is(err, os.ErrNotExist) {
+		return 1
+	}
+	return 0
 }
 
 // openVolumes opens every copy that can be opened, and cold volumes through their fragments. Those of a node need its master key, the first extra ones --master-key.

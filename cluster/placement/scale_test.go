@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"hongyan/engine/effort"
 )
 
 const (
@@ -106,6 +108,9 @@ func mailboxes(groups []Group) []Group { return groups[1:] }
 // A large cluster lives through joins, drains, changes of weight, losses and returns. After each event the replicas are
 // even, no more have moved than the event asks for, and the target is its own target.
 func TestLargeCluster(t *testing.T) {
+	if effort.Of(0, 1, 1) == 0 {
+		t.Skip("computing alone: without the race detector only, see the Makefile's MODELS")
+	}
 	nodes, homes, o := largeCluster()
 	groups, err := Target(nodes, largeGroups(homes), o)
 	if err != nil {

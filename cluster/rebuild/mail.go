@@ -79,14 +79,22 @@ func (s *shardRun) references() (err error) {
 }
 
 // consider sorts a message out or keeps it for step 3.
-func (s *shardRun) consider(at place, o *mailbox.Origin) {
+func (s *shardRun) consider(at place, o *mailbox.Origin) error {
 	if set := s.refs[at.volume]; set != nil && set.Contains(uint32(at.record)) {
 		s.entered[o.Delivery] = true
-		return
+		return nil
 	}
-	if o.Arrived >= s.since {
-		s.pending = append(s.pending, candidate{arrived: o.Arrived, at: at, delivery: o.Delivery})
+	for _, t := range o.Targets {
+		lacks, err := s.lacks(t.Account, o)
+		if err != nil {
+			return err
+		}
+		if lacks {
+			s.pending = append(s.pending, candidate{arrived: o.Arrived, at: at, delivery: o.Delivery})
+			break
+		}
 	}
+	return nil
 }
 
 // settle drops those candidates that were entered before the checkpoint, as its remembered requests tell, and duplicates: a
@@ -178,7 +186,11 @@ func (s *shardRun) one(txn *index.Txn, c candidate) error {
 		return err
 	}
 	var result []byte
-	for _, cmd := range s.commands(o, entry) {
+	commands, err := s.commands(o, entry)
+	if err != nil {
+		return err
+	}
+	for _, cmd := range commands {
 		body, err := cmd.Encode()
 		if err != nil {
 			return err
@@ -203,11 +215,14 @@ func (s *shardRun) one(txn *index.Txn, c candidate) error {
 }
 
 // commands are those that enter a message; a folder that was made after the checkpoint is made again.
-func (s *shardRun) commands(o *mailbox.Origin, m *mailbox.Message) (list []mailbox.Command) {
+func (s *shardRun) commands(o *mailbox.Origin, m *mailbox.Message) (list []mailbox.Command, err error) {
 	var inboxes []uint64
 	for _, t := range o.Targets {
+		lacks, err := s.lacks(t.Account, o)
 		switch {
-		case s.r.shardOf[t.Account] != s.number:
+		case err != nil:
+			return nil, err
+		case !lacks:
 		case t.Mailbox == "INBOX":
 			inboxes = append(inboxes, t.Account)
 		default:
@@ -218,7 +233,7 @@ func (s *shardRun) commands(o *mailbox.Origin, m *mailbox.Message) (list []mailb
 	if len(inboxes) > 0 {
 		list = append(list, mailbox.Command{Deliver: &mailbox.Deliver{Accounts: inboxes, Message: *m}})
 	}
-	return list
+	return list, nil
 }
 
 // errUnreadable is wrapped by what is wrong with one message's bytes.

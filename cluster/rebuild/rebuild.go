@@ -3,6 +3,8 @@ package rebuild
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
@@ -54,7 +56,14 @@ type run struct {
 	vs       *Volumes
 	cold     map[volume.ID]bool
 	survey   *Survey
-	shardOf  map[uint64]uint32   // of each account
+	shardOf  map[uint64]uint32    // of each account
+	homes    map[uint64]string    // regions
+	moved    map[uint64]uint32    // accounts that get another shard than the directory says
+	adopted  map[uint64]*adoption // accounts that come from another shard's checkpoint
+	former   []*index.Shard       // those of shards that the cluster is not to have
+	taken    map[uint32]int64     // when each shard's checkpoint was
+	requests map[uint32]uint32    // of an earlier checkpoint that is loaded beside the shards, its shard
+	db       *index.DB
 	accounts map[uint32][]uint64 // of each shard
 	shards   map[uint32]*shardRun
 	last     uint64 // the highest number of an account that any record names
@@ -64,6 +73,7 @@ type run struct {
 // Run takes all steps in db, which must be empty. What it leaves there is flushed.
 func Run(vs *Volumes, survey *Survey, db *index.DB, o Options) (*Report, error) {
 	r := &run{o: o, vs: vs, survey: survey, cold: make(map[volume.ID]bool),
+		homes: make(map[uint64]string), moved: make(map[uint64]uint32), adopted: make(map[uint64]*adoption), taken: make(map[uint32]int64), requests: make(map[uint32]uint32), db: db,
 		shardOf: make(map[uint64]uint32), accounts: make(map[uint32][]uint64), shards: make(map[uint32]*shardRun)}
 	for _, id := range o.Cold {
 		r.cold[id] = true
@@ -79,13 +89,8 @@ func (r *run) all(db *index.DB) error {
 	if err := r.loadDirectory(root); err != nil {
 		return err
 	}
-	for _, g := range r.o.Groups {
-		if g.Shard == placement.DirectoryShard {
-			continue
-		}
-		if err := r.loadShard(g.Shard, db.Shard(g.Shard)); err != nil {
-			return err
-		}
+	if err := r.loadShards(db); err != nil {
+		return err
 	}
 	if err := r.sortMail(); err != nil {
 		return err
@@ -99,6 +104,11 @@ func (r *run) all(db *index.DB) error {
 			return fmt.Errorf("shard %d: %w", g.Shard, err)
 		}
 		r.report.Shards = append(r.report.Shards, s.report)
+	}
+	for _, store := range r.former {
+		if err := store.Clear(); err != nil {
+			return err
+		}
 	}
 	if err := r.mendDirectory(root); err != nil {
 		return err
@@ -121,12 +131,50 @@ func (r *run) loadDirectory(root *index.Shard) error {
 	r.report.Taken = c.Taken
 	v := root.View()
 	err = directory.EachAccount(v, func(a *directory.Account) error {
-		r.shardOf[a.ID] = a.Shard
-		r.accounts[a.Shard] = append(r.accounts[a.Shard], a.ID)
+		r.shardOf[a.ID], r.homes[a.ID] = a.Shard, a.Home
 		r.report.Accounts++
 		return nil
 	})
+	r.rehome()
+	for account, number := range r.shardOf {
+		r.accounts[number] = append(r.accounts[number], account)
+	}
+	for _, list := range r.accounts {
+		slices.Sort(list)
+	}
 	return errors.Join(err, v.Close())
+}
+
+// loadShards is step 2 for the mailbox shards, also for those that the cluster is not to have any more: their accounts go to others.
+func (r *run) loadShards(db *index.DB) error {
+	stores := make(map[uint32]*index.Shard)
+	for _, g := range r.o.Groups {
+		if g.Shard != placement.DirectoryShard {
+			stores[g.Shard] = db.Shard(g.Shard)
+		}
+	}
+	for number := range r.survey.Checkpoints {
+		if stores[number] == nil && number != placement.DirectoryShard {
+			stores[number] = db.Shard(number)
+			r.former = append(r.former, stores[number])
+		}
+	}
+	for _, number := range slices.Sorted(maps.Keys(stores)) {
+		if err := r.loadShard(number, stores[number]); err != nil {
+			return err
+		}
+	}
+	if err := r.settleHomes(stores); err != nil {
+		return err
+	}
+	for number, s := range r.shards {
+		if !slices.ContainsFunc(r.o.Groups, func(g placement.Group) bool { return g.Shard == number }) {
+			delete(r.shards, number)
+		} else if err := s.references(); err != nil {
+			return fmt.Errorf("shard %d: %w", number, err)
+		}
+	}
+	return nil
 }
 
 // loadShard is step 2 for a mailbox shard, which may be empty.
@@ -144,11 +192,9 @@ func (r *run) loadShard(number uint32, store *index.Shard) error {
 		}
 		return nil
 	}
-	s.since, s.report.Taken = c.Taken-slack, c.Taken
-	if s.report.Checkpoint, err = store.Applied(); err != nil {
-		return err
-	}
-	return s.references()
+	s.since, s.report.Taken, r.taken[number] = c.Taken-slack, c.Taken, c.Taken
+	s.report.Checkpoint, err = store.Applied()
+	return err
 }
 
 // sortMail looks through all messages once and gives each to the shards that it was for.
@@ -178,7 +224,9 @@ func (r *run) sortMail() error {
 					r.report.Strangers++
 				} else if s := r.shards[number]; s != nil && !known[number] {
 					known[number] = true
-					s.consider(at, o)
+					if err := s.consider(at, o); err != nil {
+						return err
+					}
 				}
 			}
 		}
@@ -203,7 +251,7 @@ func (r *run) mendDirectory(root *index.Shard) error {
 	at := applied + ahead
 	txn := root.Begin()
 	txn.SetIndex(at)
-	if r.report.Entered, err = directory.Mend(txn, found, r.last); err == nil {
+	if r.report.Entered, err = directory.Mend(txn, found, r.last, r.o.Groups, r.moved); err == nil {
 		err = txn.Commit(at)
 	}
 	if err != nil {

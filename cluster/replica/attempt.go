@@ -13,7 +13,7 @@ import (
 // attempts is one append's way through the volumes. Only its caller's goroutine touches the fields.
 type attempts struct {
 	m     *Manager
-	home  string
+	to    Place
 	class uint8
 	kind  volume.Kind
 	meta  []byte
@@ -70,9 +70,9 @@ func (a *attempts) run(ctx context.Context) (volume.Ref, error) {
 // next asks the best volume that was not asked yet, a small one if there is none of the class. One that makes no progress
 // itself is asked only if it must be.
 func (a *attempts) next(ctx context.Context, outcomes chan<- outcome, must bool) bool {
-	list := a.m.candidates(a.home, a.class)
+	list := a.m.candidates(a.to, a.class)
 	if a.class != volume.ClassSmall {
-		list = append(list, a.m.candidates(a.home, volume.ClassSmall)...)
+		list = append(list, a.m.candidates(a.to, volume.ClassSmall)...)
 	}
 	for _, c := range list {
 		if _, asked := a.tried[c.p]; asked || c.slow && !must {
@@ -137,7 +137,7 @@ func (a *attempts) exhausted() error {
 	}
 	reasons := a.reasons
 	if reasons == nil {
-		reasons = errors.New("no open volume with another node")
+		reasons = a.m.noVolume(a.to.Policy)
 	}
 	return wire.Errorf(wire.Unavailable, "append on %s: %v", a.m.cfg.ID, reasons)
 }
@@ -146,30 +146,4 @@ func (a *attempts) exhausted() error {
 func retryable(err error) bool {
 	return volumeEnded(err) || errors.Is(err, wire.ErrSealed) || errors.Is(err, wire.ErrFull) ||
 		errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrDeadline)
-}
-
-// awaitBulk has bulk volumes kept from the first large blob on, and gives them a moment to appear.
-func (m *Manager) awaitBulk(ctx context.Context) {
-	m.mu.Lock()
-	opened := m.opened
-	m.wantBulk = true
-	m.mu.Unlock()
-	if len(m.candidates("", volume.ClassBulk)) > 0 {
-		return
-	}
-	m.kick()
-	wait := time.NewTimer(bulkWait)
-	defer wait.Stop()
-	for len(m.candidates("", volume.ClassBulk)) == 0 {
-		select {
-		case <-opened:
-		case <-wait.C:
-			return
-		case <-ctx.Done():
-			return
-		}
-		m.mu.Lock()
-		opened = m.opened
-		m.mu.Unlock()
-	}
 }

@@ -37,7 +37,7 @@ func benchmarkPut(b *testing.B, callers int) {
 		wg.Go(func() {
 			for k := next.Add(1) - 1; k < int64(b.N); k = next.Add(1) - 1 {
 				began := time.Now()
-				if _, err := n.m.Put(context.Background(), n.region, volume.KindMessage, []byte("meta"), blob); err != nil {
+				if _, err := n.m.Put(context.Background(), Anywhere(n.region), volume.KindMessage, []byte("meta"), blob); err != nil {
 					b.Error(err)
 					return
 				}

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// MaxCopies is how many nodes an entry names at most: two that stay, and two on which it was tried.
-const MaxCopies = 4
+// MaxCopies is how many nodes the entry names at most: those that stay, and two on which it was tried.
+func (e Entry) MaxCopies() int { return e.Wanted() + 2 }
 
 // WithCopy names one more node for a copy of a sealed volume. The node makes it by repair. epoch is that of the entry which the decision was made on.
 func (e Entry) WithCopy(node string, epoch uint64) (Entry, error) {
@@ -15,21 +15,21 @@ func (e Entry) WithCopy(node string, epoch uint64) (Entry, error) {
 		return e, err
 	case node == "" || e.Holds(node):
 		return e, fmt.Errorf("volume %s: %q has a copy already, or is no node", e.ID, node)
-	case len(e.Copies) >= MaxCopies:
+	case len(e.Copies) >= e.MaxCopies():
 		return e, fmt.Errorf("volume %s has %d copies already", e.ID, len(e.Copies))
 	}
 	e.Copies = append(slices.Clone(e.Copies), node)
 	return e.moved(), nil
 }
 
-// WithoutCopy takes a node out of a sealed volume's entry, if two are left. If it was the primary the first of the others is from then on.
+// WithoutCopy takes a node out of a sealed volume's entry, if as many are left as its policy wants. If it was the primary the first of the others is from then on.
 func (e Entry) WithoutCopy(node string, epoch uint64) (Entry, error) {
 	switch err := e.movable(epoch); {
 	case err != nil:
 		return e, err
 	case !e.Holds(node):
 		return e, fmt.Errorf("volume %s has no copy on %q", e.ID, node)
-	case len(e.Copies) <= 2:
+	case len(e.Copies) <= e.Wanted():
 		return e, fmt.Errorf("volume %s has only %d copies", e.ID, len(e.Copies))
 	}
 	e.Copies = slices.DeleteFunc(slices.Clone(e.Copies), func(other string) bool { return other == node })

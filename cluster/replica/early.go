@@ -23,8 +23,8 @@ type Early struct {
 
 // PutEarly is steps 1 and 2: it appends on this node as primary and comes back when the record is durable here. nil: it does not pay, or
 // cannot be done at once, and the blob is to be stored with Put. meta must not change afterwards.
-func (m *Manager) PutEarly(ctx context.Context, home string, kind volume.Kind, meta []byte, b *volume.Blob) *Early {
-	p := m.earlyVolume(home, meta, b)
+func (m *Manager) PutEarly(ctx context.Context, to Place, kind volume.Kind, meta []byte, b *volume.Blob) *Early {
+	p := m.earlyVolume(to, meta, b)
 	if p == nil {
 		return nil
 	}
@@ -62,13 +62,14 @@ func (m *Manager) PutEarly(ctx context.Context, home string, kind volume.Kind, m
 	return e
 }
 
-// earlyVolume is the volume that an append would go to, if it is one that early entries are for.
-func (m *Manager) earlyVolume(home string, meta []byte, b *volume.Blob) *primary {
+// earlyVolume is the volume that an append would go to, if it is one that early entries are for: one with two copies, since a record that is on the disks
+// of two is within its sealed length then (spread.go).
+func (m *Manager) earlyVolume(to Place, meta []byte, b *volume.Blob) *primary {
 	if m.cfg.Volumes == nil || classOf(b) != volume.ClassSmall || len(meta) > maxMeta || b.Length() > m.cfg.MaxBlob {
 		return nil
 	}
-	list := m.candidates(home, volume.ClassSmall)
-	if len(list) == 0 || list[0].slow {
+	list := m.candidates(to, volume.ClassSmall)
+	if len(list) == 0 || list[0].slow || len(list[0].p.others) > 1 {
 		return nil
 	}
 	if _, pass := m.passTo(); pass {

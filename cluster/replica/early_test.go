@@ -36,7 +36,7 @@ func (n *member) putEarly(ctx context.Context, seed uint64) *Early {
 	n.t.Helper()
 	b := n.blob(message(seed, 2000))
 	defer b.Close()
-	e := n.m.PutEarly(ctx, "north", volume.KindMessage, []byte("meta"), b)
+	e := n.m.PutEarly(ctx, Anywhere("north"), volume.KindMessage, []byte("meta"), b)
 	if e == nil {
 		n.t.Fatal("not put early")
 	}
@@ -75,7 +75,7 @@ func TestEarly(t *testing.T) {
 	}
 	big := a.blob(message(9, 2<<20))
 	defer big.Close()
-	if a.m.PutEarly(t.Context(), "south", volume.KindMessage, nil, big) != nil {
+	if a.m.PutEarly(t.Context(), Anywhere("south"), volume.KindMessage, nil, big) != nil {
 		t.Error("a large blob was put early")
 	}
 }
@@ -86,7 +86,7 @@ func TestEarlyOnlyFar(t *testing.T) {
 	g.openWith("a", "b", "c")
 	small := g.at("a").blob(message(9, 2000))
 	defer small.Close()
-	if g.at("a").m.PutEarly(t.Context(), "south", volume.KindMessage, nil, small) != nil {
+	if g.at("a").m.PutEarly(t.Context(), Anywhere("south"), volume.KindMessage, nil, small) != nil {
 		t.Error("put early although the other copy is near")
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"hongyan/cluster/policy"
 	"hongyan/engine/volume"
 )
 
@@ -46,7 +47,15 @@ type Entry struct {
 	Attempt uint32 `cbor:"11,keyasint,omitempty"`
 	// Last is the number of the last record that was within Length when the volume was sealed; 0 if that was not told.
 	Last uint64 `cbor:"12,keyasint,omitempty"`
+	// Policy is what the volume was opened under; nil is the default. It says where copies and fragments may lie, for the volume's whole life.
+	Policy *policy.Policy `cbor:"13,keyasint,omitempty"`
 }
+
+// Wanted is how many copies the volume is to have.
+func (e Entry) Wanted() int { return int(policy.Of(e.Policy).Copies) }
+
+// MayLie says whether bytes of the volume may be on a node.
+func (e Entry) MayLie(p Peer) bool { return policy.Of(e.Policy).Allows(p.Region) }
 
 // Cold is a volume that is kept as Reed–Solomon fragments (package cold).
 type Cold struct {
@@ -94,8 +103,8 @@ type ColdVolumes interface {
 // Directory is what this package needs of the cluster's directory. Its decisions are ordered: of several
 // seals of a volume the first wins.
 type Directory interface {
-	// OpenVolume enters a new volume under a fresh id. copies starts with the primary.
-	OpenVolume(ctx context.Context, primary string, copies []string, class uint8) (Entry, error)
+	// OpenVolume enters a new volume under a fresh id. copies starts with the primary, and p allows them all.
+	OpenVolume(ctx context.Context, primary string, copies []string, class uint8, p policy.Policy) (Entry, error)
 	// SealVolume fixes the volume's length, and which record is the last one within it, unless that has been done; the entry as sealed comes back. It is
 	// wire.ErrInvalid or wire.ErrNotFound if there is no such volume.
 	SealVolume(ctx context.Context, id volume.ID, length int64, last uint64) (Entry, error)
@@ -109,6 +118,8 @@ type Directory interface {
 	AddCopy(ctx context.Context, e Entry, node string) (Entry, error)
 	// RemoveCopy takes a node out of the entry, as Entry.WithoutCopy says. It is wire.ErrInvalid if the entry has changed since e.
 	RemoveCopy(ctx context.Context, e Entry, node string) (Entry, error)
+	// Policies lists those that domains have now, besides the default.
+	Policies(ctx context.Context) ([]policy.Policy, error)
 }
 
 // Peer is a storage node as placement of copies sees it.
@@ -119,7 +130,11 @@ type Peer struct {
 	// Leaving says that the node is being drained, or was given up as lost: what it has moves to others. A node on which something is left has
 	// to be listed, however dead it is: of one that is not in the list nothing is known, and nothing moves.
 	Leaving bool
+	Zone    string // what fails together inside the region; nodes without one share the zone ""
 }
 
 // Takes says that the node takes new volumes, copies and fragments.
 func (p Peer) Takes() bool { return p.Weight > 0 && !p.Leaving }
+
+// Place is where it is.
+func (p Peer) Place() policy.Place { return policy.Place{Region: p.Region, Zone: p.Zone} }

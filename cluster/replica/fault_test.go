@@ -123,10 +123,10 @@ func TestDiskFull(t *testing.T) {
 	})
 	ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
 	defer stop()
-	if _, err := g.at("b").m.Append(ctx, "north", volume.KindMessage, nil, blob); !errors.Is(err, wire.ErrFull) {
+	if _, err := g.at("b").m.Append(ctx, Anywhere("north"), volume.KindMessage, nil, blob); !errors.Is(err, wire.ErrFull) {
 		t.Errorf("append on a full disk: %v", err)
 	}
-	ref, err := g.at("b").m.Put(ctx, "north", volume.KindMessage, nil, blob)
+	ref, err := g.at("b").m.Put(ctx, Anywhere("north"), volume.KindMessage, nil, blob)
 	if err != nil {
 		t.Errorf("put at a node whose disk is full: %v", err)
 	} else if err := g.at("b").verify(ref, 5); err != nil {
@@ -389,7 +389,7 @@ func TestClosedBlob(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
 	defer stop()
-	if _, err := g.at("a").m.Put(ctx, "south", volume.KindMessage, nil, blob); !errors.Is(err, volume.ErrClosed) {
+	if _, err := g.at("a").m.Put(ctx, Anywhere("south"), volume.KindMessage, nil, blob); !errors.Is(err, volume.ErrClosed) {
 		t.Errorf("put of a closed blob: %v", err)
 	}
 	if s := g.at("a").m.Stats(); s.Fences != 0 || s.OpenOwn != 2 {

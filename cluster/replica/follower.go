@@ -89,6 +89,9 @@ func (m *Manager) follow(from string, open streamOpen, s *transport.Stream) (*fo
 			h.ID, h.Primary, h.Copies, from, m.cfg.ID)
 		return nil, errors.Join(refusal, m.cfg.Volumes.Remove(h.ID))
 	}
+	if err := m.refuseForbidden(h); err != nil {
+		return nil, errors.Join(err, m.cfg.Volumes.Remove(h.ID))
+	}
 	f := &follower{id: h.ID, vol: vol, stream: s, dirty: make(chan struct{}, 1), cut: make(chan struct{}),
 		shares: &m.shares, self: m.cfg.ID, received: vol.Durable()}
 	f.dirty <- struct{}{} // the first acknowledgement says that the file is there

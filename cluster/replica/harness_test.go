@@ -20,6 +20,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/cluster/pki"
+	"hongyan/cluster/policy"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/keys"
@@ -31,7 +32,8 @@ type table struct {
 	mu      sync.Mutex
 	next    volume.ID
 	volumes map[volume.ID]Entry
-	down    bool        // no majority
+	down    bool // no majority
+	asked   []policy.Policy
 	changed func(Entry) // told of each change of copies, under mu
 }
 
@@ -48,15 +50,22 @@ func (d *table) reach(ctx context.Context) error {
 	}
 }
 
-func (d *table) OpenVolume(ctx context.Context, primary string, copies []string, class uint8) (Entry, error) {
+func (d *table) OpenVolume(ctx context.Context, primary string, copies []string, class uint8, p policy.Policy) (Entry, error) {
 	if err := d.reach(ctx); err != nil {
 		return Entry{}, err
 	}
 	defer d.mu.Unlock()
 	d.next++
-	e := Entry{ID: d.next, Epoch: 1, Primary: primary, Copies: slices.Clone(copies), Class: class}
+	e := Entry{ID: d.next, Epoch: 1, Primary: primary, Copies: slices.Clone(copies), Class: class, Policy: p.Stored()}
 	d.volumes[e.ID] = e
 	return e, nil
+}
+
+// Policies is what domains of the test ask for.
+func (d *table) Policies(context.Context) ([]policy.Policy, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.asked), nil
 }
 
 func (d *table) SealVolume(ctx context.Context, id volume.ID, length int64, last uint64) (Entry, error) {
@@ -151,6 +160,7 @@ type member struct {
 	dir    string // on fs
 	spool  string // for the blobs of the test
 	tune   func(*Config)
+	plain  bool
 
 	net *transport.Net
 	set *volume.Set
@@ -182,6 +192,7 @@ type place struct {
 	id, region string
 	fs         vfs.FS // nil: the real one
 	tune       func(*Config)
+	plain      bool // nothing is encrypted on any node: key files are most of what opening many volumes costs under the race detector
 }
 
 func three() []place {
@@ -203,7 +214,7 @@ func newGroup(t testing.TB, places ...place) *group {
 			t.Fatal(err)
 		}
 		listeners[p.id] = l
-		n := &member{t: t, spool: g.home, c: g, id: p.id, region: p.region, addr: l.Addr().String(), fs: p.fs, dir: "/" + p.id, tune: p.tune}
+		n := &member{t: t, spool: g.home, c: g, id: p.id, region: p.region, addr: l.Addr().String(), fs: p.fs, dir: "/" + p.id, tune: p.tune, plain: p.plain}
 		if n.fs == nil {
 			n.fs, n.dir = vfs.Default, filepath.Join(g.home, p.id)
 		}
@@ -275,7 +286,7 @@ func (n *member) start(l net.Listener) {
 // master is the node's master key: volumes are encrypted on real disks. They are plain in groups with file systems of a test's own.
 func (n *member) master() keys.Master {
 	for _, other := range n.c.members {
-		if other.fs != vfs.Default {
+		if other.fs != vfs.Default || other.plain {
 			return nil
 		}
 	}
@@ -459,7 +470,7 @@ func (g *group) openWith(id string, others ...string) {
 	g.t.Helper()
 	eventually(g.t, "open volumes of "+id, 10*time.Second, func() error {
 		have := make(map[string]bool)
-		for _, c := range g.at(id).m.candidates("", volume.ClassSmall) {
+		for _, c := range g.at(id).m.candidates(Anywhere(""), volume.ClassSmall) {
 			have[c.p.partner] = true
 		}
 		for _, other := range others {
@@ -503,7 +514,7 @@ func (n *member) put(ctx context.Context, seed uint64, size int) (volume.Ref, er
 	}
 	b := n.blob(message(seed, size))
 	defer b.Close()
-	return m.Put(ctx, n.region, volume.KindMessage, []byte("meta"), b)
+	return m.Put(ctx, Anywhere(n.region), volume.KindMessage, []byte("meta"), b)
 }
 
 func (n *member) mustPut(seed uint64, size int) volume.Ref {

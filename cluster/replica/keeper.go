@@ -1,13 +1,14 @@
 package replica
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/engine/volume"
 )
 
@@ -19,6 +20,7 @@ func (m *Manager) keep() {
 		m.refresh(m.ctx)
 		m.noteDown(time.Now())
 		if m.cfg.Volumes != nil {
+			m.refreshPolicies(m.ctx)
 			m.judge(time.Now())
 			m.fill(m.ctx, time.Now())
 		}
@@ -116,8 +118,13 @@ func (m *Manager) noteDown(now time.Time) {
 
 // slot is what this node wants one open volume for.
 type slot struct {
-	partner string
-	class   uint8
+	others string // ids of the nodes with the other copies, in order
+	class  uint8
+	policy string // its key
+}
+
+func slotOf(key string, others []Peer, class uint8) slot {
+	return slot{others: strings.Join(slices.Sorted(slices.Values(ids(others))), "\x00"), class: class, policy: key}
 }
 
 // fill opens what is missing and retires what is not wanted any more.
@@ -126,7 +133,7 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 		return
 	}
 	m.mu.Lock()
-	own, bulk, closed := m.primaries(), m.wantBulk, m.closed
+	own, closed := m.primaries(), m.closed
 	m.mu.Unlock()
 	if closed {
 		return
@@ -135,50 +142,73 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 	if !m.takes() {
 		return
 	}
-	for _, partner := range m.partners(held, now) {
-		m.fillSlot(ctx, held, partner, volume.ClassSmall)
-		if bulk {
-			m.fillSlot(ctx, held, partner, volume.ClassBulk)
+	connecting := 0
+	for _, p := range held {
+		if p.isConnecting() {
+			connecting++
+		}
+	}
+	for _, p := range m.groups() {
+		classes := []uint8{volume.ClassSmall}
+		m.mu.Lock()
+		if m.wantBulk[p.Key()] {
+			classes = append(classes, volume.ClassBulk)
+		}
+		m.mu.Unlock()
+		for _, others := range m.partners(p, held, now) {
+			for _, class := range classes {
+				if p.Key() != "" && connecting >= maxConnecting {
+					return // whichever is connected kicks the keeper
+				}
+				if m.fillSlot(ctx, held, p, others, class) {
+					connecting++
+				}
+			}
 		}
 	}
 }
 
-func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, partner Peer, class uint8) {
-	if held[slot{partner.ID, class}] != nil || ctx.Err() != nil {
-		return
+// fillSlot says whether it began to open a volume.
+func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, p policy.Policy, others []Peer, class uint8) bool {
+	if held[slotOf(p.Key(), others, class)] != nil || ctx.Err() != nil {
+		return false
 	}
-	if err := m.open(ctx, partner, class); err != nil {
+	if err := m.open(ctx, p, others, class); err != nil {
 		m.stats.openFailures.Add(1)
-		m.log.Info("no volume opened", "partner", partner.ID, "err", err)
-		m.refuse(partner.ID, refuseFor)
+		m.log.Info("no volume opened", "with", ids(others), "policy", p, "err", err)
+		return false
 	}
+	return true
 }
 
-// prune says which slots are held, and retires what has a successor: a volume that is long or old enough, one with both
-// copies in this region once another has a copy elsewhere, and one on a node that takes none any more.
+// prune says which slots are held, and retires what has a successor: a volume that is long or old enough, one whose copies are not spread once another of
+// its policy has them so, one on a node that takes none any more, and one under a policy that no domain has.
 func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 	held := make(map[slot]*primary)
 	var long, near, unwanted []*primary
-	cross, here := false, m.takes()
+	spread, here := make(map[string]bool), m.takes()
 	for _, p := range own {
 		l, takes := p.load(now)
 		switch {
-		case !here || !m.peer(p.partner).Takes():
+		case !m.wanted(p.key):
+			p.retire()
+			continue
+		case !here || !p.taken():
 			unwanted = append(unwanted, p)
 			continue
 		case takes && (l.old || l.size >= replaceAt(m.cfg.MaxVolume)):
 			long = append(long, p)
 			continue
-		case takes && !p.cross():
+		case takes && !p.apart:
 			near = append(near, p)
 		}
-		cross = cross || takes && p.cross()
+		spread[p.key] = spread[p.key] || takes && p.apart
 		if takes || p.isConnecting() {
-			held[slot{p.partner, p.entry.Class}] = p
+			held[p.slot()] = p
 		}
 	}
 	for _, p := range long {
-		next := held[slot{p.partner, p.entry.Class}]
+		next := held[p.slot()]
 		if next == nil {
 			continue
 		}
@@ -186,8 +216,8 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 			p.retire()
 		}
 	}
-	if cross {
-		for _, p := range near {
+	for _, p := range near {
+		if spread[p.key] {
 			p.retire()
 		}
 	}
@@ -201,79 +231,81 @@ func (m *Manager) retireUnwanted(list []*primary, held map[slot]*primary, here b
 	if len(list) == 0 {
 		return
 	}
-	can := !here && m.elsewhere()
+	can := make(map[string]bool) // by policy
 	for _, p := range held {
 		if l, takes := p.load(now); takes && l.stalled <= m.cfg.AckTimeout/slowAfter {
-			can = true
+			can[p.key] = true
 		}
-	}
-	if !can {
-		return
 	}
 	for _, p := range list {
-		p.retire()
+		if can[p.key] || !here && m.elsewhere(policy.Of(p.entry.Policy)) {
+			p.retire()
+		}
 	}
 }
 
-// partners lists the peers to keep volumes with, nearest first: those of other regions, or of this one while no other
-// region has a node that takes copies. One in doubt is better than none. Of more equals than are wanted each node takes others, the
-// heavy ones more often.
-func (m *Manager) partners(held map[slot]*primary, now time.Time) []Peer {
-	if list := m.partnersIf(held, now, func(node string) bool { return !m.cfg.Net.InDoubt(node) }); len(list) > 0 {
+// partners lists the sets of peers to keep volumes of a policy with, nearest first. Where copies are to survive a region these are peers of other regions,
+// or of this one while no other region has a node that takes copies. One in doubt is better than none. Of more equals than are wanted each node takes
+// others, the heavy ones more often.
+func (m *Manager) partners(p policy.Policy, held map[slot]*primary, now time.Time) [][]Peer {
+	if list := m.partnersIf(p, held, now, func(node string) bool { return !m.cfg.Net.InDoubt(node) }); len(list) > 0 {
 		return list
 	}
-	return m.partnersIf(held, now, m.cfg.Net.Up)
+	return m.partnersIf(p, held, now, m.cfg.Net.Up)
 }
 
-func (m *Manager) partnersIf(held map[slot]*primary, now time.Time, usable func(node string) bool) []Peer {
-	var here, elsewhere []Peer
+func (m *Manager) partnersIf(p policy.Policy, held map[slot]*primary, now time.Time, usable func(node string) bool) [][]Peer {
+	var fit []Peer
 	m.mu.Lock()
 	for _, peer := range m.peers {
-		if peer.ID == m.cfg.ID || !peer.Takes() || now.Before(m.refused[peer.ID]) || !usable(peer.ID) {
-			continue
-		}
-		if peer.Region == m.cfg.Region {
-			here = append(here, peer)
-		} else {
-			elsewhere = append(elsewhere, peer)
+		if peer.ID != m.cfg.ID && peer.Takes() && !now.Before(m.refused[peer.ID]) && usable(peer.ID) {
+			fit = append(fit, peer)
 		}
 	}
 	m.mu.Unlock()
-	chosen := elsewhere
-	if len(elsewhere) == 0 {
-		for _, p := range held {
-			if p.cross() && usable(p.partner) {
-				return nil
-			}
-		}
-		chosen = here
+	most := maxSets
+	if p.Key() != "" {
+		most = maxSetsElse
 	}
-	slices.SortStableFunc(chosen, func(a, b Peer) int {
-		return cmp.Or(cmp.Compare(m.distance(a.ID), m.distance(b.ID)),
-			cmp.Compare(rendezvous(m.affinity(a.ID), a.Weight), rendezvous(m.affinity(b.ID), b.Weight)))
-	})
-	return chosen[:min(len(chosen), maxPartners)]
+	c := chooser{self: m.self(), distance: m.distance, order: func(p Peer) float64 { return rendezvous(m.affinity(p.ID), p.Weight) }}
+	sets, spread := partnerSets(c, p, fit, most)
+	if spread {
+		return sets
+	}
+	for _, own := range held {
+		if own.key == p.Key() && own.apart && !slices.ContainsFunc(own.others, func(o Peer) bool { return !usable(o.ID) }) {
+			return nil
+		}
+	}
+	return sets
 }
 
 // open is step 1. The directory's part is waited for here, the copies are made in the background.
-func (m *Manager) open(ctx context.Context, partner Peer, class uint8) error {
-	asked, stop := context.WithTimeout(ctx, fenceTimeout)
-	defer stop()
-	var reply offerReply
-	if err := m.cfg.Net.Call(asked, partner.ID, methodOffer, &offerRequest{Class: class}, &reply); err != nil {
-		return fmt.Errorf("offer: %w", err)
+func (m *Manager) open(ctx context.Context, p policy.Policy, others []Peer, class uint8) error {
+	copies := []string{m.cfg.ID}
+	for _, o := range others {
+		asked, stop := context.WithTimeout(ctx, fenceTimeout)
+		var reply offerReply
+		err := m.cfg.Net.Call(asked, o.ID, methodOffer, &offerRequest{Class: class}, &reply)
+		stop()
+		if err != nil {
+			m.refuse(o.ID, refuseFor)
+			return fmt.Errorf("offer to %s: %w", o.ID, err)
+		}
+		copies = append(copies, o.ID)
 	}
-	entered, stop2 := context.WithTimeout(ctx, directoryWait)
-	defer stop2()
-	e, err := m.cfg.Directory.OpenVolume(entered, m.cfg.ID, []string{m.cfg.ID, partner.ID}, class)
+	entered, stop := context.WithTimeout(ctx, directoryWait)
+	defer stop()
+	e, err := m.cfg.Directory.OpenVolume(entered, m.cfg.ID, copies, class, p)
 	if err != nil {
+		m.refuse(others[0].ID, refuseFor)
 		return fmt.Errorf("enter new volume: %w", err)
 	}
-	p := newPrimary(m, e, partner)
+	v := newPrimary(m, e, others)
 	m.mu.Lock()
-	m.own[e.ID] = p
+	m.own[e.ID] = v
 	m.mu.Unlock()
-	m.background(func() { m.connect(p) })
+	m.background(func() { m.connect(v) })
 	return nil
 }
 
@@ -281,11 +313,16 @@ func (m *Manager) open(ctx context.Context, partner Peer, class uint8) error {
 func (m *Manager) connect(p *primary) {
 	ctx, stop := context.WithTimeout(p.ctx, connectTimeout)
 	defer stop()
-	h := volume.Header{ID: p.entry.ID, Epoch: p.entry.Epoch, Primary: p.entry.Primary, Copies: p.entry.Copies,
+	rule, err := policy.Of(p.entry.Policy).Encode()
+	if err != nil {
+		p.fence(err)
+		return
+	}
+	h := volume.Header{Policy: rule, ID: p.entry.ID, Epoch: p.entry.Epoch, Primary: p.entry.Primary, Copies: p.entry.Copies,
 		Class: p.entry.Class, Created: m.cfg.Clock.Now().Unix(), Salt: rand.Uint64()}
-	if err := p.connect(ctx, h); err != nil {
+	if blame, err := p.connect(ctx, h); err != nil {
 		m.stats.openFailures.Add(1)
-		m.refuse(p.partner, refuseFor)
+		m.refuse(blame, refuseFor)
 		p.fence(err)
 		return
 	}
@@ -298,4 +335,5 @@ func (m *Manager) connect(p *primary) {
 	if closed {
 		p.retire()
 	}
+	m.kick() // others may wait for their turn
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
@@ -45,8 +46,9 @@ type Manager struct {
 	avoided   map[string]time.Time // peers asked last until then
 	refused   map[string]time.Time // peers that take no copies until then
 	downSince map[string]time.Time // peers that do not answer
-	wantBulk  bool                 // large blobs come: keep bulk volumes too
-	opened    chan struct{}        // closed and replaced when a volume becomes open
+	wantBulk  map[string]bool      // by policies' keys: large blobs come, keep bulk volumes too
+	policies  map[string]policy.Policy
+	opened    chan struct{} // closed and replaced when a volume becomes open
 }
 
 // New makes a node's manager and registers its methods, which must happen before the network serves. Start it afterwards.
@@ -61,9 +63,10 @@ func New(cfg Config) (*Manager, error) {
 		own: make(map[volume.ID]*primary), followers: make(map[volume.ID]*follower),
 		sealing: make(map[volume.ID]struct{}), entries: make(map[volume.ID]Entry), whole: make(map[volume.ID]struct{}),
 		avoided: make(map[string]time.Time), refused: make(map[string]time.Time),
-		downSince: make(map[string]time.Time), opened: make(chan struct{}),
-		spreads: spreads{byID: make(map[volume.ID]*spread)},
-		shares:  shares{lead: make(map[turn]string)},
+		downSince: make(map[string]time.Time), opened: make(chan struct{}), wantBulk: make(map[string]bool),
+		policies: map[string]policy.Policy{"": policy.Default()},
+		spreads:  spreads{byID: make(map[volume.ID]*spread)},
+		shares:   shares{lead: make(map[turn][]string)},
 	}
 	m.setPeers(cfg.Peers())
 	transport.HandleUnary(cfg.Net, methodOffer, m.serveOffer)
@@ -224,6 +227,13 @@ func (m *Manager) peer(node string) Peer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.byID[node]
+}
+
+// self is this node as the table has it, or else its configuration.
+func (m *Manager) self() Peer {
+	p := m.peer(m.cfg.ID)
+	p.ID, p.Region = m.cfg.ID, m.cfg.Region
+	return p
 }
 
 // takes says that this node opens volumes, and takes copies of others'.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"hongyan/cluster/policy"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -125,6 +126,8 @@ type putRequest struct {
 	Kind volume.Kind `cbor:"6,keyasint"`
 	// Dictionary is the id of the one that the blob's frames may need; 0 is none.
 	Dictionary uint32 `cbor:"7,keyasint,omitempty"`
+	// Policy is nil for the default.
+	Policy *policy.Policy `cbor:"8,keyasint,omitempty"`
 }
 
 type putReply struct {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
@@ -17,16 +18,16 @@ import (
 //
 //  1. Drive. Of the nodes with a copy the first that is up and stays drives the volume's move, or if none stays the first that is up. Nothing
 //     but the directory says how far a move is, so whoever drives next goes on with it, and two that drive at once only get in each other's way.
-//  2. Choose. A volume that has fewer than two copies on nodes that stay gets another: in a region that has none if that is possible, then in the
-//     region of the copy that goes, then by weight. The node says that it has room.
+//  2. Choose. A volume that has fewer copies on nodes that stay than its policy wants gets another, where the policy allows: in a region that has none if
+//     that is possible (of copies that are to survive a zone only: in a zone), then in the region of the copy that goes, then by weight. The node says that it has room.
 //  3. Enter. AddCopy names it, if the entry is as the driver saw it. The node's repairer finds itself without a file and makes the copy.
 //  4. Confirm. The driver asks every node of the entry whether its copy is whole and on its disk.
-//  5. Take out. When two others are whole, RemoveCopy takes out the copy that goes, if the entry is still as the driver saw it.
-//  6. Remove. A node that is no longer named asks the directory anew, and two of those that are named whether their copies are whole. Then its file goes.
+//  5. Take out. When as many others as the policy wants are whole, RemoveCopy takes out the copy that goes, if the entry is still as the driver saw it.
+//  6. Remove. A node that is no longer named asks the directory anew, and as many of those that are named whether their copies are whole. Then its file goes.
 //
 // Invariants:
 //
-//   - M1. A copy leaves the entry only if two others were whole under the same entry (4, 5: the epoch), and its file goes later still (6).
+//   - M1. A copy leaves the entry only if all that its policy wants, two at least, were whole under the same entry (4, 5: the epoch), and its file goes later still (6).
 //   - M2. A file is never removed for what a stale view says (6), nor while this node may be about to be named: the repairer, which alone says that a
 //     copy is whole, does both, one after the other.
 //   - M3. A compaction is entered only with the copies that prepared it (Entry.moved).
@@ -63,7 +64,7 @@ func (m *Manager) moveRound(failed map[volume.ID]move) {
 		if m.ctx.Err() != nil {
 			return
 		}
-		begun := len(v.stay) >= 2
+		begun := len(v.stay) >= v.entry.Wanted()
 		if begun {
 			underWay++
 		}
@@ -120,19 +121,19 @@ func (m *Manager) driven() []moving {
 				v.stay = append(v.stay, node)
 			}
 		}
-		if len(v.going) > 0 && cmp.Or(m.firstUp(v.stay), m.firstUp(v.going)) == m.cfg.ID {
+		if (len(v.going) > 0 || len(v.stay) < e.Wanted()) && cmp.Or(m.firstUp(v.stay), m.firstUp(v.going)) == m.cfg.ID {
 			out = append(out, v)
 		}
 	}
 	slices.SortFunc(out, func(a, b moving) int {
-		return cmp.Or(last(len(a.stay) < 2, len(b.stay) < 2), cmp.Compare(a.entry.ID, b.entry.ID))
+		return cmp.Or(last(len(a.stay) < a.entry.Wanted(), len(b.stay) < b.entry.Wanted()), cmp.Compare(a.entry.ID, b.entry.ID))
 	})
 	return out
 }
 
 // forsaken says that a move waits for a node that has been down too long, and may have another one instead.
 func (m *Manager) forsaken(v moving, now time.Time) bool {
-	if len(v.entry.Copies) >= MaxCopies {
+	if len(v.entry.Copies) >= v.entry.MaxCopies() {
 		return false
 	}
 	m.mu.Lock()
@@ -143,7 +144,7 @@ func (m *Manager) forsaken(v moving, now time.Time) bool {
 			left++
 		}
 	}
-	return left < 2
+	return left < v.entry.Wanted()
 }
 
 // give is steps 2 and 3.
@@ -171,9 +172,9 @@ func (m *Manager) give(v moving) error {
 		return nil
 	}
 	if reasons == nil {
-		reasons = errors.New("no other node takes copies")
+		reasons = fmt.Errorf("no other node takes copies (%s)", policy.Of(v.entry.Policy))
 	}
-	return fmt.Errorf("find a node for a copy that leaves %v: %w", v.going, reasons)
+	return fmt.Errorf("find a node for a copy besides those on %v, where %v leave: %w", v.stay, v.going, reasons)
 }
 
 // homes lists the nodes that may get a copy, best first.
@@ -190,23 +191,25 @@ func (m *Manager) homes(v moving) []Peer {
 
 // homesFor is step 2's rule.
 func homesFor(v moving, peers []Peer, usable func(node string) bool) []Peer {
-	held, left := make(map[string]bool), ""
+	held, left, rule := make(map[string]bool), "", policy.Of(v.entry.Policy)
 	for _, p := range peers {
 		if slices.Contains(v.stay, p.ID) {
-			held[p.Region] = true
+			held[rule.Fails(p.Place())] = true
 		}
-		if p.ID == v.going[0] {
+		if len(v.going) > 0 && p.ID == v.going[0] {
 			left = p.Region
 		}
 	}
-	fit := slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return !p.Takes() || v.entry.Holds(p.ID) || !usable(p.ID) })
+	fit := slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool {
+		return !p.Takes() || !v.entry.MayLie(p) || v.entry.Holds(p.ID) || !usable(p.ID)
+	})
 	score := func(p Peer) float64 {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(v.entry.ID.String() + p.ID)) // a hash never fails
 		return rendezvous(h.Sum64(), p.Weight)
 	}
 	slices.SortFunc(fit, func(a, b Peer) int {
-		return cmp.Or(last(held[a.Region], held[b.Region]), last(a.Region != left, b.Region != left), cmp.Compare(score(a), score(b)))
+		return cmp.Or(last(held[rule.Fails(a.Place())], held[rule.Fails(b.Place())]), last(a.Region != left, b.Region != left), cmp.Compare(score(a), score(b)))
 	})
 	return fit
 }
@@ -226,7 +229,7 @@ func (m *Manager) takeOut(v moving) error {
 	if slices.Contains(whole, going[0]) {
 		others--
 	}
-	if others < 2 {
+	if others < v.entry.Wanted() {
 		return errNotYet
 	}
 	ctx, stop := context.WithTimeout(m.ctx, directoryWait)
@@ -350,7 +353,7 @@ func (m *Manager) removeOne(id volume.ID) (asked bool, err error) {
 			whole++
 		}
 	}
-	if e.Length > 0 && whole < 2 {
+	if e.Length > 0 && whole < min(e.Wanted(), max(len(e.Copies), 2)) {
 		return true, fmt.Errorf("%d of its copies on %v are known to be whole", whole, e.Copies)
 	}
 	if err := m.remove(id); err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/engine/volume"
 )
 
@@ -237,26 +238,36 @@ func TestMovesSurviveCrashes(t *testing.T) {
 
 // TestHomes: where a copy goes that has to leave.
 func TestHomes(t *testing.T) {
-	peers := []Peer{{"a1", "a", 10, false}, {"a2", "a", 10, false}, {"b1", "b", 10, false}, {"b2", "b", 10, false}, {"c1", "c", 10, false}, {"c2", "c", 0, false}, {"c3", "c", 10, true}}
+	peers := []Peer{{"a1", "a", 10, false, "x"}, {"a2", "a", 10, false, "y"}, {"b1", "b", 10, false, ""}, {"b2", "b", 10, false, ""}, {"c1", "c", 10, false, ""},
+		{"c2", "c", 0, false, ""}, {"c3", "c", 10, true, ""}, {"a3", "a", 10, true, "z"}}
 	for _, c := range []struct {
 		what  string
 		stay  []string
 		going []string
 		down  string
 		first []string // one of these comes first
+		rule  policy.Policy
 	}{
-		{"the region that it leaves", []string{"a1"}, []string{"c3"}, "", []string{"c1"}},
-		{"another one than the other copy's", []string{"a1"}, []string{"c3"}, "c1", []string{"b1", "b2"}},
-		{"also when both were in one", []string{"c1"}, []string{"c3"}, "", []string{"a1", "a2", "b1", "b2"}},
-		{"nobody stays", nil, []string{"c3", "c2"}, "", []string{"c1"}},
+		{"the region that it leaves", []string{"a1"}, []string{"c3"}, "", []string{"c1"}, policy.Policy{}},
+		{"another one than the other copy's", []string{"a1"}, []string{"c3"}, "c1", []string{"b1", "b2"}, policy.Policy{}},
+		{"also when both were in one", []string{"c1"}, []string{"c3"}, "", []string{"a1", "a2", "b1", "b2"}, policy.Policy{}},
+		{"nobody stays", nil, []string{"c3", "c2"}, "", []string{"c1"}, policy.Policy{}},
+		{"where the policy allows", []string{"a1"}, []string{"c3"}, "", []string{"b1", "b2"}, policy.Policy{Copies: 2, Survive: policy.Region, Regions: []string{"a", "b"}}},
+		{"nowhere else", []string{"b1"}, []string{"b2"}, "", []string{"a1", "a2"}, policy.Policy{Copies: 2, Survive: policy.Region, Regions: []string{"a", "b"}}},
+		{"in another zone", []string{"a1"}, []string{"a3"}, "", []string{"a2"}, policy.Policy{Copies: 2, Survive: policy.Zone, Regions: []string{"a"}}},
+		{"in a third region", []string{"a1", "b1"}, []string{"b2"}, "", []string{"c1"}, policy.Policy{Copies: 3, Survive: policy.Region}},
+		{"nothing goes, one is missing", []string{"a1", "b1"}, nil, "", []string{"c1"}, policy.Policy{Copies: 3, Survive: policy.Region}},
 	} {
 		e := Entry{ID: 7, Copies: append(slices.Clone(c.stay), c.going...)}
+		if c.rule.Copies > 0 {
+			e.Policy = &c.rule
+		}
 		got := homesFor(moving{entry: e, stay: c.stay, going: c.going}, peers, func(node string) bool { return node != c.down })
 		if len(got) == 0 || !slices.Contains(c.first, got[0].ID) {
 			t.Errorf("%s: %v", c.what, got)
 		}
 		for _, p := range got {
-			if e.Holds(p.ID) || !p.Takes() || p.ID == c.down {
+			if e.Holds(p.ID) || !p.Takes() || p.ID == c.down || !e.MayLie(p) {
 				t.Errorf("%s: %s may get it", c.what, p.ID)
 			}
 		}

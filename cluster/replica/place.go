@@ -3,12 +3,12 @@ package replica
 import (
 	"cmp"
 	"context"
-	"errors"
 	"hash/fnv"
 	"math/bits"
 	"slices"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
@@ -18,11 +18,11 @@ type candidate struct {
 	p        *primary
 	slow     bool
 	home     bool // one copy is in the recipient's home region
-	cross    bool // the copies are in different regions
+	cross    bool // the copies are in different regions, or zones if their loss is what they are to survive
 	distance int  // of the farthest copy, in steps of doubling round trips
 	crowded  bool // many appends are in flight already
 	affinity uint64
-	standing // of the partner, among those that are as good in all above crowded
+	standing // of the partners, among those that are as good in all above crowded
 }
 
 // rank puts the best first. Among equals all appends go to one volume until its partner's turn is over (shares.go), or it is crowded: they
@@ -59,11 +59,11 @@ func (m *Manager) weigh(list []candidate, t turn) {
 	if len(list) < 2 || equals < 2 {
 		return
 	}
-	partners := make([]string, equals)
+	partners := make([][]string, equals)
 	for i, c := range list[:equals] {
-		partners[i] = c.p.partner
+		partners[i] = ids(c.p.others)
 	}
-	for i, s := range m.shares.standings(t, partners) {
+	for i, s := range m.shares.standingsOf(t, partners) {
 		list[i].standing = s
 	}
 	rank(list[:equals])
@@ -98,11 +98,21 @@ func (m *Manager) affinity(node string) uint64 {
 	return h.Sum64()
 }
 
-// candidates lists the open volumes of a class that an append for home may go to, best first.
-func (m *Manager) candidates(home string, class uint8) []candidate {
+// Place says where a blob is wanted.
+type Place struct {
+	Home   string        // the recipient's region: one copy goes there if that is possible
+	Policy policy.Policy // strict about regions and the number of copies
+}
+
+// Anywhere is a place under the default policy.
+func Anywhere(home string) Place { return Place{Home: home, Policy: policy.Default()} }
+
+// candidates lists the open volumes of a class that an append for a place may go to, best first.
+func (m *Manager) candidates(to Place, class uint8) []candidate {
+	home, key := to.Home, to.Policy.Key()
 	m.mu.Lock()
 	own := m.primaries()
-	t := turn{class: class}
+	t := turn{class: class, policy: key}
 	for _, p := range m.peers {
 		if home != m.cfg.Region && p.Region == home {
 			t.home = home
@@ -112,7 +122,7 @@ func (m *Manager) candidates(home string, class uint8) []candidate {
 	now := time.Now()
 	var list []candidate
 	for _, p := range own {
-		if p.entry.Class != class {
+		if p.entry.Class != class || p.key != key {
 			continue
 		}
 		l, takes := p.load(now)
@@ -120,9 +130,9 @@ func (m *Manager) candidates(home string, class uint8) []candidate {
 			continue
 		}
 		list = append(list, candidate{
-			p: p, slow: l.stalled > m.cfg.AckTimeout/slowAfter, cross: p.cross(), crowded: l.inflight >= spillAt,
-			home:     m.cfg.Region == home || p.region == home,
-			distance: m.distance(p.partner), affinity: m.affinity(p.partner),
+			p: p, slow: l.stalled > m.cfg.AckTimeout/slowAfter, cross: p.apart, crowded: l.inflight >= spillAt,
+			home:     m.cfg.Region == home || p.isIn(home),
+			distance: p.distance(), affinity: m.affinity(p.partner),
 		})
 	}
 	rank(list)
@@ -138,23 +148,20 @@ func classOf(b *volume.Blob) uint8 {
 	return volume.ClassSmall
 }
 
-// Append stores a blob on this node as primary. It is on every copy's disk when the reference comes back. home is the
-// recipient's region: one copy goes there if that is possible. meta must not change afterwards, even if it fails.
+// Append stores a blob on this node as primary. It is on every copy's disk when the reference comes back. meta must not change afterwards, even if it fails.
 //
 // If one volume fails the next is tried, and already while one makes no progress: what is stored twice then costs space,
 // waiting would cost a sender's time. wire.ErrUnavailable when no volume is left or none gets on, wire.ErrFull when the disk is why.
-func (m *Manager) Append(ctx context.Context, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (m *Manager) Append(ctx context.Context, to Place, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	if m.cfg.Volumes == nil {
 		return volume.Ref{}, wire.Errorf(wire.Denied, "%s stores no volumes", m.cfg.ID)
 	}
 	began := time.Now()
 	class := classOf(b)
-	if class == volume.ClassBulk {
-		m.awaitBulk(ctx)
-	}
+	m.await(ctx, to.Policy, class)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop() // attempts that nobody waits for any more
-	a := attempts{m: m, home: home, class: class, kind: kind, meta: meta, blob: b, tried: make(map[*primary]bool)}
+	a := attempts{m: m, to: to, class: class, kind: kind, meta: meta, blob: b, tried: make(map[*primary]bool)}
 	ref, err := a.run(ctx)
 	if err != nil {
 		m.stats.appendFailures.Add(1)
@@ -180,8 +187,8 @@ func (m *Manager) storing() error {
 	if err := m.full.reason(); err != nil {
 		return err
 	}
-	if len(m.candidates(m.cfg.Region, volume.ClassSmall)) == 0 {
-		return errors.New("no open volume with another node")
+	if len(m.candidates(Anywhere(m.cfg.Region), volume.ClassSmall)) == 0 {
+		return m.noVolume(policy.Default())
 	}
 	return nil
 }

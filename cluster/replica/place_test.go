@@ -12,7 +12,7 @@ import (
 // partnersOf lists with whom a node has open volumes.
 func (g *group) partnersOf(id string) map[string]bool {
 	out := make(map[string]bool)
-	for _, c := range g.at(id).m.candidates("", volume.ClassSmall) {
+	for _, c := range g.at(id).m.candidates(Anywhere(""), volume.ClassSmall) {
 		out[c.p.partner] = true
 	}
 	return out
@@ -64,7 +64,7 @@ func TestHome(t *testing.T) {
 			n := g.at(from)
 			blob := n.blob(message(1, 1000))
 			ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
-			ref, err := n.m.Put(ctx, g.at(home).region, volume.KindMessage, nil, blob)
+			ref, err := n.m.Put(ctx, Anywhere(g.at(home).region), volume.KindMessage, nil, blob)
 			stop()
 			if err != nil {
 				t.Fatal(err)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
@@ -29,8 +31,10 @@ type primary struct {
 	m       *Manager
 	entry   Entry
 	partner string // the node with the second copy
+	others  []Peer // all nodes with other copies, the partner first
+	key     string // of the entry's policy
 	born    time.Time
-	region  string // and its region
+	apart   bool // the copies are so far apart that they survive what the policy says
 	ctx     context.Context
 	stop    context.CancelFunc // ends the streams
 
@@ -54,15 +58,35 @@ type waiter struct {
 	done chan error // capacity one
 }
 
-func newPrimary(m *Manager, e Entry, partner Peer) *primary {
+func newPrimary(m *Manager, e Entry, others []Peer) *primary {
 	ctx, stop := context.WithCancel(m.ctx)
-	p := &primary{m: m, entry: e, born: time.Now(), partner: partner.ID, region: partner.Region, ctx: ctx, stop: stop, pristine: true, waiters: make(map[*waiter]struct{})}
+	rule := policy.Of(e.Policy)
+	p := &primary{m: m, entry: e, born: time.Now(), partner: others[0].ID, others: others, key: rule.Key(), apart: survives(rule, m.self(), others),
+		ctx: ctx, stop: stop, pristine: true, waiters: make(map[*waiter]struct{})}
 	p.room = sync.NewCond(&p.mu)
 	return p
 }
 
-// cross says that the copies are in different regions.
-func (p *primary) cross() bool { return p.region != p.m.cfg.Region }
+// isIn says whether another copy is in a region.
+func (p *primary) isIn(region string) bool {
+	return slices.ContainsFunc(p.others, func(o Peer) bool { return o.Region == region })
+}
+
+// distance is that of the farthest copy.
+func (p *primary) distance() (most int) {
+	for _, o := range p.others {
+		most = max(most, p.m.distance(o.ID))
+	}
+	return most
+}
+
+// taken says whether all nodes of the volume still take mail.
+func (p *primary) taken() bool {
+	return !slices.ContainsFunc(p.others, func(o Peer) bool { return !p.m.peer(o.ID).Takes() })
+}
+
+// slot is what the volume was opened for.
+func (p *primary) slot() slot { return slotOf(p.key, p.others, p.entry.Class) }
 
 // append is step 2: it answers with success only when every copy has fsynced the record (I1).
 func (p *primary) append(ctx context.Context, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
@@ -212,20 +236,23 @@ func (p *primary) Append(off int64, b []byte) error {
 	p.tapped += int64(len(b))
 	p.local = now
 	p.m.shares.count(p.m.cfg.ID, len(b))
-	p.m.shares.count(p.partner, len(b))
+	for _, o := range p.others {
+		p.m.shares.count(o.ID, len(b))
+	}
 	return nil
 }
 
-// connect is the rest of step 1, after the directory's part: the file here, then one stream to each other copy.
-func (p *primary) connect(ctx context.Context, h volume.Header) error {
+// connect is the rest of step 1, after the directory's part: the file here, then one stream to each other copy. blame is the node that not to open
+// volumes with is the thing to do after an error.
+func (p *primary) connect(ctx context.Context, h volume.Header) (blame string, err error) {
 	seed := p.m.cfg.Volumes.NewSeed(h.Class)
 	vol, err := p.m.cfg.Volumes.Create(h, seed, p)
 	if err != nil {
-		return err
+		return p.partner, err
 	}
 	block, err := vol.FileHeader()
 	if err != nil {
-		return err
+		return p.partner, err
 	}
 	p.mu.Lock()
 	p.vol, p.tapped = vol, vol.Durable()
@@ -233,7 +260,7 @@ func (p *primary) connect(ctx context.Context, h volume.Header) error {
 	for _, node := range p.entry.Copies[1:] {
 		l, err := p.dial(ctx, node, streamOpen{Block: block, Seed: seed})
 		if err != nil {
-			return fmt.Errorf("open volume %s on %s: %w", h.ID, node, err)
+			return node, fmt.Errorf("open volume %s on %s: %w", h.ID, node, err)
 		}
 		p.mu.Lock()
 		p.links = append(p.links, l)
@@ -242,14 +269,14 @@ func (p *primary) connect(ctx context.Context, h volume.Header) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.phase != connecting {
-		return p.sealedError()
+		return p.partner, p.sealedError()
 	}
 	for _, l := range p.links {
 		p.m.background(l.send)
 		p.m.background(l.receive)
 	}
 	p.phase, p.pristine = open, false
-	return nil
+	return "", nil
 }
 
 // retire lets the volume take no more appends and ends it when those in flight are answered.

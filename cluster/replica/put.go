@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
@@ -23,10 +24,10 @@ const (
 )
 
 // Put stores a blob wherever that can be done now: on this node's volumes if it has usable ones, else on a peer's, in
-// the home region and near ones first. It goes from node to node until ctx or its patience ends; a blob can be read again, so
+// the home region and near ones first, and nowhere but where the policy allows. It goes from node to node until ctx or its patience ends; a blob can be read again, so
 // nothing but bytes without a reference is left of an attempt that failed. In the end wire.ErrUnavailable, with the last
 // round's reasons.
-func (m *Manager) Put(ctx context.Context, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (m *Manager) Put(ctx context.Context, to Place, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	if len(meta) > maxMeta {
 		return volume.Ref{}, wire.Errorf(wire.Limit, "put: metadata of %d bytes, limit %d", len(meta), maxMeta)
 	}
@@ -34,21 +35,21 @@ func (m *Manager) Put(ctx context.Context, home string, kind volume.Kind, meta [
 		return volume.Ref{}, wire.Errorf(wire.Limit, "put: blob of %d bytes, limit %d", b.Length(), m.cfg.MaxBlob)
 	}
 	pause, start := putPause, time.Now()
-	if m.usable(home) { // the short way, nearly always
+	if m.usable(to) { // the short way, nearly always
 		near, pass := m.passTo()
 		if pass {
-			if ref, err := m.putOn(ctx, near, home, kind, meta, b); err == nil {
+			if ref, err := m.putOn(ctx, near, to, kind, meta, b); err == nil {
 				return ref, nil
 			}
 		}
-		if ref, err := m.putOn(ctx, m.cfg.ID, home, kind, meta, b); err == nil {
+		if ref, err := m.putOn(ctx, m.cfg.ID, to, kind, meta, b); err == nil {
 			return ref, nil
 		}
 	}
 	for {
 		var reasons error
-		for _, node := range m.targets(home) {
-			ref, err := m.putOn(ctx, node, home, kind, meta, b)
+		for _, node := range m.targets(to) {
+			ref, err := m.putOn(ctx, node, to, kind, meta, b)
 			if err == nil {
 				return ref, nil
 			}
@@ -60,8 +61,11 @@ func (m *Manager) Put(ctx context.Context, home string, kind volume.Kind, meta [
 				return volume.Ref{}, fmt.Errorf("put: %w", reasons)
 			}
 		}
+		if reasons == nil {
+			reasons = fmt.Errorf("no node that keeps mail is where the policy wants it (%s)", to.Policy)
+		}
 		if time.Since(start) > putPatience || !m.pause(ctx, pause) {
-			return volume.Ref{}, wire.Errorf(wire.Unavailable, "put: %v", errors.Join(ctx.Err(), m.ctx.Err(), reasons))
+			return volume.Ref{}, wire.Errorf(wire.Unavailable, "put: %v", errors.Join(ctx.Err(), m.ctx.Err(), m.lacking(to.Policy), reasons))
 		}
 		pause = min(2*pause, putPauses)
 	}
@@ -93,21 +97,21 @@ func (m *Manager) pause(ctx context.Context, d time.Duration) bool {
 }
 
 // targets lists the nodes to try, this one first while it has a volume that gets on.
-func (m *Manager) targets(home string) []string {
-	nodes := slices.DeleteFunc(m.peerIDs(), func(node string) bool { return node == m.cfg.ID })
-	m.sortTargets(nodes, home)
-	if m.cfg.Volumes == nil {
+func (m *Manager) targets(to Place) []string {
+	nodes := slices.DeleteFunc(m.allowed(m.peerIDs(), to.Policy), func(node string) bool { return node == m.cfg.ID })
+	m.sortTargets(nodes, to)
+	if m.cfg.Volumes == nil || !to.Policy.Allows(m.cfg.Region) {
 		return nodes
 	}
-	if m.usable(home) {
+	if m.usable(to) {
 		return append([]string{m.cfg.ID}, nodes...)
 	}
 	return append(nodes, m.cfg.ID)
 }
 
 // sortTargets is sortNodes for new mail: those that take none come last, and of equals one has its turn (shares.go).
-func (m *Manager) sortTargets(nodes []string, home string) {
-	m.sortNodes(nodes, home)
+func (m *Manager) sortTargets(nodes []string, to Place) {
+	m.sortNodes(nodes, to.Home)
 	taking := make(map[string]bool, len(nodes))
 	for _, node := range m.takers() {
 		taking[node] = true
@@ -121,7 +125,7 @@ func (m *Manager) sortTargets(nodes []string, home string) {
 		return
 	}
 	standings := make(map[string]standing, equals)
-	for i, s := range m.shares.standings(turn{home: m.peer(nodes[0]).Region, put: true}, nodes[:equals]) {
+	for i, s := range m.shares.standings(turn{policy: to.Policy.Key(), home: m.peer(nodes[0]).Region, put: true}, nodes[:equals]) {
 		standings[nodes[i]] = s
 	}
 	slices.SortStableFunc(nodes[:equals], func(a, b string) int { return last(!standings[a].lead, !standings[b].lead) })
@@ -137,37 +141,37 @@ func (m *Manager) alike(a, b string) bool {
 }
 
 // usable says that this node has a volume that gets on.
-func (m *Manager) usable(home string) bool {
+func (m *Manager) usable(to Place) bool {
 	if m.cfg.Volumes == nil {
 		return false
 	}
-	list := m.candidates(home, volume.ClassSmall)
+	list := m.candidates(to, volume.ClassSmall)
 	return len(list) > 0 && !list[0].slow
 }
 
 // putOn tries one node. A node that does not get on costs a bounded time.
-func (m *Manager) putOn(ctx context.Context, node, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (m *Manager) putOn(ctx context.Context, node string, to Place, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	ctx, stop := context.WithTimeout(ctx, idleTimeout+time.Duration(b.StoredLength())*putPerByte)
 	defer stop()
 	if node == m.cfg.ID {
-		return m.Append(ctx, home, kind, meta, b)
+		return m.Append(ctx, to, kind, meta, b)
 	}
 	ctx, leave := m.cfg.Net.Sound(ctx, node)
 	defer leave()
-	ref, err := m.putThere(ctx, node, home, kind, meta, b)
+	ref, err := m.putThere(ctx, node, to, kind, meta, b)
 	if err != nil {
 		m.avoidAfter(node, err)
 	}
 	return ref, err
 }
 
-func (m *Manager) putThere(ctx context.Context, node, home string, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
+func (m *Manager) putThere(ctx context.Context, node string, to Place, kind volume.Kind, meta []byte, b *volume.Blob) (volume.Ref, error) {
 	s, err := m.cfg.Net.Open(ctx, node, methodPut)
 	if err != nil {
 		return volume.Ref{}, err
 	}
 	defer hangUp(s)
-	req := putRequest{Home: home, Meta: meta, Length: b.Length(), Stored: b.StoredLength(), Hash: b.Hash(), Kind: kind}
+	req := putRequest{Home: to.Home, Policy: to.Policy.Stored(), Meta: meta, Length: b.Length(), Stored: b.StoredLength(), Hash: b.Hash(), Kind: kind}
 	if d := b.Dictionary(); d != nil {
 		req.Dictionary = d.ID()
 	}
@@ -230,7 +234,8 @@ func (m *Manager) servePut(ctx context.Context, from string, s *transport.Stream
 	if len(req.Meta) > maxMeta || req.Length > m.cfg.MaxBlob {
 		return wire.Errorf(wire.Limit, "put by %s of %d bytes, metadata %d", from, req.Length, len(req.Meta))
 	}
-	if err := m.storing(); err != nil {
+	to := Place{Home: req.Home, Policy: policy.Of(req.Policy)}
+	if err := m.storingUnder(to.Policy); err != nil {
 		return wire.Errorf(wire.Unavailable, "%s: %v", m.cfg.ID, err)
 	}
 	if req.Stored > blobMemory {
@@ -248,11 +253,22 @@ func (m *Manager) servePut(ctx context.Context, from string, s *transport.Stream
 	if err != nil {
 		return fmt.Errorf("put by %s: %w", from, err)
 	}
-	ref, err := m.Append(ctx, req.Home, req.Kind, req.Meta, b)
+	ref, err := m.Append(ctx, to, req.Kind, req.Meta, b)
 	if err := errors.Join(err, b.Close()); err != nil {
 		return fmt.Errorf("put by %s: %w", from, err)
 	}
 	return s.SendValue(putReply{Ref: ref})
+}
+
+// storingUnder says why this node cannot store a blob as primary under a policy. Volumes of one that is new here may be about to open.
+func (m *Manager) storingUnder(p policy.Policy) error {
+	switch {
+	case p.Key() == "":
+		return m.storing()
+	case !p.Allows(m.cfg.Region):
+		return m.noVolume(p)
+	}
+	return m.full.reason()
 }
 
 // streamReader reads the messages of a stream as one run of bytes.

@@ -68,6 +68,9 @@ func (m *Manager) behind(state *mending) []Entry {
 	var out []Entry
 	for id, e := range m.entries {
 		_, whole := m.whole[id]
+		if whole && e.Length == 0 && !m.Up(e.Primary) {
+			whole = false // the copy went, and the primary, which was to drop the entry, is gone since
+		}
 		if e.State == Sealed && e.Holds(m.cfg.ID) && !whole && !now.Before(state.retry[id].at) {
 			out = append(out, e)
 		}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
@@ -27,16 +28,17 @@ type shares struct {
 	key     uint64     // of the nodes and weights that the counts are for
 	weights map[string]uint32
 	taken   map[string]*fading
-	stores  map[string]bool // who said last that a peer's blob can be put there
-	lead    map[turn]string // whose turn it is
-	active  bool            // something was counted since the others were asked
+	stores  map[string]bool   // who said last that a peer's blob can be put there
+	lead    map[turn][]string // whose turn it is
+	active  bool              // something was counted since the others were asked
 }
 
 // turn is one of the choices that are made again and again.
 type turn struct {
-	class uint8
-	home  string // a region that limits the choice; empty: all are as good
-	put   bool   // of a node to put at, not of a partner
+	class  uint8
+	policy string // its key
+	home   string // a region that limits the choice; empty: all are as good
+	put    bool   // of a node to put at, not of a partner
 }
 
 // fading is a sum that forgets.
@@ -124,21 +126,35 @@ type standing struct {
 
 // standings judges the nodes that a choice is between; the first of equals has the turn if nobody has.
 func (s *shares) standings(t turn, nodes []string) []standing {
+	sets := make([][]string, len(nodes))
+	for i := range nodes {
+		sets[i] = nodes[i : i+1]
+	}
+	return s.standingsOf(t, sets)
+}
+
+// standingsOf judges sets of nodes that take the same mail, by the mean of their levels.
+func (s *shares) standingsOf(t turn, sets [][]string) []standing {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]standing, len(nodes))
-	lowest := 0
-	for i, node := range nodes {
-		if out[i].level = s.level(node, now); out[i].level < out[lowest].level {
+	out := make([]standing, len(sets))
+	lowest, leader := 0, -1
+	for i, set := range sets {
+		for _, node := range set {
+			out[i].level += s.level(node, now) / float64(len(set))
+		}
+		if out[i].level < out[lowest].level {
 			lowest = i
+		}
+		if slices.Equal(set, s.lead[t]) {
+			leader = i
 		}
 	}
 	limit := out[lowest].level + s.quantum(now)
-	leader := slices.Index(nodes, s.lead[t])
 	if leader < 0 || out[leader].level > limit {
 		leader = lowest
-		s.lead[t] = nodes[lowest]
+		s.lead[t] = slices.Clone(sets[lowest])
 	}
 	for i := range out {
 		out[i].over, out[i].lead = out[i].level > limit, i == leader
@@ -192,7 +208,7 @@ func (m *Manager) serveShare(_ context.Context, from string, _ *shareRequest) (*
 	if m.cfg.Volumes == nil {
 		return nil, wire.Errorf(wire.Denied, "%s stores no volumes", m.cfg.ID)
 	}
-	stores := m.takes() && slices.ContainsFunc(m.candidates("", volume.ClassSmall), func(c candidate) bool { return !c.slow && c.p.partner != from })
+	stores := m.takes() && slices.ContainsFunc(m.candidates(Anywhere(""), volume.ClassSmall), func(c candidate) bool { return !c.slow && c.p.partner != from })
 	s := &m.shares
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,8 +244,10 @@ func (m *Manager) choices() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.own {
-		if !slices.Contains(nodes, p.partner) {
-			nodes = append(nodes, p.partner)
+		for _, o := range p.others {
+			if !slices.Contains(nodes, o.ID) {
+				nodes = append(nodes, o.ID)
+			}
 		}
 	}
 	return nodes
@@ -248,9 +266,13 @@ func (m *Manager) takers() []string {
 	return nodes
 }
 
-// elsewhere says that mail can be put at another node.
-func (m *Manager) elsewhere() bool {
-	return m.shares.anyStores(slices.DeleteFunc(m.takers(), func(node string) bool { return !m.cfg.Net.Up(node) || m.cfg.Net.InDoubt(node) }))
+// elsewhere says that mail under a policy can be put at another node.
+func (m *Manager) elsewhere(p policy.Policy) bool {
+	nodes := slices.DeleteFunc(m.allowed(m.takers(), p), func(node string) bool { return !m.cfg.Net.Up(node) || m.cfg.Net.InDoubt(node) })
+	if len(nodes) < int(p.Copies) {
+		return false
+	}
+	return m.shares.anyStores(nodes)
 }
 
 // passTo gives a near node of this region whose share is less used than this one's, for mail that came here.

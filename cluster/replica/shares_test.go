@@ -152,7 +152,7 @@ func TestPartnersByWeight(t *testing.T) {
 
 // TestTurns: one partner has its turn until it is a quantum above the lowest, whatever comes, and a set that changed begins anew.
 func TestTurns(t *testing.T) {
-	s := shares{lead: make(map[turn]string)}
+	s := shares{lead: make(map[turn][]string)}
 	peers := []Peer{{ID: "a", Weight: 10}, {ID: "b", Weight: 10}, {ID: "c", Weight: 20}, {ID: "d"}}
 	s.reset(peers)
 	nodes := []string{"b", "c", "d"}

@@ -22,6 +22,8 @@ import (
 //   - Of copies that were read back from disks only the longest counts, or none beside one that is certain.
 //   - A copy that has answered a fence becomes durable no further, so a length that was computed before is not below one seen later.
 //
+// All that is said of two copies. With a third one that lags the least of the living might be before the record: volumes with more have nothing entered early.
+//
 // As everywhere (I3), a disk that loses what it fsynced is made up for by the other copy.
 
 // Bounds of asking how far a volume has spread.

@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/placement"
 	"hongyan/engine/codec/codectest"
 )
 
 // Other replicas, and logs on disk, hold what this version writes.
 func TestCommandFormat(t *testing.T) {
-	c := Command{ID: RequestID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, Now: 1_700_000_000, Body: []byte("body")}
+	c := Command{Level: feature.Base, ID: RequestID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, Now: 1_700_000_000, Body: []byte("body")}
 	text, err := os.ReadFile("testdata/command-v1.hex")
 	if err != nil {
 		t.Fatal(err)
@@ -29,10 +30,14 @@ func TestCommandFormat(t *testing.T) {
 	if got, err := DecodeCommand(want); err != nil || !reflect.DeepEqual(got, c) {
 		t.Errorf("read %+v, %v", got, err)
 	}
-	for name, bad := range map[string][]byte{"nothing": nil, "short": want[:commandHeader-1], "version 0": append([]byte{0}, want[1:]...), "version 2": append([]byte{2}, want[1:]...)} {
+	for name, bad := range map[string][]byte{"nothing": nil, "short": want[:commandHeader-1], "version 0": append([]byte{0}, want[1:]...), "a level of the future": append([]byte{byte(feature.Newest()) + 1}, want[1:]...)} {
 		if got, err := DecodeCommand(bad); err == nil {
 			t.Errorf("%s: read as %+v", name, got)
 		}
+	}
+	later := append([]byte{byte(feature.Moves)}, want[1:]...)
+	if got, err := DecodeCommand(later); err != nil || got.Level != feature.Moves || !bytes.Equal(got.Encode(), later) {
+		t.Errorf("of a later level: %+v, %v", got, err)
 	}
 	if got, err := DecodeCommand(want[:commandHeader]); err != nil || len(got.Body) != 0 {
 		t.Errorf("without a body: %+v, %v", got, err)

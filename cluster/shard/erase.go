@@ -149,19 +149,23 @@ func (g *Group) mayVote() error {
 	if !g.started.Load() {
 		return wire.Errorf(wire.Unavailable, "shard %d: the replica starts", g.Shard())
 	}
-	var have position
-	have.index = g.raft.LastIndex()
+	if g.last().before(g.floor) {
+		return wire.Errorf(wire.Unavailable, "shard %d: this replica was made anew and lacks what one here had before", g.Shard())
+	}
+	g.above.Store(true)
+	return nil
+}
+
+// last is where the replica's log ends, whether it runs or has stopped; what cannot be read counts as term 0.
+func (g *Group) last() position {
+	have := position{index: g.raft.LastIndex()}
 	var last raft.Log
 	if err := g.log.GetLog(have.index, &last); err == nil {
 		have.term = last.Term
 	} else if list, err := g.fsm.snaps.List(); err == nil && len(list) > 0 && list[0].Index == have.index {
 		have.term = list[0].Term
 	}
-	if have.before(g.floor) {
-		return wire.Errorf(wire.Unavailable, "shard %d: this replica was made anew and lacks what one here had before", g.Shard())
-	}
-	g.above.Store(true)
-	return nil
+	return have
 }
 
 // Erase forgets a replica that does not run: its log, its state and its folder. Its term, its vote and its last position stay, for one that is made here

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hongyan/cluster/clock"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/wire"
 )
@@ -76,12 +77,22 @@ func (r *Router) Shards() []uint32 {
 // drawn here, so that all attempts together apply it once. An error means that it is unknown
 // whether the command was or will be applied.
 func (r *Router) Propose(ctx context.Context, shard uint32, body []byte, class Class) (result []byte, at uint64, err error) {
-	return r.ProposeAs(ctx, shard, NewRequestID(), body, class)
+	return r.propose(ctx, shard, Command{ID: NewRequestID(), Body: body}, class)
+}
+
+// ProposeLevel is Propose of a body that only programs of a feature level can apply. The caller knows that the cluster is at that level: a node whose program
+// does not know it would stop at the entry.
+func (r *Router) ProposeLevel(ctx context.Context, shard uint32, level feature.Level, body []byte, class Class) (result []byte, at uint64, err error) {
+	return r.propose(ctx, shard, Command{Level: level, ID: NewRequestID(), Body: body}, class)
 }
 
 // ProposeAs is Propose with an id that the caller drew, for one command only.
 func (r *Router) ProposeAs(ctx context.Context, shard uint32, id RequestID, body []byte, class Class) (result []byte, at uint64, err error) {
-	c := Command{ID: id, Now: r.Clock.Now().Unix(), Body: body}
+	return r.propose(ctx, shard, Command{ID: id, Body: body}, class)
+}
+
+func (r *Router) propose(ctx context.Context, shard uint32, c Command, class Class) (result []byte, at uint64, err error) {
+	c.Now = r.Clock.Now().Unix()
 	req := &ProposeRequest{Shard: shard, Command: c.Encode(), Class: class}
 	var resp ProposeResponse
 	if err := r.atLeader(ctx, shard, MethodPropose, req, &resp); err != nil {
@@ -164,8 +175,14 @@ func (r *Router) atLeaderOf(ctx context.Context, shard uint32, likely placement.
 	}
 }
 
+// fencer is the part of our transport that says who leads nothing any more, whatever they believe.
+type fencer interface{ Fenced(node string) bool }
+
 // attempt asks one node, and turns away from it as soon as it is in doubt.
 func (r *Router) attempt(ctx context.Context, patience time.Duration, target, method string, req, resp any) error {
+	if f, ok := r.peers.(fencer); ok && f.Fenced(target) {
+		return wire.Errorf(wire.Unavailable, "%s was given up for ever", target)
+	}
 	if err := ctx.Err(); err != nil {
 		return wire.Errorf(wire.Unavailable, "%v", err)
 	}
@@ -205,7 +222,8 @@ func (r *Router) attemptAt(ctx context.Context, patience time.Duration, group pl
 
 // retryable says whether another node, or the same one later, may do better.
 func retryable(err error) bool {
-	return !errors.Is(err, wire.ErrInvalid) && !errors.Is(err, wire.ErrDenied) && !errors.Is(err, wire.ErrLimit) && !errors.Is(err, wire.ErrOverloaded)
+	return !errors.Is(err, wire.ErrInvalid) && !errors.Is(err, wire.ErrDenied) && !errors.Is(err, wire.ErrLimit) && !errors.Is(err, wire.ErrOverloaded) &&
+		!errors.Is(err, wire.ErrUnsupported)
 }
 
 // leader guesses where to begin: this node's own replica knows best, then whoever answered last.

@@ -16,7 +16,6 @@ const acceptPause = 50 * time.Millisecond
 
 // accept takes connections until the listener is closed.
 func (n *Net) accept() {
-	config := n.creds.server(func(id string) bool { return n.find(id) != nil })
 	handshakes := make(chan struct{}, maxHandshakes)
 	refused := &refusals{log: n.log}
 	for {
@@ -43,7 +42,7 @@ func (n *Net) accept() {
 			refused.tell(conn, "too many handshakes")
 			continue
 		}
-		started := n.spawn(func() { n.welcome(conn, config, refused, func() { <-handshakes }) })
+		started := n.spawn(func() { n.welcome(conn, refused, func() { <-handshakes }) })
 		if !started {
 			discard(conn)
 		}
@@ -95,14 +94,14 @@ func (n *Net) allowed(addr net.Addr) bool {
 }
 
 // welcome authenticates an inbound connection and runs its service until it ends.
-func (n *Net) welcome(raw net.Conn, config *tls.Config, refused *refusals, handshaken func()) {
-	conn := tls.Server(raw, config)
+func (n *Net) welcome(raw net.Conn, refused *refusals, handshaken func()) {
+	conn := tls.Server(raw, n.creds.server(func(id string) bool { return n.find(id) != nil }, append(n.offers(services[:]...), serviceLevels)))
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.timing.handshake)
 	err := conn.HandshakeContext(ctx)
 	cancel()
 	handshaken()
 	if err != nil {
-		refused.tell(raw, err.Error())
+		refused.tell(raw, n.explain(err))
 		return
 	}
 	state := conn.ConnectionState()
@@ -111,13 +110,18 @@ func (n *Net) welcome(raw net.Conn, config *tls.Config, refused *refusals, hands
 		discard(raw)
 		return
 	}
-	p, service := n.find(id), state.NegotiatedProtocol
+	p := n.find(id)
+	service, level := splitProtocol(state.NegotiatedProtocol)
 	if p == nil {
 		refused.tell(raw, "node "+id+" was taken out of the peer table")
 		return
 	}
-	if !p.admit(service, raw) {
-		refused.tell(raw, "too many of service "+service)
+	if service == serviceLevels {
+		n.tellLevels(conn)
+		return
+	}
+	if !p.admit(service, level, raw) {
+		refused.tell(raw, "too many of service "+service+", or of too low a feature level")
 		return
 	}
 	defer p.release(service, raw)
@@ -149,8 +153,8 @@ func (c *peerConn) Close() error {
 	return c.Conn.Close()
 }
 
-// dial connects to one service of a peer.
-func (n *Net) dial(ctx context.Context, p *peer, service string) (*tls.Conn, error) {
+// dialProtocols connects to a peer by one of some protocols.
+func (n *Net) dialProtocols(ctx context.Context, p *peer, protocols []string) (*tls.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(p.ctx, cancel)
@@ -161,7 +165,7 @@ func (n *Net) dial(ctx context.Context, p *peer, service string) (*tls.Conn, err
 		return nil, err
 	}
 	raw := &peerConn{tcp, context.AfterFunc(p.ctx, func() { discard(tcp) })}
-	conn := tls.Client(raw, n.creds.client(p.ID, service))
+	conn := tls.Client(raw, n.creds.client(p.ID, protocols))
 	ctx, expire := context.WithTimeout(ctx, n.cfg.timing.handshake)
 	defer expire()
 	if err := conn.HandshakeContext(ctx); err != nil {

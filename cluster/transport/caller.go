@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/liveness"
 	"hongyan/cluster/wire"
 	"hongyan/engine/codec"
@@ -38,6 +39,7 @@ var (
 // caller is the dialling end of a calls connection: calls that wait for replies, and pings.
 type caller struct {
 	link  *wire.Link
+	level feature.Level // that both ends know at least
 	began time.Time
 	next  atomic.Uint64
 
@@ -54,10 +56,12 @@ type caller struct {
 func (p *peer) connect() (*caller, error) {
 	conn, err := p.n.dial(p.ctx, p, serviceRPC)
 	if err != nil {
-		return nil, err
+		return nil, p.compare(err)
 	}
+	_, level := splitProtocol(conn.ConnectionState().NegotiatedProtocol)
 	c := &caller{
-		link: wire.NewLink(conn, MaxMessage), began: time.Now(), first: make(chan struct{}), rtt: &p.rtt,
+		level: level,
+		link:  wire.NewLink(conn, MaxMessage), began: time.Now(), first: make(chan struct{}), rtt: &p.rtt,
 		detector: liveness.NewDetector(p.n.cfg.timing.ping, p.n.cfg.timing.silence, p.late),
 		waiting:  make(map[uint64]chan wire.Frame),
 	}

@@ -171,7 +171,7 @@ func (n *Net) callSelf(ctx context.Context, enough <-chan struct{}, method strin
 func (n *Net) invoke(ctx context.Context, from, method string, body []byte) (reply []byte, failure *wire.Error) {
 	h := n.calls[method]
 	if h == nil {
-		return nil, wire.Errorf(wire.Invalid, "node %s has no call %q", n.cfg.ID, method)
+		return nil, wire.Errorf(wire.Unsupported, "node %s has no call %q", n.cfg.ID, method)
 	}
 	defer func() {
 		if r := recover(); r != nil {

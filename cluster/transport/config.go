@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hongyan/cluster/clock"
+	"hongyan/cluster/feature"
 )
 
 // Services on the port, told apart by ALPN.
@@ -19,6 +20,7 @@ const (
 	serviceRaftBulk = "hongyan-raftbulk/1"
 	servicePacket   = "hongyan-packet/1"
 	serviceGossip   = "hongyan-gossip/1"
+	serviceLevels   = "hongyan-levels/1"
 )
 
 // Limits on what peers may ask of a node.
@@ -53,6 +55,10 @@ type Config struct {
 	Allow    []netip.Prefix // networks that may connect; all when empty
 	Clock    *clock.Clock   // by which certificates are valid; nil is the system's
 	Log      *slog.Logger   // nil discards
+
+	Newest   feature.Level // that this node knows; 0: the program's
+	Least    feature.Level // that peers must know, to begin with (Require); 0: any
+	Outdated func(error)   // told, once, when a peer asks for more than this node knows; may be nil
 
 	timing timing // zero values mean defaults; tests shorten them
 }

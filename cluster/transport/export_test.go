@@ -28,3 +28,6 @@ func (n *Net) dialForTest(node, service string) error {
 	}
 	return conn.Close()
 }
+
+// Offers are the protocols of a service that a node takes part in.
+var Offers = func(n *Net, service string) []string { return n.offers(service) }

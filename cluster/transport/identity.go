@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"hongyan/cluster/pki"
@@ -37,15 +38,15 @@ func loadCredentials(caPath, certPath, keyPath, id string) (credentials, error) 
 	return credentials{cert: cert, roots: roots}, nil
 }
 
-// server is the listener's side: any of the services, from any peer that known accepts.
-func (c credentials) server(known func(id string) bool) *tls.Config {
+// server is the listener's side: any of these protocols, the first ones rather, from any peer that known accepts.
+func (c credentials) server(known func(id string) bool, protocols []string) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		Time:                   c.now,
 		Certificates:           []tls.Certificate{c.cert},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              c.roots,
-		NextProtos:             []string{serviceRPC, serviceStream, serviceRaft, serviceRaftBulk, servicePacket, serviceGossip},
+		NextProtos:             protocols,
 		SessionTicketsDisabled: true, // each handshake verifies afresh
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if s.NegotiatedProtocol == "" {
@@ -61,18 +62,18 @@ func (c credentials) server(known func(id string) bool) *tls.Config {
 	}
 }
 
-// client is the dialler's side: one service of one node.
-func (c credentials) client(node, service string) *tls.Config {
+// client is the dialler's side: one of these protocols of one node.
+func (c credentials) client(node string, protocols []string) *tls.Config {
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
 		Time:         c.now,
 		Certificates: []tls.Certificate{c.cert},
 		RootCAs:      c.roots,
 		ServerName:   pki.ServiceName, // who it is exactly, VerifyConnection says
-		NextProtos:   []string{service},
+		NextProtos:   protocols,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			if s.NegotiatedProtocol != service {
-				return fmt.Errorf("peer offers service %q, wanted %q", s.NegotiatedProtocol, service)
+			if !slices.Contains(protocols, s.NegotiatedProtocol) {
+				return fmt.Errorf("peer offers service %q, wanted one of %q", s.NegotiatedProtocol, protocols)
 			}
 			id, err := peerID(s)
 			if err == nil && id != node {

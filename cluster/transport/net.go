@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"hongyan/cluster/feature"
 )
 
 // Net is a node's place in the cluster's traffic. Safe for concurrent use.
@@ -21,6 +24,10 @@ type Net struct {
 	self     *limits     // for calls to the node itself
 	own      *doubt      // this node's of itself
 	ails     atomic.Bool // so it was told
+	fenced   atomic.Pointer[map[string]bool]
+
+	needed atomic.Uint32 // the feature level that peers must know
+	behind sync.Once     // tells that this node knows too little
 
 	calls   map[string]callHandler   // fixed once Serve was called
 	streams map[string]StreamHandler // fixed once Serve was called
@@ -51,6 +58,7 @@ func Listen(cfg Config) (*Net, error) {
 		return nil, fmt.Errorf("transport configuration: %w", err)
 	}
 	cfg.timing = cfg.timing.withDefaults()
+	cfg.Newest = cmp.Or(cfg.Newest, feature.Newest())
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -77,6 +85,7 @@ func Listen(cfg Config) (*Net, error) {
 		groups:   make(map[uint32]*raftGroup),
 		leaving:  make(map[string]chan struct{}),
 	}
+	n.needed.Store(uint32(max(cfg.Least, feature.Base)))
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	first, _ := n.successor(&table{}, cfg.Peers)
 	n.table.Store(first)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/liveness"
 	"hongyan/cluster/wire"
 )
@@ -41,9 +42,17 @@ type peer struct {
 	packet *slot[*wire.Link]
 	beats  beats // to it
 
-	mu      sync.Mutex            // guards inbound, up
-	inbound map[string][]net.Conn // by service, oldest first
-	up      chan struct{}         // closed while the peer is up
+	mu      sync.Mutex           // guards inbound, up
+	inbound map[string][]arrival // by service, oldest first
+	up      chan struct{}        // closed while the peer is up
+
+	outdated atomic.Pointer[feature.Outdated] // why its program and this one do not talk; nil while they may
+}
+
+// arrival is a connection that the peer dialled, and the feature level that both ends know at least.
+type arrival struct {
+	net.Conn
+	level feature.Level
 }
 
 // limits bound what one caller may have in flight.
@@ -59,7 +68,7 @@ func newPeer(n *Net, line Peer, after <-chan struct{}) *peer {
 	out := &peer{
 		ID: line.ID, moved: make(chan struct{}, 1), n: n, after: after, ended: make(chan struct{}),
 		tried: make(chan struct{}), limits: newLimits(), doubt: newDoubt(true), late: new(liveness.Lateness),
-		inbound: make(map[string][]net.Conn), up: make(chan struct{}),
+		inbound: make(map[string][]arrival), up: make(chan struct{}),
 	}
 	out.addr.Store(&line.Addr)
 	out.ctx, out.cancel = context.WithCancel(n.ctx)
@@ -83,6 +92,9 @@ func (p *peer) run() {
 		c, err := p.connect()
 		if err == nil {
 			p.setUp(c)
+			if c.level < p.n.least() { // that has risen meanwhile
+				c.close()
+			}
 			tried()
 			wait = p.n.cfg.timing.redialMin
 			err = p.watch(c)
@@ -106,6 +118,7 @@ func (p *peer) setUp(c *caller) {
 	p.control.Store(c)
 	close(p.up)
 	p.mu.Unlock()
+	p.outdated.Store(nil)
 	p.n.log.Info("peer up", "peer", p.ID, "rtt", time.Duration(p.rtt.Load()))
 	p.judge(c, false)
 	p.n.notify(p.ID, true)
@@ -182,7 +195,7 @@ func (p *peer) closeInbound() {
 	defer p.mu.Unlock()
 	for _, conns := range p.inbound {
 		for _, conn := range conns {
-			discard(conn)
+			discard(conn.Conn)
 		}
 	}
 }
@@ -197,10 +210,10 @@ func (p *peer) closeAll() {
 
 // admit enters an inbound connection. A peer that restarted or was cut off may leave persistent
 // connections behind that look alive, so of those the oldest yields; of one-shot ones the newest is refused.
-func (p *peer) admit(service string, conn net.Conn) bool {
+func (p *peer) admit(service string, level feature.Level, conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ctx.Err() != nil {
+	if p.ctx.Err() != nil || level < p.n.least() {
 		return false
 	}
 	conns := p.inbound[service]
@@ -211,11 +224,11 @@ func (p *peer) admit(service string, conn net.Conn) bool {
 		}
 	default:
 		if len(conns) >= maxOwnLinks {
-			discard(conns[0])
+			discard(conns[0].Conn)
 			conns = conns[1:]
 		}
 	}
-	p.inbound[service] = append(slices.Clone(conns), conn)
+	p.inbound[service] = append(slices.Clone(conns), arrival{conn, level})
 	return true
 }
 
@@ -223,5 +236,5 @@ func (p *peer) release(service string, conn net.Conn) {
 	discard(conn)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inbound[service] = slices.DeleteFunc(p.inbound[service], func(c net.Conn) bool { return c == conn })
+	p.inbound[service] = slices.DeleteFunc(p.inbound[service], func(c arrival) bool { return c.Conn == conn })
 }

@@ -264,6 +264,9 @@ func (n *Net) serveRaft(conn net.Conn, p *peer) {
 			return
 		}
 		if err == nil {
+			err = n.unfenced(p.ID)
+		}
+		if err == nil {
 			err = n.dispatch(&in, runs)
 		}
 		if err != nil {
@@ -356,6 +359,9 @@ func (g *raftGroup) TimeoutNow(_ raft.ServerID, target raft.ServerAddress, args 
 // raftLink gives the Raft connection to a peer. What is urgent fails at once when there is none; the rest waits for the peer, and for its
 // entry in the table: a node's shards may hear of it first.
 func (n *Net) raftLink(ctx context.Context, node string, urgent bool) (*raftLink, error) {
+	if err := n.unfenced(node); err != nil {
+		return nil, err
+	}
 	if urgent {
 		p, err := n.peer(node)
 		if err != nil {

@@ -106,6 +106,9 @@ func raftHeader(node string) raft.RPCHeader {
 func (g *raftGroup) heartbeatTo(target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	p, err := g.n.peer(string(target))
 	if err == nil {
+		err = g.n.unfenced(p.ID)
+	}
+	if err == nil {
 		b := &beat{Beat: wire.Beat{Shard: g.shard, Term: args.Term}, done: make(chan struct{})}
 		p.beats.add(b)
 		select {

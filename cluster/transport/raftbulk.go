@@ -28,6 +28,9 @@ const (
 func (g *raftGroup) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	err := func() error {
 		p, err := g.n.peer(string(target))
+		if err == nil {
+			err = g.n.unfenced(p.ID)
+		}
 		if err != nil {
 			return err
 		}
@@ -170,6 +173,9 @@ func (n *Net) receiveSnapshot(conn net.Conn, link *wire.Link, p *peer) (any, err
 	}
 	if string(request.Addr) != p.ID {
 		return nil, wire.Errorf(wire.Denied, "node %q speaks for %q", p.ID, request.Addr)
+	}
+	if err := n.unfenced(p.ID); err != nil {
+		return nil, err
 	}
 	g := n.group(f.Channel)
 	if g == nil {

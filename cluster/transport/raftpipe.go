@@ -54,6 +54,9 @@ func (g *raftGroup) AppendEntriesPipeline(_ raft.ServerID, target raft.ServerAdd
 	defer cancel()
 	p, err := g.n.peer(string(target))
 	if err == nil {
+		err = g.n.unfenced(p.ID)
+	}
+	if err == nil {
 		var link *raftLink
 		if link, err = p.raft.get(ctx); err == nil {
 			return g.newPipeline(target, link), nil

@@ -88,7 +88,7 @@ func TestCallErrors(t *testing.T) {
 		{"wrapped", "wrapped", 1, wire.ErrSealed, ""},
 		{"plain", "plain", 1, wire.ErrInternal, ""},
 		{"panic", "panic", 1, wire.ErrInternal, ""},
-		{"no such method", "nonsense", 1, wire.ErrInvalid, ""},
+		{"no such method", "nonsense", 1, wire.ErrUnsupported, ""},
 		{"request too large", "plain", transport.MaxMessage, wire.ErrLimit, ""},
 		{"reply too large", "huge", 1, wire.ErrLimit, ""},
 		{"handler's own deadline", "slow", 1, wire.ErrDeadline, ""},

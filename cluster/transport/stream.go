@@ -165,7 +165,7 @@ func (n *Net) open(ctx context.Context, node, method string) (*Stream, error) {
 func (n *Net) handleStream(s *Stream, from, method string) (failure *wire.Error) {
 	h := n.streams[method]
 	if h == nil {
-		return wire.Errorf(wire.Invalid, "node %s has no stream %q", n.cfg.ID, method)
+		return wire.Errorf(wire.Unsupported, "node %s has no stream %q", n.cfg.ID, method)
 	}
 	defer func() {
 		if r := recover(); r != nil {

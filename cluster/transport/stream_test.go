@@ -97,7 +97,7 @@ func TestStreamEnds(t *testing.T) {
 		{"fine", io.EOF},
 		{"typed", wire.ErrSealed},
 		{"panic", wire.ErrInternal},
-		{"nonsense", wire.ErrInvalid},
+		{"nonsense", wire.ErrUnsupported},
 	}
 	both(t, func(n *transport.Net) {
 		end := func(method string, f func() error) {

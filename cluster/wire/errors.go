@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"hongyan/engine/codec"
 )
@@ -26,6 +27,7 @@ const (
 	Deadline    Code = 11 // the caller's time is up
 	Canceled    Code = 12 // the caller has gone
 	Overloaded  Code = 13 // more is waiting than will be done in time: to be told at once, not to be tried elsewhere
+	Unsupported Code = 14 // the callee's program does not know the method: an older one, or a newer one that has given it up
 )
 
 // maxErrorText bounds the text of an error on the wire, in bytes.
@@ -53,6 +55,7 @@ var (
 	ErrDeadline    = &Error{Code: Deadline}
 	ErrCanceled    = &Error{Code: Canceled}
 	ErrOverloaded  = &Error{Code: Overloaded}
+	ErrUnsupported = &Error{Code: Unsupported}
 )
 
 // Errorf makes an error of a kind.
@@ -63,11 +66,18 @@ func Errorf(code Code, format string, args ...any) *Error {
 // String names the kind.
 func (c Code) String() string {
 	names := [...]string{"", "internal error", "unavailable", "not the leader", "not found", "exists", "invalid",
-		"over a limit", "sealed", "full", "denied", "deadline exceeded", "canceled", "overloaded"}
+		"over a limit", "sealed", "full", "denied", "deadline exceeded", "canceled", "overloaded", "not known there"}
 	if int(c) < len(names) && c != 0 {
 		return names[c]
 	}
 	return fmt.Sprintf("error code %d", uint16(c))
+}
+
+// NotKnown says that a call failed because the callee's program does not know its method: who called falls back to what it knows, or waits for an update.
+// Programs up to feature level 1 answer Invalid and these words.
+func NotKnown(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && (e.Code == Unsupported || e.Code == Invalid && (strings.Contains(e.Message, " has no call \"") || strings.Contains(e.Message, " has no stream \"")))
 }
 
 // Error implements error.

@@ -38,6 +38,9 @@ var (
 	}.DecMode())
 )
 
+// Raw is a value as it is encoded.
+type Raw = cbor.RawMessage
+
 // must unwraps the construction of a mode from constant options, which fails only if this file is wrong.
 func must[T any](mode T, err error) T {
 	if err != nil {

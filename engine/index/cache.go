@@ -44,10 +44,12 @@ func (g *generations[K, V]) drop(key K) {
 // keep takes over the states of a Txn that was committed.
 func (c *writerCache) keep(t *Txn) {
 	for id, a := range t.accounts {
-		if a.exists {
-			a.dirty = false
-			c.accounts.put(id, a)
+		if !a.exists {
+			c.accounts.drop(id)
+			continue
 		}
+		a.dirty = false
+		c.accounts.put(id, a)
 	}
 	for _, mb := range t.touched {
 		if !mb.exists {

@@ -131,7 +131,7 @@ func refUID(key []byte) uint32 { return binary.BigEndian.Uint32(key[refLen-4:]) 
 const settleAtOnce = 4096
 
 // Settle removes the messages whose bytes are in a volume's records behind last, as an expunge does, and says in which mailboxes
-// some were. When none is left it removes the volume's marker; until then it is to be called again.
+// some were. Accounts that are moving wait. When none is left it removes the volume's marker; until then it is to be called again.
 func (t *Txn) Settle(id volume.ID, last uint64) (boxes []Reference, err error) {
 	if t.err != nil {
 		return nil, t.err
@@ -148,11 +148,16 @@ func (t *Txn) settleVolume(id volume.ID, last uint64) (boxes []Reference, err er
 		return nil, err
 	}
 	sets := make(map[mailboxKey]*roaring.Bitmap)
-	n := 0
+	n, moving := 0, false
 	err = t.q.scan(t.k.numbered(id, last+1), after(t.k.volume(id)), func(key, _ []byte) error {
 		_, m, ok := splitRef(key)
 		if !ok {
 			return t.q.corrupt(key, "length of a reference's key")
+		}
+		a, err := t.account(m.account)
+		if err != nil || a.place.State != Here { // both shards of a move hold the same until it is Gone from one
+			moving = moving || err == nil && a.place.State != Gone
+			return err
 		}
 		mb, err := t.mailbox(m)
 		if err != nil || !mb.exists {
@@ -181,7 +186,7 @@ func (t *Txn) settleVolume(id volume.ID, last uint64) (boxes []Reference, err er
 			return nil, err
 		}
 	}
-	if n == settleAtOnce {
+	if n == settleAtOnce || moving {
 		return boxes, nil
 	}
 	t.marked = 0

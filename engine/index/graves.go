@@ -28,15 +28,8 @@ func iterBounds(lower, upper []byte) *pebble.IterOptions {
 func (t *Txn) bury(mb *mailboxState) error {
 	// Forgetting the decoded state first, so that nothing of it comes after the deletions.
 	mb.exists, mb.dirty, mb.tableDirty, mb.blocks = false, false, false, nil
-	for _, key := range [][]byte{t.k.mailbox(mb.key, tagMailbox), t.k.mailbox(mb.key, tagKeywords)} {
-		if err := t.remove(key); err != nil {
-			return err
-		}
-	}
-	for _, tag := range []byte{tagFlags, tagChange, tagExpunged, tagBlock} {
-		if err := t.removePrefix(t.k.mailbox(mb.key, tag)); err != nil {
-			return err
-		}
+	if err := t.removeSmall(mb.key); err != nil {
+		return err
 	}
 	if mb.meta.Messages == 0 {
 		return nil
@@ -46,6 +39,30 @@ func (t *Txn) bury(mb *mailboxState) error {
 		return err
 	}
 	return t.sweepGraves()
+}
+
+// buryKeys is bury of a mailbox that nothing was decoded of. Its message rows need not be as its counts say.
+func (t *Txn) buryKeys(m mailboxKey) error {
+	if err := t.removeSmall(m); err != nil {
+		return err
+	}
+	t.s.graves = gravesSome
+	return t.put(t.k.grave(t.index, m.account, m.id), presence())
+}
+
+// removeSmall removes all of a mailbox but its message rows and its name.
+func (t *Txn) removeSmall(m mailboxKey) error {
+	for _, key := range [][]byte{t.k.mailbox(m, tagMailbox), t.k.mailbox(m, tagKeywords)} {
+		if err := t.remove(key); err != nil {
+			return err
+		}
+	}
+	for _, tag := range []byte{tagFlags, tagChange, tagExpunged, tagBlock} {
+		if err := t.removePrefix(t.k.mailbox(m, tag)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweepGraves removes up to a number of rows of deleted mailboxes, with their references.

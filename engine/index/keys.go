@@ -28,6 +28,7 @@ const (
 	tagFlags     = 'f' // [mailbox u32][uid u32]
 	tagMailbox   = 'm' // [mailbox u32]
 	tagName      = 'n' // [name]
+	tagPlace     = 'o' //
 	tagSubscribe = 'p' // [name]
 	tagChange    = 's' // [mailbox u32][modseq u64][uid u32]
 	tagMessage   = 'u' // [mailbox u32][uid u32]

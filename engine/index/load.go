@@ -24,7 +24,10 @@ const loadTableBytes = 64 << 20
 //     moment of change. Views of before fail with ErrReplaced from then on.
 //
 // When Load returns the new state is durable. It waits for the shard's Txn to end.
-func (s *Shard) Load(r io.Reader) (err error) {
+func (s *Shard) Load(r io.Reader) error { return s.LoadOf(r, uint32(s.k)) }
+
+// LoadOf is Load of what Save wrote of another shard.
+func (s *Shard) LoadOf(r io.Reader, number uint32) (err error) {
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	in, err := newLoader(r)
@@ -33,7 +36,7 @@ func (s *Shard) Load(r io.Reader) (err error) {
 	}
 	defer in.dec.Close()
 	dir := s.db.fs.PathJoin(s.db.incoming, fmt.Sprintf("%d", uint32(s.k)))
-	b := &tableBuilder{db: s.db, k: s.k, dir: dir}
+	b := &tableBuilder{db: s.db, k: s.k, of: number, dir: dir}
 	defer func() {
 		if e := s.db.fs.RemoveAll(dir); e != nil && err == nil {
 			err = s.errorf("load: remove %s: %w", dir, e)
@@ -79,6 +82,7 @@ func (s *Shard) swap(paths []string, applied uint64) error {
 type tableBuilder struct {
 	db    *DB
 	k     keys
+	of    uint32 // shard that the stream is of
 	dir   string
 	paths []string
 	w     *sstable.Writer // nil between tables
@@ -97,7 +101,7 @@ func (b *tableBuilder) readAll(in *loader) error {
 	if err := in.header(); err != nil {
 		return err
 	}
-	if in.shard != uint32(b.k) {
+	if in.shard != b.of {
 		return fmt.Errorf("%w of this number: it is shard %d", ErrBadStream, in.shard)
 	}
 	if err := in.each(b.add); err != nil {

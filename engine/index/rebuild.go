@@ -2,6 +2,7 @@ package index
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"hongyan/engine/volume"
 )
@@ -46,18 +47,25 @@ func (t *Txn) revalidate(account uint64, now int64) error {
 	if err := a.room(int(a.mailboxes), now); err != nil {
 		return err
 	}
-	var ids []uint32
-	prefix := t.k.account(account, tagMailbox)
-	if err := t.q.scanPrefix(prefix, func(key, _ []byte) error {
-		ids = append(ids, keyMailbox(key))
+	var ids []uint32 // by their names, which are in the batch at once: rows of mailboxes made in this Txn come with its Commit
+	if err := t.q.scanPrefix(t.k.account(account, tagName), func(key, value []byte) error {
+		id, err := decodeID(value)
+		if err != nil {
+			return t.q.corrupt(key, err.Error())
+		}
+		ids = append(ids, id)
 		return nil
 	}); err != nil {
 		return err
 	}
+	slices.Sort(ids) // so that they are numbered as they were made
 	for _, id := range ids {
 		mb, err := t.mailbox(mailboxKey{account, id})
 		if err != nil {
 			return err
+		}
+		if !mb.exists {
+			return t.q.corrupt(t.k.mailbox(mb.key, tagMailbox), "a name has no mailbox")
 		}
 		a.uidValidity = uint32(a.validity(now))
 		mb.meta.UIDValidity, mb.dirty, a.dirty = a.uidValidity, true, true
@@ -73,4 +81,92 @@ func (s *Shard) Clear() error {
 		return s.errorf("clear: %w", err)
 	}
 	return nil
+}
+
+// Resident is an account that a shard knows of.
+type Resident struct {
+	Account uint64
+	Place   Place
+	Exists  bool // it has folders
+}
+
+// Residents calls fn for every account that the shard knows of, by number.
+func (v *View) Residents(fn func(r Resident) error) error {
+	prefix := v.q.k.root(tagAccount)
+	it, err := v.q.r.NewIter(iterBounds(prefix, after(prefix)))
+	if err != nil {
+		return v.wrap("residents", err)
+	}
+	for ok := it.First(); ok; {
+		if len(it.Key()) < len(prefix)+8 {
+			return v.wrap("residents", joinClose(v.q.corrupt(it.Key(), "length of an account's key"), it))
+		}
+		r := Resident{Account: binary.BigEndian.Uint64(it.Key()[len(prefix):])}
+		_, r.Exists, err = v.q.counters(r.Account)
+		if err == nil {
+			r.Place, err = v.q.place(r.Account)
+		}
+		if err == nil {
+			err = fn(r)
+		}
+		if err != nil {
+			return v.wrap("residents", joinClose(err, it))
+		}
+		ok = it.SeekGE(after(binary.BigEndian.AppendUint64(v.q.k.root(tagAccount), r.Account)))
+	}
+	return v.wrap("residents", it.Close())
+}
+
+// Expel removes all that the shard has of an account, at once and with its place.
+func (t *Txn) Expel(account uint64) error {
+	return t.settle("expel", t.expel(account))
+}
+
+func (t *Txn) expel(account uint64) error {
+	if t.err != nil {
+		return t.err
+	}
+	t.forgetAccount(account)
+	if err := t.writeRefs(); err != nil {
+		return err
+	}
+	var rows [][]byte
+	err := t.q.scanPrefix(t.k.account(account, tagMessage), func(key, _ []byte) error {
+		if len(key) != mailboxLen+4 {
+			return t.q.corrupt(key, "length of a message's key")
+		}
+		rows = append(rows, append([]byte{tagMessage}, key[mailboxLen-4:]...))
+		return nil
+	})
+	for _, key := range rows {
+		if err == nil {
+			err = t.unrefer(account, key)
+		}
+	}
+	if err == nil {
+		err = t.writeRefs()
+	}
+	if err != nil {
+		return err
+	}
+	all := t.k.account(account, 0)
+	return t.removePrefix(all[:len(all)-1])
+}
+
+// Adopt writes keys of an account that another shard has, as Import does; the account is here.
+func (t *Txn) Adopt(account uint64, pairs []Pair) error {
+	if t.err != nil {
+		return t.err
+	}
+	t.forgetAccount(account)
+	return t.settle("adopt", t.importPairs(account, pairs, nil))
+}
+
+// Settled forgets that an account ever came from elsewhere, or was about to go.
+func (t *Txn) Settled(account uint64) error {
+	if t.err != nil {
+		return t.err
+	}
+	t.forgetAccount(account)
+	return t.settle("settled", t.remove(t.k.place(account)))
 }

@@ -7,6 +7,7 @@ type accountState struct {
 	counters
 	exists bool
 	dirty  bool
+	place  Place // as it is in the batch already
 }
 
 // mailboxState is a mailbox as this Txn sees it.
@@ -38,7 +39,11 @@ func (t *Txn) account(id uint64) (*accountState, error) {
 		if err != nil {
 			return nil, err
 		}
-		a = &accountState{counters: c, exists: exists}
+		p, err := t.q.place(id)
+		if err != nil {
+			return nil, err
+		}
+		a = &accountState{counters: c, exists: exists, place: p}
 	}
 	t.accounts[id] = a
 	return a, nil

@@ -188,12 +188,13 @@ func (t *Txn) settle(what string, err error) error {
 	}
 	err = t.s.errorf("%s: %w", what, err)
 	var limit *LimitError
-	for _, result := range []error{ErrNoAccount, ErrNoMailbox, ErrExists, ErrInvalidName, ErrHasChildren, ErrCondemned} {
+	var moved *MovedError
+	for _, result := range []error{ErrNoAccount, ErrNoMailbox, ErrExists, ErrInvalidName, ErrHasChildren, ErrCondemned, ErrFenced, ErrHere, ErrSwept} {
 		if errors.Is(err, result) {
 			return err
 		}
 	}
-	if errors.As(err, &limit) {
+	if errors.As(err, &limit) || errors.As(err, &moved) {
 		return err
 	}
 	if t.err == nil {

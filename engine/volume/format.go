@@ -88,6 +88,8 @@ type Header struct {
 	Encrypted bool `cbor:"9,keyasint,omitempty"`
 	// Records is, in a file of a later generation, the highest record number that may occur in it.
 	Records uint64 `cbor:"10,keyasint,omitempty"`
+	// Policy is what the cluster's directory is told again of where copies may lie, should it be lost. It means nothing to this package.
+	Policy []byte `cbor:"11,keyasint,omitempty"`
 }
 
 // check refuses what no volume says of itself.

@@ -35,9 +35,15 @@ func Run(ctx context.Context, args []string, getenv func(string) string, out io.
 		Flags: commonFlags, Define: s.define,
 		Commands: []command.Command{
 			s.status(), s.volumes(), s.checkpoint(), s.scrub(), s.scrubStart(), s.keys(), s.rotateKeys(),
+			s.domains(), s.domainPolicy(),
 			s.nodes(), s.joinNode(), s.weighNode(), s.drainNode(), s.undrainNode(), s.removeNode(), s.replaceNode(), s.placement(),
+			s.moveAccounts(), s.moves(), s.cancelMoves(), s.addShard(),
 			s.pausePlacement("pause", "nothing moves by itself until it is resumed", "placement is paused", true),
 			s.pausePlacement("resume", "replicas and copies move again", "placement goes on", false),
+			s.upgrade(),
+			s.holdUpgrade("hold", "the cluster's feature level stays where it is, so that nodes can go back to the program from before", true),
+			s.holdUpgrade("release", "the feature level rises once every node knows the next one", false),
+			s.recover(),
 		},
 	}
 	return t.Run(ctx, args, out)

@@ -19,6 +19,7 @@ type volumeRow struct {
 	Copies  []string `json:"copies"`
 	Class   uint8    `json:"class"`
 	Length  int64    `json:"length"`
+	Policy  string   `json:"policy"`
 }
 
 // volumes lists the volume table.
@@ -58,7 +59,7 @@ func printVolumes(out io.Writer, list []volumeRow) error {
 		if r.State != "open" {
 			length = fmt.Sprint(r.Length)
 		}
-		rows = append(rows, []string{fmt.Sprintf("%016x", r.ID), r.State, class, length, strings.Join(r.Copies, " ")})
+		rows = append(rows, []string{fmt.Sprintf("%016x", r.ID), r.State, class, length, strings.Join(r.Copies, " "), r.Policy})
 	}
-	return command.Table(out, "VOLUME STATE CLASS BYTES COPIES", rows)
+	return command.Table(out, "VOLUME STATE CLASS BYTES COPIES POLICY", rows)
 }

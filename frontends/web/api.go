@@ -181,7 +181,7 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 			return
 		}
 	}
-	for _, passing := range []error{client.ErrUnavailable, wire.ErrUnavailable, wire.ErrNotLeader, wire.ErrDeadline,
+	for _, passing := range []error{client.ErrUnavailable, wire.ErrUnavailable, wire.ErrNotLeader, wire.ErrDeadline, wire.ErrUnsupported,
 		wire.ErrCanceled, context.DeadlineExceeded, context.Canceled} {
 		if errors.Is(err, passing) {
 			w.Header().Set("Retry-After", "1")

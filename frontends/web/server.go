@@ -6,21 +6,26 @@
 //	GET /api/v1/status              the cluster as this node sees it
 //	GET /api/v1/accounts            all addresses
 //	GET  /api/v1/nodes              the members; PUT, PATCH and DELETE /api/v1/nodes/{id}, POST …/replace change one
+//	GET  /api/v1/moves              accounts that move; POST has some move, POST …/cancel has them stay
+//	POST /api/v1/shards             adds a shard
 //	GET  /api/v1/placement          what moves between them; PUT pauses and resumes
+//	GET  /api/v1/upgrade            what each node runs, and the cluster's feature level; PUT holds it
+//	GET  /api/v1/recover            what a recovery of shards without majority would do; POST begins it
 //	POST /api/v1/checkpoints        save every shard that changed into volumes, now
 //	GET /api/v1/scrub               health of the copies of mail, node by node
 //	POST /api/v1/scrub              {"volume": 31}: verify its copies now; 0 for all
 //	GET /api/v1/debug/pprof/{name}  profiles of the process: heap, allocs, goroutine, profile?seconds=10, trace?seconds=10
 //	GET /api/v1/keys?node=…         master keys of each node, by name, and what they wrap
 //	POST /api/v1/keys/rotate        {"node": "…", "new_key": true}: wrap everything by a new master key
+//	GET /api/v1/domains             the domains, their policies, what is stored under which
 //	PUT /api/v1/domains/{name}      {"home_region": "…"}
+//	PATCH /api/v1/domains/{name}    {"copies": 3, "survive": "region", "regions": ["…"], "home_region": "…"}: what is given of its policy
 //	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}; instead of the password
 //	                                "password_hash", Argon2id's PHC string
 //
 // Everything below /api/ needs the bearer token whose SHA-256 the node was configured with, and is closed without one;
 // the rest says nothing that is secret but names shards and disks, so the listener belongs on an inner network. Answers
-// of the API are JSON, errors {"error": "…"}. The API only adds: what exists stays as it is, except a password that is
-// to be reset, so any request may be sent again.
+// of the API are JSON, errors {"error": "…"}. What exists stays as it is but for what a request names to be changed, so any request may be sent again.
 //
 // The package keeps no state but its connections; a crash leaves nothing behind. Passwords and tokens are never logged.
 package web
@@ -43,6 +48,9 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/recovery"
+	"hongyan/cluster/relocate"
+	"hongyan/cluster/upgrade"
 	"hongyan/frontends/listen"
 )
 
@@ -68,6 +76,8 @@ type Admin interface {
 	// Status is a value that encoding/json takes.
 	Status(ctx context.Context) (any, error)
 	AddDomain(ctx context.Context, name, home string) error
+	Domains(ctx context.Context) (*client.Domains, error)
+	SetPolicy(ctx context.Context, domain string, c client.PolicyChange) error
 	AddAccount(ctx context.Context, a client.NewAccount) (created bool, err error)
 	Accounts(ctx context.Context) ([]string, error)
 	// Checkpoint has every shard that changed saved into volumes, and gives a value that encoding/json takes.
@@ -86,6 +96,19 @@ type Admin interface {
 	ReplaceNode(ctx context.Context, id string) error
 	Placement(ctx context.Context) (*mover.Placement, error)
 	PausePlacement(ctx context.Context, paused bool) error
+
+	// Moves and the two that follow are about accounts that go to another shard; AddShard gives the number of a new one.
+	Moves(ctx context.Context) (*relocate.Status, error)
+	MoveAccounts(ctx context.Context, in relocate.Order) (planned uint64, err error)
+	KeepAccounts(ctx context.Context, addresses []string) (canceled uint64, err error)
+	AddShard(ctx context.Context, home string) (uint32, error)
+	// Upgrade says what each node runs; HoldUpgrade the same, once the cluster's feature level is held or no longer held.
+	Upgrade(ctx context.Context) *upgrade.Status
+	HoldUpgrade(ctx context.Context, hold bool) (*upgrade.Status, error)
+	// RecoveryPlan, Recover and Recovery are about shards that have lost their majority for ever.
+	RecoveryPlan(ctx context.Context) (*recovery.Plan, error)
+	Recover(ctx context.Context, req recovery.Request) (*recovery.Job, error)
+	Recovery() *recovery.Job
 }
 
 // Config is what a Server needs.
@@ -173,6 +196,8 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("GET /api/v1/scrub", s.scrubReports)
 	api.HandleFunc("POST /api/v1/scrub", s.startScrub)
 	api.HandleFunc("POST /api/v1/checkpoints", s.checkpoint)
+	api.HandleFunc("GET /api/v1/recover", s.recovery)
+	api.HandleFunc("POST /api/v1/recover", s.recover)
 	api.HandleFunc("GET /api/v1/nodes", s.nodes)
 	api.HandleFunc("PUT /api/v1/nodes/{id}", s.putNode)
 	api.HandleFunc("PATCH /api/v1/nodes/{id}", s.patchNode)
@@ -180,7 +205,15 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("POST /api/v1/nodes/{id}/replace", s.replaceNode)
 	api.HandleFunc("GET /api/v1/placement", s.placement)
 	api.HandleFunc("PUT /api/v1/placement", s.putPlacement)
+	api.HandleFunc("GET /api/v1/moves", s.moves)
+	api.HandleFunc("POST /api/v1/moves", s.postMoves)
+	api.HandleFunc("POST /api/v1/moves/cancel", s.cancelMoves)
+	api.HandleFunc("POST /api/v1/shards", s.postShard)
+	api.HandleFunc("GET /api/v1/domains", s.domains)
+	api.HandleFunc("GET /api/v1/upgrade", s.upgrade)
+	api.HandleFunc("PUT /api/v1/upgrade", s.putUpgrade)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
+	api.HandleFunc("PATCH /api/v1/domains/{name}", s.patchDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)
 	api.HandleFunc("GET /api/v1/debug/pprof/{name}", s.profile)

@@ -25,6 +25,10 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/policy"
+	"hongyan/cluster/recovery"
+	"hongyan/cluster/relocate"
+	"hongyan/cluster/upgrade"
 	"hongyan/cluster/wire"
 )
 
@@ -51,6 +55,28 @@ func (f *fakeAdmin) Placement(context.Context) (*mover.Placement, error) {
 	return &mover.Placement{}, f.err
 }
 func (f *fakeAdmin) PausePlacement(context.Context, bool) error { return f.err }
+func (f *fakeAdmin) Moves(context.Context) (*relocate.Status, error) {
+	return &relocate.Status{}, f.err
+}
+func (f *fakeAdmin) MoveAccounts(_ context.Context, in relocate.Order) (uint64, error) {
+	return uint64(len(in.Addresses)), f.err
+}
+func (f *fakeAdmin) KeepAccounts(_ context.Context, addresses []string) (uint64, error) {
+	return uint64(len(addresses)), f.err
+}
+func (f *fakeAdmin) AddShard(context.Context, string) (uint32, error) { return 7, f.err }
+func (f *fakeAdmin) Upgrade(context.Context) *upgrade.Status          { return &upgrade.Status{Level: 1} }
+func (f *fakeAdmin) HoldUpgrade(_ context.Context, hold bool) (*upgrade.Status, error) {
+	return &upgrade.Status{Level: 1, Nodes: []upgrade.Node{{ID: "n1", Holds: hold}}}, f.err
+}
+
+func (f *fakeAdmin) RecoveryPlan(context.Context) (*recovery.Plan, error) {
+	return &recovery.Plan{Silent: []string{"north"}}, f.err
+}
+func (f *fakeAdmin) Recover(_ context.Context, req recovery.Request) (*recovery.Job, error) {
+	return &recovery.Job{Lost: req.Lost}, f.err
+}
+func (f *fakeAdmin) Recovery() *recovery.Job { return nil }
 
 func (f *fakeAdmin) Ready() []string {
 	f.mu.Lock()
@@ -70,6 +96,17 @@ func (f *fakeAdmin) AddDomain(_ context.Context, name, home string) error {
 	defer f.mu.Unlock()
 	if f.err == nil {
 		f.domains[name] = home
+	}
+	return f.err
+}
+
+func (f *fakeAdmin) Domains(context.Context) (*client.Domains, error) {
+	return &client.Domains{Domains: []client.Domain{{Name: "a.test", Policy: policy.Default()}}}, f.err
+}
+
+func (f *fakeAdmin) SetPolicy(_ context.Context, domain string, c client.PolicyChange) error {
+	if c.Copies > 4 {
+		return wire.Errorf(wire.Invalid, "policy of %s: %d copies", domain, c.Copies)
 	}
 	return f.err
 }

@@ -21,6 +21,7 @@ type conn struct {
 	pipelining bool // RFC 2920
 	eightBit   bool // RFC 6152
 	replies    int  // read since the message began
+	messages   int  // begun on this connection
 }
 
 // dial connects and introduces itself.
@@ -98,6 +99,7 @@ func (o outcome) open() bool { return !o.acked && o.err == nil }
 func (c *conn) transact(ctx context.Context, m *load.Message, to []string, timeout time.Duration) ([]outcome, error) {
 	outcomes := make([]outcome, len(to))
 	c.replies = 0
+	c.messages++
 	done, err := c.within(ctx, timeout)
 	if err == nil {
 		err = c.converse(m, to, outcomes)
@@ -195,8 +197,12 @@ func (c *conn) ask(command func([]byte) []byte) (reply, error) {
 	return c.next()
 }
 
+// next reads a reply. A goodbye that was said while the connection was kept (421, RFC 5321 section 3.8) answers no command of ours: the connection is closed.
 func (c *conn) next() (reply, error) {
 	r, err := readReply(c.br, false)
+	if err == nil && r.code == 421 && c.replies == 0 && c.messages > 1 {
+		return r, fmt.Errorf("%w: the server said goodbye before, with %d", net.ErrClosed, r.code)
+	}
 	if err == nil {
 		c.replies++
 	}

@@ -202,7 +202,7 @@ func (s *Sender) note(m *load.Message, to []string) {
 }
 
 // attempt is one conversation over the kept connection, or over a new one. A kept connection that turns out to be dead before the server said a
-// word about this message is made again once: servers close idle connections, and a client cannot know.
+// word about this message, but for goodbye, is made again once: servers close idle connections, and a client cannot know.
 func (s *Sender) attempt(ctx context.Context, w *worker, m *load.Message, to []string) ([]outcome, error) {
 	node := w.picker.Node()
 	for noted := false; ; noted = true {

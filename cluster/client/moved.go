@@ -1,0 +1,104 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"hongyan/cluster/mailbox"
+)
+
+// An account may move to another shard while sessions of it are open and mail for it is on its way (package relocate). Who asks in vain is told where it
+// is, and goes there; while the move is being finished, which takes moments, who wants to change something waits.
+
+// maxPlaces bounds what a door remembers of accounts that have moved. Forgetting costs one question.
+const maxPlaces = 100_000
+
+// Pauses before an account that is on its way is asked for again.
+const (
+	movePause        = 5 * time.Millisecond
+	longestMovePause = 100 * time.Millisecond
+)
+
+// movedError is a refusal that changed nothing: the account is in another shard; 0 is not known yet.
+type movedError struct {
+	shard uint32
+	at    uint64 // of that shard's log
+}
+
+func (e *movedError) Error() string {
+	if e.shard == 0 {
+		return "the account is on its way to another shard"
+	}
+	return fmt.Sprintf("the account is in shard %d", e.shard)
+}
+
+// places remembers where accounts have moved to, as seen through this door.
+type places struct {
+	mu sync.Mutex
+	m  map[uint64]uint32 // guarded by mu
+}
+
+// of is the shard to ask for an account that was in given when its session began.
+func (p *places) of(account uint64, given uint32) uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now, ok := p.m[account]; ok {
+		return now
+	}
+	return given
+}
+
+func (p *places) set(account uint64, shard uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.m == nil || len(p.m) >= maxPlaces {
+		p.m = make(map[uint64]uint32)
+	}
+	p.m[account] = shard
+}
+
+// follow takes note of where an account is, or waits a moment while that is not known. try counts from 0.
+func (c *Client) follow(ctx context.Context, account uint64, moved *movedError, try int) error {
+	if moved.shard != 0 {
+		c.reached(moved.shard, moved.at)
+		c.places.set(account, moved.shard)
+		if try < 2 { // else two shards send us to and fro until the account has come
+			return ctx.Err()
+		}
+	}
+	wait := time.NewTimer(min(movePause<<min(try, 10), longestMovePause))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return nil
+	case <-ctx.Done():
+		return unavailable(fmt.Errorf("%w: %w", moved, ctx.Err()))
+	}
+}
+
+// changeAccount commits a command about one account, wherever that is.
+func (c *Client) changeAccount(ctx context.Context, a Account, cmd *mailbox.Command) (*mailbox.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
+	defer cancel()
+	for try := 0; ; try++ {
+		r, err := c.change(ctx, c.places.of(a.ID, a.Shard), cmd)
+		var moved *movedError
+		if !errors.As(err, &moved) {
+			return r, err
+		}
+		if err := c.follow(ctx, a.ID, moved, try); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// settled waits until an account that was on its way takes changes.
+func (c *Client) settled(ctx context.Context, a Account, moved *movedError) error {
+	if err := c.follow(ctx, a.ID, moved, 0); err != nil {
+		return err
+	}
+	return c.ensure(ctx, a)
+}

@@ -1,0 +1,79 @@
+package mover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"hongyan/cluster/directory"
+	"hongyan/cluster/placement"
+	"hongyan/cluster/wire"
+)
+
+// A new shard is entered in the directory first, with its voters, as being founded: no account is placed there. Then its voters are told to begin the
+// group, those that can be reached, and once it has a leader the directory says that it is founded. From then on no replica is begun any more but such as
+// a leader fills. A node begins one only while the directory says so, after all that was acknowledged, and not on a disk that was emptied.
+
+// foundTimeout is how long a new group may take to get a leader before it is told again.
+const foundTimeout = 5 * time.Second
+
+// Added is the group that a new shard is to have.
+func Added(t *directory.Topology, home string) (placement.Group, error) {
+	known := slices.ContainsFunc(t.Nodes, func(n directory.Node) bool { return n.Stores() && !n.Leaving() && n.Region == home })
+	if !known {
+		return placement.Group{}, wire.Errorf(wire.Invalid, "no node that keeps mail and stays is in region %q", home)
+	}
+	g := placement.Group{Home: home}
+	for _, other := range t.Groups {
+		g.Shard = max(g.Shard, other.Shard+1)
+	}
+	with := *t
+	with.Groups = append(slices.Clone(t.Groups), g)
+	want, _, err := Target(&with)
+	if err != nil {
+		return g, err
+	}
+	i := slices.IndexFunc(want, func(w placement.Group) bool { return w.Shard == g.Shard })
+	return want[i], nil
+}
+
+// found gets on with the shards that are being founded, and lists those that still are.
+func (m *Mover) found(ctx context.Context, t *directory.Topology) (founding []uint32, err error) {
+	shards, err := m.cfg.Directory.Shards()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range shards {
+		i := slices.IndexFunc(t.Groups, func(g placement.Group) bool { return g.Shard == s.Number })
+		if !s.Founding || i < 0 {
+			continue
+		}
+		err := m.foundOne(ctx, t.Groups[i])
+		m.note(s.Number, err)
+		if err != nil {
+			founding = append(founding, s.Number)
+		}
+	}
+	return founding, nil
+}
+
+func (m *Mover) foundOne(ctx context.Context, g placement.Group) error {
+	var failed error
+	for _, node := range g.Voters {
+		if err := m.call(ctx, node, MethodOpen, &OpenRequest{Group: g, Found: true}, &OpenResponse{}); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("begin shard %d on %s: %w", g.Shard, node, err))
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, foundTimeout)
+	defer cancel()
+	if _, err := m.members(ctx, g); err != nil {
+		return errors.Join(failed, fmt.Errorf("shard %d has no leader yet: %w", g.Shard, err))
+	}
+	if err := m.cfg.Directory.ShardFounded(ctx, g.Shard); err != nil {
+		return fmt.Errorf("shard %d: %w", g.Shard, err)
+	}
+	m.cfg.Log.Info("shard founded", "shard", g.Shard, "voters", g.Voters)
+	return nil
+}

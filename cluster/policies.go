@@ -1,0 +1,67 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+
+	"hongyan/cluster/client"
+	"hongyan/cluster/directory"
+	"hongyan/cluster/policy"
+)
+
+// Domains lists the domains that are ours with their policies, and what is stored under which.
+func (n *Node) Domains(ctx context.Context) (*client.Domains, error) {
+	list, err := n.directory.Domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &client.Domains{Domains: []client.Domain{}, Stored: []client.StoredUnder{}}
+	up := n.placesUp()
+	for _, d := range list {
+		one := client.Domain{Name: d.Name, Home: d.Home, Policy: policy.Of(d.Policy)}
+		if err := one.Policy.Feasible(up); err != nil {
+			one.Impossible = "of the nodes that are up: " + err.Error()
+		}
+		if one.Regions == nil {
+			one.Regions = []string{} // a list in JSON
+		}
+		out.Domains = append(out.Domains, one)
+	}
+	volumes, err := n.directory.Volumes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range volumes {
+		p := policy.Of(e.Policy)
+		i := slices.IndexFunc(out.Stored, func(s client.StoredUnder) bool { return s.Key() == p.Key() })
+		if i < 0 {
+			i = len(out.Stored)
+			out.Stored = append(out.Stored, client.StoredUnder{Policy: p})
+			out.Stored[i].Regions = append([]string{}, p.Regions...)
+		}
+		out.Stored[i].Volumes++
+		out.Stored[i].Bytes += e.Length
+	}
+	slices.SortFunc(out.Stored, func(a, b client.StoredUnder) int {
+		if a.Key() < b.Key() {
+			return -1
+		}
+		return 1
+	})
+	return out, nil
+}
+
+// placesUp is where the nodes are that take mail and answer.
+func (n *Node) placesUp() (places []policy.Place) {
+	for _, p := range n.storagePeers() {
+		if p.Takes() && (p.ID == n.cfg.ID || n.net.Up(p.ID)) {
+			places = append(places, p.Place())
+		}
+	}
+	return places
+}
+
+// SetPolicy changes what is given of a domain's policy. wire.ErrInvalid if the nodes could not hold it.
+func (n *Node) SetPolicy(ctx context.Context, domain string, c client.PolicyChange) error {
+	return n.directory.SetPolicy(ctx, directory.SetPolicy{Domain: domain, Home: c.Home, Copies: c.Copies, Survive: c.Survive, Regions: c.Regions})
+}

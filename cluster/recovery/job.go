@@ -1,0 +1,355 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"hongyan/cluster/directory"
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/placement"
+	"hongyan/cluster/replica"
+	"hongyan/cluster/shard"
+	"hongyan/cluster/wire"
+	"hongyan/engine/volume"
+)
+
+// Job is a recovery, under way or done.
+type Job struct {
+	Started int64         `json:"started"` // unix seconds
+	Lost    []string      `json:"lost"`
+	Step    string        `json:"step"`
+	Done    bool          `json:"done"`
+	Error   string        `json:"error,omitempty"` // why it did not come to its end; given again it goes on
+	Shards  []ShardResult `json:"shards,omitempty"`
+	// Entered counts volumes that were found on disks and that the directory did not know. Bytes names those of which nobody who is left has a copy, or too
+	// few fragments: their messages are listed, and cannot be read.
+	Entered int         `json:"volumes_entered"`
+	Bytes   []volume.ID `json:"volumes_gone,omitempty"`
+
+	settled bool
+}
+
+// ShardResult is what became of a shard.
+type ShardResult struct {
+	ShardPlan
+	Recovered bool   `json:"recovered"`
+	Entered   int    `json:"entered"`         // messages that it lacked and that were found in volumes, put where they were delivered to
+	Expunged  int    `json:"expunged"`        // messages that were found, and had been entered and expunged before
+	Open      []Mail `json:"open,omitempty"`  // messages of which that is not certain, left to the operator: at most maxOpen of each node
+	More      int    `json:"more,omitempty"`  // of which there was no room in Open
+	Notes     string `json:"notes,omitempty"` // what could not be looked through
+
+	note directory.RecoveryNote
+}
+
+func (j *Job) copy() *Job {
+	c := *j
+	c.Shards = slices.Clone(j.Shards)
+	return &c
+}
+
+// update changes the job under its lock.
+func (r *Recovery) update(change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
+func (r *Recovery) step(job *Job, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.cfg.Log.Info("recovery", "step", text)
+	r.update(func() { job.Step = text })
+}
+
+func (r *Recovery) run(ctx context.Context, job *Job) {
+	err := r.all(ctx, job)
+	r.update(func() {
+		job.Done = true
+		if err != nil {
+			job.Error = err.Error()
+		} else {
+			job.Step = "done"
+		}
+	})
+	if err != nil {
+		r.cfg.Log.Error("recovery ended before its time, give it again", "err", err)
+		return
+	}
+	r.cfg.Log.Warn("recovery done", "lost", job.Lost, "shards", len(job.Shards), "volumes_entered", job.Entered, "volumes_gone", len(job.Bytes))
+}
+
+// all takes steps 2 to 5.
+func (r *Recovery) all(ctx context.Context, job *Job) error {
+	if err := r.giveUp(ctx, job); err != nil {
+		return err
+	}
+	accounts, err := r.accounts()
+	if err != nil {
+		return err
+	}
+	if err := r.noteMail(ctx, job); err != nil {
+		return err
+	}
+	for i := range job.Shards {
+		s := &job.Shards[i]
+		if s.Shard == placement.DirectoryShard || s.State != Recover {
+			continue
+		}
+		r.step(job, "shard %d goes on from %s", s.Shard, s.Survivor)
+		if err := r.rescue(ctx, job, s, revalidations(accounts[s.Shard])); err != nil {
+			return err
+		}
+	}
+	r.step(job, "volumes that the directory does not know are entered")
+	if err := r.enterVolumes(ctx, job); err != nil {
+		return err
+	}
+	if err := r.awaitSeals(ctx, job); err != nil {
+		return err
+	}
+	for i := range job.Shards {
+		s := &job.Shards[i]
+		if s.Shard == placement.DirectoryShard {
+			continue
+		}
+		r.step(job, "messages of shard %d are looked for in volumes", s.Shard)
+		if err := r.lookForMail(ctx, job, s, accounts[s.Shard]); err != nil {
+			return err
+		}
+	}
+	return r.gone(ctx, job)
+}
+
+// giveUp is step 2.
+func (r *Recovery) giveUp(ctx context.Context, job *Job) error {
+	for i := range job.Shards {
+		s := &job.Shards[i]
+		if s.Shard != placement.DirectoryShard || s.State != Recover {
+			continue
+		}
+		r.step(job, "the directory goes on from %s", s.Survivor)
+		body, err := directory.EncodeRecover(directory.Recover{Lost: job.Lost, Behind: true})
+		if err != nil {
+			return err
+		}
+		if err := r.rescue(ctx, job, s, [][]byte{body}); err != nil {
+			return err
+		}
+	}
+	r.step(job, "the lost nodes are given up in the directory")
+	try, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	if err := r.cfg.Directory.Recover(try, directory.Recover{Lost: job.Lost}); err != nil {
+		return err
+	}
+	if err := r.cfg.Directory.CatchUp(try); err != nil {
+		return err
+	}
+	t, err := r.cfg.Directory.Topology()
+	if err != nil {
+		return err
+	}
+	for _, id := range job.Lost {
+		if n, _ := t.Node(id); !n.Fenced() {
+			return wire.Errorf(wire.Unavailable, "%s is not given up in the directory: somebody took it in again meanwhile", id)
+		}
+	}
+	return r.await(try, "this node knows the new topology", func() bool { return r.cfg.Topology().Version >= t.Version })
+}
+
+// noteMail enters in the directory what step 5 is to look for, before a shard goes on: afterwards nobody could tell. Shards of which that was left undone by an
+// earlier recovery are added to this one.
+func (r *Recovery) noteMail(ctx context.Context, job *Job) error {
+	var notes []directory.RecoveryNote
+	mailboxes := func(s ShardResult) bool { return s.Shard != placement.DirectoryShard && s.State == Recover }
+	for _, s := range job.Shards {
+		if mailboxes(s) {
+			notes = append(notes, noteOf(&s.ShardPlan, job.Started))
+		}
+	}
+	if len(notes) > 0 {
+		if err := r.cfg.Directory.NoteRecoveries(ctx, notes); err != nil {
+			return err
+		}
+	}
+	if err := r.cfg.Directory.CatchUp(ctx); err != nil {
+		return err
+	}
+	notes, err := r.cfg.Directory.RecoveryNotes()
+	if err != nil {
+		return err
+	}
+	r.update(func() {
+		for _, n := range notes {
+			i := slices.IndexFunc(job.Shards, func(s ShardResult) bool { return s.Shard == n.Shard })
+			if i < 0 {
+				i = len(job.Shards)
+				job.Shards = append(job.Shards, ShardResult{ShardPlan: ShardPlan{Shard: n.Shard, State: Lives, Why: "recovered before"}})
+			}
+			job.Shards[i].note = n
+		}
+	})
+	return nil
+}
+
+// await polls until ok.
+func (r *Recovery) await(ctx context.Context, what string, ok func() bool) error {
+	for !ok() {
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return wire.Errorf(wire.Unavailable, "not in time: %s", what)
+		}
+	}
+	return nil
+}
+
+// rescue has a shard go on from its survivor, and waits until that leads.
+func (r *Recovery) rescue(ctx context.Context, job *Job, s *ShardResult, commands [][]byte) error {
+	req := &RescueRequest{Lost: job.Lost, Rescue: shard.Rescue{
+		Shard: s.Shard, LastTerm: s.LastTerm, Last: s.Last, Term: s.term, Learners: s.Learners, Commands: commands,
+	}}
+	if s.Shard != placement.DirectoryShard {
+		req.Topology = r.cfg.Topology().Version
+	}
+	try, cancel := context.WithTimeout(ctx, rescueTimeout)
+	defer cancel()
+	if err := r.cfg.Net.Call(try, s.Survivor, MethodRescue, req, &RescueResponse{}); err != nil {
+		return fmt.Errorf("have shard %d go on from %s: %w", s.Shard, s.Survivor, err)
+	}
+	try, cancel = context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	if _, err := r.cfg.Router.ReadIndex(try, s.Shard); err != nil {
+		return fmt.Errorf("shard %d was taken over by %s, which does not lead it yet: %w", s.Shard, s.Survivor, err)
+	}
+	r.update(func() { s.Recovered = true })
+	return nil
+}
+
+// accountsAtOnce is how many accounts one command revalidates.
+const accountsAtOnce = 1000
+
+func revalidations(accounts []uint64) (bodies [][]byte) {
+	for some := range slices.Chunk(accounts, accountsAtOnce) {
+		body, err := (&mailbox.Command{Revalidate: &mailbox.Revalidate{Accounts: some}}).Encode()
+		if err == nil { // numbers always can be encoded
+			bodies = append(bodies, body)
+		}
+	}
+	return bodies
+}
+
+// accounts lists the accounts of each shard.
+func (r *Recovery) accounts() (map[uint32][]uint64, error) {
+	list, err := r.cfg.Directory.Accounts()
+	if err != nil {
+		return nil, fmt.Errorf("list the accounts: %w", err)
+	}
+	out := make(map[uint32][]uint64)
+	for _, a := range list {
+		out[a.Shard] = append(out[a.Shard], a.ID)
+	}
+	return out, nil
+}
+
+// keepers are the nodes that answer and were not given up.
+func (r *Recovery) keepers() (ids []string) {
+	for _, n := range r.cfg.Topology().Nodes {
+		if n.Stores() && !n.Fenced() && r.cfg.Net.Up(n.ID) {
+			ids = append(ids, n.ID)
+		}
+	}
+	return ids
+}
+
+// enterAtOnce is how many volumes one command enters.
+const enterAtOnce = 200
+
+// enterVolumes is step 4.
+func (r *Recovery) enterVolumes(ctx context.Context, job *Job) error {
+	known, err := r.cfg.Directory.Volumes(ctx)
+	if err != nil {
+		return err
+	}
+	generation := make(map[volume.ID]uint32, len(known))
+	for _, e := range known {
+		generation[e.ID] = e.Generation + 1
+	}
+	found := make(map[volume.ID]*directory.Found)
+	for _, node := range r.keepers() {
+		var resp foundResponse
+		if err := r.cfg.Net.Call(ctx, node, methodFound, &foundRequest{}, &resp); err != nil {
+			return fmt.Errorf("ask %s for its volumes: %w", node, err)
+		}
+		for _, f := range resp.Found {
+			f.note(found, node, generation[f.Header.ID])
+		}
+	}
+	var list []directory.Found
+	for _, id := range slices.Sorted(maps.Keys(found)) {
+		list = append(list, *found[id])
+	}
+	for some := range slices.Chunk(list, enterAtOnce) {
+		if err := r.cfg.Directory.EnterFound(ctx, some); err != nil {
+			return err
+		}
+	}
+	r.update(func() { job.Entered = len(list) })
+	return nil
+}
+
+// awaitSeals waits until the volumes that the lost ones had open have ended: before, what they end with is not known.
+func (r *Recovery) awaitSeals(ctx context.Context, job *Job) error {
+	r.step(job, "volumes that the lost nodes had open are sealed")
+	ctx, cancel := context.WithTimeout(ctx, sealTimeout)
+	defer cancel()
+	var failed error
+	open := 0
+	err := r.await(ctx, "every volume that the lost nodes had open is sealed", func() bool {
+		list, err := r.cfg.Directory.Volumes(ctx)
+		failed, open = err, 0
+		for _, e := range list {
+			left := slices.ContainsFunc(e.Copies, func(node string) bool { return !slices.Contains(job.Lost, node) })
+			if e.State == replica.Open && left && slices.ContainsFunc(e.Copies, func(node string) bool { return slices.Contains(job.Lost, node) }) {
+				open++
+			}
+		}
+		return err == nil && open == 0
+	})
+	if err != nil {
+		return fmt.Errorf("%w (%d are open; %v)", err, open, failed)
+	}
+	return nil
+}
+
+// gone names the volumes whose bytes are lost.
+func (r *Recovery) gone(ctx context.Context, job *Job) error {
+	list, err := r.cfg.Directory.Volumes(ctx)
+	if err != nil {
+		return err
+	}
+	fenced := r.cfg.Topology().Fenced()
+	lost := func(node string) bool { return slices.Contains(fenced, node) && !r.cfg.Net.Up(node) }
+	var ids []volume.ID
+	for _, e := range list {
+		left := 0
+		sources := e.Copies
+		need := 1
+		if e.Cold != nil {
+			sources, need = e.Cold.Nodes, int(e.Cold.Data)
+		}
+		for _, node := range sources {
+			if !lost(node) {
+				left++
+			}
+		}
+		if left < need {
+			ids = append(ids, e.ID)
+		}
+	}
+	r.update(func() { job.Bytes = ids })
+	return nil
+}

@@ -1,0 +1,331 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/cluster/directory"
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/placement"
+	"hongyan/cluster/replica"
+	"hongyan/cluster/wire"
+	"hongyan/engine/codec"
+	"hongyan/engine/index"
+	"hongyan/engine/volume"
+)
+
+// Step 5 holds volumes against a shard. A message that the survivor may lack arrived at most slack before its last entry: so far may clocks differ, and so long
+// may an append take. It is not in the survivor's folders; but neither is one that was entered and expunged. These are told apart by the requests that
+// the shard remembers, the last window of them: if those reach back that far, a message whose request is not among them was never entered.
+const (
+	slack     = 120     // seconds
+	window    = 1 << 18 // requests that a shard remembers (engine/index)
+	maxOpen   = 1000    // messages that are listed
+	knownSize = 500     // messages that are asked about at once
+	skipBack  = 3600    // seconds; records of a volume lie in the order of their arrival, but for what a retry or a clock did
+)
+
+// Mail is a message in a volume, for an operator: `hongyan volume dump VOLUME/RECORD` gives it.
+type Mail struct {
+	Volume  volume.ID `cbor:"1,keyasint" json:"volume"`
+	Record  uint64    `cbor:"2,keyasint" json:"record"`
+	Account uint64    `cbor:"3,keyasint" json:"account"` // the first that it was for
+	Mailbox string    `cbor:"4,keyasint" json:"mailbox"`
+	Arrived int64     `cbor:"5,keyasint" json:"arrived"` // unix seconds
+	Why     string    `cbor:"6,keyasint" json:"why"`
+}
+
+// noteOf says which messages of a shard are to be looked for, as of before it was recovered.
+func noteOf(s *ShardPlan, now int64) directory.RecoveryNote {
+	n := directory.RecoveryNote{Shard: s.Shard, Until: now, Certain: s.Last <= window}
+	if s.Time > 0 {
+		n.Since = s.Time - slack
+	}
+	// The log says how fast requests came. It is shorter than what is remembered: twice that rate must still leave what came since within the window.
+	if length := s.Last - s.report.First + 1; s.report.FirstTime > 0 && !n.Certain {
+		reach := float64(s.Time-s.report.FirstTime) * float64(window) / float64(length) / 2
+		n.Certain = s.report.FirstTime <= n.Since || reach >= slack
+	}
+	return n
+}
+
+// mailRequest has a node look through its volumes.
+type mailRequest struct {
+	Note     directory.RecoveryNote `cbor:"1,keyasint"`
+	Accounts []uint64               `cbor:"2,keyasint,omitempty"`
+	Ask      []string               `cbor:"3,keyasint"` // who has the shard's state
+}
+
+type mailResponse struct {
+	Entered  int      `cbor:"1,keyasint,omitempty"`
+	Expunged []record `cbor:"2,keyasint,omitempty"`
+	Open     []Mail   `cbor:"3,keyasint,omitempty"`
+	More     int      `cbor:"4,keyasint,omitempty"` // of which there is no room in Open
+	Unread   int      `cbor:"5,keyasint,omitempty"` // records that could not be read here
+}
+
+// record is a place in a volume.
+type record struct {
+	Volume volume.ID `cbor:"1,keyasint"`
+	Record uint64    `cbor:"2,keyasint"`
+}
+
+// lookForMail has every node look. What two have copies of is entered once, and told of twice at most: the second finds it entered.
+func (r *Recovery) lookForMail(ctx context.Context, job *Job, s *ShardResult, accounts []uint64) error {
+	group, err := r.cfg.Router.Members(ctx, s.Shard, placement.Group{})
+	if err != nil {
+		return err
+	}
+	seen := make(map[record]bool)
+	for _, node := range r.keepers() {
+		ctx, cancel := context.WithTimeout(ctx, mailTimeout)
+		req, resp := &mailRequest{Note: s.note, Accounts: accounts, Ask: group.Voters}, new(mailResponse)
+		err := r.cfg.Net.Call(ctx, node, methodMail, req, resp)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("look for messages of shard %d in the volumes of %s: %w", s.Shard, node, err)
+		}
+		r.update(func() {
+			s.Entered += resp.Entered
+			for _, at := range resp.Expunged {
+				if !seen[at] {
+					seen[at] = true
+					s.Expunged++
+				}
+			}
+			for _, m := range resp.Open {
+				if at := (record{m.Volume, m.Record}); !seen[at] {
+					seen[at] = true
+					s.Open = append(s.Open, m)
+				}
+			}
+			s.More += resp.More
+			if resp.Unread > 0 {
+				s.Notes += fmt.Sprintf("%d records at %s could not be read. ", resp.Unread, node)
+			}
+		})
+	}
+	if len(s.Open) > 0 && !job.settled {
+		return nil // the note keeps what is listed from being collected
+	}
+	return r.cfg.Directory.ForgetRecovery(ctx, s.Shard)
+}
+
+// candidate is a message that may never have been entered.
+type candidate struct {
+	at     place
+	length uint64
+	sealed bool
+	hash   [32]byte
+	origin mailbox.Origin
+	inbox  []uint64         // accounts of the shard that it was delivered to
+	folder []mailbox.Target // folders of the shard that it was appended to
+}
+
+type place struct {
+	Volume   volume.ID `cbor:"1,keyasint"`
+	Record   uint64    `cbor:"2,keyasint"`
+	Delivery [16]byte  `cbor:"3,keyasint"`
+}
+
+func (c *candidate) mail(why string) Mail {
+	m := Mail{Volume: c.at.Volume, Record: c.at.Record, Arrived: c.origin.Arrived, Why: why, Mailbox: "INBOX"}
+	if len(c.inbox) > 0 {
+		m.Account = c.inbox[0]
+	} else {
+		m.Account, m.Mailbox = c.folder[0].Account, c.folder[0].Mailbox
+	}
+	return m
+}
+
+// serveMail looks through the volumes of this node.
+func (r *Recovery) serveMail(ctx context.Context, _ string, req *mailRequest) (*mailResponse, error) {
+	resp := new(mailResponse)
+	ours := make(map[uint64]bool, len(req.Accounts))
+	for _, a := range req.Accounts {
+		ours[a] = true
+	}
+	var list []candidate
+	flush := func() error {
+		err := r.settle(ctx, req, resp, list)
+		list = list[:0]
+		return err
+	}
+	for _, id := range r.cfg.Volumes.List() {
+		e, known := r.cfg.Entry(id)
+		if known && e.State == replica.Sealed && e.SealedAt > 0 && e.SealedAt < req.Note.Since-skipBack {
+			continue
+		}
+		v, err := r.cfg.Volumes.Get(id)
+		if err != nil {
+			resp.Unread++
+			continue
+		}
+		for n := max(v.Stats().Records, v.Header().Records); n > 0 && ctx.Err() == nil; n-- {
+			c, arrived, err := look(v, n, ours)
+			if err != nil && !errors.Is(err, volume.ErrNotFound) {
+				r.cfg.Log.Warn("a record cannot be read", "volume", id, "record", n, "err", err)
+				resp.Unread++
+			}
+			if arrived != 0 && arrived < req.Note.Since-skipBack {
+				break
+			}
+			if c == nil || arrived < req.Note.Since || arrived > req.Note.Until {
+				continue
+			}
+			if list = append(list, *c); len(list) >= knownSize {
+				if err := flush(); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return resp, errors.Join(flush(), ctx.Err())
+}
+
+// look reads what a record says of itself; nil if it is no message for one of these accounts.
+func look(v *volume.Volume, n uint64, ours map[uint64]bool) (c *candidate, arrived int64, err error) {
+	info, err := v.Get(n)
+	if err != nil || info.Kind != volume.KindMessage {
+		return nil, 0, err
+	}
+	c = &candidate{at: place{Volume: v.Header().ID, Record: n}, length: info.Length, sealed: info.Sealed, hash: info.Hash}
+	if err := codec.Unmarshal(info.Meta, &c.origin); err != nil {
+		return nil, 0, fmt.Errorf("origin of record %d of volume %s: %w", n, v.Header().ID, err)
+	}
+	c.at.Delivery = c.origin.Delivery
+	for _, t := range c.origin.Targets {
+		switch {
+		case !ours[t.Account]:
+		case t.Mailbox == "INBOX":
+			c.inbox = append(c.inbox, t.Account)
+		default:
+			c.folder = append(c.folder, t)
+		}
+	}
+	if len(c.inbox)+len(c.folder) == 0 {
+		return nil, c.origin.Arrived, nil
+	}
+	return c, c.origin.Arrived, nil
+}
+
+// settle asks the shard about some messages, and enters those that it does not know.
+func (r *Recovery) settle(ctx context.Context, req *mailRequest, resp *mailResponse, list []candidate) error {
+	if len(list) == 0 {
+		return nil
+	}
+	ask := &knownRequest{Shard: req.Note.Shard}
+	for _, c := range list {
+		ask.Places = append(ask.Places, c.at)
+	}
+	var known knownResponse
+	err := error(wire.Errorf(wire.Unavailable, "no voter of shard %d is up", ask.Shard))
+	for _, node := range req.Ask {
+		if !r.cfg.Net.Up(node) {
+			continue
+		}
+		if err = r.cfg.Net.Call(ctx, node, methodKnown, ask, &known); err == nil {
+			break
+		}
+	}
+	if err == nil && len(known.States) != len(list) {
+		err = wire.Errorf(wire.Invalid, "%d answers to %d questions", len(known.States), len(list))
+	}
+	if err != nil {
+		return fmt.Errorf("hold messages against shard %d: %w", ask.Shard, err)
+	}
+	slices.SortStableFunc(list, func(a, b candidate) int { return int(a.origin.Arrived - b.origin.Arrived) })
+	byPlace := make(map[place]byte, len(list))
+	for i, p := range ask.Places {
+		byPlace[p] = known.States[i]
+	}
+	for i := range list {
+		c := &list[i]
+		state := byPlace[c.at]
+		if state == referenced {
+			continue
+		}
+		why := "it was not entered, or entered and expunged so long before that the shard does not remember"
+		switch {
+		case state == remembered:
+			resp.Expunged = append(resp.Expunged, record{c.at.Volume, c.at.Record})
+			continue
+		case req.Note.Certain:
+			if why, err = r.enter(ctx, req.Note.Shard, c); err != nil {
+				return err
+			}
+		}
+		if why == "" {
+			resp.Entered++
+		} else if len(resp.Open) < maxOpen {
+			resp.Open = append(resp.Open, c.mail(why))
+		} else {
+			resp.More++
+		}
+	}
+	return nil
+}
+
+// What a shard knows of a message.
+const (
+	unknown    = 0
+	referenced = 1 // it is in a folder
+	remembered = 2 // its request was applied; since no folder has it, it was expunged or refused
+)
+
+type knownRequest struct {
+	Shard  uint32  `cbor:"1,keyasint"`
+	Places []place `cbor:"2,keyasint"`
+}
+
+type knownResponse struct {
+	States []byte `cbor:"1,keyasint"`
+}
+
+// serveKnown answers from this node's replica with all that was acknowledged before.
+func (r *Recovery) serveKnown(ctx context.Context, _ string, req *knownRequest) (*knownResponse, error) {
+	g, ok := r.cfg.Host.Group(req.Shard)
+	if !ok {
+		return nil, wire.Errorf(wire.Unavailable, "no replica of shard %d runs here", req.Shard)
+	}
+	at, err := r.cfg.Router.ReadIndex(ctx, req.Shard)
+	if err == nil {
+		err = g.WaitApplied(ctx, at)
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp := &knownResponse{States: make([]byte, len(req.Places))}
+	refs := make(map[volume.ID]*roaring.Bitmap)
+	v := g.View()
+	for _, p := range req.Places {
+		if refs[p.Volume] == nil && err == nil {
+			set := roaring.New()
+			refs[p.Volume] = set
+			err = v.References(p.Volume, func(ref index.Reference) error { set.Add(uint32(ref.Record)); return nil }) // at most volume.MaxRecords
+		}
+	}
+	if err = errors.Join(err, v.Close()); err != nil {
+		return nil, err
+	}
+	txn := r.cfg.Index.Shard(req.Shard).Begin()
+	defer txn.Discard()
+	for i, p := range req.Places {
+		if refs[p.Volume].Contains(uint32(p.Record)) {
+			resp.States[i] = referenced
+			continue
+		}
+		_, known, err := txn.Recall(mailbox.Request(p.Delivery, req.Shard))
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			resp.States[i] = remembered
+		}
+	}
+	return resp, nil
+}

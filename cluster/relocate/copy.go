@@ -1,0 +1,195 @@
+package relocate
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"hongyan/cluster/directory"
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/shard"
+	"hongyan/engine/index"
+)
+
+// What one command imports at most. A log entry may have 256 KiB, and a key's value 64 KiB.
+const (
+	importKeys  = 1024
+	importBytes = 128 << 10
+)
+
+// justSaved is how long after it was saved a message's row may still change without a modseq: far longer than a delivery may take, and clocks differ.
+const justSaved = 5 * time.Minute
+
+// copied is what the new shard has of an account.
+type copied struct {
+	keys    int              // of the account
+	changes int              // that the last round imported
+	applied uint64           // entry of the old shard's log that it stands at
+	at      uint64           // entry of the new shard's log with the last import
+	bases   []index.Base     // mailboxes as of applied
+	markers []mailbox.Marker // of the old shard
+}
+
+// compareAll reads everything in both shards and imports what differs. The old shard's replica has applied minFrom.
+func (r *Relocator) compareAll(ctx context.Context, m *directory.Relocation, minFrom, minTo uint64, class shard.Class) (copied, error) {
+	return r.compare(ctx, m, all, minFrom, copied{at: minTo}, class)
+}
+
+// update imports what has changed since done.
+func (r *Relocator) update(ctx context.Context, m *directory.Relocation, minFrom uint64, done copied, class shard.Class) (copied, error) {
+	next, err := r.compare(ctx, m, small, max(minFrom, done.applied), done, class)
+	if err != nil {
+		return next, err
+	}
+	rows, err := r.open(ctx, keysRequest{Shard: m.From, Account: m.Account, Min: next.applied, Part: since, Bases: done.bases,
+		Saved: r.cfg.Clock.Now().Add(-justSaved).Unix()}) // not of an earlier state than next.bases
+	if err != nil {
+		return next, err
+	}
+	defer rows.close()
+	b := r.batch(ctx, m, &next, class)
+	for more := true; more; {
+		for _, p := range rows.frame.Pairs {
+			if err := b.put(p); err != nil {
+				return next, err
+			}
+		}
+		for _, key := range rows.frame.Removes {
+			if err := b.remove(key); err != nil {
+				return next, err
+			}
+		}
+		if more, err = rows.advance(); err != nil {
+			return next, err
+		}
+	}
+	err = b.flush()
+	next.changes += b.all
+	return next, err
+}
+
+// compare reads a part in both shards, the new one with what was imported last, and imports what differs.
+func (r *Relocator) compare(ctx context.Context, m *directory.Relocation, which part, minFrom uint64, done copied, class shard.Class) (copied, error) {
+	next := copied{at: done.at, keys: done.keys}
+	from, err := r.open(ctx, keysRequest{Shard: m.From, Account: m.Account, Min: minFrom, Part: which})
+	if err != nil {
+		return next, err
+	}
+	defer from.close()
+	to, err := r.open(ctx, keysRequest{Shard: m.To, Account: m.Account, Min: done.at, Part: which})
+	if err != nil {
+		return next, err
+	}
+	defer to.close()
+	next.applied, next.markers = from.first.Applied, from.first.Markers
+	b := r.batch(ctx, m, &next, class)
+	read, err := merge(from, to, b, func(p index.Pair) error {
+		base, ok, err := index.BaseOf(p)
+		if ok && err == nil {
+			next.bases = append(next.bases, base)
+		}
+		return err
+	})
+	if err != nil {
+		return next, err
+	}
+	if which == all {
+		next.keys = read
+	}
+	err = b.flush()
+	next.changes = b.all
+	return next, err
+}
+
+// batch makes one whose imports are noted in done.
+func (r *Relocator) batch(ctx context.Context, m *directory.Relocation, done *copied, class shard.Class) *batch {
+	b := &batch{Import: mailbox.Import{Account: m.Account, Fence: m.Fence}}
+	b.send = func(c *mailbox.Import, size int) error {
+		if class == shard.Background {
+			if err := r.rate.WaitN(ctx, size); err != nil {
+				return err
+			}
+		}
+		_, at, err := r.propose(ctx, m.To, &mailbox.Command{Import: c}, class)
+		done.at = max(done.at, at)
+		return err
+	}
+	return b
+}
+
+// merge gives b what has to change in to, and seen all that from has; it counts these.
+func merge(from, to *keys, b *batch, seen func(index.Pair) error) (read int, err error) {
+	want, more, err := from.pair()
+	if err != nil {
+		return 0, err
+	}
+	have, there, err := to.pair()
+	if err != nil {
+		return 0, err
+	}
+	for more || there {
+		order := 0
+		switch {
+		case !there:
+			order = -1
+		case !more:
+			order = 1
+		default:
+			order = bytes.Compare(want.Key, have.Key)
+		}
+		switch {
+		case order > 0:
+			err = b.remove(have.Key)
+		case order < 0 || !bytes.Equal(want.Value, have.Value):
+			err = b.put(want)
+		}
+		if err == nil && order <= 0 {
+			read++
+			if err = seen(want); err == nil {
+				want, more, err = from.pair()
+			}
+		}
+		if err == nil && order >= 0 {
+			have, there, err = to.pair()
+		}
+		if err != nil {
+			return read, err
+		}
+	}
+	return read, nil
+}
+
+// batch gathers changes for one command after the other.
+type batch struct {
+	mailbox.Import
+	bytes int
+	all   int // changes
+	send  func(c *mailbox.Import, size int) error
+}
+
+func (b *batch) put(p index.Pair) error {
+	b.Puts = append(b.Puts, p)
+	return b.added(len(p.Key) + len(p.Value))
+}
+
+func (b *batch) remove(key []byte) error {
+	b.Removes = append(b.Removes, key)
+	return b.added(len(key))
+}
+
+func (b *batch) added(n int) error {
+	b.all++
+	if b.bytes += n; b.bytes < importBytes && len(b.Puts)+len(b.Removes) < importKeys {
+		return nil
+	}
+	return b.flush()
+}
+
+func (b *batch) flush() error {
+	if len(b.Puts)+len(b.Removes) == 0 {
+		return nil
+	}
+	err := b.send(&b.Import, b.bytes)
+	b.Puts, b.Removes, b.bytes = nil, nil, 0
+	return err
+}

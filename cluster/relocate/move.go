@@ -1,0 +1,216 @@
+package relocate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hongyan/cluster/directory"
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/shard"
+	"hongyan/engine/index"
+)
+
+// move takes the steps that are left of an account's move; the numbers are those of the package's comment.
+func (r *Relocator) move(ctx context.Context, account uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	began := time.Now()
+	m, err := r.cfg.Directory.ClaimRelocation(ctx, account) // 1
+	if err != nil {
+		return err
+	}
+	if !m.Moved {
+		there, err := r.bring(ctx, &m)
+		if err != nil || !there {
+			return err
+		}
+		if err := r.leaveQuiet(ctx); err != nil {
+			return err
+		}
+		if err := r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: account, Fence: m.Fence}); err != nil { // 8
+			return err
+		}
+	}
+	if err := r.drop(ctx, m.From, &m, m.To); err != nil { // 9
+		return err
+	}
+	if err := r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: account, Fence: m.Fence, Done: true}); err != nil {
+		return err
+	}
+	r.cfg.Log.Info("account moved", "account", m.Address, "from", m.From, "to", m.To, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// bring is steps 2 to 7. It says whether the account is in the new shard; if not, the move was called off.
+func (r *Relocator) bring(ctx context.Context, m *directory.Relocation) (there bool, err error) {
+	old, err := r.look(ctx, m.From, m.Account)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case old.State == index.Gone && old.To == m.To: // who worked on it before came to 6
+		_, _, err := r.step(ctx, m.To, m, mailbox.Move{Step: mailbox.MoveActivate})
+		return err == nil, err
+	case old.State == index.Gone || old.State == index.Arriving:
+		return false, fmt.Errorf("shard %d is to give account %d to shard %d, and says that it has it no more or not yet (state %d, shard %d)",
+			m.From, m.Account, m.To, old.State, old.To)
+	case m.Cancel:
+		return false, r.callOff(ctx, m)
+	}
+	if err := r.arrive(ctx, m); err != nil { // 2
+		return false, err
+	}
+	done, err := r.warm(ctx, m)
+	if err != nil {
+		return false, err
+	}
+	if canceled, err := r.canceled(m); err != nil || canceled {
+		return false, errors.Join(err, r.callOff(ctx, m))
+	}
+	return true, r.handOver(ctx, m, done)
+}
+
+// canceled looks whether the operator has changed his mind.
+func (r *Relocator) canceled(m *directory.Relocation) (bool, error) {
+	now, err := r.cfg.Directory.Relocation(m.Account)
+	return now.Cancel, err
+}
+
+// look reads where a shard says that the account is, with all that was acknowledged before.
+func (r *Relocator) look(ctx context.Context, number uint32, account uint64) (*keysFrame, error) {
+	at, err := r.readIndex(ctx, number)
+	if err != nil {
+		return nil, err
+	}
+	k, err := r.open(ctx, keysRequest{Shard: number, Account: account, Min: at, Part: none})
+	if err != nil {
+		return nil, err
+	}
+	k.close()
+	return k.first, nil
+}
+
+func (r *Relocator) readIndex(ctx context.Context, number uint32) (uint64, error) {
+	at, err := r.cfg.Router.ReadIndex(ctx, number)
+	if err != nil {
+		err = fmt.Errorf("shard %d: %w", number, err)
+	}
+	return at, err
+}
+
+// arrive waits until nothing of an earlier stay is left: each command sweeps a part of it.
+func (r *Relocator) arrive(ctx context.Context, m *directory.Relocation) error {
+	for pause := sweepPause; ; pause = min(2*pause, longestSweepPause) {
+		_, _, err := r.step(ctx, m.To, m, mailbox.Move{Step: mailbox.MoveArrive, Shard: m.From})
+		if !refusedWith(err, mailbox.Swept) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// warm is step 3. An account in which more changes than can be imported in a moment is not frozen.
+func (r *Relocator) warm(ctx context.Context, m *directory.Relocation) (done copied, err error) {
+	from, err := r.readIndex(ctx, m.From)
+	if err != nil {
+		return done, err
+	}
+	to, err := r.readIndex(ctx, m.To)
+	if err != nil {
+		return done, err
+	}
+	if done, err = r.compareAll(ctx, m, from, to, shard.Background); err != nil {
+		return done, err
+	}
+	for range warmRounds {
+		began := time.Now()
+		if from, err = r.readIndex(ctx, m.From); err != nil {
+			return done, err
+		}
+		if done, err = r.update(ctx, m, from, done, shard.Background); err != nil {
+			return done, err
+		}
+		if done.changes < fewChanges && time.Since(began) < warmEnough {
+			return done, nil
+		}
+	}
+	return done, fmt.Errorf("it changes faster than it is copied, or its shards are too slow now: %d keys in the last of %d rounds", done.changes, warmRounds)
+}
+
+// handOver is steps 4 to 7. Before 6 the account goes back to the old shard if that does not get on.
+func (r *Relocator) handOver(ctx context.Context, m *directory.Relocation, done copied) error {
+	began := time.Now()
+	frozen, cancel := context.WithTimeout(ctx, frozenTimeout)
+	defer cancel()
+	done, err := r.finish(frozen, m, done)
+	if err != nil {
+		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+		defer cancel()
+		if _, _, failed := r.step(back, m.From, m, mailbox.Move{Step: mailbox.MoveThaw}); failed != nil {
+			r.cfg.Log.Warn("account stays frozen until its move is tried again", "account", m.Address, "shard", m.From, "err", failed)
+		}
+		return err
+	}
+	if _, _, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveRelease, Shard: m.To, At: done.at}); err != nil { // 6
+		return err
+	}
+	if _, _, err := r.step(ctx, m.To, m, mailbox.Move{Step: mailbox.MoveActivate}); err != nil { // 7
+		return err
+	}
+	r.cfg.Log.Debug("account handed over", "account", m.Address, "frozen", time.Since(began).Round(time.Microsecond), "keys", done.keys)
+	return nil
+}
+
+// finish is steps 4 and 5. Of an account that is not large it makes sure that both shards hold the same.
+func (r *Relocator) finish(ctx context.Context, m *directory.Relocation, done copied) (copied, error) {
+	_, from, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveFreeze, Shard: m.To}) // 4
+	if err != nil {
+		return done, err
+	}
+	if done, err = r.update(ctx, m, from, done, shard.ForPeople); err != nil {
+		return done, err
+	}
+	if done.keys <= compared {
+		differ, err := r.compareAll(ctx, m, from, done.at, shard.ForPeople)
+		if err != nil {
+			return done, err
+		}
+		done.at = differ.at
+		if differ.changes > 0 {
+			r.cfg.Log.Warn("a copy of what had changed left differences, which the last comparison found", "account", m.Address, "keys", differ.changes)
+		}
+	}
+	if len(done.markers) > 0 {
+		_, done.at, err = r.step(ctx, m.To, m, mailbox.Move{Step: mailbox.MoveArrived, Markers: done.markers})
+	}
+	return done, err
+}
+
+// drop removes what a shard has of the account, which is in another one.
+func (r *Relocator) drop(ctx context.Context, number uint32, m *directory.Relocation, is uint32) error {
+	for after := uint32(0); ; {
+		result, _, err := r.step(ctx, number, m, mailbox.Move{Step: mailbox.MoveDrop, Shard: is, After: after})
+		if err != nil || result.Next == 0 {
+			return err
+		}
+		after = result.Next
+	}
+}
+
+// callOff has the account stay: the new shard forgets it under this fence, so that nobody can activate it there any more, then the old one goes on.
+func (r *Relocator) callOff(ctx context.Context, m *directory.Relocation) error {
+	if err := r.drop(ctx, m.To, m, m.From); err != nil {
+		return err
+	}
+	if _, _, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveThaw}); err != nil {
+		return err
+	}
+	r.cfg.Log.Info("account stays", "account", m.Address, "shard", m.From)
+	return r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true})
+}

@@ -1,0 +1,232 @@
+package relocate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"hongyan/cluster/clock"
+	"hongyan/cluster/directory"
+	"hongyan/cluster/feature"
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/placement"
+	"hongyan/cluster/shard"
+	"hongyan/cluster/transport"
+)
+
+// Pace of the work.
+const (
+	atOnce         = 8
+	bytesPerSecond = 32 << 20 // of keys that are imported, by all moves together
+	idlePause      = 2 * time.Second
+	busyPause      = 20 * time.Millisecond
+	firstAgain     = 500 * time.Millisecond // before a move that failed is tried again; doubled each time
+	longestAgain   = 30 * time.Second
+	warmRounds     = 6
+	fewChanges     = 500             // that are left for the time in which the account is frozen
+	warmEnough     = time.Second     // that the last round before may take
+	frozenTimeout  = 4 * time.Second // before an account is given back to the old shard
+	compared       = 20_000          // keys that are compared once more while an account is frozen
+	stepTimeout    = 20 * time.Second
+	moveTimeout    = 30 * time.Minute
+	sweepPause     = 50 * time.Millisecond
+
+	longestSweepPause = 2 * time.Second
+
+	// Of each quietEvery no move is entered in the directory for quietFor: package collect needs a moment in which none is.
+	quietEvery = 30 * time.Second
+	quietFor   = 5 * time.Second
+)
+
+// Config is what a Relocator needs.
+type Config struct {
+	Self      string
+	Net       *transport.Net
+	Router    *shard.Router
+	Host      *shard.Host
+	Directory *directory.Service
+	Paused    func() bool // the operator has stopped what moves: none is begun, those that were come to their end
+	Clock     *clock.Clock
+	Log       *slog.Logger
+}
+
+// Relocator is one node's. It works while the node leads the directory, and answers for the node's replicas always.
+type Relocator struct {
+	cfg  Config
+	rate *rate.Limiter
+	work sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	active   map[uint64]bool
+	failures map[uint64]*failure
+}
+
+// failure is a move that did not get on.
+type failure struct {
+	err   error
+	pause time.Duration
+	again time.Time
+}
+
+// New makes one and registers what it answers. The network must not serve yet.
+func New(cfg Config) *Relocator {
+	r := &Relocator{
+		cfg: cfg, rate: rate.NewLimiter(bytesPerSecond, 4<<20), active: make(map[uint64]bool), failures: make(map[uint64]*failure),
+	}
+	cfg.Net.Handle(methodKeys, r.serveKeys)
+	return r
+}
+
+// Run works until ctx ends, and returns when nothing of it is left.
+func (r *Relocator) Run(ctx context.Context) {
+	defer r.work.Wait()
+	for ctx.Err() == nil {
+		changed := r.cfg.Directory.Changed()
+		pause := idlePause
+		if g, ok := r.cfg.Host.Group(placement.DirectoryShard); !ok || !g.IsLeader() {
+			r.forgive()
+		} else {
+			begun, err := r.round(ctx)
+			if err != nil && ctx.Err() == nil {
+				r.cfg.Log.Warn("accounts that are to move are not looked after now", "err", err)
+			}
+			if begun {
+				pause = busyPause
+			}
+		}
+		select {
+		case <-time.After(pause):
+		case <-changed:
+			select {
+			case <-time.After(busyPause):
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+		}
+	}
+}
+
+// round takes up moves while there is room. It says whether there are some.
+func (r *Relocator) round(ctx context.Context) (some bool, err error) {
+	r.mu.Lock()
+	room := atOnce - len(r.active)
+	r.mu.Unlock()
+	if room == 0 {
+		return true, nil
+	}
+	list, err := r.cfg.Directory.FirstRelocations(room, r.waits, !r.cfg.Paused())
+	for _, m := range list {
+		some = true
+		r.mu.Lock()
+		r.active[m.Account] = true
+		r.mu.Unlock()
+		r.work.Go(func() {
+			err := r.move(ctx, m.Account)
+			r.ended(ctx, &m, err)
+		})
+	}
+	return some, err
+}
+
+// leaveQuiet waits while package collect counts.
+func (r *Relocator) leaveQuiet(ctx context.Context) error {
+	into := time.Duration(r.cfg.Clock.Now().UnixNano()) % quietEvery
+	if into >= quietFor {
+		return nil
+	}
+	select {
+	case <-time.After(quietFor - into):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// forgive forgets what failed, on a node that does not lead the directory.
+func (r *Relocator) forgive() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.failures)
+}
+
+// waits says whether a move is not to be taken up now.
+func (r *Relocator) waits(account uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.failures[account]
+	return r.active[account] || f != nil && time.Now().Before(f.again)
+}
+
+func (r *Relocator) ended(ctx context.Context, m *directory.Relocation, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.active, m.Account)
+	if err == nil {
+		delete(r.failures, m.Account)
+		return
+	}
+	f := r.failures[m.Account]
+	if f == nil {
+		f = &failure{pause: firstAgain / 2}
+		r.failures[m.Account] = f
+	}
+	f.err, f.pause = err, min(2*f.pause, longestAgain)
+	f.again = time.Now().Add(f.pause)
+	if ctx.Err() == nil {
+		r.cfg.Log.Warn("account does not move now, it is tried again", "account", m.Address, "from", m.From, "to", m.To, "err", err)
+	}
+}
+
+// Failures says why accounts did not get on when their move was last tried, as the node knows that leads the directory.
+func (r *Relocator) Failures() map[uint64]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make(map[uint64]string, len(r.failures))
+	for account, f := range r.failures {
+		out[account] = f.err.Error()
+	}
+	return out
+}
+
+// refusedError is a command that a shard did not take.
+type refusedError struct {
+	code    mailbox.Code
+	message string
+}
+
+func (e *refusedError) Error() string { return e.message }
+
+func refusedWith(err error, code mailbox.Code) bool {
+	var r *refusedError
+	return errors.As(err, &r) && r.code == code
+}
+
+// propose commits a command in a shard.
+func (r *Relocator) propose(ctx context.Context, number uint32, c *mailbox.Command, class shard.Class) (*mailbox.Result, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	body, err := c.Encode()
+	if err != nil {
+		return nil, 0, err
+	}
+	b, at, err := r.cfg.Router.ProposeLevel(ctx, number, feature.Moves, body, class)
+	if err != nil {
+		return nil, 0, fmt.Errorf("shard %d: %w", number, err)
+	}
+	result, err := mailbox.DecodeResult(b)
+	if err == nil && result.Code != mailbox.OK {
+		err = fmt.Errorf("shard %d: %w", number, &refusedError{result.Code, result.Message})
+	}
+	return result, at, err
+}
+
+// step takes one of an account's steps in a shard.
+func (r *Relocator) step(ctx context.Context, number uint32, m *directory.Relocation, c mailbox.Move) (*mailbox.Result, uint64, error) {
+	c.Account, c.Fence = m.Account, m.Fence
+	return r.propose(ctx, number, &mailbox.Command{Move: &c}, shard.ForPeople)
+}

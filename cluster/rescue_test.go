@@ -1,0 +1,233 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hongyan/cluster"
+	"hongyan/cluster/client"
+	"hongyan/cluster/clustertest"
+	"hongyan/cluster/recovery"
+	"hongyan/engine/index"
+	"hongyan/engine/volume"
+)
+
+// recovered begins a recovery and waits for its end.
+func recovered(t *testing.T, n *cluster.Node, lost ...string) *recovery.Job {
+	t.Helper()
+	last := ""
+	clustertest.Eventually(t, 30*time.Second, func() bool {
+		_, err := n.Recover(ctx(t), recovery.Request{Lost: lost})
+		last = fmt.Sprint(err)
+		return err == nil
+	}, func() string { return "the recovery begins: " + last })
+	var job *recovery.Job
+	clustertest.Eventually(t, 120*time.Second, func() bool { job = n.Recovery(); return job.Done }, func() string { return "the recovery ends, is at: " + job.Step })
+	if job.Error != "" {
+		t.Fatal(job.Error)
+	}
+	return job
+}
+
+// refusedFor asks for a recovery that must not be, and looks for a word in what is said.
+func refusedFor(t *testing.T, n *cluster.Node, word string, req recovery.Request) {
+	t.Helper()
+	if _, err := n.Recover(ctx(t), req); err == nil || !strings.Contains(err.Error(), word) {
+		t.Errorf("a recovery with %+v: %v, expected %q", req, err, word)
+	}
+}
+
+// destroy stops nodes and takes their disks.
+func destroy(t *testing.T, c *clustertest.Cluster, nodes ...int) {
+	t.Helper()
+	for _, i := range nodes {
+		c.StopNode(t, i)
+	}
+	for _, i := range nodes {
+		if err := os.RemoveAll(c.Configs[i].Data); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTwoOfThreeLost takes the disks of two of three nodes, while the third one's shards lag behind: it goes on alone with all that it had, gets back what
+// its volumes have, and new nodes make three of it again.
+func TestTwoOfThreeLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	unwatched(t)
+	c := clustertest.Start(t, "south", "north", "overseas")
+	var accounts []client.Account
+	for i := range 4 {
+		accounts = append(accounts, c.Account(t, fmt.Sprintf("u%d", i+1)))
+	}
+	left := c.Nodes[0]
+	refusedFor(t, left, "it is not lost", recovery.Request{Lost: []string{"north-2"}})
+	refusedFor(t, left, "needs no recovery", recovery.Request{Shards: []uint32{1}})
+	refusedFor(t, left, "every shard has a majority", recovery.Request{})
+	s := send(t, accounts, c.Nodes...)
+	last := accounts[len(accounts)-1]
+	clustertest.Eventually(t, 30*time.Second, func() bool { return len(bodies(t, left.Client(), last, "INBOX")) >= 5 }, func() string { return "there is load" })
+	s.stop()
+	s.work.Wait()
+	for _, a := range accounts {
+		bodies(t, left.Client(), a, "INBOX") // it has them: a read waits for what was acknowledged
+	}
+	left.FenceOff("north-2", "overseas-3")
+	late := make(map[string][]string)
+	for i := range 24 {
+		to, raw := accounts[i%len(accounts)], string(message(1000+i, 300))
+		if err := offer(c.Nodes[1+i%2].Client(), raw, to); err != nil {
+			t.Fatal(err)
+		}
+		late[to.Address] = append(late[to.Address], raw)
+	}
+	destroy(t, c, 1, 2)
+	refusedFor(t, left, "overseas-3", recovery.Request{Lost: []string{"north-2"}})
+	plan, err := left.RecoveryPlan(ctx(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sh := range plan.Shards {
+		if sh.State != recovery.Recover || sh.Survivor != "south-1" || sh.Last == 0 {
+			t.Errorf("%+v", sh)
+		}
+	}
+	if !slices.Equal(plan.Lost, []string{"north-2", "overseas-3"}) {
+		t.Errorf("to be declared lost: %v", plan.Lost)
+	}
+	job := recovered(t, left, "north-2", "overseas-3")
+	entered := 0
+	for _, sh := range job.Shards {
+		entered += sh.Entered
+		if len(sh.Open) > 0 || sh.Notes != "" {
+			t.Errorf("left to the operator: %+v", sh)
+		}
+	}
+	t.Logf("%d of 24 late messages were found in volumes; %d volumes entered, of %d no copy is left", entered, job.Entered, len(job.Bytes))
+	if entered == 0 || entered > 24 {
+		t.Errorf("%d late messages were put back", entered)
+	}
+	again := recovered(t, left, "north-2", "overseas-3")
+	for _, sh := range again.Shards {
+		if sh.Entered > 0 {
+			t.Errorf("the second time: %+v", sh)
+		}
+	}
+	c.Join(t, "north-b", clustertest.Spec{Region: "north", Roles: everything})
+	c.Join(t, "overseas-b", clustertest.Spec{Region: "overseas", Roles: everything})
+	settled(t, left)
+	c.WaitReady(t)
+	for i, a := range accounts {
+		raw := string(message(2000+i, 300))
+		if err := offer(c.Nodes[3].Client(), raw, a); err != nil {
+			t.Fatal(err)
+		}
+		readable(t, c.Nodes[4], a, job.Bytes, s.sent[a.Address], late[a.Address], raw)
+	}
+	for _, g := range left.Topology().Groups {
+		if len(g.Voters) != 3 || g.Holds("north-2") || g.Holds("overseas-3") {
+			t.Errorf("replicas: %+v", g)
+		}
+	}
+}
+
+// readable looks through an INBOX: what was sent before is there once, of what was sent late nothing twice, and what was delivered last is there. All of it can be read
+// but for what is in volumes of which no copy is left.
+func readable(t *testing.T, door *cluster.Node, a client.Account, gone []volume.ID, before, late []string, last string) {
+	t.Helper()
+	sel, err := door.Client().Select(ctx(t), a, "INBOX")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, lost := make(map[string]int), 0
+	err = door.Client().Messages(ctx(t), a, sel.Mailbox.ID, sel.UIDs, index.WantImmutable, func(m *client.Message) error {
+		if slices.Contains(gone, m.Ref.Volume) {
+			lost++
+			return nil
+		}
+		r, err := door.Client().Read(ctx(t), m.Ref, 0, m.Size)
+		if err != nil {
+			return err
+		}
+		b, err := io.ReadAll(r)
+		got[string(b)]++
+		return errors.Join(err, r.Close())
+	})
+	if err != nil {
+		t.Errorf("%s: %v", a.Address, err)
+	}
+	if got[last] != 1 {
+		t.Errorf("%s: what was delivered after the recovery is there %d times", a.Address, got[last])
+	}
+	for _, raw := range before {
+		if got[raw] == 0 {
+			lost--
+		}
+	}
+	if lost != 0 {
+		t.Errorf("%s lacks %d messages that the survivor had", a.Address, -lost)
+	}
+	for raw, n := range got {
+		if n != 1 || raw != last && !slices.Contains(before, raw) && !slices.Contains(late, raw) {
+			t.Errorf("%s has %.30q %d times", a.Address, raw, n)
+		}
+	}
+}
+
+// TestLostComeBack has the two that were given up come back with their old disks: together they would be the majority of before. They are told, serve nothing,
+// and are taken in again as new.
+func TestLostComeBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	unwatched(t)
+	c := clustertest.Start(t, "south", "north", "overseas")
+	a := c.Account(t, "u1")
+	deliver(t, c.Nodes[0].Client(), message(1, 300), a)
+	bodies(t, c.Nodes[0].Client(), a, "INBOX")
+	c.StopNode(t, 1)
+	c.StopNode(t, 2)
+	left := c.Nodes[0]
+	recovered(t, left, "north-2", "overseas-3")
+	c.Join(t, "north-b", clustertest.Spec{Region: "north", Roles: everything})
+	clustertest.Eventually(t, 30*time.Second, func() bool {
+		return offer(left.Client(), string(message(2, 300)), a) == nil
+	}, func() string { return "mail is taken again" })
+	c.StartNode(t, 1)
+	c.StartNode(t, 2)
+	for _, i := range []int{1, 2} {
+		given := func() bool {
+			return slices.ContainsFunc(c.Nodes[i].Ready(), func(why string) bool { return strings.Contains(why, "was given up for ever") })
+		}
+		clustertest.Eventually(t, 20*time.Second, given, func() string { return "it knows: " + strings.Join(c.Nodes[i].Ready(), "; ") })
+		st, err := c.Nodes[i].Status(ctx(t))
+		if err == nil && len(st.(*cluster.Status).Shards) > 0 {
+			t.Errorf("%s still has %+v", c.Configs[i].ID, st.(*cluster.Status).Shards)
+		}
+	}
+	deliver(t, left.Client(), message(3, 300), a)
+	if got := bodies(t, c.Nodes[3].Client(), a, "INBOX"); len(got) != 3 {
+		t.Errorf("%d messages", len(got))
+	}
+	clustertest.Eventually(t, 20*time.Second, func() bool { return left.ReplaceNode(ctx(t), "overseas-3") == nil }, func() string { return "it is taken as new" })
+	clustertest.Eventually(t, 90*time.Second, func() bool {
+		n := nodeOf(t, left, "overseas-3")
+		return n.State == "active" && n.Replicas > 0
+	}, func() string { return fmt.Sprintf("it has replicas again: %+v", nodeOf(t, left, "overseas-3")) })
+	settled(t, left)
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	sel, err := c.Nodes[2].Client().Select(short, a, "INBOX")
+	if err != nil || sel.UIDs.GetCardinality() != 3 {
+		t.Errorf("at the node that was taken in again: %+v, %v", sel, err)
+	}
+}
