@@ -88,6 +88,7 @@ type Node struct {
 	incarnation  string     // names the data folder; "" without the storage role
 	empty        bool       // it had no replica when this node started
 	stop         context.CancelFunc
+	unfit        chan error     // gets the reason why this node cannot work safely
 	done         chan struct{}  // the founding work has ended
 	work         sync.WaitGroup // what else runs until the node stops
 	closers      []func(context.Context) error
@@ -95,7 +96,7 @@ type Node struct {
 
 // Start opens the node that cfg describes.
 func Start(cfg *config.Node, log *slog.Logger) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, done: make(chan struct{}), outdated: make(chan error, 1)}
+	n := &Node{cfg: cfg, log: log, done: make(chan struct{}), outdated: make(chan error, 1), unfit: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
 	if err := n.open(ctx); err != nil {
@@ -155,6 +156,7 @@ func (n *Node) open(ctx context.Context) error {
 		n.work.Go(func() { settler.Run(ctx) })
 		n.work.Go(func() { n.collector.Run(ctx) })
 		n.work.Go(func() { n.watchVitals(ctx) })
+		n.work.Go(func() { n.watchFitness(ctx) })
 		n.startMover(ctx)
 		n.work.Go(func() { n.relocator.Run(ctx) })
 	}
