@@ -45,6 +45,7 @@ import (
 // How long a node takes to stop at most, and of that for clients to finish what they do. The lab kills what takes 8 s.
 const (
 	stopWait  = 7 * time.Second
+	unfitWait = 2 * time.Second // by then a disk that hangs has not come back
 	drainWait = 3 * time.Second
 )
 
@@ -180,7 +181,7 @@ func serve(cfg *config.Node, supervised bool) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", cfg.ID)
 	limitMemory()
 	cluster.LoosenTimers()
-	life, last, err := supervise.Begin(cfg.Data, version)
+	life, last, err := supervise.Begin(cfg.Data, version, log)
 	if err != nil {
 		return err
 	}
@@ -233,6 +234,7 @@ func live(cfg *config.Node, supervised bool, log *slog.Logger) (reason string, e
 	open, err := openDoors(ctx, cfg, g, log, failed)
 	beating, beaten := context.WithCancel(context.Background())
 	var heart sync.WaitGroup
+	wait := stopWait
 	if err == nil {
 		if ctx.Err() == nil {
 			heart.Go(func() { (&supervise.Heart{Ready: g.Ready, Log: log}).Beat(beating) })
@@ -243,12 +245,13 @@ func live(cfg *config.Node, supervised bool, log *slog.Logger) (reason string, e
 			log.Info("node stops")
 		case err = <-failed:
 		case err = <-n.Unfit():
+			wait = unfitWait
 		case err = <-n.Outdated():
 		}
 	}
 	beaten()
 	heart.Wait()
-	ending, cancel := context.WithTimeout(context.Background(), stopWait)
+	ending, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	closeDoors(ending, open, log)
 	return reason, errors.Join(err, n.Stop(ending))

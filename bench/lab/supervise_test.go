@@ -60,7 +60,7 @@ func TestSupervision(t *testing.T) {
 		}
 	}
 	do(h.Kill(node.ID))
-	patient(t, filepath.Join(r.dir, node.ID, "node.yaml"), 2)
+	patient(t, filepath.Join(r.dir, node.ID, "node.yaml"), 4)
 	do(h.Start(node.ID))
 	heard.await(t, "READY=1")
 	write := func() { // which needs the disk

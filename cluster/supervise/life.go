@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -46,8 +47,9 @@ type record struct {
 }
 
 // Begin takes the folder, which it makes if need be, for this process, notes that, and has the runtime write there what it says of a crash from
-// then on. last is how the process before it ended, "" if it was the first. It fails when another process has the folder.
-func Begin(dir, version string) (l *Life, last string, err error) {
+// then on. last is how the process before it ended, "" if it was the first. It fails when another process has the folder, but not because nothing
+// can be noted: mail is read from a full disk, too.
+func Begin(dir, version string, log *slog.Logger) (l *Life, last string, err error) {
 	boot, _ := os.ReadFile(bootFile) // other systems have none
 	l = &Life{dir: dir, record: record{PID: os.Getpid(), Version: version, Boot: strings.TrimSpace(string(boot)), Began: now()}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -60,7 +62,7 @@ func Begin(dir, version string) (l *Life, last string, err error) {
 		err = errors.Join(l.catchCrash(), l.write())
 	}
 	if err != nil {
-		return nil, "", errors.Join(fmt.Errorf("note in %s that a process works there: %w", dir, err), l.lock.Close())
+		log.Warn("it is not noted that this process works in the node's folder, nor would a crash be", "dir", dir, "err", err)
 	}
 	return l, last, nil
 }

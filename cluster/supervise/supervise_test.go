@@ -22,7 +22,7 @@ const deadLine = 20 * time.Second
 // Some tests need a process that ends badly: this one, called again.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("SUPERVISE_TEST_DIR"); dir != "" {
-		_, _, err := Begin(dir, "v1")
+		_, _, err := Begin(dir, "v1", slog.Default())
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -49,7 +49,7 @@ func TestLife(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	begin := func(want ...string) *Life {
 		t.Helper()
-		l, last, err := Begin(dir, "v2")
+		l, last, err := Begin(dir, "v2", slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func TestLife(t *testing.T) {
 		}
 	}
 	l := begin()
-	if _, _, err := Begin(dir, "v2"); err == nil || !strings.Contains(err.Error(), "another process may have") {
+	if _, _, err := Begin(dir, "v2", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another process may have") {
 		t.Errorf("a second process in the folder: %v", err)
 	}
 	if why := Ended(dir, os.Getpid()); why != "" {
