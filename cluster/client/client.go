@@ -96,8 +96,10 @@ type Config struct {
 	MaxMessage int64  // bytes
 	// Dictionary is what small messages are compressed with at present; nil is none.
 	Dictionary func() *volume.Dictionary
-	Clock      *clock.Clock
-	Log        *slog.Logger
+	// Mender looks into messages that are not where their entries say; nil, or one that is nil: nobody does.
+	Mender func() Mender
+	Clock  *clock.Clock
+	Log    *slog.Logger
 }
 
 // Client is one node's door. Safe for concurrent use.

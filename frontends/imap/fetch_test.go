@@ -352,11 +352,11 @@ func (c *cutReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (h *hooked) Read(ctx context.Context, ref client.Ref, off, n uint64) (io.ReadCloser, error) {
+func (h *hooked) Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error) {
 	if err := h.before("read"); err != nil {
 		return nil, err
 	}
-	r, err := h.mail.Read(ctx, ref, off, n)
+	r, err := h.mail.Open(ctx, a, mailbox, uid, ref, off, n)
 	if err != nil || h.cut == nil {
 		return r, err
 	}
