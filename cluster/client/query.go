@@ -280,14 +280,12 @@ func (c *Client) Select(ctx context.Context, a Account, name string) (Selected, 
 		return Selected{}, err
 	}
 	if m := c.mender(); f.Odd && m != nil {
-		changed, err := m.Recount(ctx, a, f.Mailboxes[0].ID)
-		if err != nil {
-			c.cfg.Log.Warn("folder whose counts contradict its messages not mended yet", "account", a.ID, "folder", f.Mailboxes[0].ID, "err", err)
+		_, failed := m.Recount(ctx, a, f.Mailboxes[0].ID)
+		if f, err = c.named(ctx, a, mailbox.QuerySelect, name); err != nil {
+			return Selected{}, err
 		}
-		if changed {
-			if f, err = c.named(ctx, a, mailbox.QuerySelect, name); err != nil {
-				return Selected{}, err
-			}
+		if f.Odd {
+			c.cfg.Log.Error("folder's counts contradict its messages still", "account", a.ID, "folder", f.Mailboxes[0].ID, "err", failed)
 		}
 	}
 	all, err := mailbox.DecodeUIDs(f.UIDs)

@@ -94,16 +94,19 @@ func (s *Service) Check(ctx context.Context, a client.Account, repair bool, afte
 
 // folder checks one, behind a message.
 func (c *checking) folder(ctx context.Context, box *client.Mailbox, from uint32) error {
+	audit, err := c.s.audit(ctx, c.a, box.ID)
+	if err != nil {
+		return err
+	}
 	if from == 0 {
 		c.out.Folders++
-		if err := c.counts(ctx, box); err != nil {
-			return err
-		}
+		c.counts(ctx, box, audit)
 	}
 	uids, err := c.s.cfg.Door().Listed(ctx, c.a, box.Name)
 	if err != nil {
 		return err
 	}
+	uids.AndNot(roaring.BitmapOf(audit.Broken...)) // which cannot be asked for
 	uids.RemoveRange(0, uint64(from)+1)
 	part := make([]uint32, checkChunk)
 	for it := uids.ManyIterator(); ; {
@@ -111,22 +114,26 @@ func (c *checking) folder(ctx context.Context, box *client.Mailbox, from uint32)
 		if n == 0 {
 			return nil
 		}
-		if time.Now().After(c.until) || len(c.out.Found) >= checkFound {
-			c.out.Next = &Cursor{Folder: box.ID, UID: part[0] - 1}
+		if c.stop(box, part[0]) {
 			return nil
 		}
-		if err := c.messages(ctx, box, roaring.BitmapOf(part[:n]...)); err != nil {
+		if err := c.messages(ctx, box, roaring.BitmapOf(part[:n]...)); err != nil || c.out.Next != nil {
 			return err
 		}
 	}
 }
 
-// counts checks what a folder says of itself.
-func (c *checking) counts(ctx context.Context, box *client.Mailbox) error {
-	audit, err := c.s.audit(ctx, c.a, box.ID)
-	if err != nil {
-		return err
+// stop says whether the next call is to go on with this message.
+func (c *checking) stop(box *client.Mailbox, uid uint32) bool {
+	if time.Now().Before(c.until) && len(c.out.Found) < checkFound {
+		return false
 	}
+	c.out.Next = &Cursor{Folder: box.ID, UID: uid - 1}
+	return true
+}
+
+// counts checks what a folder says of itself.
+func (c *checking) counts(ctx context.Context, box *client.Mailbox, audit *index.Audit) {
 	if audit.Contradicts() {
 		x := Contradiction{Folder: box.Name, What: miscounted(audit), Proved: true}
 		if c.repair {
@@ -141,11 +148,11 @@ func (c *checking) counts(ctx context.Context, box *client.Mailbox) error {
 	for _, uid := range audit.Unreferenced {
 		x := Contradiction{Folder: box.Name, UID: uid, What: "its record does not count as in use", Proved: true}
 		if c.repair {
-			x.note(c.refer(ctx, box.ID, uid))
+			out := c.s.once(ctx, key{account: c.a.ID, folder: box.ID, uid: uid}, func(ctx context.Context) outcome { return c.refer(ctx, box.ID, uid) })
+			x.note(out.done != "", out.done, out.err)
 		}
 		c.out.Found = append(c.out.Found, x)
 	}
-	return nil
 }
 
 // note enters what a repair gave.
@@ -161,15 +168,15 @@ func (x *Contradiction) note(changed bool, done string, err error) {
 }
 
 // refer has a message's record count as in use, and puts its bytes anew where that is not possible any more.
-func (c *checking) refer(ctx context.Context, folder, uid uint32) (changed bool, done string, err error) {
+func (c *checking) refer(ctx context.Context, folder, uid uint32) outcome {
 	e, err := c.s.cfg.Door().Entry(ctx, c.a, folder, uid)
 	if err != nil {
-		return false, "", err
+		return outcome{err: err}
 	}
 	w := &mending{s: c.s, a: c.a, folder: folder, e: e}
 	f := &Facts{Length: e.Size, Date: e.Date, Zone: e.Zone, Summary: e.Summary}
 	if err = w.enter(ctx, "counts as in use", f, e.Ref); err == nil || !errors.Is(err, client.ErrUnavailable) {
-		return w.done != "", w.done, err
+		return outcome{ref: w.e.Ref, done: w.done, err: err}
 	}
 	hit, _, err := c.s.search(ctx, c.a.ID, e.Ref, e.SaveDate)
 	if err == nil && hit == nil {
@@ -178,7 +185,7 @@ func (c *checking) refer(ctx context.Context, folder, uid uint32) (changed bool,
 	if err == nil {
 		_, err = w.copy(ctx, hit)
 	}
-	return w.done != "", w.done, err
+	return outcome{ref: w.e.Ref, done: w.done, err: err, dear: true}
 }
 
 // messages checks some of a folder.
@@ -192,10 +199,13 @@ func (c *checking) messages(ctx context.Context, box *client.Mailbox, uids *roar
 	if err != nil {
 		return err
 	}
-	c.out.Messages += uint64(len(list))
 	records := c.records(ctx, list)
 	for i := range list {
 		e, r := &list[i], records[i]
+		if c.stop(box, e.UID) {
+			return nil
+		}
+		c.out.Messages++
 		same := r != nil && r.State == Same && r.Facts != nil
 		if same && !r.Facts.Named {
 			c.s.stats.foreign.Add(1)

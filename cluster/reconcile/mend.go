@@ -15,14 +15,11 @@ import (
 	"hongyan/engine/volume"
 )
 
-// mend is steps 2 to 6 for one entry. done says what was changed, if something was.
-func (s *Service) mend(ctx context.Context, a client.Account, folder, uid uint32, seen volume.Ref) (now volume.Ref, done string, err error) {
+// mend is steps 2 to 6 for one entry.
+func (s *Service) mend(ctx context.Context, a client.Account, folder, uid uint32, seen volume.Ref) outcome {
 	e, err := s.cfg.Door().Entry(ctx, a, folder, uid)
-	if err != nil {
-		return now, "", err
-	}
-	if e.Ref != seen {
-		return e.Ref, "", nil // somebody else has mended it
+	if err != nil || e.Ref != seen { // in which case somebody else has mended it
+		return outcome{ref: e.Ref, err: err}
 	}
 	s.stats.looks.Add(1)
 	w := &mending{s: s, a: a, folder: folder, e: e}
@@ -41,7 +38,7 @@ func (s *Service) mend(ctx context.Context, a client.Account, folder, uid uint32
 		log.Warn("entry that contradicted its message mended", "why", v.why, "done", w.done, "now_volume", now.Volume, "now_record", now.Record)
 		s.report(Report{Address: a.Address, Folder: folder, UID: uid, What: v.why, Done: w.done})
 	}
-	return now, w.done, err
+	return outcome{ref: now, done: w.done, err: err, dear: w.dear}
 }
 
 // mending is one entry that is looked into.
@@ -51,6 +48,7 @@ type mending struct {
 	folder uint32
 	e      client.Message // as the shard's leader has it
 	done   string         // what was mended
+	dear   bool           // volumes were looked through
 }
 
 func (w *mending) run(ctx context.Context) (volume.Ref, verdict, error) {
@@ -69,6 +67,7 @@ func (w *mending) run(ctx context.Context) (volume.Ref, verdict, error) {
 			return ref, v, err
 		}
 	}
+	w.dear = true
 	hit, unread, err := w.s.search(ctx, w.a.ID, w.e.Ref, w.e.SaveDate)
 	switch {
 	case err != nil:

@@ -33,7 +33,8 @@ const (
 const (
 	patience   = 8 * time.Second  // of a reader; the work goes on without it
 	lostFor    = 10 * time.Minute // that a message counts as lost without another search
-	openFor    = 15 * time.Second // that nothing is looked into again which came to no end
+	openFor    = time.Second      // that nothing is looked into again which came to no end,
+	dearFor    = 15 * time.Second // if volumes were looked through for it
 	maxMemo    = 4096             // outcomes that are remembered
 	maxWaiting = 64               // entries that wait to be looked into
 	maxRest    = 5 * time.Second  // after a piece of work, as long as it took
@@ -104,6 +105,7 @@ type outcome struct {
 	changed bool   // of a folder
 	done    string // to a message, "" if nothing was
 	err     error
+	dear    bool // volumes were looked through
 	until   time.Time
 }
 
@@ -145,8 +147,7 @@ func (s *Service) Mend(ctx context.Context, a client.Account, folder, uid uint32
 
 func (s *Service) lookInto(ctx context.Context, a client.Account, folder, uid uint32, seen volume.Ref) outcome {
 	return s.once(ctx, key{a.ID, folder, uid, seen}, func(ctx context.Context) outcome {
-		ref, done, err := s.mend(ctx, a, folder, uid, seen)
-		return outcome{ref: ref, done: done, err: err}
+		return s.mend(ctx, a, folder, uid, seen)
 	})
 }
 
@@ -219,8 +220,11 @@ func (s *Service) run(k key, j *job, do func(ctx context.Context) outcome) {
 	j.out = out
 	s.mu.Lock()
 	delete(s.jobs, k)
-	if out.until = time.Now().Add(openFor); errors.Is(out.err, client.ErrLost) {
+	switch out.until = time.Now().Add(openFor); {
+	case errors.Is(out.err, client.ErrLost):
 		out.until = time.Now().Add(lostFor)
+	case out.dear:
+		out.until = time.Now().Add(dearFor)
 	}
 	if len(s.memo) >= maxMemo {
 		clear(s.memo)

@@ -282,8 +282,9 @@ type Amendment struct {
 	Summary []byte     `cbor:"7,keyasint"`
 }
 
-// Amend corrects what an entry says of its message, and makes sure of its reference key. It says whether anything was otherwise. The
-// message keeps its UID, flags and modseq: to clients it is the same one. ErrCondemned: the new place takes no references any more.
+// Amend corrects what an entry says of its message, and makes sure of its reference key. It says whether anything was otherwise. The message keeps its UID
+// and flags, and gets a new modseq: without one a move of the account to another shard might leave the change behind (since.go). ErrCondemned: the new
+// place takes no references any more.
 func (t *Txn) Amend(account uint64, mailbox uint32, a *Amendment) (changed bool, err error) {
 	changed, err = t.amend(account, mailbox, a)
 	return changed, t.settle("amend", beyond(err))
@@ -324,8 +325,8 @@ func (t *Txn) rewrite(mb *mailboxState, was stored, a *Amendment) (changed bool,
 	if err != nil {
 		return false, err
 	}
-	hot, cold := now.hot.encode(), now.cold.encode()
-	if referred && string(hot) == string(was.hot.encode()) && string(cold) == string(was.cold.encode()) {
+	cold := now.cold.encode()
+	if referred && string(now.hot.encode()) == string(was.hot.encode()) && string(cold) == string(was.cold.encode()) {
 		return false, nil
 	}
 	if !referred { // else the record counts as live already
@@ -337,11 +338,8 @@ func (t *Txn) rewrite(mb *mailboxState, was stored, a *Amendment) (changed bool,
 		t.changeRef(a.Seen, mb.key, a.UID, false)
 	}
 	t.changeRef(a.Ref, mb.key, a.UID, true)
-	if a.Size != was.hot.size {
-		mb.meta.Size += a.Size - was.hot.size
-		mb.dirty = true
-	}
-	if err := t.put(t.k.uid(mb.key, tagFlags, a.UID), hot); err != nil {
+	mb.meta.Size += a.Size - was.hot.size
+	if err := t.applyFlags(mb, flagEdit{a.UID, was.hot, now.hot}, t.nextModSeq(mb)); err != nil {
 		return false, err
 	}
 	return true, t.put(t.k.uid(mb.key, tagMessage, a.UID), cold)
