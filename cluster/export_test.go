@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"hongyan/cluster/client"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/reconcile"
 	"hongyan/cluster/replica"
@@ -17,7 +18,7 @@ import (
 func (n *Node) Propose(ctx context.Context, number uint32, c *mailbox.Command) error {
 	body, err := c.Encode()
 	if err == nil {
-		_, _, err = n.router.Propose(ctx, number, body, shard.ForPeople)
+		_, _, err = n.router.ProposeLevel(ctx, number, feature.Newest(), body, shard.ForPeople)
 	}
 	return err
 }

@@ -22,6 +22,7 @@ import (
 
 	"hongyan/cluster/clock"
 	"hongyan/cluster/directory"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
@@ -197,7 +198,13 @@ func (c *Client) changeAs(ctx context.Context, number uint32, id shard.RequestID
 	if cmd.Deliver != nil {
 		class = shard.Bulk
 	}
-	b, at, err := c.cfg.Router.ProposeAs(ctx, number, id, body, class)
+	var b []byte
+	var at uint64
+	if cmd.Amend != nil || cmd.Recount != nil {
+		b, at, err = c.cfg.Router.ProposeLevel(ctx, number, feature.Moves, body, class)
+	} else {
+		b, at, err = c.cfg.Router.ProposeAs(ctx, number, id, body, class)
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}

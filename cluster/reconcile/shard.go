@@ -129,8 +129,12 @@ func miscounted(a *index.Audit) (what string) {
 	add("size", s.Size, c.Size)
 	add("next UID", uint64(s.UIDNext), uint64(c.UIDNext))
 	add("highest modseq", s.HighestModSeq, c.HighestModSeq)
-	add("messages not listed", uint64(len(a.Unlisted)), 0)
-	add("flags in lists", a.Flagged, 0)
+	if n := len(a.Unlisted); n > 0 {
+		what += fmt.Sprintf("%d not listed; ", n)
+	}
+	if a.Flagged > 0 {
+		what += fmt.Sprintf("%d wrong in the lists of flags; ", a.Flagged)
+	}
 	if what == "" {
 		return ""
 	}
