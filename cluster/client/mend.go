@@ -12,7 +12,6 @@ import (
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/wire"
-	"hongyan/engine/codec"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
@@ -126,9 +125,9 @@ type Copied struct {
 	Summary []byte // encoded
 }
 
-// Again puts a message's bytes once more, for an account, under the origin that its record has. from has to give all of them; what they are not, by length and
+// Again puts a message's bytes once more, for an account, with the metadata that its record has. from has to give all of them; what they are not, by length and
 // hash, is refused.
-func (c *Client) Again(ctx context.Context, a Account, ref Ref, origin *mailbox.Origin, from io.Reader) (Copied, error) {
+func (c *Client) Again(ctx context.Context, a Account, ref Ref, meta []byte, from io.Reader) (Copied, error) {
 	d := c.NewDraft()
 	defer func() { _ = d.Close() }() // what matters is put by then
 	if _, err := io.Copy(d, from); err != nil {
@@ -141,10 +140,6 @@ func (c *Client) Again(ctx context.Context, a Account, ref Ref, origin *mailbox.
 		return Copied{}, unavailable(fmt.Errorf("record %d of volume %s has other bytes than its header says: scrub it", ref.Record, ref.Volume))
 	}
 	rule, err := c.policyOf(ctx, a)
-	if err != nil {
-		return Copied{}, err
-	}
-	meta, err := codec.Marshal(origin)
 	if err != nil {
 		return Copied{}, err
 	}

@@ -18,7 +18,8 @@
 //
 //   - No entry ever refers to bytes that were not delivered or appended to its account: the proof is the content's SHA-256, or all of its summary and date, together with the
 //     recipients that the record names. Never a size, a place or a time alone.
-//   - Nothing is removed. A message that is nowhere keeps its entry; who asks for it hears that it is lost, once every volume that can hold it was read.
+//   - Nothing is removed here. (Package settle does remove what refers, in a volume of early entries, behind the record that it was sealed with: that such an
+//     entry is a wrong one and not one that was never acknowledged cannot be told. Until the seal it is mended like any other.) A message that is nowhere keeps its entry; who asks for it hears that it is lost, once every volume that can hold it was read.
 //   - Each change is one command of the shard's log which holds what it does or finds it from the shard's own state, and does nothing if what was seen has changed:
 //     two who mend at once mend once, and a message that was expunged, moved or given to another shard meanwhile is left alone.
 //

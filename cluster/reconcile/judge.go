@@ -54,11 +54,17 @@ type verdict struct {
 	why    string
 }
 
-// judge is step 2's rule. early says that the shard may refer to records of the volume in vain, which package settle sees to.
-func judge(e replica.Entry, known, early bool, answers []answer) verdict {
+// judge is step 2's rule about a record. early says that the shard may refer to records of the volume in vain, which package settle sees to: to those behind
+// the last one that the volume was sealed with. Before that it refers to none which is not durable on the volume's primary, whose copy is among those asked.
+func judge(e replica.Entry, known, early bool, record uint64, answers []answer) verdict {
 	passing := func(why string) verdict { return verdict{state: Unreadable, why: why} }
+	for _, a := range answers {
+		if a.err == nil && a.State == Same {
+			return verdict{state: Same}
+		}
+	}
 	switch {
-	case early:
+	case early && (!known || e.State == replica.Sealed && record > e.Last):
 		return passing("entries of the volume are not settled yet")
 	case !known:
 		return verdict{proved: true, state: NoCopy, why: "there is no such volume"}
@@ -66,11 +72,6 @@ func judge(e replica.Entry, known, early bool, answers []answer) verdict {
 		return passing("the volume is cold")
 	case e.State == replica.Sealed && e.Length == 0:
 		return verdict{proved: true, state: NoCopy, why: "the volume is empty"}
-	}
-	for _, a := range answers {
-		if a.err == nil && a.State == Same {
-			return verdict{state: Same}
-		}
 	}
 	for _, node := range e.Copies {
 		i := slices.IndexFunc(answers, func(a answer) bool { return a.node == node })

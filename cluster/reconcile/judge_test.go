@@ -22,10 +22,14 @@ func TestJudge(t *testing.T) {
 	both := func(s State) []answer { return []answer{said("a", s), said("b", s)} }
 	behind, short := said("b", NoRecord), said("b", NoRecord)
 	behind.Generation, short.Durable = 1, 999
+	last := sealed
+	last.Last = 20
 	fresh := both(NoRecord)
 	for i := range fresh {
 		fresh[i].Generation, fresh[i].Durable = 0, 10
 	}
+	early := fresh[1]
+	early.State = Other
 	for _, x := range []struct {
 		what    string
 		e       replica.Entry
@@ -42,7 +46,11 @@ func TestJudge(t *testing.T) {
 		{"a volume without records", empty, false, false, both(NoCopy), true, NoCopy},
 		{"no such record", sealed, false, false, both(NoRecord), true, NoRecord},
 		{"no such record in an open volume", open, false, false, fresh, true, NoRecord},
-		{"unsettled entries", sealed, false, true, both(NoRecord), false, Unreadable},
+		{"unsettled entries behind the last record", sealed, false, true, both(NoRecord), false, Unreadable},
+		{"unsettled entries, and a record before the last", last, false, true, both(Other), true, Other},
+		{"early entries of an open volume", open, false, true, fresh, true, NoRecord},
+		{"an early entry that the other copy does not have yet", open, false, true, []answer{said("a", Same), fresh[1]}, false, Same},
+		{"an open volume whose copy is not as far as its primary", open, false, true, []answer{fresh[0], early}, false, Unreadable},
 		{"another record", sealed, false, false, both(Other), true, Other},
 		{"collected", sealed, false, false, both(Erased), true, Erased},
 		{"a node is down", sealed, false, false, []answer{said("a", NoRecord), {node: "b", err: errors.New("down")}}, false, Unreadable},
@@ -55,7 +63,7 @@ func TestJudge(t *testing.T) {
 		{"no copies", replica.Entry{ID: 7, State: replica.Sealed, Length: 9}, false, false, nil, false, Unreadable},
 		{"cold", cold, false, false, both(NoRecord), false, Unreadable},
 	} {
-		if v := judge(x.e, !x.unknown, x.early, x.answers); v.proved != x.proved || v.state != x.state || v.proved && v.why == "" {
+		if v := judge(x.e, !x.unknown, x.early, 20, x.answers); v.proved != x.proved || v.state != x.state || v.proved && v.why == "" {
 			t.Errorf("%s: %+v", x.what, v)
 		}
 	}

@@ -118,7 +118,7 @@ func (w *mending) look(ctx context.Context) (v verdict, nodes []string, err erro
 		v, err := w.cold(ctx)
 		return v, nil, err
 	}
-	v = judge(e, known, view.Early, answers)
+	v = judge(e, known, view.Early, w.e.Ref.Record, answers)
 	for _, a := range answers {
 		if a.err == nil && a.State == v.state {
 			nodes = append(nodes, a.node)
@@ -204,7 +204,7 @@ func (w *mending) copy(ctx context.Context, hit *found) (volume.Ref, error) {
 	}
 	var failed error
 	for range mendTries {
-		made, err := w.put(ctx, hit, origin)
+		made, err := w.put(ctx, hit)
 		if err != nil {
 			return w.e.Ref, unavailable(err)
 		}
@@ -220,12 +220,12 @@ func (w *mending) copy(ctx context.Context, hit *found) (volume.Ref, error) {
 	return w.e.Ref, failed
 }
 
-func (w *mending) put(ctx context.Context, hit *found, origin *mailbox.Origin) (made client.Copied, err error) {
+func (w *mending) put(ctx context.Context, hit *found) (made client.Copied, err error) {
 	r, err := w.s.cfg.Copies.Read(ctx, hit.Ref, 0, hit.Ref.Length)
 	if err != nil {
 		return made, err
 	}
-	made, err = w.s.cfg.Door().Again(ctx, w.a, hit.Ref, origin, r)
+	made, err = w.s.cfg.Door().Again(ctx, w.a, hit.Ref, hit.Meta, r)
 	return made, errors.Join(err, r.Close())
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clock"
-	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
@@ -47,7 +46,7 @@ type Door interface {
 	Entry(ctx context.Context, a client.Account, folder, uid uint32) (client.Message, error)
 	Amend(ctx context.Context, a client.Account, folder uint32, entry index.Amendment) (bool, error)
 	Recount(ctx context.Context, a client.Account, folder uint32) (bool, error)
-	Again(ctx context.Context, a client.Account, ref client.Ref, origin *mailbox.Origin, from io.Reader) (client.Copied, error)
+	Again(ctx context.Context, a client.Account, ref client.Ref, meta []byte, from io.Reader) (client.Copied, error)
 	Shard(a client.Account) uint32
 	Mailboxes(ctx context.Context, a client.Account) ([]client.Mailbox, error)
 	Listed(ctx context.Context, a client.Account, name string) (*roaring.Bitmap, error)
@@ -204,19 +203,18 @@ func (s *Service) once(ctx context.Context, k key, do func(ctx context.Context) 
 
 // run does one piece of work when it is its turn.
 func (s *Service) run(k key, j *job, do func(ctx context.Context) outcome) {
-	out := outcome{err: client.ErrUnavailable}
-	var took time.Duration
 	select {
 	case s.turn <- struct{}{}:
-		began := time.Now()
-		ctx, cancel := context.WithTimeout(s.ctx, searchTime)
-		out = do(ctx)
-		cancel()
-		took = time.Since(began)
 	case <-s.ctx.Done():
+		j.out = outcome{err: fmt.Errorf("%w: the node stops", client.ErrUnavailable)}
 		close(j.done)
 		return
 	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(s.ctx, searchTime)
+	out := do(ctx)
+	cancel()
+	took := time.Since(began)
 	j.out = out
 	s.mu.Lock()
 	delete(s.jobs, k)

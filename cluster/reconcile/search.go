@@ -130,7 +130,8 @@ func (s *Service) findIn(ctx context.Context, resp *findResponse, id volume.ID, 
 	e := s.entry(id)
 	whole := vol.Stats().Damaged == 0 && vol.Header().Generation == e.Generation && (e.State != replica.Sealed || vol.Durable() >= e.Length)
 	whole = whole && (id != req.Volume || !req.Unsure)
-	for n := from; n <= max(vol.Stats().Records, vol.Header().Records); n++ {
+	last := max(vol.Stats().Records, vol.Header().Records)
+	for n := from; n <= last; n++ {
 		if pace.spent(ctx) {
 			resp.Unsure = !whole
 			return n, ctx.Err()
