@@ -32,6 +32,7 @@ import (
 	"hongyan/cluster/member"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/placement"
+	"hongyan/cluster/reconcile"
 	"hongyan/cluster/recovery"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/replica"
@@ -68,6 +69,7 @@ type Node struct {
 	directory *directory.Service
 	volumes   *replica.Manager
 	scrub     *scrub.Scrubber
+	reconcile *reconcile.Service
 	client    *client.Client
 	clock     clock.Clock
 	members   *member.List
@@ -294,10 +296,11 @@ func (n *Node) openServices() error {
 		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
 		Rate: n.cfg.Checkpoint.BytesPerSecond, Clock: &n.clock, Log: n.log,
 	})
+	n.openReconcile()
 	n.client = client.New(client.Config{
 		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
 		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes,
-		Dictionary: n.dictionaries.Newest, Clock: &n.clock, Log: n.log,
+		Dictionary: n.dictionaries.Newest, Mender: func() client.Mender { return n.reconcile }, Clock: &n.clock, Log: n.log,
 	})
 	return nil
 }

@@ -82,14 +82,13 @@ func (s *since) mailbox(now, base Base) error {
 				return err
 			}
 		}
-		if err := s.changes(m, tagChange, base.ModSeq, func(uid uint32) error { return s.one(m, tagFlags, uid) }); err != nil {
-			return err
-		}
-		err := s.changes(m, tagExpunged, base.ModSeq, func(uid uint32) error {
+		both := func(uid uint32) error { // most changes are of flags alone; Amend's need not be
 			return errors.Join(s.one(m, tagFlags, uid), s.one(m, tagMessage, uid))
-		})
-		if err != nil {
-			return err
+		}
+		for _, tag := range []byte{tagChange, tagExpunged} {
+			if err := s.changes(m, tag, base.ModSeq, both); err != nil {
+				return err
+			}
 		}
 	}
 	return s.recent(m)

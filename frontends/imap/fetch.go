@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -35,6 +36,7 @@ type fetching struct {
 	needBytes bool     // some section may have to be read
 	setsSeen  bool     // reading sets \Seen
 	lost      bool     // a message vanished meanwhile
+	void      error    // of a message whose content is lost
 	noted     []uint64 // modseqs of \Seen that it set
 }
 
@@ -56,6 +58,9 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set goimap.NumSet, o *goimap.
 		err = f.uidsOnly(uids)
 	} else {
 		err = chunks(uids, f.chunkSize(), f.chunk)
+	}
+	if err == nil {
+		err = f.void // the others are answered
 	}
 	if err != nil {
 		sel.disown(f.noted)
@@ -137,10 +142,15 @@ func (f *fetching) chunk(uids *roaring.Bitmap) error {
 	}
 	if !f.needBytes {
 		for _, e := range list {
-			if err := f.s.summarise(e); err != nil {
-				return err
+			err := f.s.summarise(e)
+			if errors.Is(err, client.ErrLost) {
+				f.void = err
+				continue
 			}
-			if err := f.write(f.s.ctx, e, &sections{}); err != nil {
+			if err == nil {
+				err = f.write(f.s.ctx, e, &sections{})
+			}
+			if err != nil {
 				return err
 			}
 			e.forget()
@@ -239,9 +249,18 @@ func (f *fetching) pipeline(list []*entry) error {
 		} else {
 			v = f.prepare(ctx, e)
 		}
+		if errors.Is(v.err, client.ErrAmended) {
+			v.close()
+			if e, v = f.anew(ctx, e); e == nil {
+				continue
+			}
+		}
 		err := v.err
-		if err == nil {
+		switch {
+		case err == nil:
 			err = f.write(ctx, e, v)
+		case errors.Is(err, client.ErrLost):
+			f.void, err = err, nil
 		}
 		v.close()
 		e.forget()
@@ -250,6 +269,20 @@ func (f *fetching) pipeline(list []*entry) error {
 		}
 	}
 	return nil
+}
+
+// anew loads a message again whose entry was corrected meanwhile; nil if it is gone.
+func (f *fetching) anew(ctx context.Context, old *entry) (*entry, *sections) {
+	list, err := f.s.load(f.sel, roaring.BitmapOf(old.uid), f.want)
+	if err != nil {
+		return old, &sections{err: err}
+	}
+	if len(list) == 0 {
+		f.lost = true
+		return nil, nil
+	}
+	list[0].seen = old.seen
+	return list[0], f.prepare(ctx, list[0])
 }
 
 // prepare makes a message's sections ready. It must not panic, since it may run in a goroutine of its own.

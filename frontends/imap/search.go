@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
@@ -62,11 +63,12 @@ func (s *session) search(sel *selected, c *goimap.SearchCriteria) (*roaring.Bitm
 			return err
 		}
 		for _, e := range list {
-			if err := s.summarise(e); err != nil {
-				return err
+			err := s.summarise(e)
+			ok := false
+			if err == nil {
+				ok, err = q.matches(c, e)
 			}
-			ok, err := q.matches(c, e)
-			if err != nil {
+			if err != nil && !errors.Is(err, client.ErrLost) { // of which no text can be found
 				return err
 			}
 			if ok {
