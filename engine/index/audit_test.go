@@ -204,7 +204,7 @@ func TestAmend(t *testing.T) {
 	base := []Base{{Mailbox: 1, ModSeq: 3, UIDNext: 6001}}
 	var passed []string
 	v = s.View()
-	must(t, v.AccountSince(1, base, 1<<40, func(key, _ []byte) error {
+	must(t, v.AccountSince(1, base, func(key, _ []byte) error {
 		if key[0] == tagMessage && bytes.HasSuffix(key, []byte{0, 0, 0, 10}) {
 			passed = append(passed, fmt.Sprintf("%x", key))
 		}
