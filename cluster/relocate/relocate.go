@@ -39,7 +39,7 @@ const (
 	moveTimeout    = 30 * time.Minute
 	sweepPause     = 50 * time.Millisecond
 
-	longestSweepPause = 2 * time.Second
+	longestSweepPause = 200 * time.Millisecond
 
 	// Of each quietEvery no move is entered in the directory for quietFor: package collect needs a moment in which none is.
 	quietEvery = 30 * time.Second
