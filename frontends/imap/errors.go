@@ -7,6 +7,7 @@ import (
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/cluster/client"
+	"hongyan/frontends/imap/wire"
 )
 
 // no and bad make the answers that a command can end in.
@@ -33,7 +34,7 @@ func (s *session) answer(doing string, err error) error {
 		return nil
 	case errors.As(err, &ready):
 		return ready
-	case s.c.isClosed():
+	case s.c.isClosed(), s.out.Err() != nil:
 		return err // the client is gone: nobody is there to answer
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.srv.stats.unavailable.Add(1)
@@ -64,4 +65,10 @@ func (s *session) answerInto(doing string, err error) error {
 		return no(goimap.ResponseCodeTryCreate, "No such mailbox")
 	}
 	return s.answer(doing, err)
+}
+
+// syntaxError says whether err is answered with BAD.
+func syntaxError(err error) bool {
+	var syntax *wire.SyntaxError
+	return errors.As(err, &syntax)
 }

@@ -32,7 +32,7 @@ func testMailboxes(t *testing.T, c *clustertest.Cluster) {
 	r.want("STATUS INBOX (DELETED-STORAGE)", "BAD")
 	st.appendMessage("INBOX", "a: b\r\n\r\nhello\r\n")
 	got := r.ok("STATUS inbox (MESSAGES RECENT UIDNEXT UNSEEN DELETED SIZE APPENDLIMIT)")
-	if !strings.HasPrefix(got[0], "* STATUS INBOX (MESSAGES 1 UIDNEXT 2 UNSEEN 1 DELETED 0 SIZE 15 APPENDLIMIT ") {
+	if !strings.HasPrefix(got[0], "* STATUS INBOX (MESSAGES 1 RECENT 0 UIDNEXT 2 UNSEEN 1 DELETED 0 SIZE 15 APPENDLIMIT ") {
 		t.Errorf("%q", got)
 	}
 	// Chinese names, in modified UTF-7 and, when enabled, in UTF-8 (RFC 3501 section 5.1.3, RFC 9051 section 5.1).

@@ -1,0 +1,134 @@
+package imap
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/cluster/client"
+	"hongyan/frontends/listen"
+)
+
+// stub is a mail of one empty mailbox, which agrees to everything and keeps what was appended.
+type stub struct {
+	mail
+	appended *bytes.Buffer
+}
+
+func (stub) MaxMessage() int64 { return 10_000 }
+func (s stub) NewDraft() draft { return stubDraft{new(bytes.Buffer)} }
+func (s stub) Append(_ context.Context, _ client.Account, _ string, d draft, _ client.Flags, _ client.Date) (uidValidity, uid uint32, err error) {
+	_, err = s.appended.Write(d.(stubDraft).Bytes())
+	return 1, 1, err
+}
+func (stub) Mailboxes(context.Context, client.Account) ([]client.Mailbox, error) { return nil, nil }
+func (stub) Subscriptions(context.Context, client.Account) ([]string, error)     { return nil, nil }
+func (stub) Status(context.Context, client.Account, string) (client.Mailbox, error) {
+	return client.Mailbox{}, client.ErrNoMailbox
+}
+func (stub) Select(_ context.Context, _ client.Account, name string) (client.Selected, error) {
+	return client.Selected{Mailbox: client.Mailbox{Name: name}, UIDs: roaring.New()}, nil
+}
+func (stub) CreateMailbox(context.Context, client.Account, string, string) (client.Mailbox, error) {
+	return client.Mailbox{}, nil
+}
+func (stub) DeleteMailbox(context.Context, client.Account, string) error         { return nil }
+func (stub) RenameMailbox(context.Context, client.Account, string, string) error { return nil }
+func (stub) Subscribe(context.Context, client.Account, string, bool) error       { return nil }
+func (stub) Flagged(context.Context, client.Account, uint32, uint8) (*roaring.Bitmap, error) {
+	return roaring.New(), nil
+}
+func (stub) Changes(context.Context, client.Account, uint32, uint64) (client.Changes, error) {
+	return client.Changes{}, nil
+}
+func (stub) Watch(client.Account, uint32) (wake <-chan struct{}, cancel func()) {
+	return make(chan struct{}), func() {}
+}
+
+type stubDraft struct{ *bytes.Buffer }
+
+func (stubDraft) Close() error { return nil }
+
+// once is a listener with a single connection.
+type once struct{ c chan net.Conn }
+
+func (o once) Accept() (net.Conn, error) {
+	c, ok := <-o.c
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (o once) Close() error   { return nil }
+func (o once) Addr() net.Addr { return &net.UnixAddr{Name: "once"} }
+
+// duplex is a connection in memory whose client can stop sending and go on listening.
+type duplex struct {
+	*io.PipeReader
+	*io.PipeWriter
+}
+
+func (d duplex) Close() error                     { return errors.Join(d.PipeReader.Close(), d.PipeWriter.Close()) }
+func (d duplex) LocalAddr() net.Addr              { return once{}.Addr() }
+func (d duplex) RemoteAddr() net.Addr             { return once{}.Addr() }
+func (d duplex) SetDeadline(time.Time) error      { return nil }
+func (d duplex) SetReadDeadline(time.Time) error  { return nil }
+func (d duplex) SetWriteDeadline(time.Time) error { return nil }
+
+// stubServer serves nothing by itself: tests hand it connections.
+func stubServer(appended *bytes.Buffer) *Server {
+	return newServer(Config{Hostname: "test"}, stub{appended: appended})
+}
+
+// pipe is a connection in memory: the server's end, and the client's two.
+func pipe(t testing.TB) (base *listen.Conn, toServer *io.PipeWriter, fromServer *io.PipeReader) {
+	t.Helper()
+	in, toServer := io.Pipe()
+	fromServer, out := io.Pipe()
+	o := once{make(chan net.Conn, 1)}
+	o.c <- duplex{in, out}
+	c, err := listen.Wrap(o, listen.Config{Name: "test", Idle: 5 * time.Second}).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.(*listen.Conn), toServer, fromServer
+}
+
+// conversation runs a session that is logged in, and returns what the client heard.
+func conversation(t testing.TB, input []byte) (output, appended string, srv *Server) {
+	t.Helper()
+	base, toServer, fromServer := pipe(t)
+	buf := new(bytes.Buffer)
+	srv = stubServer(buf)
+	c := newConn(base, srv)
+	sess := newSession(srv, c)
+	c.secured, sess.state = true, stateUser
+	if err := c.loggedIn(srv.mail.MaxMessage()); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		if err := sess.serve(); !errors.Is(err, errGoodbye) {
+			c.inputFailed(err, false)
+		}
+		sess.close()
+	}()
+	go func() {
+		// The server may hang up before it has read all.
+		_, _ = toServer.Write(input)
+		_ = toServer.Close()
+	}()
+	slow := time.AfterFunc(10*time.Second, func() { panic(fmt.Sprintf("no end of a conversation: %q", input)) })
+	defer slow.Stop()
+	heard, err := io.ReadAll(fromServer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(heard), buf.String(), srv
+}
