@@ -15,9 +15,9 @@ import (
 	"hongyan/frontends/listen"
 )
 
-// What a client may send of one command. Before a login it has nothing to say that needs much.
+// strangerLimits are what a client may send of one command before a login: the longest is ID, with 30 fields of 1 KiB.
 func strangerLimits() wire.Limits {
-	return wire.Limits{Line: 8 << 10, Literals: 4 << 10, Count: 8, Skip: 4 << 10}
+	return wire.Limits{Line: 36 << 10, Literals: 4 << 10, Count: 8, Skip: 4 << 10}
 }
 
 // userLimits are those of a client that is logged in. What would be the largest message is skipped where it is refused: it

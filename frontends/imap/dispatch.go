@@ -7,8 +7,6 @@ import (
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/cluster/client"
-	"hongyan/frontends/imap/command"
-	"hongyan/frontends/imap/wire"
 )
 
 // errGoodbye ends a connection whose client was told so.
@@ -179,34 +177,17 @@ func (s *session) begin(c *call) (handler, error) {
 
 // fatal says whether an error leaves nothing to answer: neither we nor the grammar made it.
 func fatal(err error) bool {
-	var (
-		answer  *goimap.Error
-		syntax  *wire.SyntaxError
-		limit   *wire.LimitError
-		charset *command.BadCharsetError
-	)
-	return err != nil && !errors.As(err, &answer) && !errors.As(err, &syntax) && !errors.As(err, &limit) && !errors.As(err, &charset)
+	var answer *goimap.Error
+	return err != nil && !errors.As(err, &answer)
 }
 
 // finish answers a command.
 func (s *session) finish(c *call, err error) error {
-	var (
-		answer  *goimap.Error
-		syntax  *wire.SyntaxError
-		limit   *wire.LimitError
-		charset *command.BadCharsetError
-	)
-	switch {
-	case err == nil:
+	if err == nil {
 		return s.succeed(c)
-	case errors.As(err, &answer):
-	case errors.As(err, &syntax):
-		answer = bad(syntax.Text)
-	case errors.As(err, &limit):
-		answer = no(goimap.ResponseCodeLimit, limit.Text)
-	case errors.As(err, &charset):
-		answer = no(goimap.ResponseCodeBadCharset, "Charset not supported")
-	default:
+	}
+	var answer *goimap.Error
+	if !errors.As(err, &answer) {
 		return err
 	}
 	if answer.Type == goimap.StatusResponseTypeBad {

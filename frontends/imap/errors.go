@@ -11,13 +11,9 @@ import (
 )
 
 // no and bad make the answers that a command can end in.
-func no(code goimap.ResponseCode, text string) *goimap.Error {
-	return &goimap.Error{Type: goimap.StatusResponseTypeNo, Code: code, Text: text}
-}
+func no(code goimap.ResponseCode, text string) error { return wire.No(code, text) }
 
-func bad(text string) *goimap.Error {
-	return &goimap.Error{Type: goimap.StatusResponseTypeBad, Code: goimap.ResponseCodeClientBug, Text: text}
-}
+func bad(text string) error { return wire.Bad(text) }
 
 const codeExpungeIssued goimap.ResponseCode = "EXPUNGEISSUED" // RFC 5530 section 3
 
@@ -33,7 +29,7 @@ func (s *session) answer(doing string, err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &ready):
-		return ready
+		return err
 	case s.c.isClosed(), s.out.Err() != nil:
 		return err // the client is gone: nobody is there to answer
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -65,10 +61,4 @@ func (s *session) answerInto(doing string, err error) error {
 		return no(goimap.ResponseCodeTryCreate, "No such mailbox")
 	}
 	return s.answer(doing, err)
-}
-
-// syntaxError says whether err is answered with BAD.
-func syntaxError(err error) bool {
-	var syntax *wire.SyntaxError
-	return errors.As(err, &syntax)
 }

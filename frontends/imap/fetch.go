@@ -286,6 +286,9 @@ func (f *fetching) prepare(ctx context.Context, e *entry) (v *sections) {
 // left but to hang up.
 func (f *fetching) write(ctx context.Context, e *entry, v *sections) error {
 	out, next := f.s.out, 0
+	if len(e.flags.Keywords) > 0 {
+		f.s.tellKeywords(f.sel, e.flags.Keywords)
+	}
 	out.Raw("* ").Num(uint64(f.seqs.seqOf(e.uid))).Raw(" FETCH (")
 	if f.uid {
 		out.Raw("UID ").Num(uint64(e.uid)).SP()

@@ -64,7 +64,7 @@ func (s *session) list(c *call) error {
 	if err != nil {
 		return err
 	}
-	if lsub {
+	if lsub || l.Options.SelectRecursiveMatch {
 		hideMatched(all, m)
 	}
 	for _, f := range all {
@@ -75,7 +75,7 @@ func (s *session) list(c *call) error {
 		if lsub {
 			shown = f.lsub()
 		} else {
-			shown = f.list(&l.Options)
+			shown = f.list(l)
 		}
 		if shown == nil {
 			continue
@@ -116,8 +116,8 @@ func (f *folder) lsub() *listing {
 }
 
 // list is a folder's response to LIST, nil when it was not selected.
-func (f *folder) list(o *goimap.ListOptions) *listing {
-	l := &listing{name: f.Name}
+func (f *folder) list(asked *command.List) *listing {
+	o, l := &asked.Options, &listing{name: f.Name}
 	switch {
 	case o.SelectSubscribed:
 		l.subChild = o.SelectRecursiveMatch && f.subChild
@@ -132,6 +132,8 @@ func (f *folder) list(o *goimap.ListOptions) *listing {
 		return nil
 	}
 	switch {
+	case !f.exists && asked.Extended: // who knows this form knows what it implies
+		l.attrs = append(l.attrs, goimap.MailboxAttrNonExistent)
 	case !f.exists:
 		l.attrs = append(l.attrs, goimap.MailboxAttrNonExistent, goimap.MailboxAttrNoSelect)
 	case f.NoSelect:
@@ -202,8 +204,8 @@ func markParents(f *folder, get func(string) *folder) {
 	}
 }
 
-// hideMatched leaves the mark of subscribed children on those parents alone that have one which LSUB does not list
-// itself: RFC 3501 section 6.3.9 wants a parent in its children's place, as for "%", not beside them.
+// hideMatched leaves the mark of subscribed children on those parents alone that have one which is not listed
+// itself: RFC 3501 section 6.3.9 and RFC 5258 section 3.5 want a parent in its children's place, as for "%", not beside them.
 func hideMatched(all []*folder, m *matcher) {
 	byName := make(map[string]*folder, len(all))
 	for _, f := range all {

@@ -50,7 +50,7 @@ func testClearText(t *testing.T, c *clustertest.Cluster) {
 	if got := inject.eof(); !strings.HasPrefix(got, "* BYE") || strings.Contains(got, "EVIL") || strings.Contains(got, "a OK") {
 		t.Errorf("commands after STARTTLS: %q", got)
 	}
-	for _, bad := range []string{strings.Repeat("x", 9000), "a X {5000+}\r\n", "a \x00\r\n", strings.Repeat("a NOOP\r\n", 60)} {
+	for _, bad := range []string{strings.Repeat("x", 40_000), "a X {5000+}\r\n", "a \x00\r\n", strings.Repeat("a NOOP\r\n", 60)} {
 		r := st.rawPlain()
 		r.send(bad)
 		if got := r.eof(); !strings.Contains(got, "* BYE") {

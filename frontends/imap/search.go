@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
@@ -15,8 +16,9 @@ import (
 func (s *session) search(c *call) error {
 	asked, err := command.ParseSearch(s.dec)
 	if err != nil {
-		if s.sel != nil && asked.Options.ReturnSave && !syntaxError(err) {
-			s.sel.saved = roaring.New() // a search that is refused with NO (RFC 5182 section 2.1)
+		var answer *goimap.Error
+		if errors.As(err, &answer) && answer.Type == goimap.StatusResponseTypeNo && asked.Options.ReturnSave && s.sel != nil {
+			s.sel.saved = roaring.New() // RFC 5182 section 2.1
 		}
 		return err
 	}

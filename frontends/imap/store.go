@@ -104,7 +104,7 @@ func (t *storing) note(changed []client.FlagChange) {
 	own := changed[0].ModSeq
 	for _, c := range changed {
 		own = min(own, c.ModSeq)
-		t.sel.learnKeywords(c.Flags.Keywords)
+		t.s.tellKeywords(t.sel, c.Flags.Keywords)
 	}
 	t.sel.own[own] = struct{}{}
 	t.noted = append(t.noted, own)

@@ -33,11 +33,12 @@ func testFlags(t *testing.T, c *clustertest.Cluster) {
 	st := serve(t, c, "flags", nil)
 	st.fill("INBOX", 3)
 	r := st.rawUser("INBOX")
-	r.expect(`STORE 1 +FLAGS (\Seen $A)`, `* 1 FETCH (FLAGS (\Seen $A))`)
+	const known = `* FLAGS (\Answered \Flagged \Deleted \Seen \Draft $A`
+	r.expect(`STORE 1 +FLAGS (\Seen $A)`, known+")", `* 1 FETCH (FLAGS (\Seen $A))`)
 	r.expect(`STORE 1:2 FLAGS (\Flagged)`, `* 1 FETCH (FLAGS (\Flagged))`, `* 2 FETCH (FLAGS (\Flagged))`)
 	r.expect(`STORE 1 +FLAGS \Flagged`, `* 1 FETCH (FLAGS (\Flagged))`) // as if fetched, though nothing changed
 	r.expect(`UID STORE 2 -FLAGS (\Flagged)`, `* 2 FETCH (UID 2 FLAGS ())`)
-	r.expect(`STORE 3 +FLAGS.SILENT ($b)`)
+	r.expect(`STORE 3 +FLAGS.SILENT ($b)`, known+" $b)")
 	r.expect(`FETCH 3 FLAGS`, `* 3 FETCH (FLAGS ($b))`)
 	r.expect(`STORE 3 FLAGS ()`, `* 3 FETCH (FLAGS ())`)
 	r.expect(`UID STORE 77 +FLAGS (\Seen)`)

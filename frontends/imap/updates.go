@@ -88,7 +88,9 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 		}
 	}
 	v.coming.Or(fresh)
-	s.tellKeywords(sel, ch.Changed)
+	for _, c := range ch.Changed {
+		s.tellKeywords(sel, c.Flags.Keywords)
+	}
 	if !ch.More && !v.coming.IsEmpty() {
 		if err := v.arrive(v.coming); err != nil {
 			return err
@@ -107,22 +109,15 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 	return s.out.Err()
 }
 
-// tellKeywords announces keywords that the mailbox did not have before.
-func (s *session) tellKeywords(sel *selected, changed []client.FlagChange) {
+// tellKeywords announces keywords that the mailbox did not have before: a client must know of them before a message has them.
+func (s *session) tellKeywords(sel *selected, keywords []string) {
 	known := len(sel.keywords)
-	for _, c := range changed {
-		sel.learnKeywords(c.Flags.Keywords)
-	}
-	if len(sel.keywords) > known {
-		s.out.Raw("* FLAGS ").Flags(mailboxFlags(sel.keywords)).Line("")
-	}
-}
-
-// learnKeywords notes keywords of a message.
-func (sel *selected) learnKeywords(keywords []string) {
 	for _, k := range keywords {
 		if !hasKeyword(sel.keywords, k) {
 			sel.keywords = append(sel.keywords[:len(sel.keywords):len(sel.keywords)], k)
 		}
+	}
+	if len(sel.keywords) > known {
+		s.out.Raw("* FLAGS ").Flags(mailboxFlags(sel.keywords)).Line("")
 	}
 }

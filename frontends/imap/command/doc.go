@@ -5,6 +5,6 @@
 // of go-imap are used where they say all that a client can; FETCH, STATUS and SEARCH have their own, in which items keep their order and
 // keys are not joined.
 //
-// Errors are of package wire: a SyntaxError for what is no command, a LimitError for one that is too complex, others end
-// the connection. Whether what is asked for makes sense, and is allowed, is for the caller to say.
+// An error that is a *goimap.Error is the answer to the command: BAD for what is none, NO for one that is too complex. Others end the
+// connection. Whether what is asked for makes sense, and is allowed, is for the caller to say.
 package command

@@ -84,7 +84,7 @@ func ParseFetch(d *wire.Decoder, uid bool) (*Fetch, error) {
 		return nil, err
 	}
 	if len(f.Items) == 0 {
-		return nil, syntax("Expected a FETCH data item")
+		return nil, wire.Bad("Expected a FETCH data item")
 	}
 	return f, d.End()
 }
@@ -118,7 +118,7 @@ func kindName(k ItemKind) string {
 // item takes one item.
 func (f *Fetch) item(d *wire.Decoder) error {
 	if len(f.Items) == maxItems {
-		return limit("Too many FETCH data items")
+		return wire.Limit("Too many FETCH data items")
 	}
 	w, err := d.Word()
 	if err != nil {
@@ -149,7 +149,7 @@ func (f *Fetch) item(d *wire.Decoder) error {
 			return err
 		}
 	default:
-		return syntax("Unknown FETCH data item " + w)
+		return wire.Bad("Unknown FETCH data item " + w)
 	}
 	if it.Label == "" {
 		it.Label = kindName(it.Kind)
@@ -209,10 +209,10 @@ func path(d *wire.Decoder, it *Item, label *strings.Builder) error {
 	for c := d.Peek(); c >= '0' && c <= '9'; c = d.Peek() {
 		n, err := d.Number()
 		if err != nil || n == 0 || n > 1<<31-1 {
-			return syntax("Bad part number")
+			return wire.Bad("Bad part number")
 		}
 		if it.Section.Part = append(it.Section.Part, int(n)); len(it.Section.Part) > maxPath {
-			return limit("Part nested too deep")
+			return wire.Limit("Part nested too deep")
 		}
 		label.WriteString(strconv.FormatInt(n, 10))
 		if !d.Try('.') {
@@ -225,10 +225,10 @@ func path(d *wire.Decoder, it *Item, label *strings.Builder) error {
 	}
 	w, err := d.Word()
 	if err != nil {
-		return syntax("Bad section")
+		return wire.Bad("Bad section")
 	}
 	if it.Kind != ItemSection {
-		return syntax("BINARY takes part numbers only")
+		return wire.Bad("BINARY takes part numbers only")
 	}
 	label.WriteString(w)
 	switch w {
@@ -237,7 +237,7 @@ func path(d *wire.Decoder, it *Item, label *strings.Builder) error {
 	case "MIME":
 		it.Section.Specifier = goimap.PartSpecifierMIME
 		if len(it.Section.Part) == 0 {
-			return syntax("MIME needs a part number")
+			return wire.Bad("MIME needs a part number")
 		}
 	case "HEADER.FIELDS":
 		it.Section.Specifier = goimap.PartSpecifierHeader
@@ -246,7 +246,7 @@ func path(d *wire.Decoder, it *Item, label *strings.Builder) error {
 		it.Section.Specifier = goimap.PartSpecifierHeader
 		it.Section.HeaderFieldsNot, err = fieldNames(d, label)
 	default:
-		return syntax("Unknown section " + w)
+		return wire.Bad("Unknown section " + w)
 	}
 	return err
 }
@@ -264,7 +264,7 @@ func fieldNames(d *wire.Decoder, label *strings.Builder) (names []string, err er
 		}
 		name := string(raw)
 		if !fieldName(name) {
-			return syntax("Bad name of a header field")
+			return wire.Bad("Bad name of a header field")
 		}
 		if len(names) > 0 {
 			label.WriteByte(' ')
@@ -275,12 +275,12 @@ func fieldNames(d *wire.Decoder, label *strings.Builder) (names []string, err er
 			label.WriteString(`"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(name) + `"`)
 		}
 		if names = append(names, name); len(names) > maxNames {
-			return limit("Too many header fields")
+			return wire.Limit("Too many header fields")
 		}
 		return nil
 	})
 	if err == nil && len(names) == 0 {
-		err = syntax("Expected the name of a header field")
+		err = wire.Bad("Expected the name of a header field")
 	}
 	label.WriteByte(')')
 	return names, err
@@ -311,7 +311,7 @@ func partial(d *wire.Decoder, it *Item, label *strings.Builder) error {
 		return err
 	}
 	if size == 0 {
-		return syntax("A partial section of no octets")
+		return wire.Bad("A partial section of no octets")
 	}
 	it.Section.Partial = &goimap.SectionPartial{Offset: off, Size: size}
 	label.WriteString("<" + strconv.FormatInt(off, 10) + ">")
@@ -337,7 +337,7 @@ func ParseStore(d *wire.Decoder, uid bool) (set goimap.NumSet, change goimap.Sto
 	case "FLAGS.SILENT":
 		change.Silent = true
 	default:
-		return nil, change, syntax("Unknown STORE data item")
+		return nil, change, wire.Bad("Unknown STORE data item")
 	}
 	if err := d.SP(); err != nil {
 		return nil, change, err

@@ -12,10 +12,6 @@ const (
 	maxEnable  = 64 // capabilities of one ENABLE
 )
 
-func syntax(text string) error { return &wire.SyntaxError{Text: text} }
-
-func limit(text string) error { return &wire.LimitError{Text: text} }
-
 // None parses a command without arguments.
 func None(d *wire.Decoder) error { return d.End() }
 
@@ -66,7 +62,7 @@ func Authenticate(d *wire.Decoder) (mechanism string, initial []byte, err error)
 func Base64(text []byte) ([]byte, error) {
 	raw, err := base64.StdEncoding.DecodeString(string(text))
 	if err != nil {
-		return nil, syntax("Bad base64")
+		return nil, wire.Bad("Bad base64")
 	}
 	return raw, nil
 }
@@ -75,7 +71,7 @@ func Base64(text []byte) ([]byte, error) {
 func Plain(response []byte) (identity, user, password string, err error) {
 	parts := strings.Split(string(response), "\x00")
 	if len(parts) != 3 || parts[1] == "" {
-		return "", "", "", syntax("Bad response of SASL PLAIN")
+		return "", "", "", wire.Bad("Bad response of SASL PLAIN")
 	}
 	return parts[0], parts[1], parts[2], nil
 }
@@ -91,7 +87,7 @@ func ID(d *wire.Decoder) (pairs [][2]string, err error) {
 	field, n := "", 0
 	err = d.List(func() error {
 		if n++; n > 2*maxIDPairs {
-			return limit("Too many fields in ID")
+			return wire.Limit("Too many fields in ID")
 		}
 		if n%2 == 1 {
 			s, err := d.String()
@@ -108,7 +104,7 @@ func ID(d *wire.Decoder) (pairs [][2]string, err error) {
 		return nil, err
 	}
 	if n%2 == 1 {
-		return nil, syntax("A field of ID has no value")
+		return nil, wire.Bad("A field of ID has no value")
 	}
 	return pairs, d.End()
 }
@@ -124,7 +120,7 @@ func Enable(d *wire.Decoder) (caps []string, err error) {
 			return nil, err
 		}
 		if caps = append(caps, strings.ToUpper(c)); len(caps) > maxEnable {
-			return nil, limit("Too many capabilities")
+			return nil, wire.Limit("Too many capabilities")
 		}
 		if d.AtEnd() {
 			return caps, d.End()

@@ -40,7 +40,7 @@ func Create(d *wire.Decoder) (name string, uses []goimap.MailboxAttr, err error)
 	}
 	err = d.List(func() error {
 		if !d.TryWord("USE") {
-			return syntax("Unknown parameter of CREATE")
+			return wire.Bad("Unknown parameter of CREATE")
 		}
 		if err := d.SP(); err != nil {
 			return err
@@ -50,7 +50,7 @@ func Create(d *wire.Decoder) (name string, uses []goimap.MailboxAttr, err error)
 			uses = append(uses, goimap.MailboxAttr(f))
 		}
 		if len(uses) > maxUses {
-			return limit("Too many special uses")
+			return wire.Limit("Too many special uses")
 		}
 		return err
 	})
@@ -114,10 +114,10 @@ func statusItems(d *wire.Decoder) (items []StatusItem, err error) {
 			}
 			return nil
 		}
-		return syntax("Unknown STATUS data item")
+		return wire.Bad("Unknown STATUS data item")
 	})
 	if err == nil && len(items) == 0 {
-		err = syntax("Expected a STATUS data item")
+		err = wire.Bad("Expected a STATUS data item")
 	}
 	return items, err
 }
@@ -152,7 +152,7 @@ func ParseList(d *wire.Decoder) (*List, error) {
 			return nil, err
 		}
 		if o := &l.Options; o.SelectRecursiveMatch && !o.SelectSubscribed {
-			return nil, syntax("RECURSIVEMATCH needs another selection option")
+			return nil, wire.Bad("RECURSIVEMATCH needs another selection option")
 		}
 		if err := d.SP(); err != nil {
 			return nil, err
@@ -172,7 +172,7 @@ func (l *List) names(d *wire.Decoder, full bool) (err error) {
 	one := func() error {
 		p, err := d.Pattern()
 		if l.Patterns = append(l.Patterns, p); len(l.Patterns) > maxPatterns {
-			return limit("Too many patterns")
+			return wire.Limit("Too many patterns")
 		}
 		return err
 	}
@@ -188,7 +188,7 @@ func (l *List) names(d *wire.Decoder, full bool) (err error) {
 	if full && d.Try(' ') {
 		l.Extended = true
 		if !d.TryWord("RETURN") {
-			return syntax("Expected RETURN")
+			return wire.Bad("Expected RETURN")
 		}
 		if err := d.SP(); err != nil {
 			return err
@@ -215,7 +215,7 @@ func (l *List) selection(d *wire.Decoder) error {
 	case "SPECIAL-USE":
 		l.Options.SelectSpecialUse = true
 	default:
-		return syntax("Unknown selection option " + w)
+		return wire.Bad("Unknown selection option " + w)
 	}
 	return nil
 }
@@ -239,7 +239,7 @@ func (l *List) returned(d *wire.Decoder) error {
 		l.Status, err = statusItems(d)
 		return err
 	default:
-		return syntax("Unknown return option " + w)
+		return wire.Bad("Unknown return option " + w)
 	}
 	return nil
 }

@@ -59,11 +59,6 @@ type Search struct {
 	Extended bool // RETURN was given: the answer is ESEARCH (RFC 4731)
 }
 
-// BadCharsetError refuses a charset (RFC 9051 section 6.4.4: NO [BADCHARSET]).
-type BadCharsetError struct{ Name string }
-
-func (e *BadCharsetError) Error() string { return "charset not supported: " + e.Name }
-
 // searchParser counts a search's keys while it parses them.
 type searchParser struct {
 	d           *wire.Decoder
@@ -127,7 +122,7 @@ func (s *Search) returned(d *wire.Decoder) error {
 		case "SAVE":
 			s.Options.ReturnSave = true
 		default:
-			return syntax("Unknown return option " + w)
+			return wire.Bad("Unknown return option " + w)
 		}
 		return nil
 	})
@@ -143,7 +138,7 @@ func (p *searchParser) setCharset(name string) error {
 	}
 	enc, err := htmlindex.Get(name)
 	if err != nil || enc == encoding.Replacement || enc == unicode.UTF8 {
-		return &BadCharsetError{name}
+		return wire.No(goimap.ResponseCodeBadCharset, "Charset not supported") // RFC 9051 section 6.4.4
 	}
 	p.charset = enc.NewDecoder()
 	return nil
@@ -167,7 +162,7 @@ func (p *searchParser) all(end func() bool) (*Key, error) {
 // key takes one key.
 func (p *searchParser) key(depth int) (*Key, error) {
 	if p.keys++; p.keys > maxSearchKeys || depth > maxSearchDepth {
-		return nil, limit("Search too complex")
+		return nil, wire.Limit("Search too complex")
 	}
 	switch c := p.d.Peek(); {
 	case c == '(':
@@ -178,7 +173,7 @@ func (p *searchParser) key(depth int) (*Key, error) {
 			return err
 		})
 		if err == nil && len(and.Keys) == 0 {
-			err = syntax("Expected a search key")
+			err = wire.Bad("Expected a search key")
 		}
 		return and, err
 	case c == '*' || c == '$' || c >= '0' && c <= '9':
@@ -187,7 +182,7 @@ func (p *searchParser) key(depth int) (*Key, error) {
 	}
 	word, err := p.d.Word()
 	if err != nil {
-		return nil, syntax("Expected a search key")
+		return nil, wire.Bad("Expected a search key")
 	}
 	switch word {
 	case "NOT":
@@ -205,7 +200,7 @@ func (p *searchParser) key(depth int) (*Key, error) {
 		return k, nil
 	}
 	if err := p.d.SP(); err != nil {
-		return nil, syntax("Unknown search key " + word)
+		return nil, wire.Bad("Unknown search key " + word)
 	}
 	return p.argument(word)
 }
@@ -281,7 +276,7 @@ func (p *searchParser) argument(word string) (*Key, error) {
 			k.Kind = KeyText
 		}
 		if p.texts++; p.texts > maxSearchTexts {
-			return nil, limit("Search too complex")
+			return nil, wire.Limit("Search too complex")
 		}
 		var err error
 		k.Text, err = p.text()
@@ -315,7 +310,7 @@ func (p *searchParser) date(word string) (*Key, error) {
 	case "SENTBEFORE", "SENTSINCE", "SENTON":
 		before, since = KeySentBefore, KeySentSince
 	default:
-		return nil, syntax("Unknown search key " + word)
+		return nil, wire.Bad("Unknown search key " + word)
 	}
 	t, err := p.d.Date()
 	if err != nil {
@@ -338,7 +333,7 @@ func (p *searchParser) text() (string, error) {
 	}
 	out, err := p.charset.Bytes(raw)
 	if err != nil || len(out) > math.MaxUint16 {
-		return "", syntax("Text is not in the charset given")
+		return "", wire.Bad("Text is not in the charset given")
 	}
 	return string(out), nil
 }

@@ -10,11 +10,11 @@ func (d *Decoder) Date() (time.Time, error) {
 	quoted := d.Try('"')
 	text := d.Take(func(c byte) bool { return IsAtomChar(c) })
 	if quoted && !d.Try('"') {
-		return time.Time{}, syntax("Bad date")
+		return time.Time{}, Bad("Bad date")
 	}
 	t, err := time.Parse("2-Jan-2006", string(text))
 	if err != nil {
-		return time.Time{}, syntax("Bad date")
+		return time.Time{}, Bad("Bad date")
 	}
 	return t, nil
 }
@@ -22,7 +22,7 @@ func (d *Decoder) Date() (time.Time, error) {
 // DateTime takes a date-time in quotes.
 func (d *Decoder) DateTime() (time.Time, error) {
 	if d.Peek() != '"' {
-		return time.Time{}, syntax("Expected a date and time")
+		return time.Time{}, Bad("Expected a date and time")
 	}
 	s, err := d.String()
 	if err != nil {
@@ -30,7 +30,7 @@ func (d *Decoder) DateTime() (time.Time, error) {
 	}
 	t, err := time.Parse("2-Jan-2006 15:04:05 -0700", strings.TrimPrefix(string(s), " "))
 	if err != nil || t.Year() < 1 {
-		return time.Time{}, syntax("Bad date and time")
+		return time.Time{}, Bad("Bad date and time")
 	}
 	return t, nil
 }

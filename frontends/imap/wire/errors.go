@@ -1,21 +1,27 @@
 package wire
 
-import "errors"
+import (
+	"errors"
 
-// What ends a connection, because its bytes cannot be told apart any more, or there are too many.
+	goimap "github.com/emersion/go-imap/v2"
+)
+
+// What ends a connection, because its bytes cannot be told apart any more, or there are too many. All other errors of a Decoder
+// are those of its reader, or a *goimap.Error: how the command is to be answered.
 var (
 	ErrTooLong = errors.New("command or literal too long")
 	ErrOctet   = errors.New("invalid octet in a command")
 )
 
-// SyntaxError says what of a command does not follow the grammar. The command is answered with BAD, the connection goes on.
-type SyntaxError struct{ Text string }
+// Bad answers what does not follow the grammar.
+func Bad(text string) error {
+	return &goimap.Error{Type: goimap.StatusResponseTypeBad, Code: goimap.ResponseCodeClientBug, Text: text}
+}
 
-func (e *SyntaxError) Error() string { return e.Text }
+// No refuses what follows the grammar; code may be empty.
+func No(code goimap.ResponseCode, text string) error {
+	return &goimap.Error{Type: goimap.StatusResponseTypeNo, Code: code, Text: text}
+}
 
-// LimitError says which bound a command that follows the grammar is over. It is answered with NO.
-type LimitError struct{ Text string }
-
-func (e *LimitError) Error() string { return e.Text }
-
-func syntax(text string) error { return &SyntaxError{text} }
+// Limit refuses what is over a bound.
+func Limit(text string) error { return No(goimap.ResponseCodeLimit, text) }

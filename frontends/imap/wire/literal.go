@@ -15,10 +15,10 @@ func (d *Decoder) AtLiteral() bool { return d.lit.at >= 0 && d.pos == d.lit.at &
 // Stream is the literal that comes next, as yet unasked for.
 func (d *Decoder) Stream() (Literal, error) {
 	if !d.AtLiteral() {
-		return Literal{}, syntax("Expected a literal")
+		return Literal{}, Bad("Expected a literal")
 	}
 	if d.count++; d.count > d.limits.Count {
-		return Literal{}, syntax("Too many literals")
+		return Literal{}, Bad("Too many literals")
 	}
 	return Literal{Size: d.lit.size, Binary: d.lit.binary, d: d}, nil
 }
@@ -82,7 +82,7 @@ func (d *Decoder) keep() ([]byte, error) {
 		return nil, err
 	}
 	if d.kept+l.Size > d.limits.Literals {
-		return nil, syntax("Literal too long")
+		return nil, Bad("Literal too long")
 	}
 	d.kept += l.Size
 	if err := l.Open(); err != nil {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	goimap "github.com/emersion/go-imap/v2"
 )
 
 // Mailbox takes a mailbox name, and gives it in UTF-8.
@@ -18,16 +20,21 @@ func (d *Decoder) Mailbox() (string, error) {
 	return d.name(name)
 }
 
-// Pattern takes a mailbox name that may hold the wildcards of LIST.
+// Pattern takes a mailbox name that may hold the wildcards of LIST. What cannot be a name is taken as it stands: it matches none.
 func (d *Decoder) Pattern() (string, error) {
+	var text []byte
 	if d.AtLiteral() || d.Peek() == '"' {
-		return d.Mailbox()
+		var err error
+		if text, err = d.String(); err != nil {
+			return "", err
+		}
+	} else if text = d.Take(func(c byte) bool { return IsAtomChar(c) || c == ']' || c == '%' || c == '*' }); len(text) == 0 {
+		return "", Bad("Expected a mailbox name or pattern")
 	}
-	text := d.Take(func(c byte) bool { return IsAtomChar(c) || c == ']' || c == '%' || c == '*' })
-	if len(text) == 0 {
-		return "", syntax("Expected a mailbox name or pattern")
+	if name, err := d.name(text); err == nil {
+		return name, nil
 	}
-	return d.name(text)
+	return string(text), nil
 }
 
 func (d *Decoder) name(raw []byte) (string, error) {
@@ -35,11 +42,11 @@ func (d *Decoder) name(raw []byte) (string, error) {
 	if !d.utf8 {
 		var err error
 		if name, err = decodeUTF7(name); err != nil {
-			return "", syntax("Bad mailbox name: " + err.Error())
+			return "", No(goimap.ResponseCodeCannot, "Bad mailbox name: "+err.Error())
 		}
 	}
 	if !utf8.ValidString(name) {
-		return "", syntax("Bad mailbox name: neither UTF-8 nor modified UTF-7")
+		return "", No(goimap.ResponseCodeCannot, "Bad mailbox name: neither UTF-8 nor modified UTF-7")
 	}
 	return name, nil
 }

@@ -62,7 +62,7 @@ func (d *Decoder) seqNumber() (uint32, error) {
 		n = n*10 + uint64(r[i]-'0')
 	}
 	if n == 0 || n >= 1<<32 {
-		return 0, syntax("Bad message set")
+		return 0, Bad("Bad message set")
 	}
 	d.pos += i
 	return uint32(n), nil

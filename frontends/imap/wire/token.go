@@ -63,7 +63,7 @@ func (d *Decoder) Try(c byte) bool {
 // Expect takes the octet c.
 func (d *Decoder) Expect(c byte) error {
 	if !d.Try(c) {
-		return syntax("Expected " + strconv.QuoteRune(rune(c)))
+		return Bad("Expected " + strconv.QuoteRune(rune(c)))
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func (d *Decoder) Expect(c byte) error {
 // SP takes a space.
 func (d *Decoder) SP() error {
 	if !d.Try(' ') {
-		return syntax("Expected another argument")
+		return Bad("Expected another argument")
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (d *Decoder) SP() error {
 // End checks that the command is over. A space at the end of a line is forgiven.
 func (d *Decoder) End() error {
 	if d.lit.at >= 0 || len(bytes.TrimRight(d.rest(), " ")) > 0 {
-		return syntax("Unexpected text at the end of the command")
+		return Bad("Unexpected text at the end of the command")
 	}
 	d.pos = len(d.line)
 	return nil
@@ -115,7 +115,7 @@ func (d *Decoder) Atom() (string, error) {
 	if a := d.Take(IsAtomChar); len(a) > 0 {
 		return string(a), nil
 	}
-	return "", syntax("Expected an atom")
+	return "", Bad("Expected an atom")
 }
 
 // Word takes a word of the protocol's own, in upper case: letters, digits, "." and "-" and "=".
@@ -124,7 +124,7 @@ func (d *Decoder) Word() (string, error) {
 		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '='
 	})
 	if len(w) == 0 {
-		return "", syntax("Expected a word")
+		return "", Bad("Expected a word")
 	}
 	return strings.ToUpper(string(w)), nil
 }
@@ -147,7 +147,7 @@ func (d *Decoder) AString() ([]byte, error) {
 	if a := d.Take(func(c byte) bool { return IsAtomChar(c) || c == ']' }); len(a) > 0 {
 		return a, nil
 	}
-	return nil, syntax("Expected an atom or a string")
+	return nil, Bad("Expected an atom or a string")
 }
 
 // String takes a quoted string or a literal. It is valid until another literal is taken.
@@ -155,12 +155,12 @@ func (d *Decoder) String() ([]byte, error) {
 	if d.AtLiteral() {
 		data, err := d.keep()
 		if err == nil && bytes.IndexByte(data, 0) >= 0 {
-			err = syntax("NUL in a string")
+			err = Bad("NUL in a string")
 		}
 		return data, err
 	}
 	if !d.Try('"') {
-		return nil, syntax("Expected a string")
+		return nil, Bad("Expected a string")
 	}
 	r := d.rest()
 	escaped := false
@@ -174,12 +174,12 @@ func (d *Decoder) String() ([]byte, error) {
 			return r[:i], nil
 		case '\\':
 			if i++; i >= len(r) || r[i] != '"' && r[i] != '\\' {
-				return nil, syntax("Bad escape in a quoted string")
+				return nil, Bad("Bad escape in a quoted string")
 			}
 			escaped = true
 		}
 	}
-	return nil, syntax("Quoted string without an end")
+	return nil, Bad("Quoted string without an end")
 }
 
 // unescape takes the escapes from the inside of a quoted string.
@@ -208,7 +208,7 @@ func (d *Decoder) Number() (int64, error) {
 	digits := d.Take(func(c byte) bool { return c >= '0' && c <= '9' })
 	n, err := strconv.ParseInt(string(digits), 10, 64)
 	if err != nil {
-		return 0, syntax("Expected a number")
+		return 0, Bad("Expected a number")
 	}
 	return n, nil
 }
@@ -219,7 +219,7 @@ func (d *Decoder) List(one func() error) error {
 		return err
 	}
 	if d.depth++; d.depth > maxDepth {
-		return &LimitError{"Nested too deep"}
+		return Limit("Nested too deep")
 	}
 	for first := true; !d.Try(')'); first = false {
 		if !first {
@@ -243,7 +243,7 @@ func (d *Decoder) Flag() (goimap.Flag, error) {
 	}
 	a, err := d.Atom()
 	if err != nil {
-		return "", syntax("Expected a flag")
+		return "", Bad("Expected a flag")
 	}
 	return goimap.Flag(slash + a), nil
 }
