@@ -138,10 +138,11 @@ func TestTextReader(t *testing.T) {
 		"base64, one char":  {with(text("utf-8"), "base64"), "Y", ""},
 		"base64, opaque":    {&Part{Type: "image", Encoding: "base64"}, "AP8=", "\x00\xff"},
 		"quoted":            {with(text("utf-8"), "quoted-printable"), "=E9=B8=BF=\r\n=e9=9b=81=  \n.", "鸿雁."},
+		"quoted, blanks":    {with(text("utf-8"), "quoted-printable"), "a b  \r\n\tc \t\n=20\nd ", "a b\r\n\tc\n \nd"},
 		"quoted, broken":    {with(text("utf-8"), "quoted-printable"), "a=ZZ=3", "a=ZZ=3"},
 		"quoted, end":       {with(text("utf-8"), "quoted-printable"), "a=", "a"},
 		"quoted, gb18030":   {with(text("gb18030"), "quoted-printable"), "=CE=D2", "我"},
-		"quoted, long tail": {with(text("utf-8"), "quoted-printable"), "a=" + strings.Repeat(" ", 70) + "\nb", "a=" + strings.Repeat(" ", 70) + "\nb"},
+		"quoted, long tail": {with(text("utf-8"), "quoted-printable"), "a=" + strings.Repeat(" ", 70) + "\nb", "a=" + strings.Repeat(" ", 70-maxBlanks) + "\nb"},
 	} {
 		for kind, r := range map[string]io.Reader{
 			"whole": strings.NewReader(c.body), "bytes": iotest.OneByteReader(strings.NewReader(c.body)),
