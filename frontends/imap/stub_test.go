@@ -107,18 +107,7 @@ func conversation(t testing.TB, input []byte) (output, appended string, srv *Ser
 	base, toServer, fromServer := pipe(t)
 	buf := new(bytes.Buffer)
 	srv = stubServer(buf)
-	c := newConn(base, srv)
-	sess := newSession(srv, c)
-	c.secured, sess.state = true, stateUser
-	if err := c.loggedIn(srv.mail.MaxMessage()); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		if err := sess.serve(); !errors.Is(err, errGoodbye) {
-			c.inputFailed(err, false)
-		}
-		sess.close()
-	}()
+	go loggedIn(t, srv, base)
 	go func() {
 		// The server may hang up before it has read all.
 		_, _ = toServer.Write(input)
@@ -131,4 +120,18 @@ func conversation(t testing.TB, input []byte) (output, appended string, srv *Ser
 		t.Fatal(err)
 	}
 	return string(heard), buf.String(), srv
+}
+
+// loggedIn runs a session whose client is logged in, over a connection that counts as secure.
+func loggedIn(t testing.TB, srv *Server, base *listen.Conn) {
+	c := newConn(base, srv)
+	sess := newSession(srv, c)
+	c.secured, sess.state = true, stateUser
+	if err := c.loggedIn(srv.mail.MaxMessage()); err != nil {
+		t.Error(err)
+	}
+	if err := sess.serve(); !errors.Is(err, errGoodbye) {
+		c.inputFailed(err, false)
+	}
+	sess.close()
 }

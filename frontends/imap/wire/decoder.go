@@ -54,7 +54,7 @@ func NewDecoder(src io.Reader, l Limits, proceed func() error) *Decoder {
 	return &Decoder{src: src, limits: l, proceed: proceed, lit: announcement{at: -1}}
 }
 
-// SetLimits changes the limits, from the next command on.
+// SetLimits changes the limits.
 func (d *Decoder) SetLimits(l Limits) { d.limits = l }
 
 // SetUTF8 has mailbox names taken as UTF-8, no more as modified UTF-7 (RFC 6855, RFC 9051 section 5.1).
@@ -191,7 +191,7 @@ func (d *Decoder) fill() error {
 	if d.buf == nil {
 		n, err := d.src.Read(d.first[:])
 		if n == 0 {
-			return noProgress(err)
+			return err
 		}
 		d.buf = inputPool.Get().(*[inputSize]byte)
 		d.buf[0], d.r, d.w = d.first[0], 0, 1
@@ -205,18 +205,10 @@ func (d *Decoder) fill() error {
 	}
 	n, err := d.src.Read(d.buf[d.w:])
 	if n == 0 {
-		return noProgress(err)
+		return err
 	}
 	d.w += n
 	return nil
-}
-
-// noProgress is the error of a read that gave nothing; without one it is tried again.
-func noProgress(err error) error {
-	if err == nil {
-		return nil
-	}
-	return err
 }
 
 // announced finds the literal that a line ends in. A space after it is forgiven: what follows is not a command either way.
