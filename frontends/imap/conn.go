@@ -42,7 +42,7 @@ type conn struct {
 	in     io.Reader // net, or what was compressed in it
 	dec    *wire.Decoder
 	out    *wire.Encoder
-	idling bool // in IDLE, where another goroutine writes; only the reading one looks
+	idling bool // in IDLE, where others write; set by the reading goroutine while it holds the session's mutex
 	closed atomic.Bool
 }
 

@@ -1,20 +1,114 @@
 package imap
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"hongyan/cluster/client"
 	"hongyan/frontends/imap/command"
 )
 
-const retryUpdates = time.Second // what IDLE waits after it could not learn what a wake-up was about
+const (
+	retryUpdates = time.Second // what IDLE waits after it could not learn what a wake-up was about
+	maxAsking    = 256         // sessions in IDLE that ask what a wake-up was about, at once: a message to everybody wakes all
+)
 
-// idle tells what happens until the client says DONE (RFC 2177). A second goroutine tells, while this one waits for the
-// client: the session's mutex says which of them may write.
+// wakes are the wake-ups of a mailbox that is open. Outside IDLE they are only noted, for the next command.
+type wakes struct {
+	pending atomic.Bool
+	mu      sync.Mutex // guards what follows
+	idle    *teller    // nil outside IDLE
+}
+
+// wake is called for each wake-up.
+func (w *wakes) wake() {
+	w.pending.Store(true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.idle != nil {
+		w.idle.poke()
+	}
+}
+
+// attach has wake-ups told by t, nil: noted only.
+func (w *wakes) attach(t *teller) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.idle = t
+}
+
+// teller tells updates in IDLE: by a goroutine that is there only while there is something to tell.
+type teller struct {
+	s    *session
+	work sync.WaitGroup
+
+	mu                   sync.Mutex // guards what follows
+	running, again, over bool
+}
+
+// poke has updates told.
+func (t *teller) poke() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.over:
+	case t.running:
+		t.again = true
+	default:
+		t.running = true
+		t.work.Go(t.run)
+	}
+}
+
+// stop ends the telling, and waits for what is under way.
+func (t *teller) stop() {
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
+	t.work.Wait()
+}
+
+// more says whether there was a poke since run began.
+func (t *teller) more() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running = t.again && !t.over
+	t.again = false
+	return t.running
+}
+
+// run tells updates until there are no more. A failure, ours too, ends the connection.
+func (t *teller) run() {
+	s := t.s
+	defer func() {
+		if p := recover(); p != nil {
+			s.srv.stats.panics.Add(1)
+			s.log.Error("IMAP session panicked in IDLE", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.c.end()
+		}
+	}()
+	for {
+		err := s.idleUpdate()
+		switch {
+		case errors.Is(err, client.ErrUnavailable):
+			time.AfterFunc(retryUpdates, t.poke)
+		case err != nil:
+			s.c.end()
+		}
+		if !t.more() {
+			return
+		}
+	}
+}
+
+// idle tells what happens until the client says DONE (RFC 2177). This goroutine waits for the client meanwhile: the session's
+// mutex says who may write.
 func (s *session) idle(*call) error {
 	if err := command.None(s.dec); err != nil {
 		return err
@@ -36,79 +130,33 @@ func (s *session) idle(*call) error {
 
 // await lets updates be told until the client's next line is there.
 func (s *session) await() ([]byte, error) {
-	var stop, done chan struct{}
-	if s.sel != nil {
-		stop, done = make(chan struct{}), make(chan struct{})
-		wake := s.sel.wake
-		s.sel.stale = true
-		go func() {
-			defer close(done)
-			s.watch(wake, stop)
-		}()
-	}
 	if err := s.c.rest(); err != nil {
-		s.c.end()
+		return nil, err
 	}
 	s.c.idling = true
+	t := &teller{s: s}
+	if sel := s.sel; sel != nil {
+		sel.stale = true // a change before the wake-ups were attached
+		sel.wakes.attach(t)
+		defer sel.wakes.attach(nil)
+		t.poke()
+	}
 	s.mu.Unlock()
 	line, err := s.dec.Answer()
 	if err != nil && !timedOut(err) {
 		s.c.end() // nobody is there for whom an update that is being written could still matter
 	}
-	if stop != nil {
-		close(stop)
-		<-done
-	}
+	t.stop()
 	s.mu.Lock()
 	s.c.idling = false
 	s.c.work()
 	return line, err
 }
 
-// watch tells updates until stop. A wake-up is taken before the question that it causes, so none is missed. A failure, ours too,
-// ends the connection.
-func (s *session) watch(wake <-chan struct{}, stop <-chan struct{}) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.srv.stats.panics.Add(1)
-			s.log.Error("IMAP session panicked in IDLE", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			s.c.end()
-		}
-	}()
-	for {
-		err := s.idleUpdate(stop)
-		var retry <-chan time.Time
-		if errors.Is(err, client.ErrUnavailable) {
-			retry = time.After(retryUpdates)
-		} else if err != nil {
-			s.c.end()
-			return
-		}
-		select {
-		case <-stop:
-			return
-		case <-s.ctx.Done():
-			return
-		case <-retry:
-		case <-wake:
-			s.mu.Lock()
-			if s.sel != nil {
-				s.sel.stale = true
-			}
-			s.mu.Unlock()
-		}
-	}
-}
-
-// idleUpdate tells one batch of updates, unless IDLE is over.
-func (s *session) idleUpdate(stop <-chan struct{}) error {
+// idleUpdate tells one batch of updates.
+func (s *session) idleUpdate() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	select {
-	case <-stop:
-		return nil
-	default:
-	}
 	if s.sel == nil {
 		return nil
 	}
@@ -117,4 +165,17 @@ func (s *session) idleUpdate(stop <-chan struct{}) error {
 		err = flushed
 	}
 	return err
+}
+
+// changes asks what changed in the open mailbox. In IDLE it waits for its turn.
+func (s *session) changes(ctx context.Context, sel *selected) (client.Changes, error) {
+	if s.c.idling {
+		select {
+		case s.srv.asking <- struct{}{}:
+			defer func() { <-s.srv.asking }()
+		case <-ctx.Done():
+			return client.Changes{}, ctx.Err()
+		}
+	}
+	return s.mail.Changes(ctx, s.account, sel.id, sel.view.modseq)
 }

@@ -33,7 +33,7 @@ type mail interface {
 	Move(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error)
 	Expunge(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error)
 	Read(ctx context.Context, ref client.Ref, off, n uint64) (io.ReadCloser, error)
-	Watch(a client.Account, mailbox uint32) (wake <-chan struct{}, cancel func())
+	WatchFunc(a client.Account, mailbox uint32, wake func()) (cancel func())
 }
 
 // draft is a message on its way in.

@@ -82,7 +82,8 @@ type Server struct {
 	log      *slog.Logger
 	stats    counters
 	commands map[string]handler
-	deflated *sync.Pool // buffers of compressed output
+	deflated *sync.Pool    // buffers of compressed output
+	asking   chan struct{} // sessions in IDLE that ask the cluster, at once
 	stopping atomic.Bool
 
 	mu        sync.Mutex // guards what follows
@@ -108,7 +109,7 @@ func newServer(cfg Config, m mail) *Server {
 		cfg.TLS.DynamicRecordSizingDisabled = true // output is gathered: a record of it should be one write
 	}
 	return &Server{cfg: cfg, mail: m, log: cfg.Log, commands: commands(), accounts: make(map[uint64]int),
-		deflated: &sync.Pool{New: func() any { return new(bytes.Buffer) }}}
+		deflated: &sync.Pool{New: func() any { return new(bytes.Buffer) }}, asking: make(chan struct{}, maxAsking)}
 }
 
 // Serve accepts connections on l until Shutdown: with TLS from the first byte, or with STARTTLS.

@@ -15,7 +15,7 @@ import (
 	"hongyan/frontends/imap/wire"
 )
 
-// session is one connection's state. One goroutine reads commands and runs them; in IDLE a second one tells updates.
+// session is one connection's state. One goroutine reads commands and runs them; in IDLE others tell updates, when there are some.
 type session struct {
 	srv  *Server
 	mail mail
@@ -47,7 +47,7 @@ type selected struct {
 	keywords []string
 	own      map[uint64]struct{} // modseqs of changes that this session made and need not be told
 	saved    *roaring.Bitmap     // UIDs of the last SEARCH RETURN (SAVE) (RFC 5182)
-	wake     <-chan struct{}
+	wakes    *wakes
 	unwatch  func()
 	stale    bool // changes may wait that no wake-up will tell of
 }
@@ -105,9 +105,10 @@ func (s *session) selectCommand(c *call) error {
 		keywords: got.Mailbox.Keywords,
 		own:      make(map[uint64]struct{}),
 		saved:    roaring.New(),
+		wakes:    new(wakes),
 		stale:    true, // the watch starts after the snapshot
 	}
-	sel.wake, sel.unwatch = s.mail.Watch(s.account, sel.id)
+	sel.unwatch = s.mail.WatchFunc(s.account, sel.id, sel.wakes.wake)
 	s.sel, s.state = sel, stateSelected
 	s.tellSelected(sel, got)
 	c.code = "READ-WRITE"

@@ -48,9 +48,7 @@ func (stub) Flagged(context.Context, client.Account, uint32, uint8) (*roaring.Bi
 func (stub) Changes(context.Context, client.Account, uint32, uint64) (client.Changes, error) {
 	return client.Changes{}, nil
 }
-func (stub) Watch(client.Account, uint32) (wake <-chan struct{}, cancel func()) {
-	return make(chan struct{}), func() {}
-}
+func (stub) WatchFunc(client.Account, uint32, func()) (cancel func()) { return func() {} }
 
 type stubDraft struct{ *bytes.Buffer }
 

@@ -16,10 +16,8 @@ const updateTimeout = 5 * time.Second // for one question about changes: the com
 // client.ErrUnavailable when it could not ask.
 func (s *session) update(allowExpunge bool) error {
 	sel := s.sel
-	select {
-	case <-sel.wake:
+	if sel.wakes.pending.Swap(false) {
 		sel.stale = true
-	default:
 	}
 	for sel.stale {
 		more, err := s.learn(sel, allowExpunge)
@@ -38,7 +36,7 @@ func (s *session) update(allowExpunge bool) error {
 func (s *session) learn(sel *selected, allowExpunge bool) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout)
 	defer cancel()
-	ch, err := s.mail.Changes(ctx, s.account, sel.id, sel.view.modseq)
+	ch, err := s.changes(ctx, sel)
 	switch {
 	case errors.Is(err, client.ErrNoMailbox):
 		// RFC 9051 section 6.3.5 leaves open what a session sees whose mailbox others deleted: it starts anew.

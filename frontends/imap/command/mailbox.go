@@ -2,7 +2,6 @@ package command
 
 import (
 	"slices"
-	"strings"
 
 	goimap "github.com/emersion/go-imap/v2"
 
@@ -305,6 +304,3 @@ func EndMessage(d *wire.Decoder, m Message) (more bool, err error) {
 	}
 	return false, d.End()
 }
-
-// upper is s in upper case, for words that may hold any octet of an atom.
-func upper(s string) string { return strings.ToUpper(s) }

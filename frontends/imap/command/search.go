@@ -2,6 +2,7 @@ package command
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	goimap "github.com/emersion/go-imap/v2"
@@ -133,7 +134,7 @@ func (s *Search) returned(d *wire.Decoder) error {
 }
 
 func (p *searchParser) setCharset(name string) error {
-	if upper(name) == "UTF-8" || upper(name) == "US-ASCII" {
+	if strings.ToUpper(name) == "UTF-8" || strings.ToUpper(name) == "US-ASCII" {
 		return nil
 	}
 	enc, err := htmlindex.Get(name)
