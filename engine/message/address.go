@@ -229,6 +229,9 @@ loop:
 			break loop
 		case '"':
 			i = p.quote(i)
+		case '(':
+			i = p.skipComment(i)
+			p.space, p.comment = false, ""
 		case '@':
 			p.word("@", i)
 			p.at = len(p.buf) - 1

@@ -278,3 +278,14 @@ func TestSections(t *testing.T) {
 		t.Errorf("part 1 of a message without parts: %d-%d, %v", start, end, ok)
 	}
 }
+
+// Comments inside of an angle address are no part of it.
+func TestAddressComments(t *testing.T) {
+	s := scan([]byte("From: <a (x)@ (y) b.test> (real)\r\nTo: Jo <(c)x@y.test(d)>\r\n\r\n"))
+	if f := s.Envelope.From; len(f) != 1 || f[0] != (Address{Name: "real", Mailbox: "a", Host: "b.test"}) {
+		t.Errorf("%+v", f)
+	}
+	if to := s.Envelope.To; len(to) != 1 || to[0] != (Address{Name: "Jo", Mailbox: "x", Host: "y.test"}) {
+		t.Errorf("%+v", to)
+	}
+}

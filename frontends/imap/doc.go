@@ -21,8 +21,8 @@
 //  1. Sequence numbers are positions in the view, a bitmap of UIDs. It changes only when the client is told: by
 //     EXPUNGE, where the command allows that, and by EXISTS. A command acts on UIDs that were looked up in the view once,
 //     so that whatever others do meanwhile, it never acts on a message that the client did not mean.
-//  2. A message that vanished is skipped by commands with UIDs and reported as NO [EXPUNGEISSUED] by those with
-//     sequence numbers, until its EXPUNGE could be sent.
+//  2. A message that vanished is skipped by commands with UIDs and reported as [EXPUNGEISSUED] by those with
+//     sequence numbers, until its EXPUNGE could be sent: FETCH, COPY and MOVE end in NO then.
 //  3. Everything between the session's modseq and the mailbox's is asked for after a wake-up, so that a wake-up
 //     that stands for a hundred changes, or for none, does no harm, and a change is never lost.
 //  4. Memory is bounded for any mailbox: the view is a compressed bitmap, all else goes in chunks.

@@ -125,7 +125,27 @@ func (q *query) matchHeader(h *command.Key, e *entry) (bool, error) {
 			return true, nil
 		}
 	}
+	for _, a := range addresses(&e.sum.Envelope, h.Field) {
+		if strings.Contains(fold(a.Mailbox+"@"+a.Host), needle) {
+			return true, nil
+		}
+	}
 	return false, nil
+}
+
+// addresses are those of a field, in the form that people search for, which comments in the message may break up.
+func addresses(e *message.Envelope, field string) []message.Address {
+	switch strings.ToUpper(field) {
+	case "FROM":
+		return e.From
+	case "TO":
+		return e.To
+	case "CC":
+		return e.Cc
+	case "BCC":
+		return e.Bcc
+	}
+	return nil
 }
 
 // fieldValues are the unfolded values of the fields in a header.

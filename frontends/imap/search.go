@@ -37,6 +37,9 @@ func (s *session) search(c *call) error {
 	if err != nil {
 		return s.answer("search in "+sel.name, err)
 	}
+	if !sel.view.gone.IsEmpty() && !c.uid {
+		c.code = string(codeExpungeIssued) // RFC 5530 section 3: what is gone was not searched
+	}
 	numbers := found
 	if !c.uid {
 		numbers = sel.view.toSeqs(found)

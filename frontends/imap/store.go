@@ -36,7 +36,7 @@ func (s *session) store(c *call) error {
 		return s.answer("store flags in "+sel.name, err)
 	}
 	if lost || t.lost && !t.byUID {
-		return expungeIssued()
+		c.code = string(codeExpungeIssued) // the flags of the others are as asked (RFC 2180 section 4.2 leaves the choice)
 	}
 	return nil
 }
