@@ -279,9 +279,12 @@ func TestSections(t *testing.T) {
 	}
 }
 
-// Comments inside of an angle address are no part of it.
-func TestAddressComments(t *testing.T) {
-	s := scan([]byte("From: <a (x)@ (y) b.test> (real)\r\nTo: Jo <(c)x@y.test(d)>\r\n\r\n"))
+// Comments inside of an angle address are no part of it, a source route stands apart.
+func TestAddressParts(t *testing.T) {
+	s := scan([]byte("From: <a (x)@ (y) b.test> (real)\r\nTo: Jo <(c)x@y.test(d)>\r\nCc: <@a.test,@b.test:u@c.test>\r\n\r\n"))
+	if cc := s.Envelope.Cc; len(cc) != 1 || cc[0] != (Address{Mailbox: "u", Host: "c.test", Route: "@a.test,@b.test"}) {
+		t.Errorf("%+v", cc)
+	}
 	if f := s.Envelope.From; len(f) != 1 || f[0] != (Address{Name: "real", Mailbox: "a", Host: "b.test"}) {
 		t.Errorf("%+v", f)
 	}

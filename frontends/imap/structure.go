@@ -34,7 +34,7 @@ func addressesOut(out *wire.Encoder, list []message.Address) {
 	out.Raw("(")
 	for i := range list {
 		a := &list[i]
-		out.Raw("(").NString(a.Name).Raw(" NIL ").NString(a.Mailbox).SP().NString(a.Host).Raw(")")
+		out.Raw("(").NString(a.Name).SP().NString(a.Route).SP().NString(a.Mailbox).SP().NString(a.Host).Raw(")")
 	}
 	out.Raw(")")
 }
