@@ -6,80 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/klauspost/compress/flate"
-
-	"hongyan/frontends/listen"
 )
-
-// talk is a session with a client in memory, logged in and past the greeting.
-type talk struct {
-	t    testing.TB
-	w    io.Writer
-	r    *bufio.Reader
-	mail stub
-}
-
-func newTalk(t testing.TB) *talk {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	base, err := listen.Wrap(l, listen.Config{Name: "test", Idle: 20 * time.Second}).Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	appended := new(bytes.Buffer)
-	srv := stubServer(appended)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		loggedIn(t, srv, base.(*listen.Conn))
-	}()
-	t.Cleanup(func() {
-		_ = conn.Close()
-		<-done
-	})
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	k := &talk{t: t, w: conn, r: bufio.NewReader(conn), mail: stub{appended: appended}}
-	k.until("* OK")
-	return k
-}
-
-func (k *talk) send(s string) {
-	k.t.Helper()
-	if _, err := io.WriteString(k.w, s); err != nil {
-		k.t.Fatal(err)
-	}
-}
-
-// until reads lines up to one that starts with prefix.
-func (k *talk) until(prefix string) string {
-	k.t.Helper()
-	var all strings.Builder
-	for {
-		l, err := k.r.ReadString('\n')
-		all.WriteString(l)
-		if err != nil {
-			k.t.Fatalf("after %q: %v", all.String(), err)
-		}
-		if strings.HasPrefix(l, prefix) {
-			return all.String()
-		}
-	}
-}
 
 // Commands that come in one packet are answered in one.
 func TestPipelining(t *testing.T) {

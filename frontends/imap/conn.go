@@ -92,24 +92,20 @@ func (c *conn) loggedIn(maxMessage int64) error {
 	return c.base.SetReadDeadline(time.Time{})
 }
 
-// rest prepares for a wait that may be long: no buffer is kept, and a shutdown need not wait.
+// rest waits for a client that owes nothing: no buffer is kept meanwhile, and a shutdown need not wait. From the first octet of
+// its next line on it is expected to go on.
 func (c *conn) rest() error {
-	if c.dec.Buffered() > 0 {
-		return nil
+	if c.dec.Buffered() == 0 {
+		c.dec.Release()
+		c.base.SetBusy(false)
+		c.base.SetIdle(c.patience())
+		if err := c.dec.Await(); err != nil {
+			return err
+		}
 	}
-	if err := c.out.Flush(); err != nil {
-		return err
-	}
-	c.dec.Release()
-	c.base.SetBusy(false)
-	c.base.SetIdle(c.patience())
-	return nil
-}
-
-// work is what follows rest: a command is under way.
-func (c *conn) work() {
 	c.base.SetBusy(true)
 	c.base.SetIdle(c.limits.ProgressTimeout)
+	return nil
 }
 
 // patience is how long a client may be silent between commands.

@@ -98,7 +98,6 @@ func (s *session) serve() error {
 		if err := s.dec.Next(); err != nil {
 			return err
 		}
-		s.c.work()
 		if err := s.command(); err != nil {
 			return err
 		}

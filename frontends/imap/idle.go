@@ -130,9 +130,6 @@ func (s *session) idle(*call) error {
 
 // await lets updates be told until the client's next line is there.
 func (s *session) await() ([]byte, error) {
-	if err := s.c.rest(); err != nil {
-		return nil, err
-	}
 	s.c.idling = true
 	t := &teller{s: s}
 	if sel := s.sel; sel != nil {
@@ -142,14 +139,17 @@ func (s *session) await() ([]byte, error) {
 		t.poke()
 	}
 	s.mu.Unlock()
-	line, err := s.dec.Answer()
+	var line []byte
+	err := s.c.rest()
+	if err == nil {
+		line, err = s.dec.Answer()
+	}
 	if err != nil && !timedOut(err) {
 		s.c.end() // nobody is there for whom an update that is being written could still matter
 	}
 	t.stop()
 	s.mu.Lock()
 	s.c.idling = false
-	s.c.work()
 	return line, err
 }
 

@@ -1,12 +1,14 @@
 package imap
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 type stub struct {
 	mail
 	appended *bytes.Buffer
+	boxes    []client.Mailbox
 }
 
 func (stub) MaxMessage() int64 { return 10_000 }
@@ -28,8 +31,10 @@ func (s stub) Append(_ context.Context, _ client.Account, _ string, d draft, _ c
 	_, err = s.appended.Write(d.(stubDraft).Bytes())
 	return 1, 1, err
 }
-func (stub) Mailboxes(context.Context, client.Account) ([]client.Mailbox, error) { return nil, nil }
-func (stub) Subscriptions(context.Context, client.Account) ([]string, error)     { return nil, nil }
+func (s stub) Mailboxes(context.Context, client.Account) ([]client.Mailbox, error) {
+	return s.boxes, nil
+}
+func (stub) Subscriptions(context.Context, client.Account) ([]string, error) { return nil, nil }
 func (stub) Status(context.Context, client.Account, string) (client.Mailbox, error) {
 	return client.Mailbox{}, client.ErrNoMailbox
 }
@@ -118,6 +123,74 @@ func conversation(t testing.TB, input []byte) (output, appended string, srv *Ser
 		t.Fatal(err)
 	}
 	return string(heard), buf.String(), srv
+}
+
+// talk is a session with a client in memory, logged in and past the greeting.
+type talk struct {
+	t    testing.TB
+	w    io.Writer
+	r    *bufio.Reader
+	mail stub
+	done chan struct{} // closed when the session is over
+}
+
+func newTalk(t testing.TB) *talk { return newTalkWith(t, stub{appended: new(bytes.Buffer)}, Limits{}) }
+
+// newTalkWith is newTalk on another mail, with other limits.
+func newTalkWith(t testing.TB, m stub, l Limits) *talk {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := listen.Wrap(ln, listen.Config{Name: "test", Idle: 20 * time.Second, WriteIdle: l.ProgressTimeout}).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := newServer(Config{Hostname: "test", Limits: l}, m)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		loggedIn(t, srv, base.(*listen.Conn))
+	}()
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-done
+	})
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	k := &talk{t: t, w: conn, r: bufio.NewReader(conn), mail: m, done: done}
+	k.until("* OK")
+	return k
+}
+
+func (k *talk) send(s string) {
+	k.t.Helper()
+	if _, err := io.WriteString(k.w, s); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// until reads lines up to one that starts with prefix.
+func (k *talk) until(prefix string) string {
+	k.t.Helper()
+	var all strings.Builder
+	for {
+		l, err := k.r.ReadString('\n')
+		all.WriteString(l)
+		if err != nil {
+			k.t.Fatalf("after %q: %v", all.String(), err)
+		}
+		if strings.HasPrefix(l, prefix) {
+			return all.String()
+		}
+	}
 }
 
 // loggedIn runs a session whose client is logged in, over a connection that counts as secure.

@@ -73,7 +73,17 @@ func (d *Decoder) Release() {
 	d.line, d.long = nil, nil
 }
 
-// Next waits for a command and reads its first line.
+// Await waits for the first octet of what comes next, which then is Buffered.
+func (d *Decoder) Await() error {
+	for d.Buffered() == 0 {
+		if err := d.fill(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Next reads a command's first line.
 func (d *Decoder) Next() error {
 	d.lines, d.kept, d.count, d.depth = 0, 0, 0, 0
 	return d.readLine()
