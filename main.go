@@ -33,6 +33,7 @@ import (
 	"hongyan/cluster/command"
 	"hongyan/cluster/config"
 	"hongyan/cluster/offline"
+	"hongyan/cluster/supervise"
 	"hongyan/frontends/admin"
 	"hongyan/frontends/auth"
 	"hongyan/frontends/imap"
@@ -44,6 +45,7 @@ import (
 // How long a node takes to stop at most, and of that for clients to finish what they do. The lab kills what takes 8 s.
 const (
 	stopWait  = 7 * time.Second
+	unfitWait = 2 * time.Second // by then a disk that hangs has not come back
 	drainWait = 3 * time.Second
 )
 
@@ -75,7 +77,9 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintf(os.Stderr, "hongyan: %v\n", err)
+	if told := (toldError{}); !errors.As(err, &told) {
+		fmt.Fprintf(os.Stderr, "hongyan: %v\n", err)
+	}
 	if u := (command.UsageError{}); errors.As(err, &u) {
 		os.Exit(2)
 	}
@@ -172,16 +176,52 @@ func node(args []string) error {
 	return serve(cfg, *supervised)
 }
 
-// serve runs the node until a signal comes, the supervisor is gone or a listener fails.
+// serve runs the node until a signal comes, the supervisor is gone, a listener fails or the node cannot work safely. The last line of its log is why.
 func serve(cfg *config.Node, supervised bool) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("node", cfg.ID)
 	limitMemory()
 	cluster.LoosenTimers()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	n, err := cluster.Start(cfg, log)
+	life, last, err := supervise.Begin(cfg.Data, version, log)
 	if err != nil {
 		return err
+	}
+	if last != "" {
+		log.Info("node starts again", "before", last)
+	}
+	reason, err := live(cfg, supervised, log)
+	if err != nil {
+		reason = supervise.OneLine(err.Error())
+	}
+	if err := life.End(reason); err != nil {
+		log.Warn("the next start will not know why this process ended", "err", err)
+	}
+	if err != nil {
+		log.Error("node ended", "reason", reason)
+		return toldError{err}
+	}
+	log.Info("node ended", "reason", reason)
+	return nil
+}
+
+// toldError is one that is in the log.
+type toldError struct{ error }
+
+// live runs the node, and says why it ended when that is no failure.
+func live(cfg *config.Node, supervised bool, log *slog.Logger) (reason string, err error) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	ended := make(chan string, 1)
+	go func() {
+		s := <-signals
+		signal.Stop(signals) // a second one ends the process at once
+		ended <- fmt.Sprintf("told to stop (%v)", s)
+		stop()
+	}()
+	n, err := cluster.Start(cfg, log)
+	if err != nil {
+		return "", err
 	}
 	failed := make(chan error, 16)
 	if supervised {
@@ -190,25 +230,31 @@ func serve(cfg *config.Node, supervised bool) error {
 			failed <- errors.Join(errors.New("the supervisor is gone"), err)
 		}()
 	}
-	open, err := openDoors(ctx, cfg, &gate{Node: n}, log, failed)
+	g := &gate{Node: n}
+	open, err := openDoors(ctx, cfg, g, log, failed)
+	beating, beaten := context.WithCancel(context.Background())
+	var heart sync.WaitGroup
+	wait := stopWait
 	if err == nil {
-		log.Info("node serves", "version", version, "region", cfg.Region)
+		if ctx.Err() == nil {
+			heart.Go(func() { (&supervise.Heart{Ready: g.Ready, Log: log}).Beat(beating) })
+			log.Info("node serves", "version", version, "region", cfg.Region)
+		}
 		select {
-		case <-ctx.Done():
+		case reason = <-ended:
 			log.Info("node stops")
 		case err = <-failed:
-		case <-n.Damaged():
-			err = errors.New("the index is damaged; started again, the node fetches it from the others")
+		case err = <-n.Unfit():
+			wait = unfitWait
 		case err = <-n.Outdated():
 		}
 	}
-	stop() // a second signal ends the process at once
-	ending, cancel := context.WithTimeout(context.Background(), stopWait)
+	beaten()
+	heart.Wait()
+	ending, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	closeDoors(ending, open, log)
-	err = errors.Join(err, n.Stop(ending))
-	log.Info("node ended")
-	return err
+	return reason, errors.Join(err, n.Stop(ending))
 }
 
 // limitMemory sets a soft limit for the heap, and lets garbage grow more than the default in between: the index's

@@ -21,6 +21,9 @@ func (n *Node) Ready() []string {
 		why = append(why, err.Error())
 	}
 	if n.store != nil {
+		if disk := n.diskReason(); disk != "" {
+			why = append(why, disk)
+		}
 		if err := n.store.Index.Ready(); err != nil {
 			why = append(why, err.Error())
 		}

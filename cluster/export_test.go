@@ -2,10 +2,15 @@ package cluster
 
 import (
 	"context"
+	"errors"
 
+	"hongyan/cluster/client"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/reconcile"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
+	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
 
@@ -13,7 +18,7 @@ import (
 func (n *Node) Propose(ctx context.Context, number uint32, c *mailbox.Command) error {
 	body, err := c.Encode()
 	if err == nil {
-		_, _, err = n.router.Propose(ctx, number, body, shard.ForPeople)
+		_, _, err = n.router.ProposeLevel(ctx, number, feature.Newest(), body, shard.ForPeople)
 	}
 	return err
 }
@@ -43,3 +48,41 @@ func (n *Node) Leads(shard uint32) bool {
 
 // FenceOff keeps this node's Raft groups from hearing of some nodes, and them of it; volumes go on.
 func (n *Node) FenceOff(nodes ...string) { n.net.SetFenced(nodes) }
+
+// Rows are all keys of an account in this node's replica of a shard, from their tags on.
+func (n *Node) Rows(number uint32, account uint64) (map[string]string, error) {
+	v := n.store.Index.Shard(number).View()
+	rows := make(map[string]string)
+	err := v.Account(account, func(key, value []byte) error {
+		rows[string(key)] = string(value)
+		return nil
+	})
+	return rows, errors.Join(err, v.Close())
+}
+
+// Plant writes keys of an account into this node's replica, past the log: damage that only a fault of the program's could do.
+func (n *Node) Plant(number uint32, account uint64, rows map[string]string) error {
+	s := n.store.Index.Shard(number)
+	t := s.Begin() // nothing is applied meanwhile
+	defer t.Discard()
+	var pairs []index.Pair
+	for key, value := range rows {
+		pairs = append(pairs, index.Pair{Key: []byte(key), Value: []byte(value)})
+	}
+	at, err := s.Applied()
+	if err == nil {
+		err = t.Adopt(account, pairs)
+	}
+	if err == nil {
+		err = t.Commit(at)
+	}
+	return err
+}
+
+// Mended are the contradictions that this node has looked into.
+func (n *Node) Mended() []reconcile.Report { return n.reconcile.Reports() }
+
+// Mend has this node look into a message of INBOX.
+func (n *Node) Mend(ctx context.Context, a client.Account, e client.Message) (client.Ref, error) {
+	return n.reconcile.Mend(ctx, a, 1, e.UID, e.Ref)
+}

@@ -32,6 +32,7 @@ import (
 	"hongyan/cluster/member"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/placement"
+	"hongyan/cluster/reconcile"
 	"hongyan/cluster/recovery"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/replica"
@@ -68,6 +69,7 @@ type Node struct {
 	directory *directory.Service
 	volumes   *replica.Manager
 	scrub     *scrub.Scrubber
+	reconcile *reconcile.Service
 	client    *client.Client
 	clock     clock.Clock
 	members   *member.List
@@ -88,6 +90,7 @@ type Node struct {
 	incarnation  string     // names the data folder; "" without the storage role
 	empty        bool       // it had no replica when this node started
 	stop         context.CancelFunc
+	unfit        chan error     // gets the reason why this node cannot work safely
 	done         chan struct{}  // the founding work has ended
 	work         sync.WaitGroup // what else runs until the node stops
 	closers      []func(context.Context) error
@@ -95,7 +98,7 @@ type Node struct {
 
 // Start opens the node that cfg describes.
 func Start(cfg *config.Node, log *slog.Logger) (*Node, error) {
-	n := &Node{cfg: cfg, log: log, done: make(chan struct{}), outdated: make(chan error, 1)}
+	n := &Node{cfg: cfg, log: log, done: make(chan struct{}), outdated: make(chan error, 1), unfit: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
 	if err := n.open(ctx); err != nil {
@@ -155,6 +158,7 @@ func (n *Node) open(ctx context.Context) error {
 		n.work.Go(func() { settler.Run(ctx) })
 		n.work.Go(func() { n.collector.Run(ctx) })
 		n.work.Go(func() { n.watchVitals(ctx) })
+		n.work.Go(func() { n.watchFitness(ctx) })
 		n.startMover(ctx)
 		n.work.Go(func() { n.relocator.Run(ctx) })
 	}
@@ -292,10 +296,11 @@ func (n *Node) openServices() error {
 		Interval: time.Duration(n.cfg.Checkpoint.IntervalSeconds) * time.Second, Changes: uint64(n.cfg.Checkpoint.Changes),
 		Rate: n.cfg.Checkpoint.BytesPerSecond, Clock: &n.clock, Log: n.log,
 	})
+	n.openReconcile()
 	n.client = client.New(client.Config{
 		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
 		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes,
-		Dictionary: n.dictionaries.Newest, Clock: &n.clock, Log: n.log,
+		Dictionary: n.dictionaries.Newest, Mender: func() client.Mender { return n.reconcile }, Clock: &n.clock, Log: n.log,
 	})
 	return nil
 }

@@ -144,12 +144,3 @@ func (n *Node) recoverGroup(ctx context.Context, l lostGroup) error {
 	}
 	return err
 }
-
-// Damaged is closed when the index turned out to be damaged: the process should end, and fetches it from other nodes at its
-// next start. Without the storage role there is nothing to damage.
-func (n *Node) Damaged() <-chan struct{} {
-	if n.store == nil {
-		return nil
-	}
-	return n.store.Index.Damaged()
-}

@@ -58,6 +58,12 @@ func TestAccountsMove(t *testing.T) {
 	if _, _, err := door.Client().StoreFlags(ctx(t), watched, before.Mailbox.ID, roaring.BitmapOf(1, 2), index.OpAdd, client.Flags{System: index.FlagFlagged}, 0); err != nil {
 		t.Fatal(err)
 	}
+	// What was just saved is compared while an account is frozen, however much it is.
+	for range 50 {
+		if _, err := door.Client().Copy(ctx(t), watched, before.Mailbox.ID, before.UIDs, "Archive"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	wake, cancel := door.Client().Watch(watched, before.Mailbox.ID)
 	defer cancel()
 	order := relocate.Order{Home: "north"}
@@ -108,6 +114,10 @@ func TestAccountsMove(t *testing.T) {
 	flagged, err := door.Client().Flagged(ctx(t), watched, after.Mailbox.ID, index.FlagFlagged)
 	if err != nil || !flagged.Equals(roaring.BitmapOf(1, 2)) {
 		t.Errorf("flagged messages are %v: %v", flagged, err)
+	}
+	archive, err := door.Client().Select(ctx(t), watched, "Archive")
+	if want := 50 * before.UIDs.GetCardinality(); err != nil || archive.UIDs.GetCardinality() != want {
+		t.Errorf("%d messages are archived, expected %d: %v", archive.UIDs.GetCardinality(), want, err)
 	}
 	if before.Mailbox.UIDValidity != after.Mailbox.UIDValidity || after.UIDs.Minimum() != 1 || after.Mailbox.UIDNext != after.Mailbox.Messages+1 {
 		t.Errorf("INBOX was %+v and is %+v", before.Mailbox, after.Mailbox)

@@ -13,6 +13,7 @@ import (
 
 	"hongyan/bench/disk"
 	"hongyan/cluster/clock"
+	"hongyan/cluster/supervise"
 )
 
 // Restart says what happens to a node that died by itself.
@@ -62,7 +63,7 @@ type ProcessStatus struct {
 	PID      int       `json:"pid,omitempty"`
 	Since    time.Time `json:"since"`
 	Restarts int       `json:"restarts"`            // deaths that nobody asked for
-	LastExit string    `json:"last_exit,omitempty"` // such as "exit status 1" or "signal: killed"
+	LastExit string    `json:"last_exit,omitempty"` // such as "signal: killed", or "exit status 1: " and what the node noted
 
 	Clock time.Duration `json:"clock,omitempty"` // by how much its clock is wrong on purpose, in nanoseconds
 }
@@ -355,6 +356,9 @@ func (p *process) ended(how string) {
 		p.backoff = backoffMin
 	}
 	if p.wanted {
+		if why := supervise.Ended(p.node.dir, p.status().PID); why != "" {
+			how += ": " + why
+		}
 		p.failed(how)
 	} else {
 		p.log.Info("node stopped", "reason", how)

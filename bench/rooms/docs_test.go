@@ -8,6 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hongyan/cluster/reconcile"
 )
 
 // documents are the repository's pages: README and what lies under docs.
@@ -82,6 +86,22 @@ func TestGoldenFilesAreThere(t *testing.T) {
 	for path := range pages {
 		if filepath.Base(filepath.Dir(path)) == "formats" && !strings.Contains(entry, "(formats/"+filepath.Base(path)) {
 			t.Errorf("docs/formats.md does not mention %s", path)
+		}
+	}
+}
+
+// TestReconcileMetricsAreDocumented looks for each figure about contradicting folders on the operators' page.
+func TestReconcileMetricsAreDocumented(t *testing.T) {
+	r := prometheus.NewRegistry()
+	r.MustRegister(new(reconcile.Service).Metrics())
+	families, err := r.Gather()
+	if err != nil || len(families) == 0 {
+		t.Fatalf("%d figures, %v", len(families), err)
+	}
+	page := documents(t)[filepath.Join(root(t), "docs", "operations.md")]
+	for _, f := range families {
+		if !strings.Contains(page, "`"+f.GetName()+"`") {
+			t.Errorf("docs/operations.md lacks %s", f.GetName())
 		}
 	}
 }

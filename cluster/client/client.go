@@ -22,6 +22,7 @@ import (
 
 	"hongyan/cluster/clock"
 	"hongyan/cluster/directory"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
@@ -96,8 +97,10 @@ type Config struct {
 	MaxMessage int64  // bytes
 	// Dictionary is what small messages are compressed with at present; nil is none.
 	Dictionary func() *volume.Dictionary
-	Clock      *clock.Clock
-	Log        *slog.Logger
+	// Mender looks into messages that are not where their entries say; nil, or one that is nil: nobody does.
+	Mender func() Mender
+	Clock  *clock.Clock
+	Log    *slog.Logger
 }
 
 // Client is one node's door. Safe for concurrent use.
@@ -195,7 +198,13 @@ func (c *Client) changeAs(ctx context.Context, number uint32, id shard.RequestID
 	if cmd.Deliver != nil {
 		class = shard.Bulk
 	}
-	b, at, err := c.cfg.Router.ProposeAs(ctx, number, id, body, class)
+	var b []byte
+	var at uint64
+	if cmd.Amend != nil || cmd.Recount != nil {
+		b, at, err = c.cfg.Router.ProposeLevel(ctx, number, feature.Moves, body, class)
+	} else {
+		b, at, err = c.cfg.Router.ProposeAs(ctx, number, id, body, class)
+	}
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -273,11 +273,20 @@ type Selected struct {
 	Unseen  *roaring.Bitmap // those without \Seen
 }
 
-// Select opens a folder by name: strong, one consistent snapshot.
+// Select opens a folder by name: strong, one consistent snapshot. If the folder's counts contradict its messages they are mended first, where that can be done now.
 func (c *Client) Select(ctx context.Context, a Account, name string) (Selected, error) {
 	f, err := c.named(ctx, a, mailbox.QuerySelect, name)
 	if err != nil {
 		return Selected{}, err
+	}
+	if m := c.mender(); f.Odd && m != nil {
+		_, failed := m.Recount(ctx, a, f.Mailboxes[0].ID)
+		if f, err = c.named(ctx, a, mailbox.QuerySelect, name); err != nil {
+			return Selected{}, err
+		}
+		if f.Odd {
+			c.cfg.Log.Error("folder's counts contradict its messages still", "account", a.ID, "folder", f.Mailboxes[0].ID, "err", failed)
+		}
 	}
 	all, err := mailbox.DecodeUIDs(f.UIDs)
 	if err != nil {

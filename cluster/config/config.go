@@ -70,6 +70,7 @@ type Node struct {
 	Scrub            Scrub  `yaml:"scrub,omitempty"`
 	MaxMessageBytes  int64  `yaml:"max_message_bytes,omitempty"`
 	DiskReserveBytes int64  `yaml:"disk_reserve_bytes,omitempty"` // below this much free space a node takes no new mail
+	DiskHangSeconds  int64  `yaml:"disk_hang_seconds,omitempty"`  // a node whose log cannot be written to for longer ends
 
 	Compaction Compaction `yaml:"compaction,omitempty"`
 	Placement  Placement  `yaml:"placement,omitempty"`
@@ -121,6 +122,9 @@ type Compaction struct {
 	GarbagePercent  int64 `yaml:"garbage_percent,omitempty"`     // of a volume that must be dead for it to be compacted
 	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"`    // that compaction writes on this node
 }
+
+// DefaultDiskHang is in seconds: longer than disks are away that come back, such as one whose path fails over.
+const DefaultDiskHang = 60
 
 // DefaultLostAfter is in seconds: a restart or a longer repair moves nothing.
 const DefaultLostAfter = 1800
@@ -218,6 +222,9 @@ func (n *Node) setDefaults() {
 	}
 	if n.DiskReserveBytes == 0 {
 		n.DiskReserveBytes = DefaultDiskReserve
+	}
+	if n.DiskHangSeconds == 0 {
+		n.DiskHangSeconds = DefaultDiskHang
 	}
 	n.Compaction.setDefaults()
 	if n.Placement.LostAfterSeconds == 0 {

@@ -38,6 +38,7 @@ func (c *checker) values(n *Node) {
 	c.between("shards", int64(n.Shards), 1, maxShards)
 	c.between("max_message_bytes", n.MaxMessageBytes, 1<<10, maxMessage)
 	c.between("disk_reserve_bytes", n.DiskReserveBytes, 1, 1<<50)
+	c.between("disk_hang_seconds", n.DiskHangSeconds, 1, 86_400)
 	c.between("placement.lost_after_seconds", n.Placement.LostAfterSeconds, 1, 1<<31)
 	c.cold(n.Cold, n.Compaction)
 	c.between("scrub.interval_seconds", n.Scrub.IntervalSeconds, 60, 366*24*3600)

@@ -19,7 +19,7 @@ const (
 
 // Detector watches one connection. All times are since the connection began. Answered may be called beside the other methods.
 //
-// A ping is sent every interval. The oldest unanswered one was sent at most that long after the latest
+// A ping is sent every interval, and the first sooner. The oldest unanswered one was sent at most that long after the latest
 // answered one, so silence since then plus what an answer may take means that it has waited too long. When this
 // process was itself stopped or starved, which shows in a Tick that comes late, the peer gets a fresh start.
 type Detector struct {
@@ -48,8 +48,12 @@ func (d *Detector) Answered(sent, now time.Duration) bool {
 	return true
 }
 
-// Start is when watching begins: the next answer is a round trip and an interval away.
-func (d *Detector) Start(now time.Duration) { d.lastPing, d.grace, d.wake = now, now, now+d.interval }
+// Start is when watching begins: the next answer is a round trip and an interval away. Pings are due at multiples of the interval after
+// beat, which is in the past or now: a node that has the same beat for all its connections wakes once for all of them.
+func (d *Detector) Start(now, beat time.Duration) {
+	d.lastPing, d.grace = now-(now-beat)%d.interval, now
+	d.wake = d.lastPing + d.interval
+}
 
 // Tick gives the state, whether a ping is due, and when to call next.
 func (d *Detector) Tick(now time.Duration) (state State, ping bool, next time.Duration) {
@@ -67,7 +71,7 @@ func (d *Detector) Tick(now time.Duration) (state State, ping bool, next time.Du
 		state, silent = Silent, down
 	}
 	if ping = now >= d.lastPing+d.interval; ping {
-		d.lastPing = now
+		d.lastPing = now - (now-d.lastPing)%d.interval
 	}
 	d.wake = min(d.lastPing+d.interval, silent+time.Millisecond, down+time.Millisecond)
 	return state, ping, d.wake

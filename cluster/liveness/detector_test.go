@@ -45,7 +45,7 @@ func observe(rtt time.Duration, late func() time.Duration, wakes func(time.Durat
 	o := &observer{d: NewDetector(pingEvery, leastDown, new(Lateness)), wakes: wakes}
 	o.out, o.in = wire{delay: rtt / 2, late: late}, wire{delay: rtt / 2, late: late}
 	o.ping(0)
-	o.d.Start(0)
+	o.d.Start(0, 0)
 	o.next = pingEvery
 	return o
 }

@@ -33,6 +33,21 @@ type Command struct {
 	Move       *Move       `cbor:"20,keyasint,omitempty"`
 	Import     *Import     `cbor:"21,keyasint,omitempty"`
 	Revalidate *Revalidate `cbor:"30,keyasint,omitempty"`
+	Amend      *Amend      `cbor:"31,keyasint,omitempty"` // from feature.Moves on, as is Recount
+	Recount    *Recount    `cbor:"32,keyasint,omitempty"`
+}
+
+// Amend corrects an entry that contradicts its message's record (package reconcile), if it still is as it was seen.
+type Amend struct {
+	Account uint64          `cbor:"1,keyasint"`
+	Mailbox uint32          `cbor:"2,keyasint"`
+	Entry   index.Amendment `cbor:"3,keyasint"`
+}
+
+// Recount makes a folder's counts and lists follow from its messages again.
+type Recount struct {
+	Account uint64 `cbor:"1,keyasint"`
+	Mailbox uint32 `cbor:"2,keyasint"`
 }
 
 // Revalidate gives every folder of some accounts a new UIDVALIDITY: the shard was recovered from a replica that may lack what clients have seen.
@@ -188,6 +203,7 @@ type Result struct {
 	Shard       uint32             `cbor:"10,keyasint,omitempty"` // Moved: where the account is, 0 if it is on its way
 	At          uint64             `cbor:"11,keyasint,omitempty"` // Moved: since this entry of that shard
 	Next        uint32             `cbor:"12,keyasint,omitempty"` // MoveDrop: go on here
+	Done        bool               `cbor:"13,keyasint,omitempty"` // Amend, Recount: something was otherwise
 }
 
 // What a result carries of changed flags at most: results are remembered for a while, and one over index.MaxResultBytes

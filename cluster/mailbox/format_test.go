@@ -35,6 +35,10 @@ func samples() []codectest.Sample {
 		{Name: "append-early", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m, Early: true}}},
 		{Name: "rebind", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m}}},
 		{Name: "revalidate", Value: &Command{Revalidate: &Revalidate{Accounts: []uint64{5, 9}}}},
+		{Name: "amend", Value: &Command{Amend: &Amend{Account: 1, Mailbox: 9, Entry: index.Amendment{
+			UID: 4, Seen: volume.Ref{Volume: 6, Record: 1}, Ref: m.Ref, Size: 300, Date: 1_700_000_000, Zone: -60, Summary: []byte("summary"),
+		}}}},
+		{Name: "recount", Value: &Command{Recount: &Recount{Account: 1, Mailbox: 9}}},
 		{Name: "settle", Value: &Command{Settle: &Settle{Volume: 7, Last: 9}}},
 		{Name: "move", Value: &Command{Move: &Move{Step: MoveArrived, Account: 1, Fence: 5, Shard: 2, At: 77, After: 3, Markers: []index.Early{{Volume: 7, Last: 9}}}}},
 		{Name: "import", Value: &Command{Import: &Import{Account: 1, Fence: 5, Puts: []index.Pair{{Key: []byte("c"), Value: []byte{1}}}, Removes: [][]byte{[]byte("nx")}}}},
@@ -45,6 +49,10 @@ func samples() []codectest.Sample {
 		{Name: "result-moved", Value: &Result{
 			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},
 			Mailbox: &box, Refused: []Refusal{{Account: 1, Code: Moved, Message: "why", Shard: 2, At: 77}}, Shard: 2, At: 77, Next: 3,
+		}, Former: true},
+		{Name: "result-mended", Value: &Result{
+			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},
+			Mailbox: &box, Refused: []Refusal{{Account: 1, Code: Moved, Message: "why", Shard: 2, At: 77}}, Shard: 2, At: 77, Next: 3, Done: true,
 		}},
 		{Name: "query", Value: &Query{Shard: 1, Min: 2, Kind: QueryMessages, Account: 4, Mailbox: 5, Name: "n", UIDs: uids, Want: 3, Flag: 1, Since: 9}},
 		{Name: "frame", Value: &Frame{
@@ -56,6 +64,11 @@ func samples() []codectest.Sample {
 			Code: Moved, Message: "why", Mailboxes: []index.Mailbox{box}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
 			Messages: []index.Message{{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8}},
 			Changed:  []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}}, ModSeq: 9, UIDNext: 10, More: true, Applied: 12, Shard: 2, At: 77,
+		}, Former: true},
+		{Name: "frame-odd", Value: &Frame{
+			Code: Moved, Message: "why", Mailboxes: []index.Mailbox{box}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
+			Messages: []index.Message{{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8}},
+			Changed:  []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}}, ModSeq: 9, UIDNext: 10, More: true, Applied: 12, Shard: 2, At: 77, Odd: true,
 		}},
 		{Name: "event", Value: &Event{Account: 1, Mailbox: 2}},
 		{Name: "origin", Value: &Origin{

@@ -160,6 +160,12 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 		return &Result{}, t.Import(c.Import.Account, c.Import.Fence, c.Import.Puts, c.Import.Removes)
 	case c.Revalidate != nil:
 		return m.revalidate(t, now, c.Revalidate)
+	case c.Amend != nil:
+		a := c.Amend
+		return m.mend(t, a.Account, a.Mailbox, func() (bool, error) { return t.Amend(a.Account, a.Mailbox, &a.Entry) })
+	case c.Recount != nil:
+		r := c.Recount
+		return m.mend(t, r.Account, r.Mailbox, func() (bool, error) { return t.Recount(r.Account, r.Mailbox) })
 	}
 	return m.folders(t, now, c)
 }
@@ -175,6 +181,21 @@ func (m *Machine) revalidate(t *index.Txn, now int64, c *Revalidate) (*Result, e
 		m.note(account, 0)
 	}
 	return &Result{}, nil
+}
+
+// mend has a folder of an account that is here corrected.
+func (m *Machine) mend(t *index.Txn, account uint64, box uint32, correct func() (bool, error)) (*Result, error) {
+	if err := t.Changeable(account); err != nil {
+		return nil, err
+	}
+	done, err := correct()
+	if err != nil {
+		return nil, err
+	}
+	if done {
+		m.note(account, box)
+	}
+	return &Result{Done: done}, nil
 }
 
 // folders executes the commands about folders themselves. Also these may be the first that an account sees.

@@ -51,6 +51,7 @@ type Frame struct {
 	Applied   uint64             `cbor:"12,keyasint,omitempty"` // entry that the answer stands at
 	Shard     uint32             `cbor:"13,keyasint,omitempty"` // Moved: as in Result
 	At        uint64             `cbor:"14,keyasint,omitempty"`
+	Odd       bool               `cbor:"15,keyasint,omitempty"` // Select: the folder's counts contradict its messages
 }
 
 // A frame of messages holds at most so many, and any frame about so many bytes; an answer about changes so many messages.
@@ -161,7 +162,12 @@ func answerSelect(v *index.View, q *Query, emit func(*Frame) error) error {
 		return err
 	}
 	unseen.Xor(all) // those of all that are not seen
+	behind, err := v.Behind(q.Account, box)
+	if err != nil {
+		return err
+	}
 	f := &Frame{Mailboxes: []index.Mailbox{box}}
+	f.Odd = behind || all.GetCardinality() != uint64(box.Messages) || unseen.GetCardinality() != uint64(box.Unseen)
 	var errAll, errUnseen error
 	f.UIDs, errAll = EncodeUIDs(all)
 	f.Unseen, errUnseen = EncodeUIDs(unseen)

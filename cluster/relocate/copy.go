@@ -32,17 +32,16 @@ type copied struct {
 
 // compareAll reads everything in both shards and imports what differs. The old shard's replica has applied minFrom.
 func (r *Relocator) compareAll(ctx context.Context, m *directory.Relocation, minFrom, minTo uint64, class shard.Class) (copied, error) {
-	return r.compare(ctx, m, all, minFrom, copied{at: minTo}, class)
+	return r.compare(ctx, m, keysRequest{Part: all}, minFrom, copied{at: minTo}, class)
 }
 
-// update imports what has changed since done.
+// update imports what has changed since done. Rows that may have changed without a trace are compared last.
 func (r *Relocator) update(ctx context.Context, m *directory.Relocation, minFrom uint64, done copied, class shard.Class) (copied, error) {
-	next, err := r.compare(ctx, m, small, max(minFrom, done.applied), done, class)
+	next, err := r.compare(ctx, m, keysRequest{Part: small}, max(minFrom, done.applied), done, class)
 	if err != nil {
 		return next, err
 	}
-	rows, err := r.open(ctx, keysRequest{Shard: m.From, Account: m.Account, Min: next.applied, Part: since, Bases: done.bases,
-		Saved: r.cfg.Clock.Now().Add(-justSaved).Unix()}) // not of an earlier state than next.bases
+	rows, err := r.open(ctx, keysRequest{Shard: m.From, Account: m.Account, Min: next.applied, Part: since, Bases: done.bases}) // not of an earlier state than next.bases
 	if err != nil {
 		return next, err
 	}
@@ -63,26 +62,32 @@ func (r *Relocator) update(ctx context.Context, m *directory.Relocation, minFrom
 			return next, err
 		}
 	}
-	err = b.flush()
-	next.changes += b.all
+	if err := b.flush(); err != nil {
+		return next, err
+	}
+	rest, err := r.compare(ctx, m, keysRequest{Part: fresh, Saved: r.cfg.Clock.Now().Add(-justSaved).Unix()}, next.applied, next, class)
+	next.at, next.changes = rest.at, next.changes+b.all+rest.changes
 	return next, err
 }
 
 // compare reads a part in both shards, the new one with what was imported last, and imports what differs.
-func (r *Relocator) compare(ctx context.Context, m *directory.Relocation, which part, minFrom uint64, done copied, class shard.Class) (copied, error) {
+func (r *Relocator) compare(ctx context.Context, m *directory.Relocation, which keysRequest, minFrom uint64, done copied, class shard.Class) (copied, error) {
 	next := copied{at: done.at, keys: done.keys}
-	from, err := r.open(ctx, keysRequest{Shard: m.From, Account: m.Account, Min: minFrom, Part: which})
+	which.Account, which.Shard, which.Min = m.Account, m.From, minFrom
+	from, err := r.open(ctx, which)
 	if err != nil {
 		return next, err
 	}
 	defer from.close()
-	to, err := r.open(ctx, keysRequest{Shard: m.To, Account: m.Account, Min: done.at, Part: which})
+	which.Shard, which.Min = m.To, done.at
+	to, err := r.open(ctx, which)
 	if err != nil {
 		return next, err
 	}
 	defer to.close()
 	next.applied, next.markers = from.first.Applied, from.first.Markers
 	b := r.batch(ctx, m, &next, class)
+	b.keeps = which.Part == fresh // from which row on these are fresh may differ; of one that is gone there is a trace
 	read, err := merge(from, to, b, func(p index.Pair) error {
 		base, ok, err := index.BaseOf(p)
 		if ok && err == nil {
@@ -93,7 +98,7 @@ func (r *Relocator) compare(ctx context.Context, m *directory.Relocation, which 
 	if err != nil {
 		return next, err
 	}
-	if which == all {
+	if which.Part == all {
 		next.keys = read
 	}
 	err = b.flush()
@@ -138,6 +143,7 @@ func merge(from, to *keys, b *batch, seen func(index.Pair) error) (read int, err
 			order = bytes.Compare(want.Key, have.Key)
 		}
 		switch {
+		case order > 0 && b.keeps:
 		case order > 0:
 			err = b.remove(have.Key)
 		case order < 0 || !bytes.Equal(want.Value, have.Value):
@@ -162,6 +168,7 @@ func merge(from, to *keys, b *batch, seen func(index.Pair) error) (read int, err
 // batch gathers changes for one command after the other.
 type batch struct {
 	mailbox.Import
+	keeps bool // nothing is removed
 	bytes int
 	all   int // changes
 	send  func(c *mailbox.Import, size int) error

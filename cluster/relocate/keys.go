@@ -32,6 +32,7 @@ const (
 	small part = 1 // index.View.AccountSmall
 	since part = 2 // index.View.AccountSince
 	none  part = 3 // the head only
+	fresh part = 4 // index.View.AccountRecent
 )
 
 // keysRequest asks for an account as a replica has it that has applied Min.
@@ -41,7 +42,7 @@ type keysRequest struct {
 	Min     uint64       `cbor:"3,keyasint,omitempty"`
 	Part    part         `cbor:"4,keyasint,omitempty"`
 	Bases   []index.Base `cbor:"5,keyasint,omitempty"` // since
-	Saved   int64        `cbor:"6,keyasint,omitempty"` // since
+	Saved   int64        `cbor:"6,keyasint,omitempty"` // fresh
 }
 
 // keysFrame has a part of the keys. The first one says where the account is, at which entry the answer stands, and which volumes the shard may refer
@@ -87,7 +88,9 @@ func (r *Relocator) produce(ctx context.Context, req *keysRequest, emit func(*ke
 	case small:
 		err = v.AccountSmall(req.Account, frames.put)
 	case since:
-		err = v.AccountSince(req.Account, req.Bases, req.Saved, frames.put, frames.remove)
+		err = v.AccountSince(req.Account, req.Bases, frames.put, frames.remove)
+	case fresh:
+		err = v.AccountRecent(req.Account, req.Saved, frames.put)
 	case none:
 	default:
 		return wire.Errorf(wire.Invalid, "part %d of an account's keys", req.Part)

@@ -83,6 +83,9 @@ func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logge
 // Apply is required by raft.FSM; with ApplyBatch present raft uses it for nothing else.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
+// ErrStore is why a state machine stopped whose part of the index took no entry any more. Others stop at an entry that this program does not know.
+var ErrStore = errors.New("the index takes no entries any more")
+
 // maxBatch is the size of a batch at which it is committed, also in the middle of what raft gives at once. A single COPY may
 // write 64 MiB, and raft gives 128 entries at once to a replica that catches up.
 const maxBatch = 32 << 20
@@ -128,7 +131,7 @@ func (f *fsm) applySome(logs []*raft.Log, out []any) []any {
 	}
 	if err := txn.Commit(last); err != nil {
 		txn.Discard() // else who waits for the store's next transaction waits for ever
-		return fill(out[:begun], len(logs), f.fail(err))
+		return fill(out[:begun], len(logs), f.fail(fmt.Errorf("%w: %w", ErrStore, err)))
 	}
 	f.advance(last)
 	f.machine.Committed()
@@ -253,7 +256,7 @@ func (f *fsm) install(r io.Reader) error {
 	}
 	if err := f.replace(whole); err != nil {
 		if now, errNow := f.store.Applied(); errNow != nil || now != before {
-			return f.fail(errors.Join(err, errNow))
+			return f.fail(fmt.Errorf("%w: %w", ErrStore, errors.Join(err, errNow)))
 		}
 		return err
 	}

@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -270,6 +271,30 @@ func TestBestSurvivor(t *testing.T) {
 	} {
 		if got := g.best(c.survivors); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// Votes count of those who are voters when they are counted: a replica that became one of a single voter while it asked stands for nothing.
+func TestMajorityOfVoters(t *testing.T) {
+	for _, c := range []struct {
+		voters, of []string
+		want       bool
+	}{
+		{[]string{"v1"}, []string{"v2"}, false},
+		{[]string{"v1"}, []string{"v1", "v2"}, true},
+		{[]string{"v1", "v2", "v3"}, []string{"v1", "v4", "v5"}, false},
+		{[]string{"v1", "v2", "v3"}, []string{"v3", "v1"}, true},
+		{nil, []string{"v1"}, false},
+	} {
+		of := make(map[string]Stand)
+		for _, v := range c.of {
+			of[v] = Stand{Fit: true}
+		}
+		r := &roster{Group: placement.Group{Voters: c.voters}}
+		list, ok := r.majority(of)
+		if ok != c.want || slices.ContainsFunc(list, func(s survivor) bool { return !slices.Contains(c.voters, s.node) }) {
+			t.Errorf("%v of %v: %v, %v", c.of, c.voters, list, ok)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/wire"
 )
@@ -146,7 +147,7 @@ func (g *Group) Rescue(r Rescue, now int64) error {
 	members := membership(placement.Group{Voters: []string{g.cfg.Self}, Learners: r.Learners})
 	entries := []*raft.Log{{Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(members)}}
 	for _, body := range r.Commands {
-		c := Command{ID: NewRequestID(), Now: now, Body: body}
+		c := Command{Level: feature.Moves, ID: NewRequestID(), Now: now, Body: body} // recovery is refused below that level
 		entries = append(entries, &raft.Log{Type: raft.LogCommand, Data: c.Encode()})
 	}
 	for i, e := range entries {

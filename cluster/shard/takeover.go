@@ -261,7 +261,7 @@ func (p *poll) take(a answer) {
 // agreed says that a majority of some group that is not done yet doubts the node.
 func (p *poll) agreed() bool {
 	for shard, g := range p.groups {
-		if !p.done[shard] && g.majority(p.voters[shard]) {
+		if _, ok := g.roster().majority(p.voters[shard]); ok && !p.done[shard] {
 			return true
 		}
 	}
@@ -271,23 +271,25 @@ func (p *poll) agreed() bool {
 // decide has this node stand for those groups where it should, once all have answered, or by what is known.
 func (p *poll) decide(ctx context.Context, now bool) {
 	for shard, g := range p.groups {
-		known := p.voters[shard]
-		if p.done[shard] || !g.majority(known) || !now && len(p.waiting[shard]) > 0 {
+		list, ok := g.roster().majority(p.voters[shard])
+		if p.done[shard] || !ok || !now && len(p.waiting[shard]) > 0 {
 			continue
 		}
 		p.done[shard] = true
-		list := make([]survivor, 0, len(known))
-		for _, v := range g.roster().Voters {
-			if s, ok := known[v]; ok {
-				list = append(list, survivor{v, s})
-			}
-		}
 		g.standIf(ctx, p.node, list)
 	}
 }
 
-// majority says whether so many of its voters are one.
-func (g *Group) majority(of map[string]Stand) bool { return len(of) > len(g.roster().Voters)/2 }
+// majority gives the voters among some nodes, and says whether they are one. Who began as a voter may be none any more.
+func (r *roster) majority(of map[string]Stand) ([]survivor, bool) {
+	list := make([]survivor, 0, len(of))
+	for _, v := range r.Voters {
+		if s, ok := of[v]; ok {
+			list = append(list, survivor{v, s})
+		}
+	}
+	return list, len(list) > len(r.Voters)/2
+}
 
 // standIf is steps 2 and 3.
 func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) {
@@ -336,7 +338,7 @@ func (g *Group) stand() Stand {
 	return s
 }
 
-// best is step 2; "" when none of them should lead.
+// best is step 2, of a majority; "" when none of them should lead.
 func (r *roster) best(survivors []survivor) string {
 	rank := func(s survivor) int {
 		i := slices.Index(r.Voters, s.node)

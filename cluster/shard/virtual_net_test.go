@@ -283,7 +283,7 @@ func (p *virtualPeers) connection(ctx context.Context, to *virtualNode, late *li
 	if !ok || !ping() {
 		return
 	}
-	d.Start(time.Since(began))
+	d.Start(time.Since(began), 0)
 	timer := time.NewTimer(50 * time.Millisecond)
 	defer timer.Stop()
 	for {

@@ -97,8 +97,9 @@ func (c *caller) ping() {
 
 // watch pings until the link dies or falls silent, and says which. Meanwhile the peer comes in doubt and out of it.
 func (p *peer) watch(c *caller) error {
-	c.detector.Start(time.Since(c.began))
-	timer := time.NewTimer(p.n.cfg.timing.ping)
+	now := time.Now()
+	c.detector.Start(now.Sub(c.began), p.n.began.Sub(c.began))
+	timer := time.NewTimer(p.n.cfg.timing.ping - now.Sub(p.n.began)%p.n.cfg.timing.ping)
 	defer timer.Stop()
 	for {
 		select {

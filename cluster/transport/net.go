@@ -18,6 +18,7 @@ import (
 type Net struct {
 	cfg      Config
 	log      *slog.Logger
+	began    time.Time // pings are due at multiples of their interval since then
 	creds    credentials
 	listener net.Listener
 	table    atomic.Pointer[table]
@@ -76,6 +77,7 @@ func Listen(cfg Config) (*Net, error) {
 	n := &Net{
 		cfg:      cfg,
 		log:      cfg.Log,
+		began:    time.Now(),
 		creds:    creds,
 		listener: listener,
 		self:     newLimits(),

@@ -107,7 +107,7 @@ func (m *mover) update(account uint64) {
 	for key := range have {
 		removes = append(removes, []byte(key))
 	}
-	must(m.t, v.AccountSince(account, bases, 1<<60, put, func(key []byte) error {
+	must(m.t, v.AccountSince(account, bases, put, func(key []byte) error {
 		removes = append(removes, bytes.Clone(key))
 		return nil
 	}))

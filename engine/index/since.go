@@ -9,7 +9,8 @@ import (
 
 // An account that is frozen must not be read in full: a mailbox may have a million messages. What has changed in a mailbox since another shard got it
 // follows from its modseqs: every change of a message but one gets a modseq above all before (state.go), so later change and expunged keys
-// name the messages, and new ones have new UIDs. The exception is Rebind, which only ever happens to messages that were just saved; so those are named too.
+// name the messages, and new ones have new UIDs. The exception is Rebind, which only ever happens to messages that were just saved: of those the rows
+// themselves have to be compared (AccountRecent).
 
 // Base is how far another shard has a mailbox.
 type Base struct {
@@ -42,57 +43,70 @@ func BaseOf(p Pair) (b Base, ok bool, err error) {
 }
 
 // AccountSince calls put for what AccountSmall leaves out and may have changed since a shard had bases, and for all of it of mailboxes that are not
-// among them; and remove for what is gone. Of mailboxes that are gone nothing is said. Messages that were saved at a time (unix seconds) or later are always
-// named. Neither function may keep what it gets.
-func (v *View) AccountSince(account uint64, bases []Base, saved int64, put func(key, value []byte) error, remove func(key []byte) error) error {
+// among them; and remove for what is gone. Of mailboxes that are gone nothing is said. Neither function may keep what it gets.
+func (v *View) AccountSince(account uint64, bases []Base, put func(key, value []byte) error, remove func(key []byte) error) error {
 	known := make(map[uint32]Base, len(bases))
 	for _, b := range bases {
 		known[b.Mailbox] = b
 	}
-	var boxes []Base
-	prefix := v.q.k.account(account, tagMailbox)
-	err := v.q.scanPrefix(prefix, func(key, value []byte) error {
-		b, _, err := BaseOf(Pair{Key: key[len(prefix)-1:], Value: value})
-		boxes = append(boxes, b)
-		return err
-	})
-	s := &since{v: v, account: account, put: put, remove: remove, saved: saved}
+	boxes, err := v.bases(account)
+	s := &since{v: v, account: account, put: put, remove: remove}
 	for _, now := range boxes {
-		if err == nil {
+		if err == nil && now != known[now.Mailbox] {
 			err = s.mailbox(now, known[now.Mailbox])
 		}
 	}
 	return v.wrap("account since", err)
 }
 
+// AccountRecent calls fn for the rows of messages that were saved at a time (unix seconds) or later, and perhaps for some between them, in the order of
+// their keys. fn may not keep what it gets.
+func (v *View) AccountRecent(account uint64, saved int64, fn func(key, value []byte) error) error {
+	boxes, err := v.bases(account)
+	s := &since{v: v, account: account, put: fn}
+	for _, b := range boxes {
+		if err == nil {
+			err = s.recent(mailboxKey{account, b.Mailbox}, saved)
+		}
+	}
+	return v.wrap("account recent", err)
+}
+
+// bases are how far an account's mailboxes are here, in the order of their ids.
+func (v *View) bases(account uint64) (boxes []Base, err error) {
+	prefix := v.q.k.account(account, tagMailbox)
+	err = v.q.scanPrefix(prefix, func(key, value []byte) error {
+		b, _, err := BaseOf(Pair{Key: key[len(prefix)-1:], Value: value})
+		boxes = append(boxes, b)
+		return err
+	})
+	return boxes, err
+}
+
 type since struct {
 	v       *View
 	account uint64
-	saved   int64
 	put     func(key, value []byte) error
 	remove  func(key []byte) error
 }
 
 func (s *since) mailbox(now, base Base) error {
 	m := mailboxKey{s.account, now.Mailbox}
-	if now != base {
-		first := max(base.UIDNext, 1)
-		for _, tag := range []byte{tagFlags, tagMessage} {
-			if err := s.rows(s.v.q.k.uid(m, tag, first), after(s.v.q.k.mailbox(m, tag))); err != nil {
-				return err
-			}
-		}
-		if err := s.changes(m, tagChange, base.ModSeq, func(uid uint32) error { return s.one(m, tagFlags, uid) }); err != nil {
-			return err
-		}
-		err := s.changes(m, tagExpunged, base.ModSeq, func(uid uint32) error {
-			return errors.Join(s.one(m, tagFlags, uid), s.one(m, tagMessage, uid))
-		})
-		if err != nil {
+	first := max(base.UIDNext, 1)
+	for _, tag := range []byte{tagFlags, tagMessage} {
+		if err := s.rows(s.v.q.k.uid(m, tag, first), after(s.v.q.k.mailbox(m, tag))); err != nil {
 			return err
 		}
 	}
-	return s.recent(m)
+	both := func(uid uint32) error { // most changes are of flags alone; Amend's need not be
+		return errors.Join(s.one(m, tagFlags, uid), s.one(m, tagMessage, uid))
+	}
+	for _, tag := range []byte{tagChange, tagExpunged} {
+		if err := s.changes(m, tag, base.ModSeq, both); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // suffix is a key from its tag on.
@@ -136,24 +150,25 @@ func (s *since) one(m mailboxKey, tag byte, uid uint32) error {
 // manyOlder is behind how many messages that were saved earlier none is looked for.
 const manyOlder = 256
 
-// recent passes the message rows on that were just saved, the last ones.
-func (s *since) recent(m mailboxKey) error {
-	it, err := s.v.q.r.NewIter(&pebble.IterOptions{LowerBound: s.v.q.k.mailbox(m, tagMessage), UpperBound: after(s.v.q.k.mailbox(m, tagMessage))})
+// recent passes the message rows on from the first that was just saved, which is looked for from the end.
+func (s *since) recent(m mailboxKey, saved int64) error {
+	prefix := s.v.q.k.mailbox(m, tagMessage)
+	it, err := s.v.q.r.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
 	if err != nil {
 		return err
 	}
+	var first []byte
 	for ok, older := it.Last(), 0; ok && older < manyOlder; ok = it.Prev() {
 		row, err := decodeCold(it.Value())
 		if err != nil {
 			return joinClose(s.v.q.corrupt(it.Key(), err.Error()), it)
 		}
-		if older++; row.saveDate < s.saved { // copied here after others
-			continue
-		}
-		older = 0
-		if err := s.put(s.suffix(it.Key()), it.Value()); err != nil {
-			return joinClose(err, it)
+		if older++; row.saveDate >= saved { // else it was copied here after others
+			first, older = append(first[:0], it.Key()...), 0
 		}
 	}
-	return it.Close()
+	if err := it.Close(); err != nil || first == nil {
+		return err
+	}
+	return s.rows(first, after(prefix))
 }

@@ -40,6 +40,31 @@ func (v *Volume) info(record uint64, withMeta bool) (Info, error) {
 	return Info{Kind: h.kind, Sealed: h.sealed, Length: h.length, Stored: h.size(), Hash: h.hash, Meta: meta}, nil
 }
 
+// Is says whether the record of a reference's number is what the reference means: ErrNotFound if there is no record of that number, and of an encrypted
+// one the error of its key if that is not to be had. Its content is not read.
+func (v *Volume) Is(ref Ref) (same bool, err error) {
+	if err := v.hold(); err != nil {
+		return false, err
+	}
+	same, err = v.is(ref)
+	if dropErr := v.drop(); err == nil {
+		err = dropErr
+	}
+	return same, err
+}
+
+func (v *Volume) is(ref Ref) (bool, error) {
+	h, _, err := v.record(ref.Record)
+	if err != nil {
+		return false, err
+	}
+	seal, err := v.cipher(ref.Record)
+	if err != nil {
+		return false, fmt.Errorf("tell what record %d is: %w", ref.Record, err)
+	}
+	return h.kind == KindMessage && h.means(&ref, seal), nil
+}
+
 // Open gives n raw bytes of a record's message from off on, fewer where the message ends. Each chunk is
 // checked when it is read; a *CorruptError from Read means that another copy has to serve.
 func (v *Volume) Open(record, off, n uint64) (io.ReadCloser, error) {

@@ -12,11 +12,18 @@ import (
 
 const maxReopen = 3 // times that a broken stream is taken up again
 
+// source is whose bytes are read.
+type source struct {
+	account      client.Account
+	mailbox, uid uint32
+	ref          client.Ref
+}
+
 // byteReader streams a range of a message's bytes. When the stream breaks, as when the node that it came from dies, it
 // goes on with another from the same place. Waiting is bounded by progress: each read has a time, the whole none.
 type byteReader struct {
 	mail   mail
-	ref    client.Ref
+	of     source
 	off    uint64 // of the next byte
 	end    uint64
 	wait   time.Duration
@@ -33,7 +40,7 @@ func (b *byteReader) reopen() error {
 		return nil
 	}
 	defer b.watchdog()()
-	r, err := b.mail.Read(b.ctx, b.ref, b.off, b.end-b.off)
+	r, err := b.mail.Open(b.ctx, b.of.account, b.of.mailbox, b.of.uid, b.of.ref, b.off, b.end-b.off)
 	if err != nil {
 		return fmt.Errorf("open message bytes at %d: %w", b.off, err)
 	}

@@ -35,6 +35,7 @@ func TestOnCluster(t *testing.T) {
 		{"saved search", testSavedSearch},
 		{"unavailable", testUnavailable},
 		{"broken streams", testBrokenStreams},
+		{"lost content", testLostContent},
 		{"deleted mailbox", testDeletedMailbox},
 		{"panic", testPanic},
 		{"limits", testLimits},

@@ -16,6 +16,7 @@ import (
 // entry is what a session keeps of a message while it answers for it.
 type entry struct {
 	uid   uint32
+	box   uint32 // the folder's id
 	flags client.Flags
 	date  int64
 	zone  int16
@@ -35,7 +36,7 @@ func (s *session) load(sel *selected, uids *roaring.Bitmap, want client.Want) ([
 		want |= index.WantImmutable // the bytes may have to be scanned instead
 	}
 	err := s.mail.Messages(ctx, s.account, sel.id, uids, want, func(m *client.Message) error {
-		e := &entry{uid: m.UID, flags: keepFlags(m.Flags), date: m.Date, zone: m.Zone, size: m.Size, ref: m.Ref}
+		e := &entry{uid: m.UID, box: sel.id, flags: keepFlags(m.Flags), date: m.Date, zone: m.Zone, size: m.Size, ref: m.Ref}
 		if want&index.WantSummary != 0 {
 			e.raw = append([]byte{}, m.Summary...)
 		}
@@ -53,6 +54,9 @@ func (s *session) summarise(e *entry) error {
 		return nil
 	}
 	sum, err := message.Decode(e.raw)
+	if err != nil {
+		s.mail.Doubt(s.account, e.box, e.uid, e.ref)
+	}
 	if err != nil || sum.Degraded {
 		if sum, err = s.scan(e); err != nil {
 			return err
@@ -67,7 +71,7 @@ func (e *entry) forget() { e.raw, e.sum = nil, nil }
 
 // scan makes a message's summary from its bytes, where the stored one does not do.
 func (s *session) scan(e *entry) (*client.Summary, error) {
-	r, err := s.openBytes(s.ctx, e.ref, 0, math.MaxUint64)
+	r, err := s.openBytes(s.ctx, e, 0, math.MaxUint64)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +84,8 @@ func (s *session) scan(e *entry) (*client.Summary, error) {
 }
 
 // openBytes streams a message's bytes [off, end).
-func (s *session) openBytes(ctx context.Context, ref client.Ref, off, end uint64) (*byteReader, error) {
-	r := &byteReader{mail: s.mail, ref: ref, off: off, end: min(end, ref.Length), wait: s.srv.cfg.Limits.ProgressTimeout}
+func (s *session) openBytes(ctx context.Context, e *entry, off, end uint64) (*byteReader, error) {
+	r := &byteReader{mail: s.mail, of: source{s.account, e.box, e.uid, e.ref}, off: off, end: min(end, e.ref.Length), wait: s.srv.cfg.Limits.ProgressTimeout}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	if err := r.reopen(); err != nil {
 		r.cancel()

@@ -36,6 +36,11 @@ func (s *session) answer(doing string, err error) error {
 		s.srv.stats.unavailable.Add(1)
 		s.log.Warn("IMAP command found the mailbox unavailable", "doing", doing, "error", err)
 		return no(goimap.ResponseCodeUnavailable, "Temporarily unavailable, try again")
+	case errors.Is(err, client.ErrAmended):
+		return no(goimap.ResponseCodeUnavailable, "The message's entry has just been corrected, try again")
+	case errors.Is(err, client.ErrLost):
+		s.log.Error("IMAP command found a message lost", "doing", doing, "error", err)
+		return no(goimap.ResponseCodeCorruption, "The content of some of the messages is lost; the server's log says more")
 	case errors.Is(err, client.ErrNoMailbox):
 		return no(goimap.ResponseCodeNonExistent, "No such mailbox")
 	case errors.Is(err, client.ErrExists):

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -35,6 +36,7 @@ type fetching struct {
 	needBytes bool     // some section may have to be read
 	setsSeen  bool     // reading sets \Seen
 	lost      bool     // a message vanished meanwhile
+	void      error    // of a message whose content is lost
 	noted     []uint64 // modseqs of \Seen that it set
 }
 
@@ -59,6 +61,9 @@ func (s *session) fetch(c *call) error {
 		err = f.uidsOnly(uids)
 	} else {
 		err = chunks(uids, f.chunkSize(), f.chunk)
+	}
+	if err == nil {
+		err = f.void // the others are answered
 	}
 	if err != nil {
 		sel.disown(f.noted)
@@ -132,10 +137,15 @@ func (f *fetching) chunk(uids *roaring.Bitmap) error {
 		return f.pipeline(list)
 	}
 	for _, e := range list {
-		if err := f.s.summarise(e); err != nil {
-			return err
+		err := f.s.summarise(e)
+		if errors.Is(err, client.ErrLost) {
+			f.void = err
+			continue
 		}
-		if err := f.write(f.s.ctx, e, &sections{}); err != nil {
+		if err == nil {
+			err = f.write(f.s.ctx, e, &sections{})
+		}
+		if err != nil {
 			return err
 		}
 		e.forget()
@@ -221,12 +231,19 @@ func (f *fetching) pipeline(list []*entry) error {
 				go func() { ch <- f.prepare(ctx, to) }()
 			}
 		}
-		v, err := f.await(ctx, ahead, i, e)
-		if err == nil {
-			err = v.err
+		v := f.await(ctx, ahead, i, e)
+		if errors.Is(v.err, client.ErrAmended) {
+			v.close()
+			if e, v = f.anew(ctx, e); e == nil {
+				continue
+			}
 		}
-		if err == nil {
+		err := v.err
+		switch {
+		case err == nil:
 			err = f.write(ctx, e, v)
+		case errors.Is(err, client.ErrLost):
+			f.void, err = err, nil
 		}
 		v.close()
 		e.forget()
@@ -237,20 +254,36 @@ func (f *fetching) pipeline(list []*entry) error {
 	return nil
 }
 
-// await is the i-th message's sections. Where they must be waited for, output that has waited too leaves.
-func (f *fetching) await(ctx context.Context, ahead []chan *sections, i int, e *entry) (*sections, error) {
+// await is the i-th message's sections. Where they must be waited for, output that has waited too leaves: a failure of that shows
+// when the message is written.
+func (f *fetching) await(ctx context.Context, ahead []chan *sections, i int, e *entry) *sections {
 	ch := ahead[i]
 	if ch == nil {
-		return f.prepare(ctx, e), f.s.out.FlushStale()
+		_ = f.s.out.FlushStale()
+		return f.prepare(ctx, e)
 	}
 	ahead[i] = nil
 	select {
 	case v := <-ch:
-		return v, nil
+		return v
 	default:
-		err := f.s.out.FlushStale()
-		return <-ch, err
+		_ = f.s.out.FlushStale()
+		return <-ch
 	}
+}
+
+// anew loads a message again whose entry was corrected meanwhile; nil if it is gone.
+func (f *fetching) anew(ctx context.Context, old *entry) (*entry, *sections) {
+	list, err := f.s.load(f.sel, roaring.BitmapOf(old.uid), f.want)
+	if err != nil {
+		return old, &sections{err: err}
+	}
+	if len(list) == 0 {
+		f.lost = true
+		return nil, nil
+	}
+	list[0].seen = old.seen
+	return list[0], f.prepare(ctx, list[0])
 }
 
 // prepare makes a message's sections ready. It must not panic, since it may run in a goroutine of its own.

@@ -338,6 +338,40 @@ func testBrokenStreams(t *testing.T, c *clustertest.Cluster) {
 	}
 }
 
+// A message whose content is lost, or whose entry has just been corrected, keeps no other one of the same command from its client.
+func testLostContent(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "lost", nil)
+	for _, body := range []string{"first", "second", "third"} {
+		st.appendMessage("INBOX", "Subject: x\r\n\r\n"+body)
+	}
+	r := st.rawUser("INBOX")
+	st.mail.odd = func(uid uint32) error {
+		if uid == 2 {
+			return fmt.Errorf("%w: nowhere", client.ErrLost)
+		}
+		return nil
+	}
+	lines := r.want("FETCH 1:3 (UID FLAGS BODY[TEXT])", "NO [CORRUPTION]")
+	if all := strings.Join(lines, "\n"); !strings.Contains(all, "first") || !strings.Contains(all, "third") || strings.Contains(all, "* 2 FETCH") && strings.Contains(all, "second") {
+		t.Errorf("%q", lines)
+	}
+	r.ok("FETCH 1:3 (UID FLAGS RFC822.SIZE)")
+	if lines := r.ok("SEARCH TEXT third"); !strings.Contains(lines[0], "SEARCH 3") {
+		t.Errorf("%q", lines)
+	}
+	corrected := 0
+	st.mail.odd = func(uid uint32) error {
+		if uid == 2 && corrected == 0 {
+			corrected++
+			return client.ErrAmended
+		}
+		return nil
+	}
+	if all := strings.Join(r.ok("FETCH 1:3 BODY.PEEK[TEXT]"), "\n"); !strings.Contains(all, "first") || !strings.Contains(all, "second") || !strings.Contains(all, "third") {
+		t.Errorf("%q", all)
+	}
+}
+
 // cutReader ends early, as a stream from a node that dies.
 type cutReader struct {
 	io.ReadCloser
@@ -353,11 +387,16 @@ func (c *cutReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (h *hooked) Read(ctx context.Context, ref client.Ref, off, n uint64) (io.ReadCloser, error) {
+func (h *hooked) Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error) {
 	if err := h.before("read"); err != nil {
 		return nil, err
 	}
-	r, err := h.mail.Read(ctx, ref, off, n)
+	if h.odd != nil {
+		if err := h.odd(uid); err != nil {
+			return nil, err
+		}
+	}
+	r, err := h.mail.Open(ctx, a, mailbox, uid, ref, off, n)
 	if err != nil || h.cut == nil {
 		return r, err
 	}

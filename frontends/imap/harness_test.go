@@ -42,8 +42,9 @@ type hooked struct {
 	hook func(op string) error
 	// stored may change what was stored, as when others were at it before the flags of many messages were read
 	stored func([]client.FlagChange)
-	cut    func() int64 // bytes after which a stream breaks; negative: it does not
-	part   int          // changes that an answer has at most; 0: as the cluster has it
+	cut    func() int64           // bytes after which a stream breaks; negative: it does not
+	odd    func(uid uint32) error // what opening a message's bytes gives, if not nil
+	part   int                    // changes that an answer has at most; 0: as the cluster has it
 }
 
 func (h *hooked) at(fn func(op string) error) {

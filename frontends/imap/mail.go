@@ -32,7 +32,8 @@ type mail interface {
 	Copy(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error)
 	Move(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error)
 	Expunge(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error)
-	Read(ctx context.Context, ref client.Ref, off, n uint64) (io.ReadCloser, error)
+	Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error)
+	Doubt(a client.Account, mailbox, uid uint32, ref client.Ref)
 	WatchFunc(a client.Account, mailbox uint32, wake func()) (cancel func())
 }
 

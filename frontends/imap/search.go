@@ -101,11 +101,12 @@ func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error)
 			return err
 		}
 		for _, e := range list {
-			if err := s.summarise(e); err != nil {
-				return err
+			err := s.summarise(e)
+			ok := false
+			if err == nil {
+				ok, err = q.matches(key, e)
 			}
-			ok, err := q.matches(key, e)
-			if err != nil {
+			if err != nil && !errors.Is(err, client.ErrLost) { // of which no text can be found
 				return err
 			}
 			if ok {

@@ -162,7 +162,7 @@ func (s *session) headerFields(ctx context.Context, e *entry, item *goimap.Fetch
 
 // readRange reads a small range whole.
 func (s *session) readRange(ctx context.Context, e *entry, start, end uint64) ([]byte, error) {
-	r, err := s.openBytes(ctx, e.ref, start, end)
+	r, err := s.openBytes(ctx, e, start, end)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func (s *session) rangePiece(ctx context.Context, e *entry, start, end uint64, p
 		data, err := s.readRange(ctx, e, start, end)
 		return &piece{n: n, data: data}, err
 	}
-	r, err := s.openBytes(ctx, e.ref, start, end)
+	r, err := s.openBytes(ctx, e, start, end)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +234,7 @@ func (s *session) binarySection(ctx context.Context, e *entry, path []int, parti
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.openBytes(ctx, e.ref, p.BodyStart, p.BodyEnd)
+	r, err := s.openBytes(ctx, e, p.BodyStart, p.BodyEnd)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +253,7 @@ func decoded(p *message.Part, raw io.Reader) io.Reader {
 
 // decodedLength is the length of a part without its transfer encoding.
 func (s *session) decodedLength(ctx context.Context, e *entry, p *message.Part) (int64, error) {
-	r, err := s.openBytes(ctx, e.ref, p.BodyStart, p.BodyEnd)
+	r, err := s.openBytes(ctx, e, p.BodyStart, p.BodyEnd)
 	if err != nil {
 		return 0, err
 	}

@@ -46,7 +46,7 @@ func (q *query) matchPart(e *entry, p *message.Part, needle []byte, header bool)
 	case p.Type != "text" || p.BodyStart >= p.BodyEnd:
 		return false, nil
 	}
-	r, err := q.s.openBytes(q.ctx, e.ref, p.BodyStart, p.BodyEnd)
+	r, err := q.s.openBytes(q.ctx, e, p.BodyStart, p.BodyEnd)
 	if err != nil {
 		return false, err
 	}

@@ -30,6 +30,7 @@ type fake struct {
 	mu       sync.Mutex
 	messages map[uint32]string
 	uids     *roaring.Bitmap
+	lost     bool // content of all messages
 	down     bool // everything is unavailable
 	breaks   int  // reads that end in the middle
 	opened   int  // bodies not closed
@@ -116,9 +117,12 @@ func (f *fake) Expunge(_ context.Context, _ client.Account, box uint32, uids *ro
 	return gone, nil
 }
 
-func (f *fake) Read(_ context.Context, ref client.Ref, off, n uint64) (io.ReadCloser, error) {
+func (f *fake) Open(_ context.Context, _ client.Account, _, _ uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.lost {
+		return nil, client.ErrLost
+	}
 	if f.down {
 		return nil, client.ErrUnavailable
 	}

@@ -138,10 +138,10 @@ func (m *maildrop) commit(ctx context.Context) (removed uint64, err error) {
 
 // body reads a message's bytes, and goes on from another copy when one fails in the middle.
 type body struct {
-	ctx   context.Context
-	store store
-	ref   client.Ref
-	size  uint64
+	ctx  context.Context
+	drop *maildrop
+	e    client.Message
+	size uint64
 
 	at    uint64
 	tries int
@@ -149,7 +149,7 @@ type body struct {
 }
 
 func (m *maildrop) body(ctx context.Context, e client.Message) *body {
-	return &body{ctx: ctx, store: m.store, ref: e.Ref, size: e.Size}
+	return &body{ctx: ctx, drop: m, e: e, size: e.Size}
 }
 
 // Read returns io.EOF only after all of size.
@@ -166,7 +166,7 @@ func (b *body) Read(p []byte) (int, error) {
 		if err == nil {
 			continue
 		}
-		if b.tries++; b.tries >= readTries || b.ctx.Err() != nil {
+		if b.tries++; b.tries >= readTries || errors.Is(err, client.ErrLost) || errors.Is(err, client.ErrAmended) || b.ctx.Err() != nil {
 			return 0, fmt.Errorf("read message at byte %d of %d: %w", b.at, b.size, err)
 		}
 	}
@@ -175,7 +175,7 @@ func (b *body) Read(p []byte) (int, error) {
 // read reads from the copy at hand; after an error the next call opens one again.
 func (b *body) read(p []byte) (int, error) {
 	if b.r == nil {
-		r, err := b.store.Read(b.ctx, b.ref, b.at, b.size-b.at)
+		r, err := b.drop.store.Open(b.ctx, b.drop.account, b.drop.box.ID, b.e.UID, b.e.Ref, b.at, b.size-b.at)
 		if err != nil {
 			return 0, err
 		}

@@ -236,6 +236,23 @@ func TestLostCopies(t *testing.T) {
 	}
 }
 
+// A message whose content is lost is refused for good, and the others are not.
+func TestLostContent(t *testing.T) {
+	f := newFake(first, second)
+	_, addr := serve(t, f, f, true, io.Discard)
+	p := login(t, addr)
+	f.mu.Lock()
+	f.lost = true
+	f.mu.Unlock()
+	p.do("RETR 1", "-ERR [SYS/PERM]")
+	f.mu.Lock()
+	f.lost = false
+	f.mu.Unlock()
+	p.do("RETR 2", "+OK")
+	p.multi()
+	p.do("QUIT", "+OK")
+}
+
 func TestPipelining(t *testing.T) {
 	f := newFake(first, second)
 	_, addr := serve(t, f, f, true, io.Discard)

@@ -61,7 +61,7 @@ type store interface {
 	Select(ctx context.Context, a client.Account, name string) (client.Selected, error)
 	Messages(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, want client.Want, fn func(m *client.Message) error) error
 	Expunge(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error)
-	Read(ctx context.Context, ref client.Ref, off, n uint64) (io.ReadCloser, error)
+	Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error)
 }
 
 // Server serves any number of listeners.

@@ -182,6 +182,10 @@ func (s *session) trouble(err error) {
 	switch {
 	case errors.Is(err, client.ErrNoMessage):
 		s.fail("message was removed by another session")
+	case errors.Is(err, client.ErrLost):
+		s.fail("[SYS/PERM] the content of the message is lost")
+		s.srv.metrics.failures.Inc()
+		s.srv.log.Error("message found lost", "protocol", "pop3", "remote", s.guard.Addr(), "error", err)
 	case errors.Is(err, client.ErrBadCredentials):
 		s.fail("[AUTH] wrong user or password")
 	default:

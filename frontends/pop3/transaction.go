@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/RoaringBitmap/roaring/v2"
+
+	"hongyan/cluster/client"
 )
 
 const copyBuffer = 32 << 10
@@ -165,23 +167,34 @@ func (s *session) top(arg string) error {
 	return s.send(uid, func(w io.Writer) io.Writer { return &topWriter{w: w, lines: list[1]} })
 }
 
+// open reads a message's first bytes, n of them in buf. An empty message is io.EOF.
+func (s *session) open(uid uint32) (b *body, buf []byte, n int, err error) {
+	e, err := s.drop.message(s.context(), uid)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	b = s.drop.body(s.context(), e)
+	buf = make([]byte, min(e.Size, copyBuffer))
+	n, err = b.Read(buf)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = errors.Join(err, b.Close())
+	}
+	return b, buf, n, err
+}
+
 // send streams a message through a filter. Its first bytes are read before anything is promised; an error behind
 // them can only be told by closing the connection.
 func (s *session) send(uid uint32, filter func(io.Writer) io.Writer) error {
-	e, err := s.drop.message(s.context(), uid)
-	if err != nil {
-		s.trouble(err)
-		return nil
+	b, buf, n, err := s.open(uid)
+	if errors.Is(err, client.ErrAmended) {
+		b, buf, n, err = s.open(uid)
 	}
-	b := s.drop.body(s.context(), e)
-	defer func() { _ = b.Close() }() // everything wanted was read and checked
-	buf := make([]byte, min(e.Size, copyBuffer))
-	n, err := b.Read(buf)
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.trouble(err)
 		return nil
 	}
-	s.ok("%d octets", e.Size)
+	defer func() { _ = b.Close() }() // everything wanted was read and checked
+	s.ok("%d octets", b.size)
 	lines := &dotWriter{w: s.out}
 	w := filter(lines)
 	for !errors.Is(err, io.EOF) {

@@ -22,6 +22,7 @@
 //	PATCH /api/v1/domains/{name}    {"copies": 3, "survive": "region", "regions": ["…"], "home_region": "…"}: what is given of its policy
 //	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}; instead of the password
 //	                                "password_hash", Argon2id's PHC string
+//	POST /api/v1/accounts/{address}/check  {"repair": true, "after": {"folder": 1, "uid": 5000}}: entries that contradict what is stored
 //
 // Everything below /api/ needs the bearer token whose SHA-256 the node was configured with, and is closed without one;
 // the rest says nothing that is secret but names shards and disks, so the listener belongs on an inner network. Answers
@@ -48,6 +49,7 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/reconcile"
 	"hongyan/cluster/recovery"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/upgrade"
@@ -109,6 +111,8 @@ type Admin interface {
 	RecoveryPlan(ctx context.Context) (*recovery.Plan, error)
 	Recover(ctx context.Context, req recovery.Request) (*recovery.Job, error)
 	Recovery() *recovery.Job
+	// CheckAccount holds an account against the volumes, a part at a time.
+	CheckAccount(ctx context.Context, address string, repair bool, after reconcile.Cursor) (*reconcile.Checked, error)
 }
 
 // Config is what a Server needs.
@@ -215,6 +219,7 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
 	api.HandleFunc("PATCH /api/v1/domains/{name}", s.patchDomain)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
+	api.HandleFunc("POST /api/v1/accounts/{address}/check", s.checkAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)
 	api.HandleFunc("GET /api/v1/debug/pprof/{name}", s.profile)
 	api.HandleFunc("/", nothingHere)

@@ -26,6 +26,7 @@ import (
 	"hongyan/cluster/custody"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/policy"
+	"hongyan/cluster/reconcile"
 	"hongyan/cluster/recovery"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/upgrade"
@@ -77,6 +78,9 @@ func (f *fakeAdmin) Recover(_ context.Context, req recovery.Request) (*recovery.
 	return &recovery.Job{Lost: req.Lost}, f.err
 }
 func (f *fakeAdmin) Recovery() *recovery.Job { return nil }
+func (f *fakeAdmin) CheckAccount(_ context.Context, address string, repair bool, after reconcile.Cursor) (*reconcile.Checked, error) {
+	return &reconcile.Checked{Address: address, Found: []reconcile.Contradiction{{UID: after.UID, Mended: repair}}}, f.err
+}
 
 func (f *fakeAdmin) Ready() []string {
 	f.mu.Lock()

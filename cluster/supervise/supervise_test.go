@@ -1,0 +1,216 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const deadLine = 20 * time.Second
+
+// Some tests need a process that ends badly: this one, called again.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("SUPERVISE_TEST_DIR"); dir != "" {
+		_, _, err := Begin(dir, "v1", slog.Default())
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		if os.Getenv("SUPERVISE_TEST_END") == "kill" {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // cannot fail
+		}
+		panic("cannot go on")
+	}
+	os.Exit(m.Run())
+}
+
+func bad(t *testing.T, dir, end string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SUPERVISE_TEST_DIR="+dir, "SUPERVISE_TEST_END="+end)
+	if out, err := cmd.CombinedOutput(); err == nil || end == "kill" && len(out) > 0 {
+		t.Fatalf("%v, %s", err, out)
+	}
+}
+
+// A process learns how the one before it ended.
+func TestLife(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	begin := func(want ...string) *Life {
+		t.Helper()
+		l, last, err := Begin(dir, "v2", slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range want {
+			if !strings.Contains(last, w) {
+				t.Errorf("%q does not say %q", last, w)
+			}
+		}
+		if len(want) == 0 && last != "" || strings.Contains(last, "\n") {
+			t.Errorf("%q", last)
+		}
+		return l
+	}
+	end := func(l *Life, why string) {
+		t.Helper()
+		if err := l.End(why); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := begin()
+	if _, _, err := Begin(dir, "v2", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another process may have") {
+		t.Errorf("a second process in the folder: %v", err)
+	}
+	if why := Ended(dir, os.Getpid()); why != "" {
+		t.Errorf("it runs, and ended by %q", why)
+	}
+	end(l, "the disk hangs\nand more")
+	if why := Ended(dir, os.Getpid()); why != "the disk hangs; and more" {
+		t.Errorf("ended by %q", why)
+	}
+	if why := Ended(dir, os.Getpid()+1); why != "" {
+		t.Errorf("another process ended by %q", why)
+	}
+	end(begin(fmt.Sprintf("process %d of ", os.Getpid()), " ended ", ": the disk hangs; and more"), "told to stop")
+	bad(t, dir, "kill")
+	end(begin("ended without a word"), "told to stop")
+	bad(t, dir, "panic")
+	end(begin("crashed: panic: cannot go on", "crash.txt.1"), "told to stop")
+	if b, err := os.ReadFile(filepath.Join(dir, "crash.txt.1")); err != nil || !strings.Contains(string(b), "goroutine ") {
+		t.Errorf("%q, %v", b, err)
+	}
+	for _, content := range []string{"", "{", `{"pid":"x"}`, strings.Repeat("x", 1<<20)} {
+		if err := os.WriteFile(filepath.Join(dir, lifeName), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		end(begin("nobody knows how"), "")
+	}
+	r := record{PID: 7, Boot: "a"}
+	if got := r.tell("", "b"); !strings.Contains(got, "with its machine") {
+		t.Errorf("%q", got)
+	}
+}
+
+// manager is a notify socket as systemd's.
+func manager(t *testing.T, watchdog time.Duration) *net.UnixConn {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "notify") // short: the name of a socket has a hundred bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "s"))
+	t.Setenv("WATCHDOG_PID", fmt.Sprint(os.Getpid()))
+	t.Setenv("WATCHDOG_USEC", "")
+	if watchdog > 0 {
+		t.Setenv("WATCHDOG_USEC", fmt.Sprint(watchdog.Microseconds()))
+	}
+	return c
+}
+
+// hear reads until a message has a line, and gives the messages before it.
+func hear(t *testing.T, c *net.UnixConn, line string) (before []string) {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(deadLine)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 4096)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			t.Fatalf("waiting for %s: %v after %q", line, err, before)
+		}
+		if slices.Contains(strings.Split(string(b[:n]), "\n"), line) {
+			return before
+		}
+		before = append(before, string(b[:n]))
+	}
+}
+
+func TestHeart(t *testing.T) {
+	for _, watchdog := range []time.Duration{0, 40 * time.Millisecond} {
+		t.Run(watchdog.String(), func(t *testing.T) {
+			c := manager(t, watchdog)
+			var stuck atomic.Bool
+			release := make(chan struct{})
+			why := []string{"shard 1: no leader\nfor long", "shard 2: no leader"}
+			h := &Heart{Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Ready: func() []string {
+				if stuck.Load() {
+					<-release
+				}
+				return why
+			}}
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan struct{})
+			go func() { defer close(done); h.Beat(ctx) }()
+			if before := hear(t, c, "READY=1"); len(before) > 0 {
+				t.Errorf("before it is ready: %q", before)
+			}
+			hear(t, c, "STATUS=does not serve: shard 1: no leader; for long (and 1 more)")
+			if watchdog > 0 {
+				hear(t, c, "WATCHDOG=1")
+				stuck.Store(true)
+				quiet(t, c, 5*watchdog)
+				close(release)
+				hear(t, c, "WATCHDOG=1")
+			}
+			cancel()
+			for _, m := range hear(t, c, "STOPPING=1") {
+				if watchdog == 0 && strings.Contains(m, "WATCHDOG") {
+					t.Errorf("nobody asked for %q", m)
+				}
+			}
+			<-done
+		})
+	}
+}
+
+// quiet waits until nothing has come for a while.
+func quiet(t *testing.T, c *net.UnixConn, d time.Duration) {
+	t.Helper()
+	b := make([]byte, 4096)
+	for deadline := time.Now().Add(deadLine); time.Now().Before(deadline); {
+		if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(b); err != nil {
+			return
+		}
+	}
+	t.Error("a node that is stuck feeds the watchdog")
+}
+
+// Without systemd nothing happens, and nobody waits.
+func TestNoManager(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	(&Heart{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}).Beat(t.Context())
+}
+
+func TestStatus(t *testing.T) {
+	for want, why := range map[string][]string{"serves": nil, "does not serve: a; b": {"a\nb"}, "does not serve: a (and 2 more)": {"a", "b", "c"}} {
+		if got := status(why); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
