@@ -46,6 +46,7 @@ var order = [][]string{
 	},
 	{"frontends/listen", "frontends/auth", "frontends/smtp"},
 	{"frontends/listen", "frontends/auth", "frontends/imap"},
+	{"frontends/imap/wire", "frontends/imap/command", "frontends/imap"},
 	{"frontends/listen", "frontends/auth", "frontends/pop3"},
 }
 

@@ -60,7 +60,7 @@ type hub struct {
 type watcher struct {
 	shard  uint32
 	folder uint32 // 0: any
-	wake   chan struct{}
+	wake   func()
 }
 
 // remoteWatch gathers events for another node.
@@ -112,7 +112,19 @@ func (h *hub) close() {
 // Watch wakes its channel (capacity one, never closed) after each change to the account's
 // folder (0: to any of its folders), also after a failover or a lost watch: wake-ups may be spurious, never missed.
 func (c *Client) Watch(a Account, folder uint32) (wake <-chan struct{}, cancel func()) {
-	w := &watcher{shard: a.Shard, folder: folder, wake: make(chan struct{}, 1)}
+	ch := make(chan struct{}, 1)
+	return ch, c.WatchFunc(a, folder, func() {
+		select {
+		case ch <- struct{}{}:
+		default: // one is waiting already
+		}
+	})
+}
+
+// WatchFunc is Watch for those who have no goroutine to spare for waiting: it calls wake, which must return at once and must not
+// call cancel. wake may still be called while cancel runs, not after it.
+func (c *Client) WatchFunc(a Account, folder uint32, wake func()) (cancel func()) {
+	w := &watcher{shard: a.Shard, folder: folder, wake: wake}
 	h := c.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -122,7 +134,7 @@ func (c *Client) Watch(a Account, folder uint32) (wake <-chan struct{}, cancel f
 		h.sessions[a.ID] = set
 	}
 	set[w] = struct{}{}
-	return w.wake, sync.OnceFunc(func() { // a second time, the account may have another set
+	return sync.OnceFunc(func() { // a second time, the account may have another set
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		delete(set, w)
@@ -130,13 +142,6 @@ func (c *Client) Watch(a Account, folder uint32) (wake <-chan struct{}, cancel f
 			delete(h.sessions, a.ID)
 		}
 	})
-}
-
-func (w *watcher) poke() {
-	select {
-	case w.wake <- struct{}{}:
-	default: // one is waiting already
-	}
 }
 
 // publish passes on what a shard's replica here, or a remote watch, saw. It never blocks.
@@ -150,7 +155,7 @@ func (h *hub) publish(shard uint32, events []mailbox.Event) {
 		for account, set := range h.sessions {
 			for w := range set {
 				if w.shard == shard || h.place(account, w.shard) == shard {
-					w.poke()
+					w.wake()
 				}
 			}
 		}
@@ -159,7 +164,7 @@ func (h *hub) publish(shard uint32, events []mailbox.Event) {
 	for _, e := range events {
 		for w := range h.sessions[e.Account] {
 			if e.Mailbox == 0 || w.folder == 0 || w.folder == e.Mailbox {
-				w.poke()
+				w.wake()
 			}
 		}
 	}

@@ -217,8 +217,10 @@ func (p *addressParser) angleAddress(i int) int {
 	for i < len(p.v) && (p.v[i] == '<' || p.v[i] == ' ') {
 		i++
 	}
+	route := ""
 	if i < len(p.v) && p.v[i] == '@' {
 		if end := strings.IndexAny(p.v[i:min(len(p.v), i+maxWord)], ":>"); end >= 0 && p.v[i+end] == ':' {
+			route = p.v[i : i+end]
 			i += end + 1
 		}
 	}
@@ -229,6 +231,9 @@ loop:
 			break loop
 		case '"':
 			i = p.quote(i)
+		case '(':
+			i = p.skipComment(i)
+			p.space, p.comment = false, ""
 		case '@':
 			p.word("@", i)
 			p.at = len(p.buf) - 1
@@ -242,6 +247,7 @@ loop:
 	p.reset()
 	if address != "" || name != "" {
 		p.add(name, address, at)
+		p.list[len(p.list)-1].Route = route
 		p.angle = true
 	}
 	if i < len(p.v) && p.v[i] == '>' {

@@ -46,7 +46,7 @@ func (s *Summary) shortenEnvelope() {
 	room := fewAddresses
 	for _, list := range []*[]Address{&e.From, &e.Sender, &e.ReplyTo, &e.To, &e.Cc, &e.Bcc} {
 		for i, a := range *list {
-			room -= 8 + len(a.Name) + len(a.Mailbox) + len(a.Host)
+			room -= 8 + len(a.Name) + len(a.Mailbox) + len(a.Host) + len(a.Route)
 			if room < 0 {
 				*list = (*list)[:i:i]
 				break

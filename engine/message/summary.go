@@ -61,6 +61,7 @@ type Address struct {
 	Name    string `cbor:"1,keyasint,omitempty"`
 	Mailbox string `cbor:"2,keyasint,omitempty"`
 	Host    string `cbor:"3,keyasint,omitempty"`
+	Route   string `cbor:"4,keyasint,omitempty"` // source route of RFC 822, "@a,@b" of <@a,@b:mailbox@host>
 }
 
 // What stands in an Address for what the message left out.

@@ -131,14 +131,17 @@ func (quotedDecoder) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err
 		if nDst == len(dst) {
 			return nDst, nSrc, transform.ErrShortDst
 		}
-		c, n := src[nSrc], 1
-		if c == '=' {
-			var whole bool
-			if c, n, whole = quotedEscape(src[nSrc:], atEOF); !whole {
-				return nDst, nSrc, transform.ErrShortSrc
-			}
+		c, n, whole := src[nSrc], 1, true
+		switch c {
+		case '=':
+			c, n, whole = quotedEscape(src[nSrc:], atEOF)
+		case ' ', '\t':
+			n, whole = quotedBlank(src[nSrc:], atEOF)
 		}
-		if n < 0 { // a soft line break
+		if !whole {
+			return nDst, nSrc, transform.ErrShortSrc
+		}
+		if n < 0 { // nothing of the text: a soft line break, or what a transport added
 			nSrc -= n
 			continue
 		}
@@ -149,10 +152,27 @@ func (quotedDecoder) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err
 	return nDst, nSrc, nil
 }
 
+const maxBlanks = 64 // white space before the line end that a transport added
+
+// quotedBlank says what the blank is that src starts with: a byte of the text, or one of n at a line's end (RFC 2045 section 6.7
+// rule 3), for which n is negative.
+func quotedBlank(src []byte, atEOF bool) (n int, whole bool) {
+	i := 1
+	for i < len(src) && i < maxBlanks && (src[i] == ' ' || src[i] == '\t') {
+		i++
+	}
+	switch rest := src[i:]; {
+	case len(rest) == 0 && atEOF, len(rest) > 0 && rest[0] == '\n', len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
+		return -i, true
+	case len(rest) == 0, len(rest) == 1 && rest[0] == '\r' && !atEOF:
+		return 0, false
+	}
+	return 1, true
+}
+
 // quotedEscape reads the escape that src starts with: the byte it means and its length, which is negative for a line
 // that goes on. whole is false when more of src is needed to tell.
 func quotedEscape(src []byte, atEOF bool) (c byte, n int, whole bool) {
-	const maxBlanks = 64 // white space before the line end that a transport added
 	if len(src) >= 3 {
 		if hi, lo := unhex(src[1]), unhex(src[2]); hi < 16 && lo < 16 {
 			return hi<<4 | lo, 3, true

@@ -138,10 +138,11 @@ func TestTextReader(t *testing.T) {
 		"base64, one char":  {with(text("utf-8"), "base64"), "Y", ""},
 		"base64, opaque":    {&Part{Type: "image", Encoding: "base64"}, "AP8=", "\x00\xff"},
 		"quoted":            {with(text("utf-8"), "quoted-printable"), "=E9=B8=BF=\r\n=e9=9b=81=  \n.", "鸿雁."},
+		"quoted, blanks":    {with(text("utf-8"), "quoted-printable"), "a b  \r\n\tc \t\n=20\nd ", "a b\r\n\tc\n \nd"},
 		"quoted, broken":    {with(text("utf-8"), "quoted-printable"), "a=ZZ=3", "a=ZZ=3"},
 		"quoted, end":       {with(text("utf-8"), "quoted-printable"), "a=", "a"},
 		"quoted, gb18030":   {with(text("gb18030"), "quoted-printable"), "=CE=D2", "我"},
-		"quoted, long tail": {with(text("utf-8"), "quoted-printable"), "a=" + strings.Repeat(" ", 70) + "\nb", "a=" + strings.Repeat(" ", 70) + "\nb"},
+		"quoted, long tail": {with(text("utf-8"), "quoted-printable"), "a=" + strings.Repeat(" ", 70) + "\nb", "a=" + strings.Repeat(" ", 70-maxBlanks) + "\nb"},
 	} {
 		for kind, r := range map[string]io.Reader{
 			"whole": strings.NewReader(c.body), "bytes": iotest.OneByteReader(strings.NewReader(c.body)),
@@ -275,5 +276,19 @@ func TestSections(t *testing.T) {
 	start, end, ok := scan(plain).Range([]int{1}, Body)
 	if !ok || !bytes.Equal(plain[start:end], []byte("body")) {
 		t.Errorf("part 1 of a message without parts: %d-%d, %v", start, end, ok)
+	}
+}
+
+// Comments inside of an angle address are no part of it, a source route stands apart.
+func TestAddressParts(t *testing.T) {
+	s := scan([]byte("From: <a (x)@ (y) b.test> (real)\r\nTo: Jo <(c)x@y.test(d)>\r\nCc: <@a.test,@b.test:u@c.test>\r\n\r\n"))
+	if cc := s.Envelope.Cc; len(cc) != 1 || cc[0] != (Address{Mailbox: "u", Host: "c.test", Route: "@a.test,@b.test"}) {
+		t.Errorf("%+v", cc)
+	}
+	if f := s.Envelope.From; len(f) != 1 || f[0] != (Address{Name: "real", Mailbox: "a", Host: "b.test"}) {
+		t.Errorf("%+v", f)
+	}
+	if to := s.Envelope.To; len(to) != 1 || to[0] != (Address{Name: "Jo", Mailbox: "x", Host: "y.test"}) {
+		t.Errorf("%+v", to)
 	}
 }

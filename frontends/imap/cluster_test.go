@@ -17,6 +17,7 @@ func TestOnCluster(t *testing.T) {
 		{"logins", testLogins},
 		{"mailboxes", testMailboxes},
 		{"list", testList},
+		{"names", testNames},
 		{"sections", testSections},
 		{"many sections", testManySections},
 		{"structure", testStructure},

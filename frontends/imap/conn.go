@@ -1,227 +1,148 @@
 package imap
 
 import (
-	"bufio"
-	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"sync"
+	"sync/atomic"
 	"time"
 
+	"hongyan/frontends/imap/wire"
 	"hongyan/frontends/listen"
 )
 
-const (
-	recordSize = 16 << 10              // most plaintext of a TLS record: what is gathered before it is sent
-	flushAfter = 10 * time.Millisecond // longest that output waits for more, while the server is at work
-	inputSize  = 2 << 10               // of the input buffer; literals pass it by
-)
+// strangerLimits are what a client may send of one command before a login: the longest is ID, with 30 fields of 1 KiB.
+func strangerLimits() wire.Limits {
+	return wire.Limits{Line: 36 << 10, Literals: 4 << 10, Count: 8, Skip: 4 << 10}
+}
 
-// conn is a client's connection above TLS, as the library uses it: Read gives framed input (see guard.go), Write
-// gathers output. Both keep deadlines of their own, below TLS (package listen), so those that the library sets
-// are ignored.
+// userLimits are those of a client that is logged in. What would be the largest message is skipped where it is refused: it
+// costs no more than taking it in.
+func userLimits(maxMessage int64) wire.Limits {
+	return wire.Limits{Line: 64 << 10, Literals: 64 << 10, Count: 128, Skip: max(maxMessage, 64<<10)}
+}
+
+// conn is a client's connection: what is read from it, and what is written to it. Deadlines are kept below it (package
+// listen): an idle client, a slow sender and a slow reader each have a limit.
 //
-// Output is sent when a record is full, when the server is about to wait for input, at once while it waits for
-// input (IDLE), and flushAfter at the latest.
+// Output leaves when a record is full and whenever input is waited for. So several commands that came in one packet are
+// answered in one.
 type conn struct {
-	net.Conn // the TLS connection
-	base     *listen.Conn
-	limits   *Limits
-	stats    *counters
-	stopping func() bool
-	login    time.Time // when a login must be done; zero once it is
+	base    *listen.Conn
+	limits  *Limits
+	stats   *counters
+	secured bool      // TLS is on
+	login   time.Time // when a login must be done; zero once it is
 
-	input input // only the reading goroutine touches it
-
-	mu       sync.Mutex // guards what follows: both directions look at the dialog
-	out      []byte
-	timer    *time.Timer
-	waiting  bool // a Read waits for the client
-	held     bool // output is being gathered on purpose
-	closed   bool
-	greeting bool // the library's greeting is still to be swallowed: the client has had ours
-	dialog   dialog
+	net    net.Conn  // base, or TLS above it
+	in     io.Reader // net, or what was compressed in it
+	dec    *wire.Decoder
+	out    *wire.Encoder
+	idling bool // in IDLE, where others write; set by the reading goroutine while it holds the session's mutex
+	closed atomic.Bool
 }
 
-// dialog is where client and library are in a command, as seen from the bytes of both.
-type dialog struct {
-	tag, command string
-	literal      *literal // announced, and neither accepted nor refused yet
-	line         bool     // the next line answers a continuation request: it is no command
-	bad          int      // BAD responses in a row
-	distrust     bool     // too many logins failed
-}
-
-// literal is one that the client announced.
-type literal struct {
-	size     int64
-	nonSync  bool
-	accepted bool // the library asked for it
-	replied  bool // the library wrote something else
-	released bool // the library was given an empty line in its place
-}
-
-func newConn(t net.Conn, base *listen.Conn, s *Server, upgraded bool) *conn {
-	c := &conn{
-		Conn: t, base: base, limits: &s.cfg.Limits, stats: &s.stats, stopping: s.stopping.Load,
-		login: time.Now().Add(s.cfg.Limits.LoginTimeout), greeting: upgraded,
-	}
-	c.input.br = bufio.NewReaderSize(inputReader{c}, inputSize)
+func newConn(base *listen.Conn, s *Server) *conn {
+	c := &conn{base: base, limits: &s.cfg.Limits, stats: &s.stats, login: time.Now().Add(s.cfg.Limits.LoginTimeout), net: base, in: base}
+	c.out = wire.NewEncoder(base)
+	c.dec = wire.NewDecoder(inputReader{c}, strangerLimits(), c.proceed)
 	return c
+}
+
+// inputReader is what the decoder reads from: before it waits for the client, output is sent.
+type inputReader struct{ c *conn }
+
+func (r inputReader) Read(p []byte) (int, error) {
+	if !r.c.idling {
+		if err := r.c.out.Flush(); err != nil {
+			return 0, err
+		}
+	}
+	return r.c.in.Read(p)
+}
+
+// proceed asks for a literal.
+func (c *conn) proceed() error { return c.out.Line("+ Ready").Err() }
+
+// secure starts TLS.
+func (c *conn) secure(cfg *tls.Config) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.limits.LoginTimeout)
+	defer cancel()
+	t := tls.Server(c.base, cfg)
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.stats.tlsFailures.Add(1)
+		return fmt.Errorf("TLS handshake with %v: %w", c.base.Addr(), err)
+	}
+	c.net, c.in, c.secured = t, t, true
+	c.out.SetWriter(t)
+	return nil
 }
 
 // addr is the client's address.
 func (c *conn) addr() netip.Addr { return c.base.Addr() }
 
-// command is the name of the command under way, in upper case, with "UID " in front where it has that.
-func (c *conn) command() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.dialog.command
-}
-
 // loggedIn lifts what holds before a login.
-func (c *conn) loggedIn() error {
+func (c *conn) loggedIn(maxMessage int64) error {
 	c.login = time.Time{}
+	c.dec.SetLimits(userLimits(maxMessage))
 	return c.base.SetReadDeadline(time.Time{})
 }
 
-// The library's deadlines: see conn.
-
-func (c *conn) SetDeadline(time.Time) error      { return nil }
-func (c *conn) SetReadDeadline(time.Time) error  { return nil }
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
-
-// Write takes output of the library: one response, or a piece of a longer one.
-func (c *conn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return 0, net.ErrClosed
-	}
-	q := c.inspect(p)
-	if err := c.gather(q); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-// gather adds p to the output. The caller holds mu.
-func (c *conn) gather(p []byte) error {
-	if len(p) == 0 {
-		return nil
-	}
-	if len(c.out)+len(p) > recordSize {
-		if err := c.flush(); err != nil {
+// rest waits for a client that owes nothing: no buffer is kept meanwhile, and a shutdown need not wait. From the first octet of
+// its next line on it is expected to go on.
+func (c *conn) rest() error {
+	if c.dec.Buffered() == 0 {
+		c.dec.Release()
+		c.base.SetBusy(false)
+		c.base.SetIdle(c.patience())
+		if err := c.dec.Await(); err != nil {
 			return err
 		}
-		if len(p) >= recordSize {
-			return c.send(p)
-		}
 	}
-	first := len(c.out) == 0
-	c.out = append(c.out, p...)
-	switch {
-	case c.waiting && !c.held:
-		return c.flush()
-	case first && c.timer == nil:
-		c.timer = time.AfterFunc(flushAfter, c.flushLate)
-	case first:
-		c.timer.Reset(flushAfter)
-	}
+	c.base.SetBusy(true)
+	c.base.SetIdle(c.limits.ProgressTimeout)
 	return nil
 }
 
-// flush sends what was gathered. The caller holds mu.
-func (c *conn) flush() error {
-	if len(c.out) == 0 {
-		return nil
+// patience is how long a client may be silent between commands.
+func (c *conn) patience() time.Duration {
+	if !c.login.IsZero() {
+		return time.Until(c.login)
 	}
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	err := c.send(c.out)
-	if cap(c.out) > 1<<10 && c.waiting {
-		c.out = nil // an idle connection keeps no buffer
-	} else {
-		c.out = c.out[:0]
-	}
-	return err
-}
-
-// send writes to the client, now; a failure ends the connection, since part of p may have left. The caller holds mu.
-func (c *conn) send(p []byte) error {
-	if _, err := c.Conn.Write(p); err != nil {
-		c.end()
-		return err
-	}
-	return nil
-}
-
-// flushLate sends output that has waited long enough.
-func (c *conn) flushLate() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed && !c.held {
-		_ = c.flush() // a failure ends the connection, which the next Read or Write reports
-	}
-}
-
-// hold gathers output until release, so that several updates leave in one record although the server waits.
-func (c *conn) hold() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.held = true
-}
-
-func (c *conn) release() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.held = false
-	if c.closed {
-		return net.ErrClosed
-	}
-	return c.flush()
-}
-
-// say adds a response of our own, whole lines, to the output.
-func (c *conn) say(s string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return net.ErrClosed
-	}
-	return c.gather([]byte(s))
+	return c.limits.IdleTimeout
 }
 
 // bye says why, and closes. It must not be called while a response is half written.
 func (c *conn) bye(text string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return
+	if c.farewell(text) {
+		c.end()
 	}
-	c.stats.byes.Add(1)
-	// The client may be gone: then nobody misses the reason.
-	_ = c.gather([]byte("* BYE " + text + "\r\n"))
-	_ = c.flush()
-	c.end()
 }
 
 // refuseInput is bye to a client that may still be sending: it is listened to for a moment, because a connection that
 // is closed on unread input is reset, and the client would not see why.
 func (c *conn) refuseInput(text string) {
-	c.mu.Lock()
-	if !c.closed {
-		c.stats.byes.Add(1)
-		if c.gather([]byte("* BYE "+text+"\r\n")) == nil && c.flush() == nil {
-			linger(c.base)
-		}
+	if c.farewell(text) {
+		linger(c.base)
 		c.end()
 	}
-	c.mu.Unlock()
+}
+
+// farewell says BYE, and whether it went out to somebody.
+func (c *conn) farewell(text string) bool {
+	if c.closed.Load() {
+		return false
+	}
+	c.stats.byes.Add(1)
+	if c.out.Line("* BYE "+text).Flush() != nil {
+		c.end()
+		return false
+	}
+	return true
 }
 
 const (
@@ -241,114 +162,39 @@ func linger(c *listen.Conn) {
 
 // abort closes without a word, because a response that was begun cannot be finished.
 func (c *conn) abort() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.out = nil
+	c.out.Fail(net.ErrClosed)
 	c.end()
 }
 
 // isClosed says whether the connection has ended, from whichever side.
-func (c *conn) isClosed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.closed
-}
+func (c *conn) isClosed() bool { return c.closed.Load() }
 
-// Close sends what is left and closes.
-func (c *conn) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return nil
-	}
-	err := c.flush()
-	c.end()
-	return err
-}
-
-// end closes. The caller holds mu.
+// end closes.
 func (c *conn) end() {
-	if c.closed {
+	if c.closed.Swap(true) {
 		return
 	}
-	c.closed = true
-	if c.timer != nil {
-		c.timer.Stop()
-	}
 	// Both ends are done with the connection: there is nothing left that a failure could hurt.
-	_ = c.Conn.Close()
+	_ = c.net.Close()
 	_ = c.base.Close()
 }
 
-// What the library says that the dialog must know.
-const (
-	sayContinue = "+ "
-	sayBug      = " NO [SERVERBUG] Internal server error\r\n"
-)
-
-// inspect looks at a response on its way out, follows the dialog, and may change or swallow it. A message's bytes
-// cannot pass for a response here: while a literal of the client is pending the library writes none of them, and
-// otherwise a written piece is either cut at the library's buffer or ends in ")\r\n". The caller holds mu.
-func (c *conn) inspect(p []byte) []byte {
-	if c.greeting {
-		c.greeting = false
-		return nil
-	}
-	d := &c.dialog
-	if lit := d.literal; lit != nil && !lit.accepted {
-		if !bytes.HasPrefix(p, []byte(sayContinue)) {
-			lit.replied = true
-		} else if lit.accepted = true; lit.nonSync {
-			return nil // the client did not wait to be asked
-		} else {
-			return p
-		}
-	} else if bytes.HasPrefix(p, []byte(sayContinue)) && (d.command == "IDLE" || d.command == "AUTHENTICATE") {
-		d.line = true
-		if string(p) == "+ =\r\n" { // how the library writes an empty challenge; "=" is for clients (RFC 4959)
-			return []byte("+ \r\n")
-		}
-	}
-	rest, ok := bytes.CutPrefix(p, []byte(d.tag))
-	if !ok || d.tag == "" {
-		return p
-	}
+// inputFailed says goodbye where the client can still hear it.
+func (c *conn) inputFailed(err error, stopping bool) {
 	switch {
-	case bytes.HasPrefix(rest, []byte(" OK ")):
-		d.bad = 0
-	case bytes.HasPrefix(rest, []byte(" BAD ")):
-		d.bad++
-		c.stats.bad.Add(1)
-	case string(rest) == sayBug:
-		// Our session never causes this answer: the library's parser does, for errors that it did not name.
-		d.bad++
-		c.stats.bad.Add(1)
-		return []byte(d.tag + " BAD [CLIENTBUG] Syntax error\r\n")
+	case errors.Is(err, wire.ErrTooLong):
+		c.refuseInput("[TOOBIG] Command or literal too long")
+	case errors.Is(err, wire.ErrOctet):
+		c.refuseInput("[CLIENTBUG] Invalid octet in a command")
+	case !timedOut(err):
+		c.end()
+	case stopping:
+		c.bye("[UNAVAILABLE] Server is shutting down")
+	case !c.login.IsZero():
+		c.bye("Login took too long")
+	default:
+		c.bye("Idle for too long")
 	}
-	return p
-}
-
-// inputReader is what the input buffer draws on: before it waits for the client, output is sent.
-type inputReader struct{ c *conn }
-
-func (r inputReader) Read(p []byte) (int, error) {
-	c := r.c
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return 0, net.ErrClosed
-	}
-	c.waiting = true
-	err := c.flush()
-	c.mu.Unlock()
-	if err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Read(p)
-	c.mu.Lock()
-	c.waiting = false
-	c.mu.Unlock()
-	return n, err
 }
 
 // timedOut says whether err is a deadline's.

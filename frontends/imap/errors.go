@@ -7,16 +7,13 @@ import (
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/cluster/client"
+	"hongyan/frontends/imap/wire"
 )
 
 // no and bad make the answers that a command can end in.
-func no(code goimap.ResponseCode, text string) *goimap.Error {
-	return &goimap.Error{Type: goimap.StatusResponseTypeNo, Code: code, Text: text}
-}
+func no(code goimap.ResponseCode, text string) error { return wire.No(code, text) }
 
-func bad(text string) *goimap.Error {
-	return &goimap.Error{Type: goimap.StatusResponseTypeBad, Code: goimap.ResponseCodeClientBug, Text: text}
-}
+func bad(text string) error { return wire.Bad(text) }
 
 const codeExpungeIssued goimap.ResponseCode = "EXPUNGEISSUED" // RFC 5530 section 3
 
@@ -32,8 +29,8 @@ func (s *session) answer(doing string, err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &ready):
-		return ready
-	case s.c.isClosed():
+		return err
+	case s.c.isClosed(), s.out.Err() != nil:
 		return err // the client is gone: nobody is there to answer
 	case errors.Is(err, client.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		s.srv.stats.unavailable.Add(1)

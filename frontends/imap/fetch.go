@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
 	"hongyan/cluster/client"
 	"hongyan/engine/index"
+	"hongyan/frontends/imap/command"
 )
 
 const (
@@ -26,12 +25,13 @@ const (
 // fetching is a FETCH under way. Messages go through it in chunks: metadata of a chunk is asked for, \Seen is set
 // where reading sets it, then each message's response is written, while the bytes of the next ones are being read.
 type fetching struct {
-	s    *session
-	sel  *selected
-	w    *imapserver.FetchWriter
-	o    *goimap.FetchOptions
-	want client.Want
-	seqs walker
+	s     *session
+	sel   *selected
+	items []command.Item
+	want  client.Want
+	seqs  walker
+	uid   bool // UIDs are told although they were not asked for
+	flags bool // flags were asked for
 
 	needBytes bool     // some section may have to be read
 	setsSeen  bool     // reading sets \Seen
@@ -40,19 +40,22 @@ type fetching struct {
 	noted     []uint64 // modseqs of \Seen that it set
 }
 
-// Fetch answers FETCH and UID FETCH.
-func (s *session) Fetch(w *imapserver.FetchWriter, set goimap.NumSet, o *goimap.FetchOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// fetch answers FETCH and UID FETCH.
+func (s *session) fetch(c *call) error {
+	asked, err := command.ParseFetch(s.dec, c.uid)
+	if err != nil {
+		return err
+	}
 	sel, err := s.open()
 	if err != nil {
 		return err
 	}
-	uids, lost, err := sel.resolve(set)
+	uids, lost, err := sel.resolve(asked.Set)
 	if err != nil {
 		return err
 	}
-	f := &fetching{s: s, sel: sel, w: w, o: o, seqs: walker{v: &sel.view}}
+	f := &fetching{s: s, sel: sel, items: asked.Items, seqs: walker{v: &sel.view},
+		uid: c.uid && !asked.Has(command.ItemUID), flags: asked.Has(command.ItemFlags)}
 	f.plan()
 	if f.want == 0 {
 		err = f.uidsOnly(uids)
@@ -66,7 +69,7 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set goimap.NumSet, o *goimap.
 		sel.disown(f.noted)
 		return s.answer("fetch from "+sel.name, err)
 	}
-	if lost || f.lost && s.c.command() != "UID FETCH" {
+	if lost || f.lost && !c.uid {
 		return expungeIssued()
 	}
 	return nil
@@ -74,35 +77,25 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set goimap.NumSet, o *goimap.
 
 // plan finds out what must be asked for.
 func (f *fetching) plan() {
-	o := f.o
-	if o.Flags {
-		f.want |= index.WantFlags
-	}
-	if o.InternalDate || o.RFC822Size {
-		f.want |= index.WantImmutable
-	}
-	if o.Envelope || o.BodyStructure != nil {
-		f.want |= index.WantSummary
-	}
-	read := func(peek, summary bool) {
-		f.needBytes = true
-		f.want |= index.WantImmutable
-		if summary {
-			f.want |= index.WantSummary
-		}
-		if !peek && !f.sel.readOnly {
-			f.setsSeen = true
+	for i := range f.items {
+		switch it := &f.items[i]; it.Kind {
+		case command.ItemFlags:
 			f.want |= index.WantFlags
+		case command.ItemInternalDate, command.ItemSize:
+			f.want |= index.WantImmutable
+		case command.ItemEnvelope, command.ItemBody, command.ItemBodyStructure:
+			f.want |= index.WantSummary
+		case command.ItemSection, command.ItemBinary, command.ItemBinarySize:
+			f.needBytes = true
+			f.want |= index.WantImmutable
+			if len(it.Section.Part) > 0 || it.Section.Specifier != goimap.PartSpecifierNone {
+				f.want |= index.WantSummary
+			}
+			if !it.Section.Peek && it.Kind != command.ItemBinarySize && !f.sel.readOnly {
+				f.setsSeen = true
+				f.want |= index.WantFlags
+			}
 		}
-	}
-	for _, b := range o.BodySection {
-		read(b.Peek, len(b.Part) > 0 || b.Specifier != goimap.PartSpecifierNone)
-	}
-	for _, b := range o.BinarySection {
-		read(b.Peek, len(b.Part) > 0)
-	}
-	for _, b := range o.BinarySectionSize {
-		read(true, len(b.Part) > 0)
 	}
 }
 
@@ -115,19 +108,19 @@ func (f *fetching) chunkSize() int {
 
 // uidsOnly answers FETCH (UID) from the view.
 func (f *fetching) uidsOnly(uids *roaring.Bitmap) error {
+	out := f.s.out
 	for it := uids.Iterator(); it.HasNext(); {
 		uid := it.Next()
-		r := f.w.CreateMessage(f.seqs.seqOf(uid))
-		r.WriteUID(goimap.UID(uid))
-		if err := r.Close(); err != nil {
-			return err
-		}
+		out.Raw("* ").Num(uint64(f.seqs.seqOf(uid))).Raw(" FETCH (UID ").Num(uint64(uid)).Line(")")
 	}
-	return nil
+	return out.Err()
 }
 
 // chunk answers for some messages.
 func (f *fetching) chunk(uids *roaring.Bitmap) error {
+	if err := f.s.out.FlushStale(); err != nil {
+		return err
+	}
 	list, err := f.s.load(f.sel, uids, f.want)
 	if err != nil {
 		return err
@@ -140,24 +133,24 @@ func (f *fetching) chunk(uids *roaring.Bitmap) error {
 			return err
 		}
 	}
-	if !f.needBytes {
-		for _, e := range list {
-			err := f.s.summarise(e)
-			if errors.Is(err, client.ErrLost) {
-				f.void = err
-				continue
-			}
-			if err == nil {
-				err = f.write(f.s.ctx, e, &sections{})
-			}
-			if err != nil {
-				return err
-			}
-			e.forget()
-		}
-		return nil
+	if f.needBytes {
+		return f.pipeline(list)
 	}
-	return f.pipeline(list)
+	for _, e := range list {
+		err := f.s.summarise(e)
+		if errors.Is(err, client.ErrLost) {
+			f.void = err
+			continue
+		}
+		if err == nil {
+			err = f.write(f.s.ctx, e, &sections{})
+		}
+		if err != nil {
+			return err
+		}
+		e.forget()
+	}
+	return nil
 }
 
 // markSeen sets \Seen on the messages that are about to be read, in one step.
@@ -197,10 +190,9 @@ func (f *fetching) markSeen(list []*entry) error {
 // sections are the values of a message's sections, in the order of the command: the first ones. A command may name
 // thousands, so those that do not fit in readyBytes are made one by one, as they are written.
 type sections struct {
-	body, binary []*piece
-	sizes        []uint32
-	err          error
-	held         int64
+	ready []*piece
+	err   error
+	held  int64
 }
 
 // full counts what a piece holds, and says whether that is enough for now.
@@ -213,10 +205,7 @@ func (v *sections) full(p *piece) bool {
 }
 
 func (v *sections) close() {
-	for _, p := range v.body {
-		p.close()
-	}
-	for _, p := range v.binary {
+	for _, p := range v.ready {
 		p.close()
 	}
 }
@@ -242,13 +231,7 @@ func (f *fetching) pipeline(list []*entry) error {
 				go func() { ch <- f.prepare(ctx, to) }()
 			}
 		}
-		var v *sections
-		if ahead[i] != nil {
-			v = <-ahead[i]
-			ahead[i] = nil
-		} else {
-			v = f.prepare(ctx, e)
-		}
+		v := f.await(ctx, ahead, i, e)
 		if errors.Is(v.err, client.ErrAmended) {
 			v.close()
 			if e, v = f.anew(ctx, e); e == nil {
@@ -269,6 +252,24 @@ func (f *fetching) pipeline(list []*entry) error {
 		}
 	}
 	return nil
+}
+
+// await is the i-th message's sections. Where they must be waited for, output that has waited too leaves: a failure of that shows
+// when the message is written.
+func (f *fetching) await(ctx context.Context, ahead []chan *sections, i int, e *entry) *sections {
+	ch := ahead[i]
+	if ch == nil {
+		_ = f.s.out.FlushStale()
+		return f.prepare(ctx, e)
+	}
+	ahead[i] = nil
+	select {
+	case v := <-ch:
+		return v
+	default:
+		_ = f.s.out.FlushStale()
+		return <-ch
+	}
 }
 
 // anew loads a message again whose entry was corrected meanwhile; nil if it is gone.
@@ -297,33 +298,19 @@ func (f *fetching) prepare(ctx context.Context, e *entry) (v *sections) {
 	if v.err = f.s.summarise(e); v.err != nil {
 		return v
 	}
-	for _, item := range f.o.BodySection {
-		p, err := f.s.bodySection(ctx, e, item)
+	for i := range f.items {
+		it := &f.items[i]
+		if it.Kind < command.ItemSection {
+			continue
+		}
+		p, err := f.s.section(ctx, e, it)
 		if err != nil {
 			v.err = err
 			return v
 		}
-		if v.body = append(v.body, p); v.full(p) {
+		if v.ready = append(v.ready, p); v.full(p) {
 			return v
 		}
-	}
-	for _, item := range f.o.BinarySection {
-		p, err := f.s.binarySection(ctx, e, item.Part, item.Partial)
-		if err != nil {
-			v.err = err
-			return v
-		}
-		if v.binary = append(v.binary, p); v.full(p) {
-			return v
-		}
-	}
-	for _, item := range f.o.BinarySectionSize {
-		n, err := f.s.binarySize(ctx, e, item.Part)
-		if err != nil {
-			v.err = err
-			return v
-		}
-		v.sizes = append(v.sizes, n)
 	}
 	return v
 }
@@ -331,78 +318,77 @@ func (f *fetching) prepare(ctx context.Context, e *entry) (v *sections) {
 // write answers for one message. Once it has begun a section that then cannot be read to its end, there is no answer
 // left but to hang up.
 func (f *fetching) write(ctx context.Context, e *entry, v *sections) error {
-	o := f.o
-	r := f.w.CreateMessage(f.seqs.seqOf(e.uid))
-	if o.UID {
-		r.WriteUID(goimap.UID(e.uid))
+	out, next := f.s.out, 0
+	if len(e.flags.Keywords) > 0 {
+		f.s.tellKeywords(f.sel, e.flags.Keywords)
 	}
-	if o.Flags || e.seen {
-		r.WriteFlags(flagsOut(e.flags))
+	out.Raw("* ").Num(uint64(f.seqs.seqOf(e.uid))).Raw(" FETCH (")
+	if f.uid {
+		out.Raw("UID ").Num(uint64(e.uid)).SP()
 	}
-	if o.InternalDate {
-		r.WriteInternalDate(dateOut(e.date, e.zone))
+	if e.seen && !f.flags {
+		out.Raw("FLAGS ").Flags(flagsOut(e.flags)).SP()
 	}
-	if o.RFC822Size {
-		r.WriteRFC822Size(int64(e.size))
-	}
-	if o.Envelope {
-		r.WriteEnvelope(envelopeOut(&e.sum.Envelope, e.sum.SentDate))
-	}
-	if o.BodyStructure != nil {
-		r.WriteBodyStructure(structureOut(e.sum.Structure))
-	}
-	err := f.writeSections(ctx, r, e, v)
-	if err != nil {
-		f.s.c.abort()
+	for i := range f.items {
+		it := &f.items[i]
+		if i > 0 {
+			out.SP()
+		}
+		out.Raw(it.Label).SP()
+		if it.Kind < command.ItemSection {
+			f.value(e, it.Kind)
+			continue
+		}
+		if err := f.bytes(ctx, e, it, v, next); err != nil {
+			f.s.c.abort()
+			return err
+		}
+		next++
 	}
 	f.s.srv.stats.fetched.Add(1)
-	if closed := r.Close(); err == nil {
-		err = closed
-	}
-	return err
+	return out.Line(")").Err()
 }
 
-func (f *fetching) writeSections(ctx context.Context, r *imapserver.FetchResponseWriter, e *entry, v *sections) error {
-	for i, item := range f.o.BodySection {
-		p, err := at(v.body, i, func() (*piece, error) { return f.s.bodySection(ctx, e, item) })
-		if err == nil {
-			err = f.send(r.WriteBodySection(item, p.n), p)
-		}
-		if err != nil {
+// value writes what is known of a message without its bytes.
+func (f *fetching) value(e *entry, kind command.ItemKind) {
+	switch out := f.s.out; kind {
+	case command.ItemFlags:
+		out.Flags(flagsOut(e.flags))
+	case command.ItemUID:
+		out.Num(uint64(e.uid))
+	case command.ItemInternalDate:
+		out.DateTime(dateOut(e.date, e.zone))
+	case command.ItemSize:
+		out.Num(e.size)
+	case command.ItemEnvelope:
+		envelopeOut(out, &e.sum.Envelope)
+	case command.ItemBody, command.ItemBodyStructure:
+		structureOut(out, e.sum.Structure, kind == command.ItemBodyStructure)
+	}
+}
+
+// bytes writes the value of the n-th section.
+func (f *fetching) bytes(ctx context.Context, e *entry, it *command.Item, v *sections, n int) error {
+	var p *piece
+	if n < len(v.ready) {
+		p = v.ready[n]
+	} else {
+		var err error
+		if p, err = f.s.section(ctx, e, it); err != nil {
 			return err
 		}
 	}
-	for i, item := range f.o.BinarySection {
-		p, err := at(v.binary, i, func() (*piece, error) { return f.s.binarySection(ctx, e, item.Part, item.Partial) })
-		if err == nil {
-			err = f.send(r.WriteBinarySection(item, p.n), p)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	for i, item := range f.o.BinarySectionSize {
-		n, err := at(v.sizes, i, func() (uint32, error) { return f.s.binarySize(ctx, e, item.Part) })
-		if err != nil {
-			return err
-		}
-		r.WriteBinarySectionSize(item, n)
-	}
-	return nil
-}
-
-// at is the i-th value if it is ready, else what make gives.
-func at[T any](ready []T, i int, make func() (T, error)) (T, error) {
-	if i < len(ready) {
-		return ready[i], nil
-	}
-	return make()
-}
-
-// send writes a section's value and closes it.
-func (f *fetching) send(w io.WriteCloser, p *piece) error {
 	defer p.close()
-	if err := p.writeTo(w); err != nil {
+	out := f.s.out
+	switch {
+	case it.Kind == command.ItemBinarySize:
+		return out.Num(uint64(p.n)).Err()
+	case p.binary:
+		out.Binary(p.n)
+	default:
+		out.Literal(p.n)
+	}
+	if err := p.writeTo(out); err != nil {
 		if !f.s.c.isClosed() {
 			f.s.log.Error("IMAP literal broken off", "mailbox", f.sel.name, "error", err)
 		}
@@ -410,5 +396,5 @@ func (f *fetching) send(w io.WriteCloser, p *piece) error {
 	}
 	f.s.srv.stats.fetchedBytes.Add(uint64(p.n))
 	p.data = nil
-	return w.Close()
+	return nil
 }

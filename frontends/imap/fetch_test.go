@@ -176,7 +176,7 @@ func testStructure(t *testing.T, c *clustertest.Cluster) {
 	for i, c := range []struct{ msg, item, want string }{
 		{nested, "ENVELOPE", `ENVELOPE ("Mon, 15 Jun 2026 10:00:00 +0800" "=?gb2312?B?suLK1A==?= and more" (("=?utf-8?B?5byg5LiJ?=" NIL "zhang" "example.test")) ` +
 			`(("=?utf-8?B?5byg5LiJ?=" NIL "zhang" "example.test")) (("=?utf-8?B?5byg5LiJ?=" NIL "zhang" "example.test")) ` +
-			`((NIL NIL "a" "example.test") ("B, C" NIL "b" "example.test") (NIL NIL "group" NIL) (NIL NIL "d" "x.test") (NIL NIL NIL NIL)) NIL NIL NIL "<1@example.test>")`},
+			`((NIL NIL "a" "example.test")("B, C" NIL "b" "example.test")(NIL NIL "group" NIL)(NIL NIL "d" "x.test")(NIL NIL NIL NIL)) NIL NIL NIL "<1@example.test>")`},
 		{nested, "BODY", `BODY (("text" "plain" ("charset" "utf-8") NIL NIL "base64" 20 0)("message" "rfc822" NIL NIL "inner" "7bit" 288 ` +
 			`(NIL "inside" ((NIL NIL "inner" "example.test")) ((NIL NIL "inner" "example.test")) ((NIL NIL "inner" "example.test")) NIL NIL NIL NIL NIL) ` +
 			`(("text" "plain" NIL NIL NIL "7bit" 9 0)("text" "html" NIL NIL NIL "quoted-printable" 14 1) "alternative") 15)` +
@@ -185,20 +185,21 @@ func testStructure(t *testing.T, c *clustertest.Cluster) {
 			`(NIL "inside" ((NIL NIL "inner" "example.test")) ((NIL NIL "inner" "example.test")) ((NIL NIL "inner" "example.test")) NIL NIL NIL NIL NIL) ` +
 			`(("text" "plain" NIL NIL NIL "7bit" 9 0 NIL NIL NIL NIL)("text" "html" NIL NIL NIL "quoted-printable" 14 1 NIL ("inline" ("filename" "x.html")) NIL NIL) "alternative" ("boundary" "in") NIL NIL NIL) 15 NIL NIL NIL NIL)` +
 			`("application" "pdf" ("name" "a.pdf") NIL NIL "x-odd" 3 NIL NIL NIL NIL) "mixed" ("boundary" "out") NIL NIL NIL)`},
-		// The library's own parser would panic here, at each attempt.
+		// Shapes over which servers are known to have stumbled.
 		{"Content-Type: multipart/mixed; boundary=x\n\nno parts\n", "BODYSTRUCTURE", ""},
 		{"Content-Type: multipart/mixed\n\n", "BODYSTRUCTURE", ""},
 		{"\x00\xff\xfe", "(BODYSTRUCTURE BODY ENVELOPE)", ""},
 		{"Content-Type: message/rfc822\n\n", "BODYSTRUCTURE", ""},
-		{"Subject: \xc4\xe3\xba\xc3\nFrom: \xe4\xbd\xa0 <a@b>\n\n", "ENVELOPE", `ENVELOPE (NIL "=?utf-8?q?=E4=BD=A0=E5=A5=BD?=" (("=?utf-8?q?=E4=BD=A0?=" NIL "a" "b")) (("=?utf-8?q?=E4=BD=A0?=" NIL "a" "b")) (("=?utf-8?q?=E4=BD=A0?=" NIL "a" "b")) NIL NIL NIL NIL NIL)`},
-		{"In-Reply-To: <a@b> <c@d>\nDate: nonsense\n\n", "ENVELOPE", `ENVELOPE (NIL NIL NIL NIL NIL NIL NIL NIL "<a@b> <c@d>" NIL)`},
+		{"Subject: \xc4\xe3\xba\xc3\nFrom: \xe4\xbd\xa0 <a@b>\n\n", "ENVELOPE", "ENVELOPE (NIL {4}\n\xc4\xe3\xba\xc3 (({3}\n你 NIL \"a\" \"b\")) (({3}\n你 NIL \"a\" \"b\")) (({3}\n你 NIL \"a\" \"b\")) NIL NIL NIL NIL NIL)"},
+		{"In-Reply-To: <a@b> <c@d>\nDate: nonsense\n\n", "ENVELOPE", `ENVELOPE ("nonsense" NIL NIL NIL NIL NIL NIL NIL "<a@b> <c@d>" NIL)`},
 		{strings.Repeat("Content-Type: multipart/mixed; boundary=x\n\n--x\n", 200), "BODYSTRUCTURE", ""},
 	} {
 		st.appendMessage("INBOX", crlf(c.msg))
 		r.ok("NOOP")
 		got := r.ok(fmt.Sprintf("FETCH %d %s", i+1, c.item))
-		if want := fmt.Sprintf("* %d FETCH (%s)", i+1, c.want); c.want != "" && got[0] != want {
-			t.Errorf("%s\ngot  %s\nwant %s", c.item, got[0], want)
+		value := strings.Join(got[:len(got)-1], "\n") // its literals have lines of their own
+		if want := fmt.Sprintf("* %d FETCH (%s)", i+1, c.want); c.want != "" && value != want {
+			t.Errorf("%s\ngot  %s\nwant %s", c.item, value, want)
 		}
 	}
 	if got := r.ok("FETCH 1 ALL"); !strings.HasPrefix(got[0], `* 1 FETCH (FLAGS () INTERNALDATE "15-Jun-2025 23:06:40 +0800" RFC822.SIZE `+strconv.Itoa(len(crlf(nested)))+" ENVELOPE (") {

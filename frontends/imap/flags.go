@@ -7,6 +7,7 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/engine/index"
+	"hongyan/frontends/imap/wire"
 )
 
 const maxKeyword = 64 // bytes of a keyword
@@ -46,7 +47,7 @@ func flagsIn(flags []goimap.Flag) (client.Flags, error) {
 			out.System |= bit
 			continue
 		}
-		if !isAtom(string(f)) {
+		if !wire.IsAtom(string(f)) {
 			return out, bad("Invalid flag")
 		}
 		if len(f) > maxKeyword {
@@ -79,10 +80,10 @@ func mailboxFlags(keywords []string) []goimap.Flag {
 	return appendKeywords(out, keywords)
 }
 
-// appendKeywords leaves out what cannot be written as an atom: the library would drop the connection over it.
+// appendKeywords leaves out what cannot be written as an atom.
 func appendKeywords(out []goimap.Flag, keywords []string) []goimap.Flag {
 	for _, k := range keywords {
-		if isAtom(k) {
+		if wire.IsAtom(k) {
 			out = append(out, goimap.Flag(k))
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"strings"
 
 	goimap "github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
 	"hongyan/cluster/client"
+	"hongyan/frontends/imap/command"
 )
 
 // folder is a name that LIST or LSUB may show.
@@ -19,69 +19,110 @@ type folder struct {
 	subChild   bool // has subscribed ones, at any depth
 }
 
-// List answers LIST, LIST-EXTENDED with STATUS (RFC 5258, RFC 5819), and LSUB.
-func (s *session) List(w *imapserver.ListWriter, ref string, patterns []string, o *goimap.ListOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if o.ReturnStatus != nil && (o.ReturnStatus.DeletedStorage || o.ReturnStatus.HighestModSeq) {
-		return bad("Unknown STATUS data item")
+// listing is a response to LIST or LSUB.
+type listing struct {
+	name     string
+	attrs    []goimap.MailboxAttr
+	subChild bool // matched for a subscribed child (RFC 5258)
+}
+
+// tellList answers with a name.
+func (s *session) tellList(kind string, l *listing) {
+	s.out.Raw("* ").Raw(kind).Raw(" (")
+	for i, a := range l.attrs {
+		if i > 0 {
+			s.out.SP()
+		}
+		s.out.Raw(string(a))
 	}
-	lsub := s.c.command() == "LSUB"
-	if len(patterns) == 0 { // only the delimiter is asked for (RFC 9051 section 6.3.9)
-		return w.WriteList(&goimap.ListData{Attrs: []goimap.MailboxAttr{goimap.MailboxAttrNoSelect}, Delim: delimiter})
+	s.out.Raw(`) "/" `).Mailbox(l.name)
+	if l.subChild {
+		s.out.Raw(` (CHILDINFO ("SUBSCRIBED"))`)
 	}
-	m, err := newMatcher(ref, patterns)
+	s.out.Line("")
+}
+
+// list answers LIST, LIST-EXTENDED with STATUS (RFC 5258, RFC 5819), and LSUB.
+func (s *session) list(c *call) error {
+	parse, lsub := command.ParseList, c.name == "LSUB"
+	if lsub {
+		parse = command.ParseLsub
+	}
+	l, err := parse(s.dec)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := s.question()
-	defer cancel()
-	boxes, err := s.mail.Mailboxes(ctx, s.account)
-	if err != nil {
-		return s.answer("list mailboxes", err)
+	if !l.Extended && l.Patterns[0] == "" { // only the delimiter is asked for (RFC 9051 section 6.3.9)
+		s.tellList(c.name, &listing{attrs: []goimap.MailboxAttr{goimap.MailboxAttrNoSelect}})
+		return nil
 	}
-	subs, err := s.mail.Subscriptions(ctx, s.account)
+	m, err := newMatcher(l.Reference, l.Patterns)
 	if err != nil {
-		return s.answer("list subscriptions", err)
+		return err
 	}
-	all := tree(boxes, subs)
-	if lsub {
+	all, err := s.folders()
+	if err != nil {
+		return err
+	}
+	if lsub || l.Options.SelectRecursiveMatch {
 		hideMatched(all, m)
 	}
 	for _, f := range all {
 		if !m.match(f.Name) {
 			continue
 		}
-		data := s.listData(f, o, lsub)
-		if data == nil {
+		var shown *listing
+		if lsub {
+			shown = f.lsub()
+		} else {
+			shown = f.list(l)
+		}
+		if shown == nil {
 			continue
 		}
-		if err := w.WriteList(data); err != nil {
-			return err
+		s.tellList(c.name, shown)
+		if len(l.Status) > 0 && f.exists && !f.NoSelect {
+			s.tellStatus(&f.Mailbox, l.Status)
 		}
 	}
-	return nil
+	return s.out.Err()
 }
 
-// listData is a folder's response, nil when it was not selected.
-func (s *session) listData(f *folder, o *goimap.ListOptions, lsub bool) *goimap.ListData {
-	data := &goimap.ListData{Delim: delimiter, Mailbox: f.Name}
+// folders are all names that the account has.
+func (s *session) folders() ([]*folder, error) {
+	ctx, cancel := s.question()
+	defer cancel()
+	boxes, err := s.mail.Mailboxes(ctx, s.account)
+	if err != nil {
+		return nil, s.answer("list mailboxes", err)
+	}
+	subs, err := s.mail.Subscriptions(ctx, s.account)
+	if err != nil {
+		return nil, s.answer("list subscriptions", err)
+	}
+	return tree(boxes, subs), nil
+}
+
+// lsub is a folder's response to LSUB, nil when it was not selected.
+func (f *folder) lsub() *listing {
+	if !f.subscribed && !f.subChild {
+		return nil
+	}
+	l := &listing{name: f.Name}
+	if !f.subscribed || !f.exists || f.NoSelect {
+		l.attrs = append(l.attrs, goimap.MailboxAttrNoSelect)
+	}
+	return l
+}
+
+// list is a folder's response to LIST, nil when it was not selected.
+func (f *folder) list(asked *command.List) *listing {
+	o, l := &asked.Options, &listing{name: f.Name}
 	switch {
-	case lsub:
-		if !f.subscribed && !f.subChild {
-			return nil
-		}
-		if !f.subscribed || !f.exists || f.NoSelect {
-			data.Attrs = append(data.Attrs, goimap.MailboxAttrNoSelect)
-		}
-		return data
 	case o.SelectSubscribed:
-		recursive := o.SelectRecursiveMatch && f.subChild
-		if !f.subscribed && !recursive {
+		l.subChild = o.SelectRecursiveMatch && f.subChild
+		if !f.subscribed && !l.subChild {
 			return nil
-		}
-		if recursive {
-			data.ChildInfo = &goimap.ListDataChildInfo{Subscribed: true}
 		}
 	case !f.exists && !f.children:
 		return nil // a subscription without a mailbox
@@ -91,24 +132,23 @@ func (s *session) listData(f *folder, o *goimap.ListOptions, lsub bool) *goimap.
 		return nil
 	}
 	switch {
+	case !f.exists && asked.Extended: // who knows this form knows what it implies
+		l.attrs = append(l.attrs, goimap.MailboxAttrNonExistent)
 	case !f.exists:
-		data.Attrs = append(data.Attrs, goimap.MailboxAttrNonExistent, goimap.MailboxAttrNoSelect)
+		l.attrs = append(l.attrs, goimap.MailboxAttrNonExistent, goimap.MailboxAttrNoSelect)
 	case f.NoSelect:
-		data.Attrs = append(data.Attrs, goimap.MailboxAttrNoSelect)
+		l.attrs = append(l.attrs, goimap.MailboxAttrNoSelect)
 	}
 	if f.children {
-		data.Attrs = append(data.Attrs, goimap.MailboxAttrHasChildren)
+		l.attrs = append(l.attrs, goimap.MailboxAttrHasChildren)
 	} else {
-		data.Attrs = append(data.Attrs, goimap.MailboxAttrHasNoChildren)
+		l.attrs = append(l.attrs, goimap.MailboxAttrHasNoChildren)
 	}
 	if f.subscribed && (o.SelectSubscribed || o.ReturnSubscribed) {
-		data.Attrs = append(data.Attrs, goimap.MailboxAttrSubscribed)
+		l.attrs = append(l.attrs, goimap.MailboxAttrSubscribed)
 	}
-	data.Attrs = append(data.Attrs, use...)
-	if o.ReturnStatus != nil && f.exists && !f.NoSelect {
-		data.Status = s.statusData(f.Mailbox)
-	}
-	return data
+	l.attrs = append(l.attrs, use...)
+	return l
 }
 
 // tree joins mailboxes and subscriptions with the parents that they have only by name, sorted, INBOX first.
@@ -164,8 +204,8 @@ func markParents(f *folder, get func(string) *folder) {
 	}
 }
 
-// hideMatched leaves the mark of subscribed children on those parents alone that have one which LSUB does not list
-// itself: RFC 3501 section 6.3.9 wants a parent in its children's place, as for "%", not beside them.
+// hideMatched leaves the mark of subscribed children on those parents alone that have one which is not listed
+// itself: RFC 3501 section 6.3.9 and RFC 5258 section 3.5 want a parent in its children's place, as for "%", not beside them.
 func hideMatched(all []*folder, m *matcher) {
 	byName := make(map[string]*folder, len(all))
 	for _, f := range all {
@@ -183,9 +223,6 @@ func hideMatched(all []*folder, m *matcher) {
 type matcher struct{ exact, inbox []*pattern }
 
 func newMatcher(ref string, patterns []string) (*matcher, error) {
-	if len(patterns) > maxPatterns {
-		return nil, no(goimap.ResponseCodeLimit, "Too many patterns")
-	}
 	m := new(matcher)
 	for _, text := range patterns {
 		if text = ref + text; len(text) > maxPatternLength {

@@ -34,7 +34,7 @@ type mail interface {
 	Expunge(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error)
 	Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error)
 	Doubt(a client.Account, mailbox, uid uint32, ref client.Ref)
-	Watch(a client.Account, mailbox uint32) (wake <-chan struct{}, cancel func())
+	WatchFunc(a client.Account, mailbox uint32, wake func()) (cancel func())
 }
 
 // draft is a message on its way in.

@@ -6,6 +6,8 @@ import (
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/cluster/client"
+	"hongyan/frontends/imap/command"
+	"hongyan/frontends/imap/wire"
 )
 
 const delimiter = '/'
@@ -31,23 +33,25 @@ func newName(name string) string {
 	return canonicalName(strings.TrimSuffix(name, string(delimiter)))
 }
 
-// Create makes a mailbox.
-func (s *session) Create(name string, o *goimap.CreateOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// create makes a mailbox.
+func (s *session) create(*call) error {
+	name, uses, err := command.Create(s.dec)
+	if err != nil {
+		return err
+	}
 	use := ""
 	switch {
-	case len(o.SpecialUse) > 1:
+	case len(uses) > 1:
 		return no(codeUseAttr, "A mailbox has one special use")
-	case len(o.SpecialUse) == 1:
-		if use = specialUse(string(o.SpecialUse[0])); use == "" {
+	case len(uses) == 1:
+		if use = specialUse(string(uses[0])); use == "" {
 			return no(codeUseAttr, "Special use not supported")
 		}
 	}
 	ctx, cancel := s.question()
 	defer cancel()
 	name = newName(name)
-	_, err := s.mail.CreateMailbox(ctx, s.account, name, use)
+	_, err = s.mail.CreateMailbox(ctx, s.account, name, use)
 	return s.answer("create mailbox "+name, err)
 }
 
@@ -64,16 +68,18 @@ func specialUse(attr string) string {
 
 // useAttrs are a mailbox's special use as an attribute.
 func useAttrs(m client.Mailbox) []goimap.MailboxAttr {
-	if use := m.SpecialUse; len(use) > 1 && use[0] == '\\' && isAtom(use[1:]) {
+	if use := m.SpecialUse; len(use) > 1 && use[0] == '\\' && wire.IsAtom(use[1:]) {
 		return []goimap.MailboxAttr{goimap.MailboxAttr(use)}
 	}
 	return nil
 }
 
-// Delete removes a mailbox. If it is the one that is open, that is closed.
-func (s *session) Delete(name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// delete removes a mailbox. If it is the one that is open, that is closed.
+func (s *session) delete(*call) error {
+	name, err := command.Mailbox(s.dec)
+	if err != nil {
+		return err
+	}
 	name = canonicalName(name)
 	if name == "INBOX" {
 		return no(goimap.ResponseCodeCannot, "INBOX cannot be deleted")
@@ -83,17 +89,19 @@ func (s *session) Delete(name string) error {
 	if err := s.mail.DeleteMailbox(ctx, s.account, name); err != nil {
 		return s.answer("delete mailbox "+name, err)
 	}
-	if s.sel == nil || s.sel.name != name {
-		return nil
+	if s.sel != nil && s.sel.name == name {
+		s.forget()
+		s.out.Line("* OK [CLOSED] The selected mailbox was deleted")
 	}
-	s.deselect()
-	return s.c.say("* OK [CLOSED] The selected mailbox was deleted\r\n")
+	return nil
 }
 
-// Rename renames a mailbox with its children.
-func (s *session) Rename(from, to string, _ *goimap.RenameOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// rename renames a mailbox with its children.
+func (s *session) rename(*call) error {
+	from, to, err := command.Rename(s.dec)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := s.question()
 	defer cancel()
 	from, to = canonicalName(from), newName(to)
@@ -108,27 +116,23 @@ func (s *session) Rename(from, to string, _ *goimap.RenameOptions) error {
 	return nil
 }
 
-// Subscribe adds a name to those that LSUB lists; it need not exist (RFC 3501 section 6.3.6).
-func (s *session) Subscribe(name string) error { return s.subscribe(name, true) }
-
-// Unsubscribe takes it out.
-func (s *session) Unsubscribe(name string) error { return s.subscribe(name, false) }
-
-func (s *session) subscribe(name string, on bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// subscribe adds a name to those that LSUB lists, or takes it out; it need not exist (RFC 3501 section 6.3.6).
+func (s *session) subscribe(c *call) error {
+	name, err := command.Mailbox(s.dec)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := s.question()
 	defer cancel()
 	name = newName(name)
-	return s.answer("subscribe to "+name, s.mail.Subscribe(ctx, s.account, name, on))
+	return s.answer("subscribe to "+name, s.mail.Subscribe(ctx, s.account, name, c.name == "SUBSCRIBE"))
 }
 
-// Status answers STATUS.
-func (s *session) Status(name string, o *goimap.StatusOptions) (*goimap.StatusData, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if o.DeletedStorage || o.HighestModSeq {
-		return nil, bad("Unknown STATUS data item")
+// status answers STATUS.
+func (s *session) status(*call) error {
+	name, items, err := command.Status(s.dec)
+	if err != nil {
+		return err
 	}
 	ctx, cancel := s.question()
 	defer cancel()
@@ -138,26 +142,54 @@ func (s *session) Status(name string, o *goimap.StatusOptions) (*goimap.StatusDa
 		err = client.ErrNoMailbox
 	}
 	if err != nil {
-		return nil, s.answer("status of "+name, err)
+		return s.answer("status of "+name, err)
 	}
-	return s.statusData(m), nil
+	s.tellStatus(&m, items)
+	return nil
 }
 
-// statusData has every item that can be asked for: the library reads what the client wants of it.
-func (s *session) statusData(m client.Mailbox) *goimap.StatusData {
-	size, limit, recent := int64(m.Size), s.AppendLimit(), uint32(0)
-	return &goimap.StatusData{
-		Mailbox: m.Name, NumMessages: &m.Messages, NumRecent: &recent, NumUnseen: &m.Unseen, NumDeleted: &m.Deleted,
-		UIDNext: goimap.UID(m.UIDNext), UIDValidity: m.UIDValidity, Size: &size, AppendLimit: &limit,
+// tellStatus answers with the figures of a mailbox that were asked for.
+func (s *session) tellStatus(m *client.Mailbox, items []command.StatusItem) {
+	s.out.Raw("* STATUS ").Mailbox(m.Name).Raw(" (")
+	for i, item := range items {
+		if i > 0 {
+			s.out.SP()
+		}
+		s.out.Raw(string(item)).SP().Num(s.figure(m, item))
 	}
+	s.out.Line(")")
 }
 
-// Namespace is one personal namespace, without prefix (RFC 2342).
-func (s *session) Namespace() (*goimap.NamespaceData, error) {
-	return &goimap.NamespaceData{Personal: []goimap.NamespaceDescriptor{{Prefix: "", Delim: delimiter}}}, nil
+func (s *session) figure(m *client.Mailbox, item command.StatusItem) uint64 {
+	switch item {
+	case command.StatusMessages:
+		return uint64(m.Messages)
+	case command.StatusUIDNext:
+		return uint64(m.UIDNext)
+	case command.StatusUIDValidity:
+		return uint64(m.UIDValidity)
+	case command.StatusUnseen:
+		return uint64(m.Unseen)
+	case command.StatusDeleted:
+		return uint64(m.Deleted)
+	case command.StatusSize:
+		return m.Size
+	case command.StatusAppendLimit:
+		return uint64(s.appendLimit())
+	}
+	return 0 // RECENT: no message is
 }
 
-// AppendLimit is the largest message that APPEND takes (RFC 7889).
-func (s *session) AppendLimit() uint32 {
+// namespace is one personal namespace, without prefix (RFC 2342).
+func (s *session) namespace(*call) error {
+	if err := command.None(s.dec); err != nil {
+		return err
+	}
+	s.out.Line(`* NAMESPACE (("" "/")) NIL NIL`)
+	return nil
+}
+
+// appendLimit is the largest message that APPEND takes (RFC 7889).
+func (s *session) appendLimit() uint32 {
 	return uint32(min(s.mail.MaxMessage(), 1<<32-1))
 }

@@ -2,77 +2,68 @@ package imap
 
 import (
 	"bytes"
+	"slices"
 	"strings"
-	"time"
 
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/engine/message"
+	"hongyan/frontends/imap/command"
 )
 
 const daySeconds = 24 * 60 * 60
 
-// matches says whether a message matches all of a query's keys, the cheap ones first: only those that are left
-// when all others hold cost reading the message.
-func (q *query) matches(c *goimap.SearchCriteria, e *entry) (bool, error) {
-	if !q.inSets(c, e) || !matchDates(c, e) {
-		return false, nil
-	}
-	for _, h := range c.Header {
-		if ok, err := q.matchHeader(h, e); !ok || err != nil {
-			return false, err
-		}
-	}
-	for i := range c.Not {
-		if ok, err := q.matches(&c.Not[i], e); ok || err != nil {
-			return false, err
-		}
-	}
-	for i := range c.Or {
-		ok, err := q.matches(&c.Or[i][0], e)
+// matches says whether a message matches a key. The sets of flags and numbers are there: bySets went over the whole query before.
+func (q *query) matches(k *command.Key, e *entry) (bool, error) {
+	switch k.Kind {
+	case command.KeyAll:
+		return true, nil
+	case command.KeyAnd:
+		return q.matchAll(k.Keys, e)
+	case command.KeyOr:
+		ok, err := q.matches(k.Keys[0], e)
 		if err == nil && !ok {
-			ok, err = q.matches(&c.Or[i][1], e)
+			ok, err = q.matches(k.Keys[1], e)
 		}
-		if !ok || err != nil {
-			return false, err
-		}
+		return ok, err
+	case command.KeyNot:
+		ok, err := q.matches(k.Keys[0], e)
+		return !ok && err == nil, err
+	case command.KeySet:
+		return q.set(k).Contains(e.uid), nil
+	case command.KeyFlag:
+		return q.hasFlag(k.Flag, e), nil
+	case command.KeyHeader:
+		return q.matchHeader(k, e)
+	case command.KeyBody, command.KeyText:
+		return q.matchText(e, k.Text, k.Kind == command.KeyText)
 	}
-	for _, text := range c.Body {
-		if ok, err := q.matchText(e, text, false); !ok || err != nil {
-			return false, err
-		}
-	}
-	for _, text := range c.Text {
-		if ok, err := q.matchText(e, text, true); !ok || err != nil {
-			return false, err
+	return matchValue(k, e), nil
+}
+
+// matchAll says whether a message matches all of several keys, the cheap ones first: only those that are left when all others
+// hold cost reading the message.
+func (q *query) matchAll(keys []*command.Key, e *entry) (bool, error) {
+	for _, dearOnes := range [2]bool{false, true} {
+		for _, k := range keys {
+			if dear(k) != dearOnes {
+				continue
+			}
+			if ok, err := q.matches(k, e); !ok || err != nil {
+				return false, err
+			}
 		}
 	}
 	return true, nil
 }
 
-// inSets checks numbers and flags. The sets of flags are there: bySets went over the whole query before.
-func (q *query) inSets(c *goimap.SearchCriteria, e *entry) bool {
-	for _, set := range c.SeqNum {
-		if !q.seqs(set).Contains(e.uid) {
-			return false
-		}
+// dear says whether a key may have the message read.
+func dear(k *command.Key) bool {
+	switch k.Kind {
+	case command.KeyHeader, command.KeyBody, command.KeyText:
+		return true
 	}
-	for _, set := range c.UID {
-		if !q.uids(set).Contains(e.uid) {
-			return false
-		}
-	}
-	for _, f := range c.Flag {
-		if !q.hasFlag(f, e) {
-			return false
-		}
-	}
-	for _, f := range c.NotFlag {
-		if q.hasFlag(f, e) {
-			return false
-		}
-	}
-	return true
+	return slices.ContainsFunc(k.Keys, dear)
 }
 
 func (q *query) hasFlag(f goimap.Flag, e *entry) bool {
@@ -85,29 +76,28 @@ func (q *query) hasFlag(f goimap.Flag, e *entry) bool {
 	return hasKeyword(e.flags.Keywords, string(f))
 }
 
-// matchDates checks sizes and dates. Dates are compared as days, each in its own zone (RFC 9051 section 6.4.4).
-func matchDates(c *goimap.SearchCriteria, e *entry) bool {
-	if c.Larger != 0 && e.size <= uint64(c.Larger) || c.Smaller != 0 && e.size >= uint64(c.Smaller) {
-		return false
-	}
-	day := floorDay(e.date + int64(e.zone)*60)
-	if !inDays(c.Since, c.Before, day) {
-		return false
-	}
-	if c.SentSince.IsZero() && c.SentBefore.IsZero() {
-		return true
+// matchValue checks sizes and dates. Dates are compared as days, each in its own zone (RFC 9051 section 6.4.4).
+func matchValue(k *command.Key, e *entry) bool {
+	switch k.Kind {
+	case command.KeyLarger:
+		return e.size > uint64(k.Size)
+	case command.KeySmaller:
+		return e.size < uint64(k.Size)
+	case command.KeyBefore:
+		return floorDay(e.date+int64(e.zone)*60) < floorDay(k.Date.Unix())
+	case command.KeySince:
+		return floorDay(e.date+int64(e.zone)*60) >= floorDay(k.Date.Unix())
 	}
 	sent := dateOf(e.sum.Envelope.Date, e.sum.SentDate)
 	if sent.IsZero() {
 		return false // no date is neither before nor after another
 	}
 	_, offset := sent.Zone()
-	return inDays(c.SentSince, c.SentBefore, floorDay(sent.Unix()+int64(offset)))
-}
-
-// inDays says whether a day is in [since, before), each of which may be missing.
-func inDays(since, before time.Time, day int64) bool {
-	return (since.IsZero() || day >= floorDay(since.Unix())) && (before.IsZero() || day < floorDay(before.Unix()))
+	day := floorDay(sent.Unix() + int64(offset))
+	if k.Kind == command.KeySentBefore {
+		return day < floorDay(k.Date.Unix())
+	}
+	return day >= floorDay(k.Date.Unix())
 }
 
 // floorDay numbers the day of a moment.
@@ -120,22 +110,42 @@ func floorDay(unix int64) int64 {
 }
 
 // matchHeader checks one header field: decoded, regardless of case. An empty value asks for the field to be there.
-func (q *query) matchHeader(h goimap.SearchCriteriaHeaderField, e *entry) (bool, error) {
-	fields, ok := e.sum.Fields([]string{h.Key})
+func (q *query) matchHeader(h *command.Key, e *entry) (bool, error) {
+	fields, ok := e.sum.Fields([]string{h.Field})
 	if !ok {
 		header, err := q.s.readRange(q.ctx, e, 0, min(e.sum.Structure.BodyStart, maxHeaderRead))
 		if err != nil {
 			return false, err
 		}
-		fields = message.FilterHeader(header, []string{h.Key}, false)
+		fields = message.FilterHeader(header, []string{h.Field}, false)
 	}
-	needle := fold(h.Value)
+	needle := fold(h.Text)
 	for _, value := range fieldValues(fields) {
 		if needle == "" || strings.Contains(fold(message.DecodeHeader(value)), needle) {
 			return true, nil
 		}
 	}
+	for _, a := range addresses(&e.sum.Envelope, h.Field) {
+		if strings.Contains(fold(a.Mailbox+"@"+a.Host), needle) {
+			return true, nil
+		}
+	}
 	return false, nil
+}
+
+// addresses are those of a field, in the form that people search for, which comments in the message may break up.
+func addresses(e *message.Envelope, field string) []message.Address {
+	switch strings.ToUpper(field) {
+	case "FROM":
+		return e.From
+	case "TO":
+		return e.To
+	case "CC":
+		return e.Cc
+	case "BCC":
+		return e.Bcc
+	}
+	return nil
 }
 
 // fieldValues are the unfolded values of the fields in a header.

@@ -2,10 +2,7 @@ package imap
 
 import "strings"
 
-const (
-	maxPatterns      = 64   // of one LIST
-	maxPatternLength = 1000 // bytes
-)
+const maxPatternLength = 1000 // bytes
 
 // pattern is a LIST pattern (RFC 9051 section 6.3.9): '*' stands for any text, '%' for any without the delimiter.
 // It is matched as an automaton whose set of states is a bit set, so that the time for a name is its length times the

@@ -6,50 +6,88 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
 	"hongyan/cluster/client"
 	"hongyan/engine/index"
+	"hongyan/frontends/imap/command"
 )
 
-const (
-	maxSearchDepth = 64 // of NOT and OR inside each other
-	maxSearchKeys  = 1000
-	maxSearchTexts = 16 // BODY and TEXT keys
-)
-
-// Search answers SEARCH and UID SEARCH, also for ESEARCH and with SAVE (RFC 4731, RFC 5182).
-func (s *session) Search(kind imapserver.NumKind, c *goimap.SearchCriteria, o *goimap.SearchOptions) (*goimap.SearchData, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// search answers SEARCH and UID SEARCH, also by ESEARCH and with SAVE (RFC 4731, RFC 5182).
+func (s *session) search(c *call) error {
+	asked, err := command.ParseSearch(s.dec)
+	if err != nil {
+		var answer *goimap.Error
+		if errors.As(err, &answer) && answer.Type == goimap.StatusResponseTypeNo && asked.Options.ReturnSave && s.sel != nil {
+			s.sel.saved = roaring.New() // RFC 5182 section 2.1
+		}
+		return err
+	}
 	sel, err := s.open()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.srv.stats.searches.Add(1)
-	found, err := s.search(sel, c)
-	if err != nil {
-		if o.ReturnSave { // RFC 5182 section 2.1
-			sel.saved = roaring.New()
+	found, err := s.find(sel, asked.Key)
+	if asked.Options.ReturnSave {
+		sel.saved = roaring.New()
+		if err == nil {
+			sel.saved = savedResult(found, &asked.Options)
 		}
-		return nil, s.answer("search in "+sel.name, err)
 	}
-	if o.ReturnSave {
-		sel.saved = savedResult(found, o)
+	if err != nil {
+		return s.answer("search in "+sel.name, err)
 	}
-	return searchData(sel, kind, found), nil
+	if !sel.view.gone.IsEmpty() && !c.uid {
+		c.code = string(codeExpungeIssued) // RFC 5530 section 3: what is gone was not searched
+	}
+	numbers := found
+	if !c.uid {
+		numbers = sel.view.toSeqs(found)
+	}
+	if asked.Extended || s.rev2 {
+		return s.tellExtended(c, &asked.Options, numbers)
+	}
+	s.out.Raw("* SEARCH")
+	for it := numbers.Iterator(); it.HasNext(); {
+		s.out.SP().Num(uint64(it.Next()))
+	}
+	return s.out.Line("").Err()
 }
 
-// search finds the messages that match: first by sets alone, which needs no message, then, where that does not
-// decide, by looking at the messages that are left, in chunks.
-func (s *session) search(sel *selected, c *goimap.SearchCriteria) (*roaring.Bitmap, error) {
-	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap),
-		seqSets: make(map[*goimap.SeqRange]*roaring.Bitmap), uidSets: make(map[*goimap.UIDRange]*roaring.Bitmap)}
-	if err := q.check(c, 0); err != nil {
-		return nil, err
+// tellExtended answers by ESEARCH. A client that only has the result saved is not told it.
+func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roaring.Bitmap) error {
+	if o.ReturnSave && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
+		return nil
 	}
+	out := s.out
+	out.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
+	if c.uid {
+		out.Raw(" UID")
+	}
+	if !numbers.IsEmpty() {
+		if o.ReturnAll {
+			out.Raw(" ALL ").Set(seqSet(numbers))
+		}
+		if o.ReturnMin {
+			out.Raw(" MIN ").Num(uint64(numbers.Minimum()))
+		}
+		if o.ReturnMax {
+			out.Raw(" MAX ").Num(uint64(numbers.Maximum()))
+		}
+	}
+	if o.ReturnCount {
+		out.Raw(" COUNT ").Num(numbers.GetCardinality())
+	}
+	return out.Line("").Err()
+}
+
+// find finds the messages that match: first by sets alone, which needs no message, then, where that does not
+// decide, by looking at the messages that are left, in chunks.
+func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error) {
+	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap)}
+	q.needs(key)
 	all := roaring.AndNot(sel.view.uids, sel.view.gone)
-	rest, exact, err := q.bySets(c, all)
+	rest, exact, err := q.bySets(key, all)
 	if err != nil || exact {
 		return rest, err
 	}
@@ -66,7 +104,7 @@ func (s *session) search(sel *selected, c *goimap.SearchCriteria) (*roaring.Bitm
 			err := s.summarise(e)
 			ok := false
 			if err == nil {
-				ok, err = q.matches(c, e)
+				ok, err = q.matches(key, e)
 			}
 			if err != nil && !errors.Is(err, client.ErrLost) { // of which no text can be found
 				return err
@@ -86,7 +124,7 @@ func (s *session) search(sel *selected, c *goimap.SearchCriteria) (*roaring.Bitm
 
 // savedResult is what SAVE keeps: with MIN or MAX alone only those (RFC 5182 section 2.4).
 func savedResult(found *roaring.Bitmap, o *goimap.SearchOptions) *roaring.Bitmap {
-	if o.ReturnAll || o.ReturnCount || found.IsEmpty() {
+	if o.ReturnAll || o.ReturnCount || !o.ReturnMin && !o.ReturnMax || found.IsEmpty() {
 		return found
 	}
 	out := roaring.New()
@@ -99,70 +137,33 @@ func savedResult(found *roaring.Bitmap, o *goimap.SearchOptions) *roaring.Bitmap
 	return out
 }
 
-func searchData(sel *selected, kind imapserver.NumKind, found *roaring.Bitmap) *goimap.SearchData {
-	d := &goimap.SearchData{Count: uint32(found.GetCardinality())}
-	numbers := found
-	if kind == imapserver.NumKindUID {
-		d.All = uidSet(found)
-	} else {
-		numbers = sel.view.toSeqs(found)
-		d.All = seqSet(numbers)
-	}
-	if !numbers.IsEmpty() {
-		d.Min, d.Max = numbers.Minimum(), numbers.Maximum()
-	}
-	return d
-}
-
 // query is a SEARCH under way.
 type query struct {
 	s       *session
 	sel     *selected
 	ctx     context.Context
-	want    client.Want                          // what messages must be loaded with
-	flagged map[uint8]*roaring.Bitmap            // system flags that were asked for
-	seqSets map[*goimap.SeqRange]*roaring.Bitmap // sets of the criteria, by where they are, resolved
-	uidSets map[*goimap.UIDRange]*roaring.Bitmap
-	keys    int
-	texts   int
+	want    client.Want                      // what messages must be loaded with
+	flagged map[uint8]*roaring.Bitmap        // system flags that were asked for
+	sets    map[*command.Key]*roaring.Bitmap // sets of the keys, resolved
 }
 
-// check bounds a query and finds out what it needs of messages.
-func (q *query) check(c *goimap.SearchCriteria, depth int) error {
-	q.keys += 1 + len(c.SeqNum) + len(c.UID) + len(c.Flag) + len(c.NotFlag) + len(c.Header)
-	q.texts += len(c.Body) + len(c.Text)
-	if depth > maxSearchDepth || q.keys > maxSearchKeys || q.texts > maxSearchTexts {
-		return no(goimap.ResponseCodeLimit, "Search too complex")
-	}
-	if c.ModSeq != nil {
-		return bad("Unknown search key")
-	}
-	if len(c.Header)+len(c.Body)+len(c.Text) > 0 || !c.SentSince.IsZero() || !c.SentBefore.IsZero() {
+// needs finds out what a key needs of messages.
+func (q *query) needs(k *command.Key) {
+	switch k.Kind {
+	case command.KeyHeader, command.KeyBody, command.KeyText:
+		q.want |= index.WantSummary | index.WantImmutable
+	case command.KeySentBefore, command.KeySentSince:
 		q.want |= index.WantSummary
-	}
-	if len(c.Body)+len(c.Text)+len(c.Header) > 0 || c.Larger != 0 || c.Smaller != 0 || !c.Since.IsZero() || !c.Before.IsZero() {
+	case command.KeyBefore, command.KeySince, command.KeyLarger, command.KeySmaller:
 		q.want |= index.WantImmutable
-	}
-	for _, list := range [][]goimap.Flag{c.Flag, c.NotFlag} {
-		for _, f := range list {
-			if systemBit(f) == 0 && !recent(f) {
-				q.want |= index.WantFlags
-			}
+	case command.KeyFlag:
+		if systemBit(k.Flag) == 0 && !recent(k.Flag) {
+			q.want |= index.WantFlags
 		}
 	}
-	for i := range c.Not {
-		if err := q.check(&c.Not[i], depth+1); err != nil {
-			return err
-		}
+	for _, c := range k.Keys {
+		q.needs(c)
 	}
-	for i := range c.Or {
-		for j := range c.Or[i] {
-			if err := q.check(&c.Or[i][j], depth+1); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 func (q *query) chunkSize() int {
@@ -174,84 +175,65 @@ func (q *query) chunkSize() int {
 
 // bySets narrows a set by all that sets alone can tell: sequence numbers, UIDs, system flags. exact says that
 // nothing else was asked; otherwise the result holds every match and perhaps more.
-func (q *query) bySets(c *goimap.SearchCriteria, in *roaring.Bitmap) (out *roaring.Bitmap, exact bool, err error) {
-	out = in.Clone()
-	for _, set := range c.SeqNum {
-		out.And(q.seqs(set))
-	}
-	for _, set := range c.UID {
-		out.And(q.uids(set))
-	}
-	exact = len(c.Header)+len(c.Body)+len(c.Text) == 0 && c.Larger == 0 && c.Smaller == 0 &&
-		c.Since.IsZero() && c.Before.IsZero() && c.SentSince.IsZero() && c.SentBefore.IsZero()
-	for _, f := range c.Flag {
-		some, known, err := q.withFlag(f)
+func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (out *roaring.Bitmap, exact bool, err error) {
+	switch k.Kind {
+	case command.KeyAll:
+		return in, true, nil
+	case command.KeySet:
+		return roaring.And(in, q.set(k)), true, nil
+	case command.KeyFlag:
+		set, known, err := q.withFlag(k.Flag)
+		if err != nil || !known {
+			return in, false, err
+		}
+		return roaring.And(in, set), true, nil
+	case command.KeyAnd:
+		out, exact = in, true
+		for _, c := range k.Keys {
+			some, known, err := q.bySets(c, out)
+			if err != nil {
+				return nil, false, err
+			}
+			out, exact = some, exact && known
+		}
+		return out, exact, nil
+	case command.KeyNot:
+		some, known, err := q.bySets(k.Keys[0], in)
+		if err != nil || !known {
+			return in, false, err
+		}
+		return roaring.AndNot(in, some), true, nil
+	case command.KeyOr:
+		a, knownA, err := q.bySets(k.Keys[0], in)
 		if err != nil {
 			return nil, false, err
 		}
-		if exact = exact && known; known {
-			out.And(some)
-		}
-	}
-	for _, f := range c.NotFlag {
-		some, known, err := q.withFlag(f)
+		b, knownB, err := q.bySets(k.Keys[1], in)
 		if err != nil {
 			return nil, false, err
 		}
-		if exact = exact && known; known {
-			out.AndNot(some)
-		}
+		return roaring.Or(a, b), knownA && knownB, nil
 	}
-	for i := range c.Not {
-		some, known, err := q.bySets(&c.Not[i], out)
-		if err != nil {
-			return nil, false, err
-		}
-		if exact = exact && known; known {
-			out.AndNot(some)
-		}
-	}
-	for i := range c.Or {
-		a, knownA, err := q.bySets(&c.Or[i][0], out)
-		if err != nil {
-			return nil, false, err
-		}
-		b, knownB, err := q.bySets(&c.Or[i][1], out)
-		if err != nil {
-			return nil, false, err
-		}
-		exact = exact && knownA && knownB
-		out = roaring.Or(a, b)
-	}
-	return out, exact, nil
+	return in, false, nil
 }
 
-// seqs resolves a set of sequence numbers, once; numbers that no message has are ignored here.
-func (q *query) seqs(set goimap.SeqSet) *roaring.Bitmap {
-	if len(set) == 0 {
-		return roaring.New()
+// set resolves a set of numbers, once; sequence numbers that no message has are ignored here.
+func (q *query) set(k *command.Key) *roaring.Bitmap {
+	some := q.sets[k]
+	if some != nil {
+		return some
 	}
-	some := q.seqSets[&set[0]]
-	if some == nil {
+	switch set := k.Set.(type) {
+	case goimap.SeqSet:
 		some, _ = q.sel.view.fromSeqs(set)
-		q.seqSets[&set[0]] = some
+	case goimap.UIDSet:
+		if some = q.sel.saved; !goimap.IsSearchRes(set) {
+			some = q.sel.view.fromUIDs(set)
+		}
+	default:
+		some = roaring.New()
 	}
-	return some
-}
-
-// uids resolves a UID set, once, or "$".
-func (q *query) uids(set goimap.UIDSet) *roaring.Bitmap {
-	if goimap.IsSearchRes(set) {
-		return q.sel.saved
-	}
-	if len(set) == 0 {
-		return roaring.New()
-	}
-	some := q.uidSets[&set[0]]
-	if some == nil {
-		some = q.sel.view.fromUIDs(set)
-		q.uidSets[&set[0]] = some
-	}
+	q.sets[k] = some
 	return some
 }
 

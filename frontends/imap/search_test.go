@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"hongyan/cluster/clustertest"
+	"hongyan/engine/message"
+	"hongyan/frontends/imap/command"
 )
 
 func testSearch(t *testing.T, c *clustertest.Cluster) {
@@ -152,4 +154,22 @@ func FuzzContainsFolded(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestAddressSearch(t *testing.T) {
+	sc := message.NewScanner()
+	if _, err := sc.Write([]byte("From: <a (x)@ (y) example.test>\r\nTo: b@example.test\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	e := &entry{sum: sc.Finish()}
+	q := &query{}
+	for _, c := range []struct {
+		field, text string
+		want        bool
+	}{{"FROM", "A@example.test", true}, {"from", "(y)", true}, {"TO", "a@example", false}, {"CC", "@", false}, {"To", "b@", true}} {
+		got, err := q.matchHeader(&command.Key{Kind: command.KeyHeader, Field: c.field, Text: c.text}, e)
+		if err != nil || got != c.want {
+			t.Errorf("%s %s: %v %v", c.field, c.text, got, err)
+		}
+	}
 }

@@ -6,14 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/engine/message"
+	"hongyan/frontends/imap/command"
 )
 
 const (
+	streamBuffer  = 16 << 10 // between a message's stream and the output
 	smallPiece    = 64 << 10 // bytes that are read before the response is begun
 	maxHeaderRead = 1 << 20  // bytes of a header that are looked through for fields
 	maxDecoded    = 1 << 20  // bytes of a decoded part that are kept; larger ones are decoded twice
@@ -22,9 +23,26 @@ const (
 // piece is the value of one section of a message, ready to be sent: its length is known, and either its bytes are or
 // the stream is open that gives them.
 type piece struct {
-	n    int64
-	data []byte
-	r    io.ReadCloser
+	n      int64
+	data   []byte
+	r      io.ReadCloser
+	binary bool // NUL may be among the bytes
+}
+
+// section prepares the value of an item that is made of a message's bytes.
+func (s *session) section(ctx context.Context, e *entry, it *command.Item) (*piece, error) {
+	switch it.Kind {
+	case command.ItemBinary:
+		p, err := s.binarySection(ctx, e, it.Section.Part, it.Section.Partial)
+		if err == nil {
+			p.binary = p.r != nil || bytes.IndexByte(p.data, 0) >= 0
+		}
+		return p, err
+	case command.ItemBinarySize:
+		n, err := s.binarySize(ctx, e, it.Section.Part)
+		return &piece{n: n}, err
+	}
+	return s.bodySection(ctx, e, &it.Section)
 }
 
 func (p *piece) close() {
@@ -40,7 +58,7 @@ func (p *piece) writeTo(w io.Writer) error {
 		_, err := w.Write(p.data)
 		return err
 	}
-	n, err := io.CopyBuffer(w, p.r, make([]byte, recordSize))
+	n, err := io.CopyBuffer(w, p.r, make([]byte, streamBuffer))
 	if err == nil && n != p.n {
 		err = fmt.Errorf("section of %d bytes ended after %d: %w", p.n, n, io.ErrUnexpectedEOF)
 	}
@@ -248,7 +266,7 @@ func (s *session) decodedLength(ctx context.Context, e *entry, p *message.Part) 
 }
 
 // binarySize answers BINARY.SIZE[…].
-func (s *session) binarySize(ctx context.Context, e *entry, path []int) (uint32, error) {
+func (s *session) binarySize(ctx context.Context, e *entry, path []int) (int64, error) {
 	length := int64(e.size)
 	if len(path) > 0 {
 		p, ok := e.sum.Part(path)
@@ -267,5 +285,5 @@ func (s *session) binarySize(ctx context.Context, e *entry, path []int) (uint32,
 			return 0, no(goimap.ResponseCodeUnknownCTE, "Unknown transfer encoding")
 		}
 	}
-	return uint32(min(length, math.MaxUint32)), nil
+	return length, nil
 }

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,13 +10,9 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	goimap "github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clock"
@@ -80,13 +77,13 @@ func setDuration(v *time.Duration, def time.Duration) {
 
 // Server serves IMAP on any number of listeners.
 type Server struct {
-	cfg   Config
-	mail  mail
-	log   *slog.Logger
-	stats counters
-
-	inner    *imapserver.Server
-	handoff  *handoff // gives the library connections that are past TLS
+	cfg      Config
+	mail     mail
+	log      *slog.Logger
+	stats    counters
+	commands map[string]handler
+	deflated *sync.Pool    // buffers of compressed output
+	asking   chan struct{} // sessions in IDLE that ask the cluster, at once
 	stopping atomic.Bool
 
 	mu        sync.Mutex // guards what follows
@@ -107,36 +104,12 @@ func newServer(cfg Config, m mail) *Server {
 			return m.Authenticate(ctx, user, password)
 		}
 	}
-	s := &Server{cfg: cfg, mail: m, log: cfg.Log, accounts: make(map[uint64]int),
-		handoff: &handoff{conns: make(chan net.Conn), done: make(chan struct{})}}
-	s.inner = imapserver.New(&imapserver.Options{
-		NewSession:   s.newSession,
-		Caps:         capabilities(),
-		Logger:       libraryLog{s},
-		InsecureAuth: true, // it only sees connections that have TLS already, below its sight
-	})
-	go s.serveInner()
-	return s
-}
-
-// capabilities are those that need the session's support; the library adds those that do not.
-func capabilities() goimap.CapSet {
-	set := make(goimap.CapSet)
-	for _, c := range []goimap.Cap{
-		goimap.CapIMAP4rev1, goimap.CapIMAP4rev2, goimap.CapNamespace, goimap.CapUIDPlus, goimap.CapESearch,
-		goimap.CapSearchRes, goimap.CapListExtended, goimap.CapListStatus, goimap.CapMove, goimap.CapStatusSize,
-		goimap.CapBinary, goimap.CapChildren, goimap.CapSpecialUse, goimap.CapCreateSpecialUse,
-	} {
-		set[c] = struct{}{}
+	if cfg.TLS != nil {
+		cfg.TLS = cfg.TLS.Clone()
+		cfg.TLS.DynamicRecordSizingDisabled = true // output is gathered: a record of it should be one write
 	}
-	return set
-}
-
-// serveInner runs the library on connections that are past TLS, until Shutdown.
-func (s *Server) serveInner() {
-	if err := s.inner.Serve(s.handoff); err != nil {
-		s.log.Error("IMAP server stopped", "error", err)
-	}
+	return &Server{cfg: cfg, mail: m, log: cfg.Log, commands: commands(), accounts: make(map[uint64]int),
+		deflated: &sync.Pool{New: func() any { return new(bytes.Buffer) }}, asking: make(chan struct{}, maxAsking)}
 }
 
 // Serve accepts connections on l until Shutdown: with TLS from the first byte, or with STARTTLS.
@@ -164,51 +137,34 @@ func (s *Server) Serve(l net.Listener, implicitTLS bool) error {
 		if err != nil {
 			return fmt.Errorf("accept on %s %v: %w", cfg.Name, l.Addr(), err)
 		}
-		go s.welcome(raw.(*listen.Conn), implicitTLS)
+		go s.converse(raw.(*listen.Conn), implicitTLS)
 	}
 }
 
-// welcome brings a new connection to TLS and hands it to the library.
-func (s *Server) welcome(base *listen.Conn, implicitTLS bool) {
+// converse leads the conversation with a client, from its first byte to its last.
+func (s *Server) converse(base *listen.Conn, implicitTLS bool) {
 	s.stats.connections.Add(1)
-	defer func() { // what a stranger sends before the library takes over must not end the process either
+	c := newConn(base, s)
+	sess := newSession(s, c)
+	defer sess.close()
+	defer func() { // a fault of ours ends this connection, not the process
 		if p := recover(); p != nil {
 			s.stats.panics.Add(1)
-			s.log.Error("IMAP connection panicked", "remote", base.Addr(), "panic", p, "stack", string(debug.Stack()))
-			_ = base.Close() // nothing is left to say on it
+			sess.log.Error("IMAP session panicked", "panic", p, "stack", string(debug.Stack()))
+			c.abort()
 		}
 	}()
-	c, err := s.secure(base, implicitTLS)
-	if err == nil {
-		err = s.handoff.give(c)
+	err := base.SetReadDeadline(c.login)
+	if err == nil && implicitTLS {
+		err = c.secure(s.cfg.TLS)
 	}
 	if err == nil {
-		return
+		err = sess.serve()
 	}
-	if !errors.Is(err, errGoodbye) {
-		s.log.Debug("connection ended before a session", "remote", base.Addr(), "error", err)
+	if err != nil && !errors.Is(err, errGoodbye) {
+		sess.log.Debug("IMAP connection ended", "error", err)
+		c.inputFailed(err, s.stopping.Load())
 	}
-	// The connection carries nothing that closing it could lose.
-	_ = base.Close()
-}
-
-func (s *Server) secure(base *listen.Conn, implicitTLS bool) (*conn, error) {
-	if err := base.SetReadDeadline(time.Now().Add(s.cfg.Limits.LoginTimeout)); err != nil {
-		return nil, err
-	}
-	if !implicitTLS {
-		if err := s.clearText(base); err != nil {
-			return nil, err
-		}
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Limits.LoginTimeout)
-	defer cancel()
-	t := tls.Server(base, s.cfg.TLS)
-	if err := t.HandshakeContext(ctx); err != nil {
-		s.stats.tlsFailures.Add(1)
-		return nil, fmt.Errorf("TLS handshake with %v: %w", base.Addr(), err)
-	}
-	return newConn(t, base, s, !implicitTLS), nil
 }
 
 // Shutdown stops accepting, lets commands under way finish, says BYE to every client, and returns when all are gone
@@ -224,7 +180,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		wg.Go(func() { errs[i] = l.Drain(ctx) })
 	}
 	wg.Wait()
-	return errors.Join(append(errs, s.handoff.Close())...)
+	return errors.Join(errs...)
 }
 
 // enter counts a connection of an account in, unless it has too many.
@@ -244,52 +200,4 @@ func (s *Server) leave(account uint64) {
 	if s.accounts[account]--; s.accounts[account] <= 0 {
 		delete(s.accounts, account)
 	}
-}
-
-// handoff is a net.Listener whose connections come from give.
-type handoff struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func (h *handoff) give(c net.Conn) error {
-	select {
-	case h.conns <- c:
-		return nil
-	case <-h.done:
-		return net.ErrClosed
-	}
-}
-
-// Accept is what the library's server calls.
-func (h *handoff) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends Accept.
-func (h *handoff) Close() error {
-	h.once.Do(func() { close(h.done) })
-	return nil
-}
-
-// Addr names no address: the real listeners have those.
-func (h *handoff) Addr() net.Addr { return &net.UnixAddr{Name: "imap", Net: "handoff"} }
-
-// libraryLog brings the library's messages into our log. All but panics tell of clients that went away.
-type libraryLog struct{ s *Server }
-
-func (l libraryLog) Printf(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if strings.HasPrefix(text, "panic") {
-		l.s.stats.panics.Add(1)
-		l.s.log.Error("IMAP session panicked", "detail", text)
-		return
-	}
-	l.s.log.Debug("IMAP library", "detail", text)
 }

@@ -2,37 +2,40 @@ package imap
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
 	"hongyan/cluster/client"
 	"hongyan/engine/index"
+	"hongyan/frontends/imap/command"
+	"hongyan/frontends/imap/wire"
 )
 
-// session is one connection's state: the library calls a method per command. Only IDLE runs beside others, when the
-// library has stopped waiting for it.
+// session is one connection's state. One goroutine reads commands and runs them; in IDLE others tell updates, when there are some.
 type session struct {
 	srv  *Server
 	mail mail
 	c    *conn
-	lib  *imapserver.Conn
+	dec  *wire.Decoder
+	out  *wire.Encoder
 	log  *slog.Logger
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
-	idling sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows: held by a command, and by IDLE while it tells updates
-	account  client.Account
-	loggedIn bool
-	failures int // logins that failed
-	sel      *selected
+	mu         sync.Mutex // guards what follows and out: held by a command, and by IDLE while it tells updates
+	state      state
+	account    client.Account
+	rev2, utf8 bool // what was enabled (RFC 5161)
+	compressed bool
+	failures   int // logins that failed
+	bad        int // commands in a row that were answered BAD
+	count      int // commands
+	sel        *selected
 }
 
 // selected is the mailbox that a session has open.
@@ -44,42 +47,31 @@ type selected struct {
 	keywords []string
 	own      map[uint64]struct{} // modseqs of changes that this session made and need not be told
 	saved    *roaring.Bitmap     // UIDs of the last SEARCH RETURN (SAVE) (RFC 5182)
-	wake     <-chan struct{}
+	wakes    *wakes
 	unwatch  func()
 	stale    bool // changes may wait that no wake-up will tell of
 }
 
-var (
-	_ imapserver.SessionIMAP4rev2   = (*session)(nil)
-	_ imapserver.SessionAppendLimit = (*session)(nil)
-)
-
-// newSession is called by the library for each connection.
-func (s *Server) newSession(lib *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
-	c, ok := lib.NetConn().(*conn)
-	if !ok {
-		return nil, nil, fmt.Errorf("connection of an unexpected type %T", lib.NetConn())
-	}
+func newSession(s *Server, c *conn) *session {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &session{
-		srv: s, mail: s.mail, c: c, lib: lib, ctx: ctx, cancel: cancel,
+		srv: s, mail: s.mail, c: c, dec: c.dec, out: c.out, ctx: ctx, cancel: cancel, state: stateStranger,
 		log: s.log.With("remote", c.addr().String()),
-	}, nil, nil
+	}
 }
 
-// Close ends the session with its connection.
-func (s *session) Close() error {
+// close ends the session with its connection.
+func (s *session) close() {
 	s.cancel()
-	if s.loggedIn { // set by this goroutine; counted out first, so that a client that comes back at once is let in
+	if s.state != stateStranger { // counted out first, so that a client that comes back at once is let in
 		s.srv.leave(s.account.ID)
 		s.srv.stats.sessions.Add(-1)
 	}
-	err := s.c.Close() // which also frees an IDLE that is stuck in a write
-	s.idling.Wait()
+	s.c.end()
+	s.out.Fail(errGoodbye)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deselect()
-	return err
 }
 
 // question bounds one question to the cluster.
@@ -87,49 +79,15 @@ func (s *session) question() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(s.ctx, s.srv.cfg.Limits.CommandTimeout)
 }
 
-// Login checks a password, for LOGIN and AUTHENTICATE PLAIN.
-func (s *session) Login(user, password string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.srv.stopping.Load() {
-		return no(goimap.ResponseCodeUnavailable, "Server is shutting down")
-	}
-	ctx, cancel := s.question()
-	defer cancel()
-	a, err := s.srv.cfg.Auth(ctx, s.c.addr(), user, password)
+// selectCommand opens a mailbox, for SELECT and EXAMINE.
+func (s *session) selectCommand(c *call) error {
+	name, err := command.Mailbox(s.dec)
 	if err != nil {
-		return s.loginFailed(err)
+		return err
 	}
-	if !s.srv.enter(a.ID) {
-		return no(goimap.ResponseCodeLimit, "Too many connections of this account")
+	if s.sel != nil {
+		s.out.Line("* OK [CLOSED] Previous mailbox is closed")
 	}
-	s.account, s.loggedIn = a, true
-	s.srv.stats.logins.Add(1)
-	s.srv.stats.sessions.Add(1)
-	s.log = s.log.With("account", a.Address)
-	return s.c.loggedIn()
-}
-
-// loginFailed counts failures; the guard closes the connection after too many.
-func (s *session) loginFailed(err error) error {
-	if errors.Is(err, client.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
-		return s.answer("log in", err)
-	}
-	s.srv.stats.loginFailures.Add(1)
-	if s.failures++; s.failures >= s.srv.cfg.Limits.MaxLogins {
-		s.c.distrust()
-	}
-	if errors.Is(err, client.ErrBadCredentials) || errors.Is(err, client.ErrNoUser) || errors.Is(err, client.ErrNotLocal) {
-		return no(goimap.ResponseCodeAuthenticationFailed, "Wrong user name or password")
-	}
-	s.log.Info("IMAP login refused", "error", err)
-	return no(goimap.ResponseCodeUnavailable, "Login refused for the time being, try again later")
-}
-
-// Select opens a mailbox, for SELECT and EXAMINE.
-func (s *session) Select(name string, o *goimap.SelectOptions) (*goimap.SelectData, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.deselect()
 	ctx, cancel := s.question()
 	defer cancel()
@@ -139,50 +97,86 @@ func (s *session) Select(name string, o *goimap.SelectOptions) (*goimap.SelectDa
 		err = client.ErrNoMailbox
 	}
 	if err != nil {
-		return nil, s.answer("select "+name, err)
+		return s.answer("select "+name, err)
 	}
 	sel := &selected{
-		id: got.Mailbox.ID, name: got.Mailbox.Name, readOnly: o.ReadOnly,
+		id: got.Mailbox.ID, name: got.Mailbox.Name, readOnly: c.name == "EXAMINE",
 		view:     newView(got.UIDs, got.Mailbox.HighestModSeq),
 		keywords: got.Mailbox.Keywords,
 		own:      make(map[uint64]struct{}),
 		saved:    roaring.New(),
+		wakes:    new(wakes),
 		stale:    true, // the watch starts after the snapshot
 	}
-	sel.wake, sel.unwatch = s.mail.Watch(s.account, sel.id)
-	s.sel = sel
-	return s.selectData(sel, got), nil
+	sel.unwatch = s.mail.WatchFunc(s.account, sel.id, sel.wakes.wake)
+	s.sel, s.state = sel, stateSelected
+	s.tellSelected(sel, got)
+	c.code = "READ-WRITE"
+	if sel.readOnly {
+		c.code = "READ-ONLY"
+	}
+	return nil
 }
 
-func (s *session) selectData(sel *selected, got client.Selected) *goimap.SelectData {
-	d := &goimap.SelectData{
-		Flags:       mailboxFlags(sel.keywords),
-		NumMessages: sel.view.count(),
-		UIDNext:     goimap.UID(got.Mailbox.UIDNext),
-		UIDValidity: got.Mailbox.UIDValidity,
+// tellSelected says what a mailbox is like that was opened (RFC 9051 section 6.3.2).
+func (s *session) tellSelected(sel *selected, got client.Selected) {
+	out, flags := s.out, mailboxFlags(sel.keywords)
+	out.Raw("* FLAGS ").Flags(flags).Line("")
+	s.tellExists(sel.view.count())
+	if !s.rev2 {
+		out.Line("* 0 RECENT")
 	}
-	if !sel.readOnly {
-		d.PermanentFlags = append(mailboxFlags(sel.keywords), goimap.FlagWildcard)
+	if got.Unseen != nil && !got.Unseen.IsEmpty() && !s.rev2 {
+		out.Raw("* OK [UNSEEN ").Num(uint64(sel.view.seq(got.Unseen.Minimum()))).Line("] First unseen message")
 	}
-	if got.Unseen != nil && !got.Unseen.IsEmpty() {
-		d.FirstUnseenSeqNum = sel.view.seq(got.Unseen.Minimum())
+	if sel.readOnly {
+		flags = nil
+	} else {
+		flags = append(flags, goimap.FlagWildcard)
 	}
-	if s.lib.EnabledCaps().Has(goimap.CapIMAP4rev2) { // RFC 9051 section 6.3.2; older clients do not expect it
-		d.List = &goimap.ListData{Delim: delimiter, Mailbox: sel.name, Attrs: useAttrs(got.Mailbox)}
+	out.Raw("* OK [PERMANENTFLAGS ").Flags(flags).Line("] Permanent flags")
+	out.Raw("* OK [UIDNEXT ").Num(uint64(got.Mailbox.UIDNext)).Line("] Predicted next UID")
+	out.Raw("* OK [UIDVALIDITY ").Num(uint64(got.Mailbox.UIDValidity)).Line("] UIDs are valid")
+	if s.rev2 { // older clients do not expect it
+		s.tellList("LIST", &listing{name: sel.name, attrs: useAttrs(got.Mailbox)})
 	}
-	return d
 }
 
-// Unselect closes the mailbox without expunging.
-func (s *session) Unselect() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *session) tellExists(n uint32) { s.out.Raw("* ").Num(uint64(n)).Line(" EXISTS") }
+
+// tellExpunge says that a message is gone; its number goes to the one after it.
+func (s *session) tellExpunge(seq uint32) error {
+	return s.out.Raw("* ").Num(uint64(seq)).Line(" EXPUNGE").Err()
+}
+
+// tellFlags says which flags a message has; without a uid that is left out.
+func (s *session) tellFlags(seq, uid uint32, flags client.Flags) error {
+	s.out.Raw("* ").Num(uint64(seq)).Raw(" FETCH (")
+	if uid != 0 {
+		s.out.Raw("UID ").Num(uint64(uid)).SP()
+	}
+	return s.out.Raw("FLAGS ").Flags(flagsOut(flags)).Line(")").Err()
+}
+
+// unselect closes the mailbox without expunging (RFC 3691).
+func (s *session) unselect(*call) error {
+	if err := command.None(s.dec); err != nil {
+		return err
+	}
 	s.deselect()
 	return nil
 }
 
-// deselect forgets the open mailbox. The caller holds mu.
+// deselect forgets the open mailbox.
 func (s *session) deselect() {
+	if s.state == stateSelected {
+		s.state = stateUser
+	}
+	s.forget()
+}
+
+// forget lets go of the open mailbox. While the client still believes to have it open, the state stays.
+func (s *session) forget() {
 	if s.sel != nil {
 		s.sel.unwatch()
 		s.sel = nil
@@ -197,7 +191,7 @@ func (s *session) open() (*selected, error) {
 	return s.sel, nil
 }
 
-// writable is open for commands that change messages, which EXAMINE forbids (the library lets them through).
+// writable is open for commands that change messages, which EXAMINE forbids.
 func (s *session) writable() (*selected, error) {
 	sel, err := s.open()
 	if err != nil {
@@ -235,3 +229,6 @@ func (sel *selected) resolve(set goimap.NumSet) (uids *roaring.Bitmap, lost bool
 
 // systemSeen is what reading a message's body sets.
 func systemSeen() client.Flags { return client.Flags{System: index.FlagSeen} }
+
+// decimal writes a number in text.
+func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }

@@ -12,7 +12,7 @@ func (v *view) fromSeqs(set goimap.SeqSet) (uids *roaring.Bitmap, ok bool) {
 	n := v.count()
 	for _, r := range set {
 		from, to := r.Start, r.Stop
-		if to == 0 { // "*" or "n:*"; the library writes "*" as 0
+		if to == 0 { // "*" or "n:*"; "*" is 0 in a set
 			to = n
 			if from == 0 || from > n {
 				from = n
@@ -77,16 +77,7 @@ func ranges(b *roaring.Bitmap, fn func(from, to uint32)) {
 	}
 }
 
-// uidSet is a bitmap as the library's UID set.
-func uidSet(b *roaring.Bitmap) goimap.UIDSet {
-	set := goimap.UIDSet{}
-	ranges(b, func(from, to uint32) {
-		set = append(set, goimap.UIDRange{Start: goimap.UID(from), Stop: goimap.UID(to)})
-	})
-	return set
-}
-
-// uidList is a list as the library's UID set, in its order: COPYUID pairs the two sets' numbers one by one.
+// uidList is a list as a UID set, in its order: COPYUID pairs the two sets' numbers one by one.
 func uidList(uids []uint32) goimap.UIDSet {
 	set := goimap.UIDSet{}
 	for _, u := range uids {
@@ -112,7 +103,7 @@ func (v *view) toSeqs(uids *roaring.Bitmap) *roaring.Bitmap {
 	return seqs
 }
 
-// seqSet is a bitmap of sequence numbers as the library's set.
+// seqSet is a bitmap of sequence numbers as a set.
 func seqSet(b *roaring.Bitmap) goimap.SeqSet {
 	set := goimap.SeqSet{}
 	ranges(b, func(from, to uint32) { set = append(set, goimap.SeqRange{Start: from, Stop: to}) })

@@ -3,19 +3,21 @@ package imap
 import (
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
 	"hongyan/cluster/client"
 	"hongyan/engine/index"
+	"hongyan/frontends/imap/command"
 )
 
 // changeChunk is how many messages one question to the cluster changes; the index takes up to index.MaxChange.
 const changeChunk = 10_000
 
-// Store changes flags.
-func (s *session) Store(w *imapserver.FetchWriter, set goimap.NumSet, change *goimap.StoreFlags, _ *goimap.StoreOptions) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// store changes flags.
+func (s *session) store(c *call) error {
+	set, change, err := command.ParseStore(s.dec, c.uid)
+	if err != nil {
+		return err
+	}
 	sel, err := s.writable()
 	if err != nil {
 		return err
@@ -28,15 +30,13 @@ func (s *session) Store(w *imapserver.FetchWriter, set goimap.NumSet, change *go
 	if err != nil {
 		return err
 	}
-	t := &storing{s: s, sel: sel, w: w, op: flagOp(change.Op), flags: flags, silent: change.Silent}
-	_, t.byUID = set.(goimap.UIDSet)
-	t.byUID = t.byUID && s.c.command() == "UID STORE"
+	t := &storing{s: s, sel: sel, op: flagOp(change.Op), flags: flags, silent: change.Silent, byUID: c.uid}
 	if err := chunks(uids, changeChunk, t.chunk); err != nil {
 		sel.disown(t.noted)
 		return s.answer("store flags in "+sel.name, err)
 	}
 	if lost || t.lost && !t.byUID {
-		return expungeIssued()
+		c.code = string(codeExpungeIssued) // the flags of the others are as asked (RFC 2180 section 4.2 leaves the choice)
 	}
 	return nil
 }
@@ -55,7 +55,6 @@ func flagOp(op goimap.StoreFlagsOp) client.FlagOp {
 type storing struct {
 	s      *session
 	sel    *selected
-	w      *imapserver.FetchWriter
 	op     client.FlagOp
 	flags  client.Flags
 	silent bool
@@ -105,7 +104,7 @@ func (t *storing) note(changed []client.FlagChange) {
 	own := changed[0].ModSeq
 	for _, c := range changed {
 		own = min(own, c.ModSeq)
-		t.sel.learnKeywords(c.Flags.Keywords)
+		t.s.tellKeywords(t.sel, c.Flags.Keywords)
 	}
 	t.sel.own[own] = struct{}{}
 	t.noted = append(t.noted, own)
@@ -149,12 +148,10 @@ func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange) error 
 }
 
 func (t *storing) tellOne(seq, uid uint32, flags client.Flags) error {
-	r := t.w.CreateMessage(seq)
-	if t.byUID {
-		r.WriteUID(goimap.UID(uid))
+	if !t.byUID {
+		uid = 0
 	}
-	r.WriteFlags(flagsOut(flags))
-	return r.Close()
+	return t.s.tellFlags(seq, uid, flags)
 }
 
 // keepFlags is a copy that outlives the callback it was given to.
@@ -163,49 +160,54 @@ func keepFlags(f client.Flags) client.Flags {
 	return f
 }
 
-// Copy copies messages to another mailbox, all in one step.
-func (s *session) Copy(set goimap.NumSet, dest string) (*goimap.CopyData, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// copy copies messages to another mailbox, all in one step.
+func (s *session) copy(c *call) error {
+	set, dest, err := command.Copy(s.dec, c.uid)
+	if err != nil {
+		return err
+	}
 	sel, err := s.open()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	uids, lost, err := sel.resolve(set)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if lost {
-		return nil, expungeIssued()
+		return expungeIssued()
 	}
 	ctx, cancel := s.question()
 	defer cancel()
 	dest = canonicalName(dest)
 	if uids.IsEmpty() {
 		_, err := s.mail.Status(ctx, s.account, dest)
-		return nil, s.answerInto("copy to "+dest, err)
+		return s.answerInto("copy to "+dest, err)
 	}
 	res, err := s.mail.Copy(ctx, s.account, sel.id, uids, dest)
 	if err != nil {
-		return nil, s.answerInto("copy to "+dest, err)
+		return s.answerInto("copy to "+dest, err)
 	}
 	sel.stale = true
-	return copyData(res), nil
+	c.code = copyCode(res)
+	return nil
 }
 
-// copyData is nil when nothing was copied: the library cannot write empty sets.
-func copyData(res client.CopyResult) *goimap.CopyData {
+// copyCode is the response code that says which UIDs became which (RFC 4315), "" when nothing was copied.
+func copyCode(res client.CopyResult) string {
 	if len(res.Source) == 0 || len(res.Source) != len(res.Dest) {
-		return nil
+		return ""
 	}
-	return &goimap.CopyData{UIDValidity: res.UIDValidity, SourceUIDs: uidList(res.Source), DestUIDs: uidList(res.Dest)}
+	return "COPYUID " + decimal(res.UIDValidity) + " " + uidList(res.Source).String() + " " + uidList(res.Dest).String()
 }
 
-// Move moves messages (RFC 6851). A very large set goes in several steps: what a failure leaves is in one place or
+// move moves messages (RFC 6851). A very large set goes in several steps: what a failure leaves is in one place or
 // the other, never in both.
-func (s *session) Move(w *imapserver.MoveWriter, set goimap.NumSet, dest string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *session) move(c *call) error {
+	set, dest, err := command.Copy(s.dec, c.uid)
+	if err != nil {
+		return err
+	}
 	sel, err := s.writable()
 	if err != nil {
 		return err
@@ -226,30 +228,51 @@ func (s *session) Move(w *imapserver.MoveWriter, set goimap.NumSet, dest string)
 			return err
 		}
 		sel.stale = true
-		if data := copyData(res); data != nil {
-			if err := w.WriteCopyData(data); err != nil {
-				return err
-			}
+		if code := copyCode(res); code != "" {
+			s.out.Raw("* OK [").Raw(code).Line("] Moved")
 		}
 		sel.view.vanish(roaring.BitmapOf(res.Source...))
-		return sel.view.expunge(w.WriteExpunge)
+		return sel.view.expunge(s.tellExpunge)
 	})
 	return s.answerInto("move to "+dest, err)
 }
 
-// Expunge removes messages marked \Deleted, for EXPUNGE, UID EXPUNGE and CLOSE: only such as this session's client
-// knows of.
-func (s *session) Expunge(w *imapserver.ExpungeWriter, only *goimap.UIDSet) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	closing := s.c.command() == "CLOSE"
-	sel, err := s.writable()
-	if err != nil {
-		if closing {
-			return nil // RFC 9051 section 6.4.1: no error, nothing is removed
+// expunge removes messages marked \Deleted, for EXPUNGE and UID EXPUNGE: only such as this session's client knows of.
+func (s *session) expunge(c *call) error {
+	var only *goimap.UIDSet
+	if c.uid {
+		set, err := command.UIDs(s.dec)
+		if err != nil {
+			return err
 		}
+		only = &set
+	} else if err := command.None(s.dec); err != nil {
 		return err
 	}
+	sel, err := s.writable()
+	if err != nil {
+		return err
+	}
+	return s.remove(sel, only, s.tellExpunge)
+}
+
+// closeMailbox closes the mailbox and expunges it without a word. One that is open read-only is only closed: RFC 9051 section
+// 6.4.1 makes that no error.
+func (s *session) closeMailbox(*call) error {
+	if err := command.None(s.dec); err != nil {
+		return err
+	}
+	if sel, err := s.writable(); err == nil {
+		if err := s.remove(sel, nil, func(uint32) error { return nil }); err != nil {
+			return err
+		}
+	}
+	s.deselect()
+	return nil
+}
+
+// remove removes messages marked \Deleted.
+func (s *session) remove(sel *selected, only *goimap.UIDSet, tell func(seq uint32) error) error {
 	uids, err := s.expungeable(sel, only)
 	if err != nil {
 		return err
@@ -263,10 +286,7 @@ func (s *session) Expunge(w *imapserver.ExpungeWriter, only *goimap.UIDSet) erro
 		}
 		sel.stale = true
 		sel.view.vanish(removed)
-		if closing {
-			return nil
-		}
-		return sel.view.expunge(w.WriteExpunge)
+		return sel.view.expunge(tell)
 	})
 	return s.answer("expunge "+sel.name, err)
 }

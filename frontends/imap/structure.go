@@ -3,71 +3,40 @@ package imap
 import (
 	"strings"
 	"time"
-	"unicode/utf8"
-
-	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/engine/message"
+	"hongyan/frontends/imap/wire"
 )
 
-// envelopeOut is an envelope as the library takes it. Values go as they are on the wire; the library leaves those
-// of plain ASCII alone. Only the date is written anew, as the library allows no other way.
-func envelopeOut(e *message.Envelope, sent int64) *goimap.Envelope {
-	return &goimap.Envelope{
-		Date:    dateOf(e.Date, sent),
-		Subject: textOut(e.Subject),
-		From:    addressesOut(e.From), Sender: addressesOut(e.Sender), ReplyTo: addressesOut(e.ReplyTo),
-		To: addressesOut(e.To), Cc: addressesOut(e.Cc), Bcc: addressesOut(e.Bcc),
-		InReplyTo: idsOut(e.InReplyTo),
-		MessageID: firstID(e.MessageID),
+// envelopeOut writes an envelope (RFC 9051 section 7.5.2). Values go as they are in the message: encoded words stay, and 8-bit
+// octets are sent as literals, but for UTF-8 to a client that takes it in quotes.
+func envelopeOut(out *wire.Encoder, e *message.Envelope) {
+	out.Raw("(").NString(e.Date).SP().NString(e.Subject)
+	sender, replyTo := e.Sender, e.ReplyTo
+	if len(sender) == 0 {
+		sender = e.From
 	}
+	if len(replyTo) == 0 {
+		replyTo = e.From
+	}
+	for _, list := range [][]message.Address{e.From, sender, replyTo, e.To, e.Cc, e.Bcc} {
+		out.SP()
+		addressesOut(out, list)
+	}
+	out.SP().NString(e.InReplyTo).SP().NString(e.MessageID).Raw(")")
 }
 
-// textOut keeps ASCII, with its encoded words; other bytes become UTF-8, which the library encodes.
-func textOut(v string) string {
-	for i := 0; i < len(v); i++ {
-		if v[i] >= utf8.RuneSelf {
-			return message.DecodeHeader(v)
-		}
-	}
-	return v
-}
-
-func addressesOut(list []message.Address) []goimap.Address {
+func addressesOut(out *wire.Encoder, list []message.Address) {
 	if len(list) == 0 {
-		return nil
+		out.Raw("NIL")
+		return
 	}
-	out := make([]goimap.Address, len(list))
-	for i, a := range list {
-		out[i] = goimap.Address{Name: textOut(a.Name), Mailbox: a.Mailbox, Host: a.Host}
+	out.Raw("(")
+	for i := range list {
+		a := &list[i]
+		out.Raw("(").NString(a.Name).SP().NString(a.Route).SP().NString(a.Mailbox).SP().NString(a.Host).Raw(")")
 	}
-	return out
-}
-
-// idsOut are the ids of a field as the library wants them, which puts "> <" between them and brackets around: what
-// stands in brackets, or all of it when nothing does. Words and comments beside the ids are left out.
-func idsOut(v string) []string {
-	var out []string
-	for rest := v; ; {
-		_, after, ok := strings.Cut(rest, "<")
-		id, more, closed := strings.Cut(after, ">")
-		if !ok || !closed {
-			break
-		}
-		out, rest = append(out, id), more
-	}
-	if v = strings.Trim(v, "<>"); out == nil && v != "" {
-		out = []string{v}
-	}
-	return out
-}
-
-// firstID is the id of a field that has one.
-func firstID(v string) string {
-	if ids := idsOut(v); len(ids) > 0 {
-		return ids[0]
-	}
-	return ""
+	out.Raw(")")
 }
 
 // dateOf is a Date field's value with its own zone if it can be read, else the moment that the scanner made of it.
@@ -92,51 +61,86 @@ func dateOf(raw string, unix int64) time.Time {
 	return time.Unix(unix, 0).UTC()
 }
 
-// structureOut is a body structure as the library takes it: every part of it has what the library would panic
-// without, which a message.Part guarantees.
-func structureOut(p *message.Part) goimap.BodyStructure {
+// structureOut writes a body structure (RFC 9051 section 7.5.2), for BODYSTRUCTURE with what is optional. Its shape is one that
+// IMAP can express, which a message.Part guarantees.
+func structureOut(out *wire.Encoder, p *message.Part, extended bool) {
+	out.Raw("(")
 	if p.Multipart() {
-		m := &goimap.BodyStructureMultiPart{Subtype: p.Subtype, Extended: &goimap.BodyStructureMultiPartExt{
-			Params: paramsOut(p.Params), Disposition: dispositionOut(p), Language: p.Language, Location: p.Location,
-		}}
 		for _, c := range p.Children {
-			m.Children = append(m.Children, structureOut(c))
+			structureOut(out, c, extended)
 		}
-		return m
+		out.SP().String(p.Subtype)
+		if extended {
+			out.SP()
+			paramsOut(out, p.Params)
+			dispositionOut(out, p)
+		}
+		out.Raw(")")
+		return
 	}
-	s := &goimap.BodyStructureSinglePart{
-		Type: p.Type, Subtype: p.Subtype, Params: paramsOut(p.Params), ID: p.ID, Description: textOut(p.Description),
-		Encoding: p.Encoding, Size: uint32(min(p.BodyEnd-p.BodyStart, 1<<32-1)),
-		Extended: &goimap.BodyStructureSinglePartExt{
-			Disposition: dispositionOut(p), Language: p.Language, Location: p.Location,
-		},
+	encoding := p.Encoding
+	if encoding == "" {
+		encoding = "7bit"
 	}
+	out.String(p.Type).SP().String(p.Subtype).SP()
+	paramsOut(out, p.Params)
+	out.SP().NString(p.ID).SP().NString(p.Description).SP().String(encoding).SP().Num(p.BodyEnd - p.BodyStart)
 	switch {
 	case p.Message() && len(p.Children) == 1 && p.Envelope != nil:
-		s.MessageRFC822 = &goimap.BodyStructureMessageRFC822{
-			Envelope: envelopeOut(p.Envelope, p.Envelope.SentDate()), BodyStructure: structureOut(p.Children[0]), NumLines: int64(p.Lines),
-		}
+		out.SP()
+		envelopeOut(out, p.Envelope)
+		out.SP()
+		structureOut(out, p.Children[0], extended)
+		out.SP().Num(p.Lines)
 	case p.Type == "text":
-		s.Text = &goimap.BodyStructureText{NumLines: int64(p.Lines)}
+		out.SP().Num(p.Lines)
 	}
-	return s
+	if extended {
+		out.SP().NString(p.MD5)
+		dispositionOut(out, p)
+	}
+	out.Raw(")")
 }
 
-// paramsOut are parameters as a map, as the library wants them; it sorts by name.
-func paramsOut(params message.Params) map[string]string {
+// paramsOut writes parameters, in the message's order.
+func paramsOut(out *wire.Encoder, params message.Params) {
 	if len(params) == 0 {
-		return nil
+		out.Raw("NIL")
+		return
 	}
-	out := make(map[string]string, len(params))
-	for _, p := range params {
-		out[p.Name] = textOut(p.Value)
+	out.Raw("(")
+	for i, p := range params {
+		if i > 0 {
+			out.SP()
+		}
+		out.String(p.Name).SP().String(p.Value)
 	}
-	return out
+	out.Raw(")")
 }
 
-func dispositionOut(p *message.Part) *goimap.BodyStructureDisposition {
+// dispositionOut writes what comes last in every part: disposition, languages and location.
+func dispositionOut(out *wire.Encoder, p *message.Part) {
 	if p.Disposition == "" {
-		return nil
+		out.Raw(" NIL ")
+	} else {
+		out.Raw(" (").String(p.Disposition).SP()
+		paramsOut(out, p.DispositionParams)
+		out.Raw(") ")
 	}
-	return &goimap.BodyStructureDisposition{Value: p.Disposition, Params: paramsOut(p.DispositionParams)}
+	switch len(p.Language) {
+	case 0:
+		out.Raw("NIL")
+	case 1:
+		out.String(p.Language[0])
+	default:
+		out.Raw("(")
+		for i, l := range p.Language {
+			if i > 0 {
+				out.SP()
+			}
+			out.String(l)
+		}
+		out.Raw(")")
+	}
+	out.SP().NString(p.Location)
 }

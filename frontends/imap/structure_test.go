@@ -1,14 +1,13 @@
 package imap
 
 import (
-	"slices"
 	"testing"
 	"time"
 
 	"hongyan/engine/message"
 )
 
-func TestEnvelopeDates(t *testing.T) {
+func TestSentDates(t *testing.T) {
 	for _, c := range []struct{ raw, want string }{
 		{"Mon, 15 Jun 2026 23:30:00 +0800", "2026-06-15T23:30:00+08:00"},
 		{"Mon, 15 Jun 2026 23:30:00 +0800 (CST)", "2026-06-15T23:30:00+08:00"},
@@ -21,29 +20,8 @@ func TestEnvelopeDates(t *testing.T) {
 		{"", "0001-01-01T00:00:00Z"},
 	} {
 		e := &message.Envelope{Date: c.raw}
-		if got := envelopeOut(e, e.SentDate()).Date.Format(time.RFC3339); got != c.want {
+		if got := dateOf(e.Date, e.SentDate()).Format(time.RFC3339); got != c.want {
 			t.Errorf("%q: got %s, want %s", c.raw, got, c.want)
-		}
-	}
-}
-
-func TestEnvelopeIDs(t *testing.T) {
-	for _, c := range []struct {
-		raw  string
-		want []string
-	}{
-		{"", nil},
-		{"<>", []string{""}},
-		{"<a@b>", []string{"a@b"}},
-		{"<a@b> (comment)", []string{"a@b"}},
-		{"<a@b>, <c@d>\t<e@f>", []string{"a@b", "c@d", "e@f"}},
-		{`"You" on Monday <a@b>`, []string{"a@b"}},
-		{"a@b", []string{"a@b"}},
-		{"<a@b", []string{"a@b"}},
-		{"a@b>", []string{"a@b"}},
-	} {
-		if got := idsOut(c.raw); !slices.Equal(got, c.want) {
-			t.Errorf("%q: got %q, want %q", c.raw, got, c.want)
 		}
 	}
 }

@@ -1,0 +1,254 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	goimap "github.com/emersion/go-imap/v2"
+
+	"hongyan/frontends/imap/wire"
+)
+
+// at is a decoder that stands behind a command's name.
+func at(t testing.TB, args string) *wire.Decoder {
+	t.Helper()
+	d := wire.NewDecoder(strings.NewReader(args+"\r\n"), wire.Limits{Line: 64 << 10, Literals: 64 << 10, Count: 100}, func() error { return nil })
+	if err := d.Next(); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// parsed is what a parser made of arguments, in short, or how they are answered.
+func parsed(t testing.TB, parse func(d *wire.Decoder) (any, error), args string) string {
+	t.Helper()
+	got, err := parse(at(t, args))
+	var answer *goimap.Error
+	switch {
+	case errors.As(err, &answer):
+		return strings.TrimSpace(string(answer.Type) + " " + strings.TrimPrefix(string(answer.Code), "CLIENTBUG"))
+	case err != nil:
+		return err.Error()
+	}
+	return fmt.Sprint(got)
+}
+
+type parser func(d *wire.Decoder) (any, error)
+
+// several joins what a parser returns beside its error.
+func several(values ...any) string {
+	return strings.TrimSuffix(strings.ReplaceAll(fmt.Sprintln(values...), "\x00", "0"), "\n")
+}
+
+func parsers() map[string]parser {
+	return map[string]parser{
+		"NOOP":  func(d *wire.Decoder) (any, error) { return "", None(d) },
+		"LOGIN": func(d *wire.Decoder) (any, error) { u, p, err := Login(d); return several(u, p), err },
+		"AUTH": func(d *wire.Decoder) (any, error) {
+			m, r, err := Authenticate(d)
+			return several(m, r == nil, string(r)), err
+		},
+		"ID":     func(d *wire.Decoder) (any, error) { p, err := ID(d); return p, err },
+		"ENABLE": func(d *wire.Decoder) (any, error) { c, err := Enable(d); return c, err },
+		"COMPR":  func(d *wire.Decoder) (any, error) { a, err := Compress(d); return a, err },
+		"SELECT": func(d *wire.Decoder) (any, error) { n, err := Mailbox(d); return n, err },
+		"CREATE": func(d *wire.Decoder) (any, error) { n, u, err := Create(d); return several(n, u), err },
+		"RENAME": func(d *wire.Decoder) (any, error) { f, to, err := Rename(d); return several(f, to), err },
+		"STATUS": func(d *wire.Decoder) (any, error) { n, i, err := Status(d); return several(n, i), err },
+		"STORE":  func(d *wire.Decoder) (any, error) { s, c, err := ParseStore(d, false); return several(s, c), err },
+		"COPY":   func(d *wire.Decoder) (any, error) { s, m, err := Copy(d, true); return several(s, m), err },
+		"UIDS":   func(d *wire.Decoder) (any, error) { s, err := UIDs(d); return s, err },
+		"LSUB":   func(d *wire.Decoder) (any, error) { l, err := ParseLsub(d); return short(l), err },
+		"LIST":   func(d *wire.Decoder) (any, error) { l, err := ParseList(d); return short(l), err },
+		"FETCH":  func(d *wire.Decoder) (any, error) { f, err := ParseFetch(d, false); return shortFetch(f), err },
+		"SEARCH": func(d *wire.Decoder) (any, error) { s, err := ParseSearch(d); return shortSearch(s), err },
+	}
+}
+
+func short(l *List) string {
+	if l == nil {
+		return ""
+	}
+	var opts []string
+	raw, _ := json.Marshal(l.Options)
+	for _, o := range strings.Split(strings.Trim(string(raw), "{}"), ",") {
+		if name, on := strings.CutSuffix(o, ":true"); on {
+			opts = append(opts, strings.Trim(name, `"`))
+		}
+	}
+	return several(l.Reference, l.Patterns, opts, l.Status, l.Extended)
+}
+
+func shortFetch(f *Fetch) string {
+	if f == nil {
+		return ""
+	}
+	out := []any{f.Set}
+	for _, it := range f.Items {
+		out = append(out, it.Label)
+		if p := it.Section.Partial; p != nil {
+			out = append(out, *p)
+		}
+		if it.Section.Peek {
+			out = append(out, "peek")
+		}
+	}
+	return several(out...)
+}
+
+func shortSearch(s *Search) string {
+	if s == nil || s.Key == nil {
+		return ""
+	}
+	out := shortKey(s.Key)
+	if s.Extended {
+		out += fmt.Sprint(" ", s.Options)
+	}
+	return out
+}
+
+func shortKey(k *Key) string {
+	names := [...]string{"all", "and", "or", "not", "set", "flag", "header", "body", "text", "before", "since", "sentbefore", "sentsince", "larger", "smaller"}
+	out := names[k.Kind]
+	switch k.Kind {
+	case KeyAnd, KeyOr, KeyNot:
+		var kids []string
+		for _, c := range k.Keys {
+			kids = append(kids, shortKey(c))
+		}
+		return out + "(" + strings.Join(kids, " ") + ")"
+	case KeySet:
+		return k.Set.String()
+	case KeyFlag:
+		return string(k.Flag)
+	case KeyHeader:
+		return out + ":" + k.Field + ":" + k.Text
+	case KeyBody, KeyText:
+		return out + ":" + k.Text
+	case KeyLarger, KeySmaller:
+		return fmt.Sprint(out, k.Size)
+	case KeyAll:
+		return out
+	}
+	return out + k.Date.Format(":2006-01-02")
+}
+
+func TestCommands(t *testing.T) {
+	all := parsers()
+	for _, c := range []struct{ name, args, want string }{
+		{"NOOP", "", ""}, {"NOOP", " ", ""}, {"NOOP", " x", "BAD"},
+		{"LOGIN", ` a "b c"`, "a b c"}, {"LOGIN", " {1}\r\na {3+}\r\nb\"c", `a b"c`}, {"LOGIN", " a", "BAD"}, {"LOGIN", " a b c", "BAD"}, {"LOGIN", "", "BAD"},
+		{"AUTH", " plain", "PLAIN true "}, {"AUTH", " PLAIN =", "PLAIN false "}, {"AUTH", " PLAIN AGEAYg==", "PLAIN false 0a0b"}, {"AUTH", " PLAIN !", "BAD"}, {"AUTH", " PLAIN a b", "BAD"}, {"AUTH", "", "BAD"},
+		{"ID", " NIL", "[]"}, {"ID", ` ("name" "x" "os" NIL)`, "[[name x]]"}, {"ID", " ()", "[]"}, {"ID", ` ("name")`, "BAD"}, {"ID", " x", "BAD"}, {"ID", ` (` + strings.Repeat(`"a" "b" `, 31) + `"a" "b")`, "NO LIMIT"},
+		{"ENABLE", " condstore UTF8=ACCEPT", "[CONDSTORE UTF8=ACCEPT]"}, {"ENABLE", "", "BAD"}, {"ENABLE", strings.Repeat(" x", 65), "NO LIMIT"},
+		{"COMPR", " deflate", "DEFLATE"}, {"COMPR", "", "BAD"},
+		{"SELECT", " INBOX", "INBOX"}, {"SELECT", ` "a/b c"`, "a/b c"}, {"SELECT", " &V4M-", "垃"}, {"SELECT", " &x", "NO CANNOT"}, {"SELECT", " a b", "BAD"}, {"SELECT", ` "` + "\xff" + `"`, "NO CANNOT"},
+		{"CREATE", " a", "a []"}, {"CREATE", ` a (USE (\Junk \Sent))`, `a [\Junk \Sent]`}, {"CREATE", " a (X (y))", "BAD"}, {"CREATE", " a (USE x)", "BAD"}, {"CREATE", ` a (USE (` + strings.Repeat(`\x `, 20) + `\x))`, "NO LIMIT"},
+		{"RENAME", " a b", "a b"}, {"RENAME", " a", "BAD"},
+		{"STATUS", " a (MESSAGES unseen MESSAGES)", "a [MESSAGES UNSEEN]"}, {"STATUS", " a ()", "BAD"}, {"STATUS", " a (X)", "BAD"}, {"STATUS", " a", "BAD"},
+		{"STORE", ` 1 FLAGS (\Seen a)`, `1 {0 false [\Seen a]}`}, {"STORE", ` 1:* +FLAGS.SILENT \Seen a`, `1:* {1 true [\Seen a]}`}, {"STORE", ` 1 -flags ()`, `1 {2 false []}`},
+		{"STORE", ` 1 LABELS (x)`, "BAD"}, {"STORE", ` 1 +FLAGS`, "BAD"}, {"STORE", ` 0 FLAGS x`, "BAD"}, {"STORE", ` 1 FLAGS (x`, "BAD"},
+		{"COPY", " 1:2 x", "1:2 x"}, {"COPY", " $ x", "$ x"}, {"COPY", " 1", "BAD"}, {"UIDS", " 4:5", "4:5"}, {"UIDS", "", "BAD"}, {"UIDS", " 1 2", "BAD"},
+		{"LSUB", ` "" *`, " [*] [] [] false"}, {"LSUB", ` "" (a b)`, "BAD"}, {"LSUB", ` "" a RETURN ()`, "BAD"},
+		{"LIST", ` "" %`, " [%] [] [] false"}, {"LIST", ` a/ ""`, "a/ [] [] [] false"}, {"LIST", ` "" (a "b%")`, " [a b%] [] [] true"},
+		{"LIST", ` (SUBSCRIBED RECURSIVEMATCH) "" * RETURN (CHILDREN STATUS (MESSAGES))`, " [*] [SelectSubscribed SelectRecursiveMatch ReturnChildren] [MESSAGES] true"},
+		{"LIST", ` () "" * RETURN (SUBSCRIBED SPECIAL-USE)`, " [*] [ReturnSubscribed ReturnSpecialUse] [] true"},
+		{"LIST", ` (RECURSIVEMATCH) "" *`, "BAD"}, {"LIST", ` (X) "" *`, "BAD"}, {"LIST", ` "" * RETURN (X)`, "BAD"}, {"LIST", ` "" * (X)`, "BAD"}, {"LIST", ` ""`, "BAD"},
+		{"LIST", ` "" (` + strings.Repeat("a ", 70) + `a)`, "NO LIMIT"}, {"LIST", ` "" "&x"`, " [&x] [] [] false"},
+		{"FETCH", " 1 ALL", "1 FLAGS INTERNALDATE RFC822.SIZE ENVELOPE"}, {"FETCH", " 1 full", "1 FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODY"},
+		{"FETCH", " 1:* (UID BODY.PEEK[1.2.MIME] body[] BODY[TEXT]<3.4>)", "1:* UID BODY[1.2.MIME] peek BODY[] BODY[TEXT]<3> {3 4}"},
+		{"FETCH", ` 1 BODY[HEADER.FIELDS (From "X Y" {3}` + "\r\nTo\" b)]", `1 BODY[HEADER.FIELDS (From "X Y" "To\"" b)]`},
+		{"FETCH", " 1 (BODY BODYSTRUCTURE RFC822 RFC822.HEADER RFC822.TEXT)", "1 BODY BODYSTRUCTURE RFC822 RFC822.HEADER peek RFC822.TEXT"},
+		{"FETCH", " 1 (BINARY.PEEK[1]<0.5> BINARY.SIZE[2] BINARY[])", "1 BINARY[1]<0> {0 5} peek BINARY.SIZE[2] BINARY[]"},
+		{"FETCH", " 1 ()", "BAD"}, {"FETCH", " 1 X", "BAD"}, {"FETCH", " 1 BODY[", "BAD"}, {"FETCH", " 1 BODY[0]", "BAD"}, {"FETCH", " 1 BODY[MIME]", "BAD"}, {"FETCH", " 1 BODY[1.]", "BAD"},
+		{"FETCH", " 1 BODY[X]", "BAD"}, {"FETCH", " 1 BODY[]<1>", "BAD"}, {"FETCH", " 1 BODY[]<1.0>", "BAD"}, {"FETCH", " 1 BODY[HEADER.FIELDS ()]", "BAD"}, {"FETCH", " 1 BINARY[1.MIME]", "BAD"},
+		{"FETCH", " 1 BINARY.SIZE[1]<0.1>", "BAD"}, {"FETCH", " 1 BODY[99999999999]", "BAD"}, {"FETCH", " 1 (FLAGS", "BAD"}, {"FETCH", " 1 BODY[1" + strings.Repeat(".1", 200) + "]", "NO LIMIT"},
+		{"FETCH", " 1 (" + strings.Repeat("UID ", 5001) + "UID)", "NO LIMIT"}, {"FETCH", " 1 BODY[HEADER.FIELDS (" + strings.Repeat("a ", 200) + "a)]", "NO LIMIT"},
+		{"SEARCH", " ALL", "and(all)"}, {"SEARCH", " 1:3 UID 5 $ SEEN", `and(1:3 5 $ \Seen)`}, {"SEARCH", " unseen new old", `and(not(\Seen) and(\Recent not(\Seen)) not(\Recent))`},
+		{"SEARCH", " OR (SEEN FROM x) NOT KEYWORD $a", `and(or(and(\Seen header:FROM:x) not($a)))`}, {"SEARCH", ` HEADER X-Y "" TEXT {2}` + "\r\nab BODY c", "and(header:X-Y: text:ab body:c)"},
+		{"SEARCH", " LARGER 5 SMALLER 0 ON 1-Feb-2020 SENTSINCE \"2-Feb-2020\"", "and(larger5 smaller0 and(since:2020-02-01 before:2020-02-02) sentsince:2020-02-02)"},
+		{"SEARCH", " RETURN (MIN SAVE) CHARSET utf-8 DELETED", `and(\Deleted) {true false false false true}`}, {"SEARCH", " RETURN () 1", "and(1) {false false true false false}"},
+		{"SEARCH", " CHARSET gb2312 SUBJECT {2}\r\n\xc4\xe3", "and(header:SUBJECT:你)"}, {"SEARCH", " CHARSET klingon ALL", "NO BADCHARSET"},
+		{"SEARCH", "", "BAD"}, {"SEARCH", " ", "BAD"}, {"SEARCH", " ()", "BAD"}, {"SEARCH", " X", "BAD"}, {"SEARCH", " X y", "BAD"}, {"SEARCH", " NOT", "BAD"}, {"SEARCH", " OR SEEN", "BAD"}, {"SEARCH", " (SEEN", "BAD"},
+		{"SEARCH", " LARGER x", "BAD"}, {"SEARCH", " LARGER -1", "BAD"}, {"SEARCH", " SINCE x", "BAD"}, {"SEARCH", " RETURN (X) ALL", "BAD"}, {"SEARCH", " RETURN ALL ALL", "BAD"}, {"SEARCH", " UID x", "BAD"},
+		{"SEARCH", strings.Repeat(" NOT", 100) + " SEEN", "NO LIMIT"}, {"SEARCH", " " + strings.Repeat("(", 70) + "SEEN", "NO LIMIT"}, {"SEARCH", strings.Repeat(" SEEN", 1001), "NO LIMIT"}, {"SEARCH", strings.Repeat(" BODY x", 17), "NO LIMIT"},
+	} {
+		if got := parsed(t, all[c.name], c.args); got != c.want {
+			t.Errorf("%s%.80s\ngot  %s\nwant %s", c.name, c.args, got, c.want)
+		}
+	}
+}
+
+func TestPlain(t *testing.T) {
+	if id, user, password, err := Plain([]byte("\x00u\x00p")); id != "" || user != "u" || password != "p" || err != nil {
+		t.Error(id, user, password, err)
+	}
+	for _, in := range []string{"", "u\x00p", "\x00\x00p", "a\x00b\x00c\x00d"} {
+		if _, _, _, err := Plain([]byte(in)); err == nil {
+			t.Errorf("%q", in)
+		}
+	}
+}
+
+func TestAppend(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{" x {3}\r\nabc", "abc"}, {` x (\Seen $a) "01-Feb-2020 03:04:05 +0000" {3+}` + "\r\nabc", `[\Seen $a] abc`}, {" x ~{2}\r\n\x00a", "\x00a"},
+		{" x UTF8 (~{2+}\r\nab)", "ab"}, {" x {1+}\r\na (\\Seen) {1+}\r\nb", `a [\Seen] b`},
+		{" x UTF8 (~{2+}\r\nab", "BAD"}, {" x", "BAD"}, {" x abc", "BAD"}, {` x "y" {1}` + "\r\na", "BAD"}, {" x () () {1}\r\na", "BAD"}, {" x {1+}\r\nab", "BAD"}, {" x {1+}\r\na b", "BAD"},
+	} {
+		got := parsed(t, func(d *wire.Decoder) (any, error) {
+			if _, err := Append(d); err != nil {
+				return nil, err
+			}
+			var out []string
+			for more := true; more; {
+				m, err := AppendMessage(d)
+				if err != nil {
+					return nil, err
+				}
+				if err := m.Literal.Open(); err != nil {
+					return nil, err
+				}
+				body, err := io.ReadAll(m.Literal)
+				if err != nil {
+					return nil, err
+				}
+				if len(m.Flags) > 0 {
+					out = append(out, fmt.Sprint(m.Flags))
+				}
+				out = append(out, string(body))
+				if more, err = EndMessage(d, m); err != nil {
+					return nil, err
+				}
+			}
+			return strings.Join(out, " "), nil
+		}, c.args)
+		if got != c.want {
+			t.Errorf("%q: got %q, want %q", c.args, got, c.want)
+		}
+	}
+}
+
+// FuzzCommands has every parser read arbitrary arguments: none panics, and the decoder finds the next command.
+func FuzzCommands(f *testing.F) {
+	for _, seed := range []string{" 1:* (UID BODY.PEEK[1.2.MIME]<0.5>)", " RETURN (MIN) CHARSET gbk OR SEEN (NOT 1)", ` (SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, ` 1 +FLAGS (\Seen)`} {
+		f.Add([]byte(seed))
+	}
+	all := parsers()
+	f.Fuzz(func(t *testing.T, args []byte) {
+		for _, parse := range all {
+			d := wire.NewDecoder(strings.NewReader(string(args)+"\r\n"), wire.Limits{Line: 1 << 16, Literals: 1 << 16, Count: 10, Skip: 1 << 16}, func() error { return nil })
+			if d.Next() != nil {
+				return
+			}
+			if _, err := parse(d); err == nil && !d.AtEnd() {
+				t.Fatalf("%q: more of the command is left", args)
+			}
+			_ = d.Finish() // an input without the end of its literals
+		}
+	})
+}

@@ -1,0 +1,181 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hongyan/cluster/client"
+	"hongyan/frontends/imap/command"
+)
+
+const (
+	retryUpdates = time.Second // what IDLE waits after it could not learn what a wake-up was about
+	maxAsking    = 256         // sessions in IDLE that ask what a wake-up was about, at once: a message to everybody wakes all
+)
+
+// wakes are the wake-ups of a mailbox that is open. Outside IDLE they are only noted, for the next command.
+type wakes struct {
+	pending atomic.Bool
+	mu      sync.Mutex // guards what follows
+	idle    *teller    // nil outside IDLE
+}
+
+// wake is called for each wake-up.
+func (w *wakes) wake() {
+	w.pending.Store(true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.idle != nil {
+		w.idle.poke()
+	}
+}
+
+// attach has wake-ups told by t, nil: noted only.
+func (w *wakes) attach(t *teller) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.idle = t
+}
+
+// teller tells updates in IDLE: by a goroutine that is there only while there is something to tell.
+type teller struct {
+	s    *session
+	work sync.WaitGroup
+
+	mu                   sync.Mutex // guards what follows
+	running, again, over bool
+}
+
+// poke has updates told.
+func (t *teller) poke() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.over:
+	case t.running:
+		t.again = true
+	default:
+		t.running = true
+		t.work.Go(t.run)
+	}
+}
+
+// stop ends the telling, and waits for what is under way.
+func (t *teller) stop() {
+	t.mu.Lock()
+	t.over = true
+	t.mu.Unlock()
+	t.work.Wait()
+}
+
+// more says whether there was a poke since run began.
+func (t *teller) more() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running = t.again && !t.over
+	t.again = false
+	return t.running
+}
+
+// run tells updates until there are no more. A failure, ours too, ends the connection.
+func (t *teller) run() {
+	s := t.s
+	defer func() {
+		if p := recover(); p != nil {
+			s.srv.stats.panics.Add(1)
+			s.log.Error("IMAP session panicked in IDLE", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.c.end()
+		}
+	}()
+	for {
+		err := s.idleUpdate()
+		switch {
+		case errors.Is(err, client.ErrUnavailable):
+			time.AfterFunc(retryUpdates, t.poke)
+		case err != nil:
+			s.c.end()
+		}
+		if !t.more() {
+			return
+		}
+	}
+}
+
+// idle tells what happens until the client says DONE (RFC 2177). This goroutine waits for the client meanwhile: the session's
+// mutex says who may write.
+func (s *session) idle(*call) error {
+	if err := command.None(s.dec); err != nil {
+		return err
+	}
+	if err := s.out.Line("+ idling").Flush(); err != nil {
+		return err
+	}
+	s.srv.stats.idle.Add(1)
+	defer s.srv.stats.idle.Add(-1)
+	line, err := s.await()
+	if err != nil {
+		return err
+	}
+	if !strings.EqualFold(string(line), "DONE") {
+		return bad("Expected DONE")
+	}
+	return nil
+}
+
+// await lets updates be told until the client's next line is there.
+func (s *session) await() ([]byte, error) {
+	s.c.idling = true
+	t := &teller{s: s}
+	if sel := s.sel; sel != nil {
+		sel.stale = true // a change before the wake-ups were attached
+		sel.wakes.attach(t)
+		defer sel.wakes.attach(nil)
+		t.poke()
+	}
+	s.mu.Unlock()
+	var line []byte
+	err := s.c.rest()
+	if err == nil {
+		line, err = s.dec.Answer()
+	}
+	if err != nil && !timedOut(err) {
+		s.c.end() // nobody is there for whom an update that is being written could still matter
+	}
+	t.stop()
+	s.mu.Lock()
+	s.c.idling = false
+	return line, err
+}
+
+// idleUpdate tells one batch of updates.
+func (s *session) idleUpdate() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sel == nil {
+		return nil
+	}
+	err := s.update(true)
+	if flushed := s.out.Flush(); err == nil {
+		err = flushed
+	}
+	return err
+}
+
+// changes asks what changed in the open mailbox. In IDLE it waits for its turn.
+func (s *session) changes(ctx context.Context, sel *selected) (client.Changes, error) {
+	if s.c.idling {
+		select {
+		case s.srv.asking <- struct{}{}:
+			defer func() { <-s.srv.asking }()
+		case <-ctx.Done():
+			return client.Changes{}, ctx.Err()
+		}
+	}
+	return s.mail.Changes(ctx, s.account, sel.id, sel.view.modseq)
+}

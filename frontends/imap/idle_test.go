@@ -1,0 +1,116 @@
+package imap
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"hongyan/cluster/client"
+	"hongyan/engine/effort"
+)
+
+const (
+	idleAddress  = "HONGYAN_TEST_IDLE_ADDRESS" // of the server, for the process that is its clients
+	idleSessions = 300
+	idleMemory   = 20 << 10 // bytes that a session may keep in IDLE
+)
+
+func (stub) Authenticate(_ context.Context, address, _ string) (client.Account, error) {
+	return client.Account{ID: 1, Address: address}, nil
+}
+
+// TestIdleClients is no test: it is the clients of TestIdleMemory, in a process of their own.
+func TestIdleClients(t *testing.T) {
+	address := os.Getenv(idleAddress)
+	if address == "" {
+		t.Skip("runs only as part of TestIdleMemory")
+	}
+	for range idleSessions {
+		c, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRaw(t, c)
+		r.line()
+		r.ok("LOGIN a b")
+		r.ok("SELECT INBOX")
+		r.send("i IDLE\r\n")
+		r.line()
+	}
+	fmt.Println("all idle")
+	// It ends when the test is done with them.
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// TestIdleMemory holds what a session over TLS costs in IDLE, with a mailbox selected, against the bound.
+func TestIdleMemory(t *testing.T) {
+	if effort.Watched() || testing.Short() {
+		t.Skip("sizes are those of a usual build")
+	}
+	srv := newServer(Config{TLS: testTLS(t), Hostname: "test", Limits: Limits{MaxPerAccount: 2 * idleSessions}}, stub{appended: new(bytes.Buffer)})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		if err := srv.Serve(l, true); err != nil {
+			t.Error(err)
+		}
+	}()
+	before := inUse()
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestIdleClients$")
+	cmd.Env = append(os.Environ(), idleAddress+"="+l.Addr().String())
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	heard := bufio.NewScanner(stdout)
+	for heard.Scan() && !strings.Contains(heard.Text(), "all idle") {
+		t.Log(heard.Text())
+	}
+	if n := srv.Stats().Idle; n != idleSessions {
+		t.Fatalf("%d sessions in IDLE", n)
+	}
+	each := (inUse() - before) / idleSessions
+	t.Logf("%d bytes a session", each)
+	if each > idleMemory {
+		t.Errorf("a session in IDLE keeps %d bytes, more than %d", each, idleMemory)
+	}
+	_ = stdin.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// inUse is the memory of this process's heap and stacks, when collections find no more to free: each halves the stacks that have
+// become too large.
+func inUse() int64 {
+	var m runtime.MemStats
+	for range 8 {
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
