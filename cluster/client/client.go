@@ -25,6 +25,7 @@ import (
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
+	"hongyan/cluster/textsearch"
 	"hongyan/cluster/transport"
 	"hongyan/engine/index"
 	"hongyan/engine/message"
@@ -90,6 +91,7 @@ type Config struct {
 	Host       *shard.Host
 	Directory  *directory.Service
 	Volumes    *replica.Manager
+	Text       *textsearch.Service
 	FS         vfs.FS
 	SpoolDir   string // for drafts too large for memory
 	SpoolKeep  uint64 // bytes of disk that drafts leave free

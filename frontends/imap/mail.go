@@ -33,6 +33,7 @@ type mail interface {
 	Move(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error)
 	Expunge(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error)
 	Read(ctx context.Context, ref client.Ref, off, n uint64) (io.ReadCloser, error)
+	Candidates(ctx context.Context, a client.Account, mailbox, uidValidity uint32, text string) (through uint32, uids *roaring.Bitmap)
 	Watch(a client.Account, mailbox uint32) (wake <-chan struct{}, cancel func())
 }
 

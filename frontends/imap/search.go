@@ -43,18 +43,19 @@ func (s *session) Search(kind imapserver.NumKind, c *goimap.SearchCriteria, o *g
 // decide, by looking at the messages that are left, in chunks.
 func (s *session) search(sel *selected, c *goimap.SearchCriteria) (*roaring.Bitmap, error) {
 	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap),
-		seqSets: make(map[*goimap.SeqRange]*roaring.Bitmap), uidSets: make(map[*goimap.UIDRange]*roaring.Bitmap)}
+		seqSets: make(map[*goimap.SeqRange]*roaring.Bitmap), uidSets: make(map[*goimap.UIDRange]*roaring.Bitmap),
+		candidates: make(map[string]*candidates)}
 	if err := q.check(c, 0); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
+	defer cancel()
+	q.ctx = ctx
 	all := roaring.AndNot(sel.view.uids, sel.view.gone)
 	rest, exact, err := q.bySets(c, all)
 	if err != nil || exact {
 		return rest, err
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
-	defer cancel()
-	q.ctx = ctx
 	found := roaring.New()
 	err = chunks(rest, q.chunkSize(), func(some *roaring.Bitmap) error {
 		list, err := s.load(sel, some, q.want)
@@ -123,6 +124,8 @@ type query struct {
 	uidSets map[*goimap.UIDRange]*roaring.Bitmap
 	keys    int
 	texts   int
+
+	candidates map[string]*candidates // for each text, as the full-text index says
 }
 
 // check bounds a query and finds out what it needs of messages.
@@ -170,7 +173,7 @@ func (q *query) chunkSize() int {
 	return flagsChunk
 }
 
-// bySets narrows a set by all that sets alone can tell: sequence numbers, UIDs, system flags. exact says that
+// bySets narrows a set by all that sets alone can tell: sequence numbers, UIDs, system flags, and which messages may have a text. exact says that
 // nothing else was asked; otherwise the result holds every match and perhaps more.
 func (q *query) bySets(c *goimap.SearchCriteria, in *roaring.Bitmap) (out *roaring.Bitmap, exact bool, err error) {
 	out = in.Clone()
@@ -200,6 +203,8 @@ func (q *query) bySets(c *goimap.SearchCriteria, in *roaring.Bitmap) (out *roari
 			out.AndNot(some)
 		}
 	}
+	q.narrow(out, c.Body)
+	q.narrow(out, c.Text)
 	for i := range c.Not {
 		some, known, err := q.bySets(&c.Not[i], out)
 		if err != nil {

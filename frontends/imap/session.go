@@ -47,6 +47,8 @@ type selected struct {
 	wake     <-chan struct{}
 	unwatch  func()
 	stale    bool // changes may wait that no wake-up will tell of
+
+	uidValidity uint32
 }
 
 var (
@@ -148,6 +150,8 @@ func (s *session) Select(name string, o *goimap.SelectOptions) (*goimap.SelectDa
 		own:      make(map[uint64]struct{}),
 		saved:    roaring.New(),
 		stale:    true, // the watch starts after the snapshot
+
+		uidValidity: got.Mailbox.UIDValidity,
 	}
 	sel.wake, sel.unwatch = s.mail.Watch(s.account, sel.id)
 	s.sel = sel
