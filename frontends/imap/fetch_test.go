@@ -353,6 +353,7 @@ func (c *cutReader) Read(p []byte) (int, error) {
 }
 
 func (h *hooked) Read(ctx context.Context, ref client.Ref, off, n uint64) (io.ReadCloser, error) {
+	h.reads.Add(1)
 	if err := h.before("read"); err != nil {
 		return nil, err
 	}
