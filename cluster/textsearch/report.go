@@ -64,7 +64,7 @@ func (s *Service) Report() Report {
 		}
 	}
 	s.mu.Unlock()
-	r.Shards, r.Bytes, r.Paused = len(mine), s.cfg.DB.DiskBytes(), s.full.Load()
+	r.Shards, r.Bytes, r.Paused = len(mine), s.cfg.DB.DiskBytes(), s.full()
 	r.Waiting, r.Lag = s.lag()
 	for _, number := range mine {
 		err := s.cfg.DB.States(number, func(st fulltext.State) error {

@@ -57,12 +57,11 @@ type Service struct {
 	limit   *rate.Limiter
 	queue   *queue
 	tending *tending
-	full    atomic.Bool  // the disk is
 	read    atomic.Int64 // bytes that the limit has not counted yet
 	stop    context.CancelFunc
 	work    sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards what follows; state machines wait for it
 	shards map[uint32]*served
 }
 
@@ -96,6 +95,7 @@ func (s *Service) Start() {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.work.Go(func() { s.look(ctx) })
+	s.work.Go(func() { s.sweeps(ctx) })
 	s.work.Go(func() { s.run(ctx, fresh, restFresh) })
 	s.work.Go(func() { s.run(ctx, old, restOld) })
 	s.work.Go(func() { s.tend(ctx) })
@@ -137,19 +137,19 @@ func (s *Service) indexers(g placement.Group) []string {
 	return home
 }
 
-// look finds out what this node has to index, sweeps what is due, and makes a damaged index anew.
+// full says that the disk has no room for more.
+func (s *Service) full() bool {
+	free, err := s.cfg.Free()
+	return err == nil && free < leastFree
+}
+
+// look finds out what this node has to index, and makes a damaged index anew.
 func (s *Service) look(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	s.adopt()
 	for {
 		s.assign(time.Now())
-		for _, number := range s.due(time.Now()) {
-			if err := s.sweep(ctx, number); err != nil && ctx.Err() == nil {
-				s.cfg.Log.Warn("full-text index: a shard was not swept, will be tried again", "shard", number, "err", err)
-				s.sweepAgain(number)
-			}
-		}
 		s.mend()
 		select {
 		case <-tick.C:
@@ -183,8 +183,17 @@ func (s *Service) assign(now time.Time) {
 			mine[g.Shard()] = true
 		}
 	}
-	free, err := s.cfg.Free()
-	s.full.Store(err == nil && free < leastFree)
+	for _, number := range s.reassign(mine, now) {
+		if err := s.cfg.DB.DropShard(number); err != nil {
+			s.cfg.Log.Warn("full-text index: a shard that is not this node's was not dropped", "shard", number, "err", err)
+			continue
+		}
+		s.cfg.Log.Info("full-text index: shard dropped, others index it", "shard", number)
+	}
+}
+
+// reassign notes what is this node's, and lists what is to be dropped. State machines wait for mu: nothing slow is done under it.
+func (s *Service) reassign(mine map[uint32]bool, now time.Time) (drop []uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for number := range mine {
@@ -196,16 +205,12 @@ func (s *Service) assign(now time.Time) {
 		if f.mine && !mine[number] {
 			f.mine, f.until = false, now.Add(keepOther)
 		}
-		if f.mine || now.Before(f.until) {
-			continue
+		if !f.mine && !now.Before(f.until) {
+			delete(s.shards, number)
+			drop = append(drop, number)
 		}
-		if err := s.cfg.DB.DropShard(number); err != nil {
-			s.cfg.Log.Warn("full-text index: a shard that is not this node's was not dropped", "shard", number, "err", err)
-			continue
-		}
-		delete(s.shards, number)
-		s.cfg.Log.Info("full-text index: shard dropped, others index it", "shard", number)
 	}
+	return drop
 }
 
 // due lists the shards that are to be swept now.
@@ -219,6 +224,19 @@ func (s *Service) due(now time.Time) (list []uint32) {
 		}
 	}
 	return list
+}
+
+// sweeps sweeps the shards that are due, one after the other.
+func (s *Service) sweeps(ctx context.Context) {
+	for ctx.Err() == nil {
+		for _, number := range s.due(time.Now()) {
+			if err := s.sweep(ctx, number); err != nil && ctx.Err() == nil {
+				s.cfg.Log.Warn("full-text index: a shard was not swept, will be tried again", "shard", number, "err", err)
+				s.sweepAgain(number)
+			}
+		}
+		sleep(ctx, lookEvery/4)
+	}
 }
 
 func (s *Service) sweepAgain(number uint32) {

@@ -52,7 +52,7 @@ func (s *Service) tend(ctx context.Context) {
 	p := &pace{rest: restOld}
 	for ctx.Err() == nil {
 		m, ok := s.tending.take()
-		if !ok || s.full.Load() {
+		if !ok || s.full() {
 			select {
 			case <-s.tending.wake:
 			case <-time.After(lookEvery):

@@ -30,7 +30,7 @@ const (
 func (s *Service) run(ctx context.Context, l lane, rest float64) {
 	p := &pace{rest: rest}
 	for ctx.Err() == nil {
-		if s.full.Load() {
+		if s.full() {
 			sleep(ctx, lookEvery)
 			continue
 		}
@@ -86,7 +86,7 @@ func (s *Service) index(ctx context.Context, l lane, m fulltext.Mailbox) (left i
 		sleep(ctx, lookEvery/4)
 		return 1, nil
 	}
-	b := fulltext.NewBatch(m, t.validity)
+	b := fulltext.NewBatch(m, t.validity, t.through)
 	end, failed := s.fill(ctx, l, m, t, b)
 	if ctx.Err() != nil {
 		return 0, ctx.Err()

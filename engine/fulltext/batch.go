@@ -22,6 +22,7 @@ const listCost = 120
 type Batch struct {
 	m           Mailbox
 	uidValidity uint32
+	after       uint32
 	lists       map[string]*list
 	uids        []uint32
 	partial     *roaring.Bitmap
@@ -41,9 +42,9 @@ type list struct {
 	steps []byte
 }
 
-// NewBatch begins one.
-func NewBatch(m Mailbox, uidValidity uint32) *Batch {
-	b := &Batch{m: m, uidValidity: uidValidity, lists: make(map[string]*list), partial: roaring.New()}
+// NewBatch begins one with the messages after a UID, up to which the mailbox is indexed.
+func NewBatch(m Mailbox, uidValidity, after uint32) *Batch {
+	b := &Batch{m: m, uidValidity: uidValidity, after: after, lists: make(map[string]*list), partial: roaring.New()}
 	b.terms.emit = b.term
 	return b
 }

@@ -50,7 +50,7 @@ func BenchmarkMailbox(b *testing.B) {
 	g := mail.New(1)
 	var text, bytesIn int64
 	var indexing, merging time.Duration
-	batch := NewBatch(box, validity)
+	batch := NewBatch(box, validity, 0)
 	last := uint32(*benchMessages)
 	for uid := uint32(1); uid <= last; uid++ {
 		raw := g.Next().Bytes
@@ -69,7 +69,7 @@ func BenchmarkMailbox(b *testing.B) {
 			if err := db.Commit(batch, uid); err != nil {
 				b.Fatal(err)
 			}
-			batch = NewBatch(box, validity)
+			batch = NewBatch(box, validity, uid)
 		}
 		indexing += time.Since(began)
 		if batch.Len() == 0 {

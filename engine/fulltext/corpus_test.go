@@ -34,7 +34,7 @@ func TestCorpus(t *testing.T) {
 		t.Fatalf("%d messages in %s, %v", len(files), archive, err)
 	}
 	db := openIn(t, vfs.NewMem())
-	b := NewBatch(box, validity)
+	b := NewBatch(box, validity, 0)
 	all := make([][][]byte, len(files)+1) // by UID
 	for i, file := range files {
 		raw, err := os.ReadFile(file)
@@ -56,7 +56,7 @@ func TestCorpus(t *testing.T) {
 			if err := db.Commit(b, uint32(i)+1); err != nil {
 				t.Fatal(err)
 			}
-			b = NewBatch(box, validity)
+			b = NewBatch(box, validity, uint32(i)+1)
 		}
 	}
 	db.tend(t, upTo(uint32(len(files))))

@@ -271,7 +271,7 @@ func TestDrop(t *testing.T) {
 	db := openIn(t, vfs.NewMem())
 	put := func(m Mailbox, validity uint32) {
 		t.Helper()
-		b := NewBatch(m, validity)
+		b := NewBatch(m, validity, 0)
 		b.Begin(1)
 		b.Text([]byte("word"))
 		if err := db.Commit(b, 1); err != nil {
@@ -303,6 +303,11 @@ func TestDrop(t *testing.T) {
 	}
 	if got := seen(1); got != "1/2 2/1 " {
 		t.Errorf("mailboxes %q", got)
+	}
+	late := NewBatch(boxes[0], validity, 1) // begun before the mailbox was dropped
+	late.Begin(2)
+	if err := db.Commit(late, 2); err == nil {
+		t.Error("messages are left out, and the index counts up to behind them")
 	}
 	if err := db.DropShard(1); err != nil {
 		t.Fatal(err)

@@ -9,9 +9,8 @@
 //
 // Segments. The messages of a batch make a segment: a sorted list of terms in blocks, and for each the messages that have it. Eight segments of
 // about one size become one of the next (as in Lucene, and Bentley and Saxe before it), so a message is written once per power of eight that its mailbox has grown by.
-// A piece in the middle of a word is looked for by going through all terms, which lie next to each other, with a search for bytes: 60 MB of terms,
-// those of 100,000 messages, take less time than a list of trigrams would take to read (Zoekt and codesearch have those; their texts are not cut into
-// words). A search has a bound on its work; beyond it, it leaves a piece out, or a segment undecided: all messages of it are candidates.
+// A piece in the middle of a word is looked for by going through all terms, which lie next to each other, with a search for bytes (Zoekt and
+// codesearch index trigrams for that: every message has thousands, and hundreds of words). A search has a bound on its work; beyond it, it leaves a piece out, or a segment undecided: all messages of it are candidates.
 //
 // Invariants:
 //

@@ -34,7 +34,7 @@ func openIn(t testing.TB, fs vfs.FS) *DB {
 // index adds messages, each of some texts, as one batch whose first has the UID first.
 func (db *DB) index(t testing.TB, first uint32, messages ...[]string) {
 	t.Helper()
-	b := NewBatch(box, validity)
+	b := NewBatch(box, validity, first-1)
 	for i, texts := range messages {
 		b.Begin(first + uint32(i))
 		for _, text := range texts {

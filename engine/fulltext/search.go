@@ -14,8 +14,9 @@ import (
 // Bounds on a search. What is left out makes more candidates and nothing else.
 const (
 	maxWork = 20_000_000 // entries of lists that one piece may cost in a segment
-	// A piece that goes through all terms is left out when so few messages are left: looking into them is as cheap.
-	fewLeft = 4
+	// A piece that goes through all terms of a segment is left out when so few messages are left, or one of so many: looking into them is as cheap.
+	fewLeft  = 4
+	rareLeft = 512
 )
 
 // searchTime is how long a search takes at most; segments that are left then are undecided.
@@ -70,7 +71,7 @@ func (q *query) segment(s segment, found *roaring.Bitmap) error {
 		if q.ctx.Err() != nil {
 			break
 		}
-		if some != nil && (some.IsEmpty() || p.where >= back && some.GetCardinality() <= fewLeft) {
+		if some != nil && (some.IsEmpty() || p.where >= back && some.GetCardinality() <= max(fewLeft, uint64(s.Messages/rareLeft))) {
 			break
 		}
 		with, decided, err := q.piece(s, p)

@@ -89,7 +89,7 @@ func (db *DB) Shards() (list []uint32, err error) {
 }
 
 // Commit adds a batch, which may be empty: of its mailbox, every message up to through is in it, was indexed before, or is gone. What was known of
-// the mailbox under another UIDVALIDITY is dropped.
+// the mailbox under another UIDVALIDITY is dropped. A batch that does not begin where the mailbox is indexed up to, because that was dropped or begun anew meanwhile, is refused.
 func (db *DB) Commit(b *Batch, through uint32) error {
 	err := db.use(func(p *pebble.DB) error {
 		db.change.Lock()
@@ -105,8 +105,8 @@ func (db *DB) Commit(b *Batch, through uint32) error {
 			}
 			e = &entry{UIDValidity: b.uidValidity}
 		}
-		if b.Len() > 0 && b.uids[0] <= e.Through {
-			return errors.Join(fmt.Errorf("message %d: up to %d all are indexed", b.uids[0], e.Through), w.Close())
+		if b.after != e.Through || b.Len() > 0 && b.uids[0] <= b.after {
+			return errors.Join(fmt.Errorf("messages after %d: they are indexed up to %d", b.after, e.Through), w.Close())
 		}
 		if b.Len() > 0 {
 			s, err := b.write(db.segmentID(), func(key, value []byte) error { return w.Set(key, value, nil) })
