@@ -10,7 +10,9 @@ import (
 const (
 	restFresh  = 0.25
 	restOld    = 1.0
+	restUrgent = 1.0 // when mail that was delivered waits for longer than urgentLag, however busy it is
 	restBusy   = 6.0
+	urgentLag  = 2 * time.Second
 	shortRest  = 2 * time.Millisecond
 	longRest   = 2 * time.Second
 	lateRest   = 4 * time.Millisecond // more than this over is busy
@@ -24,9 +26,13 @@ type pace struct {
 }
 
 // after rests from work that took so long.
-func (p *pace) after(ctx context.Context, worked time.Duration) {
+func (p *pace) after(ctx context.Context, worked time.Duration, urgent bool) {
 	factor := p.rest
-	if p.late > lateRest {
+	switch {
+	case p.late <= lateRest:
+	case urgent:
+		factor = restUrgent
+	default:
 		factor = restBusy
 	}
 	pause := min(longRest, max(shortRest, time.Duration(float64(worked)*factor)))

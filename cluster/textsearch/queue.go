@@ -157,6 +157,14 @@ func (q *queue) waiting() (n int, since time.Time) {
 	return len(q.lines[fresh].order) + len(q.lines[old].order) + len(q.busy), since
 }
 
+// late says that the next fresh mailbox has waited for long.
+func (q *queue) late(now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := &q.lines[fresh]
+	return len(w.order) > 0 && now.Sub(w.since[w.order[0]]) > urgentLag
+}
+
 // room says whether a sweep may add more.
 func (q *queue) room() bool {
 	q.mu.Lock()

@@ -44,6 +44,7 @@ const DefaultRate = 32 << 20
 const (
 	lookEvery   = time.Second
 	sweepEvery  = time.Hour
+	flushEvery  = 5 * time.Minute  // a crash forgets what was indexed since
 	keepOther   = 10 * time.Minute // the index of a shard that is not this node's to index any more
 	leastFree   = 64 << 20         // with less free the index does not grow
 	mostAtOnce  = 4096             // messages of a mailbox that are still indexed as fresh ones
@@ -148,9 +149,15 @@ func (s *Service) look(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	s.adopt()
-	for {
+	for flushed := time.Now(); ; {
 		s.assign(time.Now())
 		s.mend()
+		if time.Since(flushed) > flushEvery && !s.full() {
+			flushed = time.Now()
+			if err := s.cfg.DB.Flush(); err != nil {
+				s.cfg.Log.Warn("full-text index: not flushed, a crash would make some mail be indexed again", "err", err)
+			}
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -79,7 +79,7 @@ func (s *Service) tend(ctx context.Context) {
 			if more {
 				s.metrics.merges.Inc()
 			}
-			p.after(ctx, time.Since(began))
+			p.after(ctx, time.Since(began), false)
 		}
 	}
 }

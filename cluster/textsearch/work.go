@@ -58,7 +58,7 @@ func (s *Service) run(ctx context.Context, l lane, rest float64) {
 			again, next = true, old
 		}
 		s.queue.done(m, again, next)
-		p.after(ctx, time.Since(began))
+		p.after(ctx, time.Since(began), l == fresh && s.queue.late(time.Now()))
 	}
 }
 

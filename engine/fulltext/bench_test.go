@@ -114,3 +114,54 @@ func BenchmarkMailbox(b *testing.B) {
 		db.find(b, "xqzzy")
 	}
 }
+
+// BenchmarkDeliveries indexes messages that come one by one to many mailboxes: what one costs to index, to merge, and in bytes written.
+func BenchmarkDeliveries(b *testing.B) {
+	db, err := Open(vfs.Default, b.TempDir(), discard)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	const mailboxes = 200
+	g := mail.New(1)
+	var some [][][]byte
+	for range 500 {
+		texts, err := said(g.Next().Bytes)
+		if err != nil {
+			b.Fatal(err)
+		}
+		some = append(some, texts)
+	}
+	n := 0
+	for b.Loop() {
+		m, uid := Mailbox{1, 1, uint32(n % mailboxes)}, uint32(n/mailboxes)+1
+		batch := NewBatch(m, validity, uid-1)
+		batch.Begin(uid)
+		for _, t := range some[n*7919%len(some)] {
+			batch.Text(t)
+		}
+		if err := db.Commit(batch, uid); err != nil {
+			b.Fatal(err)
+		}
+		if s, err := db.State(m); err != nil {
+			b.Fatal(err)
+		} else if s.Segments >= fanIn {
+			if _, err := db.Tend(b.Context(), m, upTo(uid)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		n++
+	}
+	var written uint64
+	if err := db.use(func(p *pebble.DB) error {
+		if err := p.Flush(); err != nil {
+			return err
+		}
+		t := p.Metrics().Total()
+		written = t.TableBytesFlushed + t.TableBytesCompacted
+		return nil
+	}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(written)/float64(n), "written-B/msg")
+}

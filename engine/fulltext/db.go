@@ -197,6 +197,15 @@ func (db *DB) Close() error {
 	return nil
 }
 
+// Flush writes what was indexed to the disk, so that a crash forgets nothing of it.
+func (db *DB) Flush() error {
+	err := db.use(func(p *pebble.DB) error { return p.Flush() })
+	if err != nil {
+		return fmt.Errorf("flush the full-text index: %w", err)
+	}
+	return nil
+}
+
 // use calls fn with the open database.
 func (db *DB) use(fn func(p *pebble.DB) error) error {
 	db.life.RLock()
