@@ -115,7 +115,7 @@ func TestFill(t *testing.T) {
 		m := box(1)
 		for try := 1; try <= maxTries; try++ {
 			b := fulltext.NewBatch(m, 1, 0)
-			if end, err := s.fill(t.Context(), fresh, m, list, b); err == nil || end != 1 || b.Len() != 1 {
+			if end, err := s.fill(t.Context(), fresh, m, &todo{validity: 1, end: 9, messages: list.messages[:3]}, b); err == nil || end != 1 || b.Len() != 1 {
 				t.Fatalf("try %d: %d messages up to %d, %v", try, b.Len(), end, err)
 			}
 		}

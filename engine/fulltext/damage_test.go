@@ -16,7 +16,7 @@ import (
 
 // TestCrash loses power at any time, between and within merges too: what is there then is complete up to where it says, and indexing goes on from there.
 func TestCrash(t *testing.T) {
-	for seed := range effort.Times(10, 20) {
+	for seed := range effort.Times(5, 40) {
 		rng := rand.New(rand.NewPCG(uint64(seed), 4))
 		fs := vfs.NewCrashableMem()
 		db, err := Open(fs, "fulltext", discard)
@@ -131,7 +131,7 @@ func overwrite(t *testing.T, fs vfs.FS, name string, change func(b []byte)) {
 func TestDamage(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	noticed := 0
-	for range effort.Of(10, 60, 600) {
+	for range effort.Of(4, 40, 600) {
 		fs := vfs.NewMem()
 		db, err := Open(fs, "fulltext", discard)
 		if err != nil {

@@ -106,7 +106,7 @@ func TestCandidates(t *testing.T) {
 // TestNothingIsMissed indexes random texts in random batches, merges, expunges, and looks for random pieces of the texts: every message that has one is
 // among the candidates.
 func TestNothingIsMissed(t *testing.T) {
-	for seed := range effort.Times(10, 50) {
+	for seed := range effort.Times(5, 100) {
 		rng := rand.New(rand.NewPCG(uint64(seed), 8))
 		db := openIn(t, vfs.NewMem())
 		all := make(map[uint32][]string)
