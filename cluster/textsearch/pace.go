@@ -14,6 +14,7 @@ const (
 	restBusy   = 6.0
 	urgentLag  = 2 * time.Second
 	shortRest  = 2 * time.Millisecond
+	leastRest  = 20 * time.Millisecond // shorter ones are put together: where many wait for the processor each costs another turn
 	longRest   = 2 * time.Second
 	lateRest   = 4 * time.Millisecond // more than this over is busy
 	decayOfLag = 0.7
@@ -22,6 +23,7 @@ const (
 // pace is of one goroutine.
 type pace struct {
 	rest float64
+	owed time.Duration
 	late time.Duration // how much longer than meant rests are at present
 }
 
@@ -35,7 +37,11 @@ func (p *pace) after(ctx context.Context, worked time.Duration, urgent bool) {
 	default:
 		factor = restBusy
 	}
-	pause := min(longRest, max(shortRest, time.Duration(float64(worked)*factor)))
+	if p.owed += time.Duration(float64(worked) * factor); p.owed < leastRest {
+		return
+	}
+	pause := min(longRest, p.owed)
+	p.owed = 0
 	began := time.Now()
 	sleep(ctx, pause)
 	p.late = time.Duration(decayOfLag*float64(p.late) + (1-decayOfLag)*float64(time.Since(began)-pause))
