@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/engine/codec"
 	"hongyan/engine/effort"
 )
 
@@ -256,4 +257,41 @@ func TestLimits(t *testing.T) {
 	if s, err := db.State(box); err != nil || s.Segments > 2*fanIn || s.Through != 92 {
 		t.Errorf("%+v %v", s, err)
 	}
+}
+
+// FuzzDecode reads what may be on a disk: nothing panics, and no message lies outside of its segment.
+func FuzzDecode(f *testing.F) {
+	list, _ := appendList(nil, nil, 1, []uint32{3, 4, 9})
+	bits, _ := appendList(list, nil, 1, []uint32{1, 2, 3, 4, 5, 6, 7, 8})
+	f.Add(bits)
+	entry, err := codec.Marshal(&entry{UIDValidity: 1, Through: 9, Segments: []segment{{ID: 1, First: 1, Last: 9, Messages: 3, Partial: true}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(entry)
+	f.Add([]byte("\x00ab\x00abc\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for rest := b; len(rest) > 0; {
+			head, body, next, err := cutList(rest)
+			if err != nil {
+				break
+			}
+			rest = next
+			_ = eachOf(head, body, 5, 100, func(uid uint32) {
+				if uid < 5 || uid > 100 {
+					t.Fatalf("message %d", uid)
+				}
+			})
+		}
+		if e, err := decodeEntry(b); err == nil {
+			for _, s := range e.Segments {
+				if s.First > s.Last {
+					t.Fatalf("segment %+v", s)
+				}
+			}
+		}
+		for _, pattern := range []string{"\x00ab\x00", "b", "c\x00"} {
+			_ = hits(b, []byte(pattern))
+		}
+	})
 }
