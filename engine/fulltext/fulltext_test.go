@@ -104,9 +104,9 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-// TestNothingIsMissed indexes random texts in random batches, merges, expunges, and looks for random pieces of the texts: every message that has one is
+// TestRandomTexts indexes random texts in random batches, merges, expunges, and looks for random pieces of the texts: every message that has one is
 // among the candidates.
-func TestNothingIsMissed(t *testing.T) {
+func TestRandomTexts(t *testing.T) {
 	for seed := range effort.Times(5, 100) {
 		rng := rand.New(rand.NewPCG(uint64(seed), 8))
 		db := openIn(t, vfs.NewMem())
