@@ -24,7 +24,7 @@ run: build ## a cluster of three regions on this machine, until Ctrl-C
 LONG := ./cluster/shard ./cluster ./cluster/replica ./bench/lab ./bench/scenario ./bench/exercise ./frontends/imap
 
 # Models, crashes and schedules: the race detector watches few of them, see engine/effort, and the many are run without it.
-MODELS := ./cluster/shard ./cluster ./cluster/collect ./cluster/placement ./cluster/liveness ./cluster/rebuild ./frontends/imap $(addprefix ./engine/,cold index journal keys volume)
+MODELS := ./cluster/shard ./cluster ./cluster/collect ./cluster/placement ./cluster/liveness ./cluster/rebuild ./frontends/imap $(addprefix ./engine/,cold fulltext index journal keys volume)
 MODEL  := Virtual|AsBolt|Model|Random|SameLog|Crash|PowerCut|Faults|Flipped|EachCall|Damage|Mended|Ranged|AnyTarget|LateLink|LargeCluster|LargeBatches|FarBehind|GrowAndDrain|LostDisk|Policies|ThreeLost|ComeBack|OfMoves
 
 test: lint ## everything that must hold

@@ -12,7 +12,7 @@ import (
 // Metrics are those of the node itself, its index, shards, volumes and peers.
 func (n *Node) Metrics() prometheus.Collector {
 	r := prometheus.NewRegistry()
-	r.MustRegister(n.host.Metrics(), n.volumes.Metrics(), n.scrub.Metrics(), n.reconcile.Metrics(), n.dictionaries, newPeers(n),
+	r.MustRegister(n.host.Metrics(), n.volumes.Metrics(), n.scrub.Metrics(), n.reconcile.Metrics(), n.dictionaries, n.text.Metrics(), newPeers(n),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_node_ready", Help: "1 if the node takes and serves mail; /readyz says why not."},
 			func() float64 {
 				if len(n.Ready()) > 0 {

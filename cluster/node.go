@@ -39,6 +39,7 @@ import (
 	"hongyan/cluster/scrub"
 	"hongyan/cluster/settle"
 	"hongyan/cluster/shard"
+	"hongyan/cluster/textsearch"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/upgrade"
 	"hongyan/engine"
@@ -70,6 +71,7 @@ type Node struct {
 	volumes   *replica.Manager
 	scrub     *scrub.Scrubber
 	reconcile *reconcile.Service
+	text      *textsearch.Service
 	client    *client.Client
 	clock     clock.Clock
 	members   *member.List
@@ -150,6 +152,8 @@ func (n *Node) open(ctx context.Context) error {
 	n.closing(func(context.Context) error { return n.scrub.Close() })
 	n.client.Start()
 	n.closing(func(context.Context) error { n.client.Close(); return nil })
+	n.text.Start()
+	n.closing(func(context.Context) error { n.text.Close(); return nil })
 	if n.store != nil {
 		n.startCold()
 		n.checkpoints.Start()
@@ -297,8 +301,11 @@ func (n *Node) openServices() error {
 		Rate: n.cfg.Checkpoint.BytesPerSecond, Clock: &n.clock, Log: n.log,
 	})
 	n.openReconcile()
+	if err := n.openText(); err != nil {
+		return err
+	}
 	n.client = client.New(client.Config{
-		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes,
+		Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Volumes: n.volumes, Text: n.text,
 		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxMessage: n.cfg.MaxMessageBytes,
 		Dictionary: n.dictionaries.Newest, Mender: func() client.Mender { return n.reconcile }, Clock: &n.clock, Log: n.log,
 	})
@@ -354,7 +361,10 @@ func (n *Node) machine(number uint32) (shard.Machine, error) {
 	if number == placement.DirectoryShard {
 		return n.directory.Machine(), nil
 	}
-	m := mailbox.NewMachine(func(events []mailbox.Event) { n.client.Publish(number, events) })
+	m := mailbox.NewMachine(func(events []mailbox.Event) {
+		n.client.Publish(number, events)
+		n.text.Publish(number, events)
+	})
 	early, err := m.Track(n.store.Index.Shard(number))
 	if err != nil {
 		return nil, fmt.Errorf("shard %d: %w", number, err)

@@ -40,9 +40,10 @@ var order = [][]string{
 	{"engine/codec", "engine/message", "engine"},
 	{"engine/codec", "engine/keys", "engine/volume"},
 	{"engine/atrest", "engine/index"},
+	{"engine/codec", "engine/fulltext", "engine"},
 	{
 		"cluster/wire", "cluster/transport", "cluster/placement", "cluster/shard", "cluster/replica", "cluster/directory", "cluster/mailbox",
-		"cluster/checkpoint", "cluster/client", "cluster/custody", "cluster",
+		"cluster/checkpoint", "cluster/textsearch", "cluster/client", "cluster/custody", "cluster",
 	},
 	{"frontends/listen", "frontends/auth", "frontends/smtp"},
 	{"frontends/listen", "frontends/auth", "frontends/imap"},

@@ -26,6 +26,7 @@ import (
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
+	"hongyan/cluster/textsearch"
 	"hongyan/cluster/transport"
 	"hongyan/engine/index"
 	"hongyan/engine/message"
@@ -91,6 +92,7 @@ type Config struct {
 	Host       *shard.Host
 	Directory  *directory.Service
 	Volumes    *replica.Manager
+	Text       *textsearch.Service
 	FS         vfs.FS
 	SpoolDir   string // for drafts too large for memory
 	SpoolKeep  uint64 // bytes of disk that drafts leave free

@@ -41,6 +41,7 @@ const (
 	DefaultCheckpointChanges = 100_000
 	DefaultCheckpointRate    = 64 << 10
 	DefaultDictionarySeconds = 600
+	DefaultFullTextRate      = 32 << 20
 
 	maxFile    = 1 << 20
 	maxShards  = 1024
@@ -78,6 +79,7 @@ type Node struct {
 	Checkpoint Checkpoint `yaml:"checkpoint,omitempty"`
 	Dictionary Dictionary `yaml:"dictionary,omitempty"`
 	Cold       *Cold      `yaml:"cold,omitempty"`
+	FullText   FullText   `yaml:"full_text,omitempty"`
 
 	File string `yaml:"-"` // from where the node reads the addresses of others again while it runs; "" is nowhere
 
@@ -91,6 +93,12 @@ type Node struct {
 // in common at present.
 type Dictionary struct {
 	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`
+}
+
+// FullText is about the index that searches for text use.
+type FullText struct {
+	Off            bool  `yaml:"off,omitempty"`              // this node keeps none: searches ask others, or read messages
+	BytesPerSecond int64 `yaml:"bytes_per_second,omitempty"` // of mail that are read to be indexed
 }
 
 // Checkpoint says how often the state of shards is saved into volumes, from where lost indexes are rebuilt.
@@ -244,6 +252,9 @@ func (n *Node) setDefaults() {
 		n.Dictionary.IntervalSeconds = DefaultDictionarySeconds
 	}
 	n.Cold.setDefaults()
+	if n.FullText.BytesPerSecond == 0 {
+		n.FullText.BytesPerSecond = DefaultFullTextRate
+	}
 	for _, l := range n.Listeners.named() {
 		switch {
 		case l.Listener == nil || len(l.Allow) > 0:

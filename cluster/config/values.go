@@ -46,6 +46,7 @@ func (c *checker) values(n *Node) {
 	c.between("checkpoint.interval_seconds", n.Checkpoint.IntervalSeconds, 1, 30*24*3600)
 	c.between("checkpoint.changes", n.Checkpoint.Changes, 1, 1<<40)
 	c.between("checkpoint.bytes_per_second", n.Checkpoint.BytesPerSecond, 1<<10, 1<<40)
+	c.between("full_text.bytes_per_second", n.FullText.BytesPerSecond, 1<<16, 1<<40)
 	c.between("dictionary.interval_seconds", n.Dictionary.IntervalSeconds, 1, 30*24*3600)
 	c.between("compaction.interval_seconds", n.Compaction.IntervalSeconds, 1, 1<<31)
 	c.between("compaction.grace_seconds", n.Compaction.GraceSeconds, 1, 1<<31)

@@ -34,7 +34,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, out io.
 		Name: "admin", Summary: "hongyan admin: look at a running cluster and change it, through any node's HTTP API.",
 		Flags: commonFlags, Define: s.define,
 		Commands: []command.Command{
-			s.status(), s.volumes(), s.checkpoint(), s.scrub(), s.scrubStart(), s.keys(), s.rotateKeys(),
+			s.status(), s.volumes(), s.checkpoint(), s.scrub(), s.scrubStart(), s.keys(), s.rotateKeys(), s.textIndexes(), s.rebuildTextIndex(),
 			s.domains(), s.domainPolicy(), s.checkAccount(),
 			s.nodes(), s.joinNode(), s.weighNode(), s.drainNode(), s.undrainNode(), s.removeNode(), s.replaceNode(), s.placement(),
 			s.moveAccounts(), s.moves(), s.cancelMoves(), s.addShard(),

@@ -33,6 +33,7 @@ func TestOnCluster(t *testing.T) {
 		{"idle", testIdle},
 		{"search", testSearch},
 		{"saved search", testSavedSearch},
+		{"text search", testTextSearch},
 		{"unavailable", testUnavailable},
 		{"broken streams", testBrokenStreams},
 		{"lost content", testLostContent},

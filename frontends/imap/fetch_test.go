@@ -388,6 +388,7 @@ func (c *cutReader) Read(p []byte) (int, error) {
 }
 
 func (h *hooked) Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error) {
+	h.reads.Add(1)
 	if err := h.before("read"); err != nil {
 		return nil, err
 	}

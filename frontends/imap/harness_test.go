@@ -15,6 +15,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,15 @@ type hooked struct {
 	cut    func() int64           // bytes after which a stream breaks; negative: it does not
 	odd    func(uid uint32) error // what opening a message's bytes gives, if not nil
 	part   int                    // changes that an answer has at most; 0: as the cluster has it
+	scan   atomic.Bool            // no full-text index answers
+	reads  atomic.Int64           // of messages' bytes
+}
+
+func (h *hooked) Candidates(ctx context.Context, a client.Account, mailbox, uidValidity uint32, text string) (uint32, *roaring.Bitmap) {
+	if h.scan.Load() {
+		return 0, roaring.New()
+	}
+	return h.mail.Candidates(ctx, a, mailbox, uidValidity, text)
 }
 
 func (h *hooked) at(fn func(op string) error) {

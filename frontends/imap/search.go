@@ -84,16 +84,17 @@ func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roarin
 // find finds the messages that match: first by sets alone, which needs no message, then, where that does not
 // decide, by looking at the messages that are left, in chunks.
 func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error) {
-	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap)}
+	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap),
+		candidates: make(map[string]*candidates)}
 	q.needs(key)
+	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
+	defer cancel()
+	q.ctx = ctx
 	all := roaring.AndNot(sel.view.uids, sel.view.gone)
 	rest, exact, err := q.bySets(key, all)
 	if err != nil || exact {
 		return rest, err
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
-	defer cancel()
-	q.ctx = ctx
 	found := roaring.New()
 	err = chunks(rest, q.chunkSize(), func(some *roaring.Bitmap) error {
 		list, err := s.load(sel, some, q.want)
@@ -145,6 +146,8 @@ type query struct {
 	want    client.Want                      // what messages must be loaded with
 	flagged map[uint8]*roaring.Bitmap        // system flags that were asked for
 	sets    map[*command.Key]*roaring.Bitmap // sets of the keys, resolved
+
+	candidates map[string]*candidates // for each text, as the full-text index says
 }
 
 // needs finds out what a key needs of messages.
@@ -173,7 +176,7 @@ func (q *query) chunkSize() int {
 	return flagsChunk
 }
 
-// bySets narrows a set by all that sets alone can tell: sequence numbers, UIDs, system flags. exact says that
+// bySets narrows a set by all that sets alone can tell: sequence numbers, UIDs, system flags, and which messages may have a text. exact says that
 // nothing else was asked; otherwise the result holds every match and perhaps more.
 func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (out *roaring.Bitmap, exact bool, err error) {
 	switch k.Kind {
@@ -213,6 +216,8 @@ func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (out *roaring.Bitmap,
 			return nil, false, err
 		}
 		return roaring.Or(a, b), knownA && knownB, nil
+	case command.KeyBody, command.KeyText:
+		return q.narrow(in, k.Text), false, nil
 	}
 	return in, false, nil
 }

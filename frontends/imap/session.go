@@ -50,6 +50,8 @@ type selected struct {
 	wakes    *wakes
 	unwatch  func()
 	stale    bool // changes may wait that no wake-up will tell of
+
+	uidValidity uint32
 }
 
 func newSession(s *Server, c *conn) *session {
@@ -107,6 +109,8 @@ func (s *session) selectCommand(c *call) error {
 		saved:    roaring.New(),
 		wakes:    new(wakes),
 		stale:    true, // the watch starts after the snapshot
+
+		uidValidity: got.Mailbox.UIDValidity,
 	}
 	sel.unwatch = s.mail.WatchFunc(s.account, sel.id, sel.wakes.wake)
 	s.sel, s.state = sel, stateSelected

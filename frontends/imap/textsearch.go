@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"unicode/utf8"
+
+	"github.com/RoaringBitmap/roaring/v2"
 
 	"hongyan/engine/message"
 )
@@ -13,69 +16,62 @@ import (
 // searchBuffer is how much text is looked at at once.
 const searchBuffer = 32 << 10
 
-// matchText looks for a text in a message's text parts, and with header also in its header and those of the messages
-// and parts inside. Texts are compared in UTF-8, regardless of case, without their encodings.
+// candidates are the messages that a full-text index leaves to be looked into for a text: of those up to through only those in uids.
+type candidates struct {
+	through uint32
+	uids    *roaring.Bitmap
+}
+
+func (c *candidates) may(uid uint32) bool { return uid > c.through || c.uids.Contains(uid) }
+
+// candidatesFor asks the index, once for each text.
+func (q *query) candidatesFor(text string) *candidates {
+	c := q.candidates[text]
+	if c == nil {
+		c = new(candidates)
+		c.through, c.uids = q.s.mail.Candidates(q.ctx, q.s.account, q.sel.id, q.sel.uidValidity, text)
+		q.candidates[text] = c
+	}
+	return c
+}
+
+// narrow leaves those of in that may have a text.
+func (q *query) narrow(in *roaring.Bitmap, text string) *roaring.Bitmap {
+	if text == "" || in.IsEmpty() {
+		return in
+	}
+	c := q.candidatesFor(text)
+	if c.through == 0 {
+		return in
+	}
+	above := in.Clone()
+	above.RemoveRange(0, uint64(c.through)+1)
+	out := roaring.And(in, c.uids)
+	out.RemoveRange(uint64(c.through)+1, math.MaxUint32+1)
+	out.Or(above)
+	return out
+}
+
+// matchText looks for a text in a message's text parts, and with header also in its header, which those of the messages
+// and parts inside always are, and in the names of its files. Texts are compared in UTF-8, regardless of case, without their encodings.
 func (q *query) matchText(e *entry, text string, header bool) (bool, error) {
 	needle := []byte(fold(text))
 	if len(needle) == 0 {
 		return true, nil
 	}
-	return q.matchPart(e, e.sum.Structure, needle, header)
-}
-
-// matchPart looks in a part and those inside of it. header says whether its own header counts.
-func (q *query) matchPart(e *entry, p *message.Part, needle []byte, header bool) (bool, error) {
-	if header && p.HeaderStart < p.BodyStart {
-		raw, err := q.s.readRange(q.ctx, e, p.HeaderStart, min(p.BodyStart, p.HeaderStart+maxHeaderRead))
-		if err != nil {
-			return false, err
-		}
-		if matchHeaderBlock(raw, needle) {
-			return true, nil
-		}
-	}
-	switch {
-	case len(p.Children) > 0:
-		for _, c := range p.Children {
-			// What is inside the message's body, headers of parts too, is text of the body.
-			if ok, err := q.matchPart(e, c, needle, true); ok || err != nil {
-				return ok, err
-			}
-		}
-		return false, nil
-	case p.Type != "text" || p.BodyStart >= p.BodyEnd:
+	if !q.candidatesFor(text).may(e.uid) {
 		return false, nil
 	}
-	r, err := q.s.openBytes(q.ctx, e, p.BodyStart, p.BodyEnd)
-	if err != nil {
-		return false, err
+	t := message.Texts{
+		Open:  func(from, to uint64) (io.ReadCloser, error) { return q.s.openBytes(q.ctx, e, from, to) },
+		Field: func(text string) (bool, error) { return bytes.Contains([]byte(fold(text)), needle), nil },
+		Body:  func(r io.Reader) (bool, error) { return containsFolded(r, needle) },
 	}
-	defer r.Close()
-	ok, err := containsFolded(message.TextReader(p, r), needle)
+	found, err := t.Walk(e.sum.Structure, header)
 	if err != nil {
 		return false, fmt.Errorf("search message %d: %w", e.uid, err)
 	}
-	return ok, nil
-}
-
-// matchHeaderBlock looks in a header's fields, decoded and with their names.
-func matchHeaderBlock(raw, needle []byte) bool {
-	var field []byte
-	found := func() bool {
-		return len(field) > 0 && bytes.Contains([]byte(fold(message.DecodeHeader(string(field)))), needle)
-	}
-	for line := range bytes.Lines(raw) {
-		text := bytes.TrimRight(line, "\r\n")
-		if len(text) > 0 && (text[0] == ' ' || text[0] == '\t') {
-			field = append(field, text...)
-			continue
-		}
-		if found() {
-			return true
-		}
-		field = append(field[:0], text...)
-	}
-	return found()
+	return found, nil
 }
 
 // containsFolded says whether a stream of UTF-8 contains needle, which is folded, regardless of case. It keeps one

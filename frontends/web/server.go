@@ -14,6 +14,8 @@
 //	POST /api/v1/checkpoints        save every shard that changed into volumes, now
 //	GET /api/v1/scrub               health of the copies of mail, node by node
 //	POST /api/v1/scrub              {"volume": 31}: verify its copies now; 0 for all
+//	GET /api/v1/text-index          the full-text index of each node: what is in it, and what waits
+//	POST /api/v1/text-index/rebuild {"node": "…"}: throw it away and begin anew; "" for all nodes
 //	GET /api/v1/debug/pprof/{name}  profiles of the process: heap, allocs, goroutine, profile?seconds=10, trace?seconds=10
 //	GET /api/v1/keys?node=…         master keys of each node, by name, and what they wrap
 //	POST /api/v1/keys/rotate        {"node": "…", "new_key": true}: wrap everything by a new master key
@@ -89,6 +91,9 @@ type Admin interface {
 	// ScrubReports and Scrub give values that encoding/json takes, with a line for each node.
 	ScrubReports(ctx context.Context) any
 	Scrub(ctx context.Context, volume uint64) any
+	// TextIndexes and RebuildTextIndex give values that encoding/json takes, with a line for each node; the latter is for one node, or for all if it is "".
+	TextIndexes(ctx context.Context) any
+	RebuildTextIndex(ctx context.Context, node string) (any, error)
 
 	// Nodes and the five that follow are about the members of the cluster, the last two about what moves between them.
 	Nodes(ctx context.Context) ([]mover.NodeStatus, error)
@@ -199,6 +204,8 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("POST /api/v1/keys/rotate", s.rotateKeys)
 	api.HandleFunc("GET /api/v1/scrub", s.scrubReports)
 	api.HandleFunc("POST /api/v1/scrub", s.startScrub)
+	api.HandleFunc("GET /api/v1/text-index", s.textIndexes)
+	api.HandleFunc("POST /api/v1/text-index/rebuild", s.rebuildTextIndex)
 	api.HandleFunc("POST /api/v1/checkpoints", s.checkpoint)
 	api.HandleFunc("GET /api/v1/recover", s.recovery)
 	api.HandleFunc("POST /api/v1/recover", s.recover)

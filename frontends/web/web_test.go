@@ -156,6 +156,15 @@ func (f *fakeAdmin) Keys(_ context.Context, node string, req custody.Request) ([
 
 func (f *fakeAdmin) ScrubReports(context.Context) any { return []string{"whole"} }
 
+func (f *fakeAdmin) TextIndexes(context.Context) any { return []string{"up to date"} }
+
+func (f *fakeAdmin) RebuildTextIndex(_ context.Context, node string) (any, error) {
+	if node == "nobody" {
+		return nil, wire.Errorf(wire.NotFound, "no such node")
+	}
+	return []string{node}, f.err
+}
+
 func (f *fakeAdmin) Scrub(_ context.Context, volume uint64) any { return []uint64{volume} }
 
 // site is a server on a socket.
@@ -520,6 +529,15 @@ func TestScrub(t *testing.T) {
 	}
 	if code, body := s.call("POST", "/api/v1/scrub", `{"volume": 31}`); code != 202 || body != `{"nodes":[31]}` {
 		t.Errorf("start: %d %s", code, body)
+	}
+	if code, body := s.call("GET", "/api/v1/text-index", ""); code != 200 || body != `{"nodes":["up to date"]}` {
+		t.Errorf("full-text indexes: %d %s", code, body)
+	}
+	if code, body := s.call("POST", "/api/v1/text-index/rebuild", `{"node": "a"}`); code != 202 || body != `{"nodes":["a"]}` {
+		t.Errorf("a full-text index made anew: %d %s", code, body)
+	}
+	if code, _ := s.call("POST", "/api/v1/text-index/rebuild", `{"node": "nobody"}`); code != 400 {
+		t.Errorf("the full-text index of nobody: %d", code)
 	}
 	if code, _ := s.call("POST", "/api/v1/scrub", `{"volume": "all"}`); code != 400 {
 		t.Errorf("a volume that is none: %d", code)

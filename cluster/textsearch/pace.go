@@ -1,0 +1,58 @@
+package textsearch
+
+import (
+	"context"
+	"time"
+)
+
+// How much of a core indexing may take: after working for a time it rests for so many times as long. A rest that lasts longer than it was
+// meant to says that others wait for the processor, and then the next is longer.
+const (
+	restFresh  = 0.25
+	restOld    = 1.0
+	restUrgent = 1.0 // when mail that was delivered waits for longer than urgentLag, however busy it is
+	restBusy   = 6.0
+	urgentLag  = 2 * time.Second
+	shortRest  = 2 * time.Millisecond
+	leastRest  = 20 * time.Millisecond // shorter ones are put together: where many wait for the processor each costs another turn
+	longRest   = 2 * time.Second
+	lateRest   = 4 * time.Millisecond // more than this over is busy
+	decayOfLag = 0.7
+)
+
+// pace is of one goroutine.
+type pace struct {
+	rest float64
+	owed time.Duration
+	late time.Duration // how much longer than meant rests are at present
+}
+
+// after rests from work that took so long.
+func (p *pace) after(ctx context.Context, worked time.Duration, urgent bool) {
+	factor := p.rest
+	switch {
+	case p.late <= lateRest:
+	case urgent:
+		factor = restUrgent
+	default:
+		factor = restBusy
+	}
+	if p.owed += time.Duration(float64(worked) * factor); p.owed < leastRest {
+		return
+	}
+	pause := min(longRest, p.owed)
+	p.owed = 0
+	began := time.Now()
+	sleep(ctx, pause)
+	p.late = time.Duration(decayOfLag*float64(p.late) + (1-decayOfLag)*float64(time.Since(began)-pause))
+}
+
+// sleep waits, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
