@@ -11,11 +11,8 @@ import (
 	"hongyan/cluster/relocate"
 )
 
-// How many accounts move between regions, the loaded ones among them.
-const (
-	moveAccounts = 500
-	moveFew      = 120 // in a short run
-)
+// moveAccounts is how many accounts move between regions, the loaded ones among them.
+const moveAccounts = 500
 
 // move adds a shard and has all accounts of the load's domain go to another region, to the new shard, and home again.
 func (g *growth) move(ctx context.Context) error {
@@ -57,15 +54,11 @@ func (g *growth) populate(ctx context.Context) (domain string, err error) {
 	if err := g.admin(ctx, http.MethodGet, "/api/v1/accounts", nil, &have); err != nil {
 		return "", err
 	}
-	want := moveAccounts
-	if g.env.Options.Short {
-		want = moveFew
-	}
 	hash, err := client.HashPassword(a.Password) // once: it is dear
 	if err != nil {
 		return "", err
 	}
-	for i := len(have.Accounts); i < want; i++ {
+	for i := len(have.Accounts); i < moveAccounts; i++ {
 		path := "/api/v1/accounts/" + url.PathEscape(fmt.Sprintf("moves%04d@%s", i, domain))
 		if err := g.admin(ctx, http.MethodPut, path, map[string]string{"password_hash": hash}, nil); err != nil {
 			return "", err
