@@ -23,6 +23,7 @@ func TestOnCluster(t *testing.T) {
 		{"structure", testStructure},
 		{"append", testAppend},
 		{"large messages", testLarge},
+		{"one moment", testOneMoment},
 		{"flags", testFlags},
 		{"read only", testReadOnly},
 		{"copy and move", testCopyMove},

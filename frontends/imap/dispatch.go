@@ -128,6 +128,7 @@ func (s *session) command() error {
 	}
 	s.srv.stats.commands.Add(1)
 	c := &call{tag: s.dec.Tag()}
+	was := s.sel
 	h, err := s.begin(c)
 	if err == nil {
 		err = h.run(s, c)
@@ -137,7 +138,7 @@ func (s *session) command() error {
 			err = skipped
 		}
 	}
-	if err == nil && s.state == stateSelected {
+	if err == nil && s.sel == was { // what SELECT says is of one moment: no message that came since may get in, UIDNEXT being told
 		err = s.poll(h.steady)
 	}
 	return s.finish(c, err)

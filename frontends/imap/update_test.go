@@ -29,6 +29,26 @@ func (r *raw) expect(cmd string, want ...string) {
 	}
 }
 
+// testOneMoment: what SELECT tells is all of one moment, so that UIDNEXT lies above every message that its EXISTS counts.
+func testOneMoment(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "moment", nil)
+	st.fill("INBOX", 1)
+	r := st.rawUser("INBOX")
+	st.mail.at(func(op string) error {
+		if op == "changes" {
+			t.Error("SELECT asks for what came since")
+		}
+		return nil
+	})
+	for _, cmd := range []string{"SELECT INBOX", "EXAMINE INBOX"} {
+		got := r.ok(cmd)
+		if n := len(slices.DeleteFunc(got, func(line string) bool { return !strings.HasSuffix(line, " EXISTS") })); n != 1 {
+			t.Errorf("%s: %d lines say EXISTS", cmd, n)
+		}
+	}
+	st.mail.at(nil)
+}
+
 func testFlags(t *testing.T, c *clustertest.Cluster) {
 	st := serve(t, c, "flags", nil)
 	st.fill("INBOX", 3)
