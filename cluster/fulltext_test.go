@@ -52,7 +52,7 @@ func TestFullText(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some seconds")
 	}
-	c := clustertest.StartNodes(t, allRoles("south"), allRoles("north"), allRoles("overseas"), clustertest.Frontend("north"))
+	c := clustertest.StartNodes(t, clustertest.Indexed("south"), clustertest.Indexed("north"), clustertest.Indexed("overseas"), clustertest.Frontend("north"))
 	a := c.Account(t, "reader")
 	deliver(t, c.Nodes[1].Client(), message(7, 60), a)
 	deliver(t, c.Nodes[3].Client(), []byte(withFile), a)

@@ -59,6 +59,11 @@ func Start(t testing.TB, regions ...string) *Cluster {
 	return StartNodes(t, specs...)
 }
 
+// Indexed is a node with all roles that indexes texts, which others of a test's cluster do not: that costs more than most of what is tested.
+func Indexed(region string) Spec {
+	return Spec{Region: region, Roles: []config.Role{config.Storage, config.Frontend}, Tune: func(n *config.Node) { n.FullText.Off = false }}
+}
+
 // Frontend is a node that keeps nothing.
 func Frontend(region string) Spec { return Spec{Region: region, Roles: []config.Role{config.Frontend}} }
 
@@ -131,6 +136,7 @@ func (c *Cluster) configure(t testing.TB, id string, spec Spec) *config.Node {
 		Shards:     4, MaxMessageBytes: config.DefaultMaxMessage, DiskReserveBytes: 1 << 20,
 		Compaction: config.Compaction{IntervalSeconds: 1, GraceSeconds: 1, CloseSeconds: 3600, GarbagePercent: 30, BytesPerSecond: 64 << 20},
 		Placement:  config.Placement{LostAfterSeconds: 3600},
+		FullText:   config.FullText{Off: true, BytesPerSecond: config.DefaultFullTextRate},
 		Checkpoint: config.Checkpoint{IntervalSeconds: config.DefaultCheckpointSeconds, Changes: config.DefaultCheckpointChanges, BytesPerSecond: config.DefaultCheckpointRate},
 	}
 	if spec.Tune != nil {

@@ -8,7 +8,7 @@ import (
 
 // TestOnCluster runs every test that needs mailboxes on one real cluster, each with an account of its own.
 func TestOnCluster(t *testing.T) {
-	c := clustertest.Start(t, "south-china", "north-china", "overseas")
+	c := clustertest.StartNodes(t, clustertest.Indexed("south-china"), clustertest.Indexed("north-china"), clustertest.Indexed("overseas"))
 	for _, tt := range []struct {
 		name string
 		run  func(*testing.T, *clustertest.Cluster)
