@@ -135,8 +135,17 @@ func (s *session) tellMissed(sel *selected, m missed) error {
 	return chunks(m.changed, f.chunkSize(), f.chunk)
 }
 
-// onlyChanged narrows a FETCH down to what changed, and tells what vanished where that was asked for.
+// onlyChanged narrows a FETCH down to what changed, and tells what vanished, where that was asked for.
 func (s *session) onlyChanged(sel *selected, asked *command.Fetch, uids *roaring.Bitmap) (*roaring.Bitmap, error) {
+	if asked.Vanished && !s.qresync {
+		return nil, bad("VANISHED needs QRESYNC to be enabled")
+	}
+	if asked.Has(command.ItemModSeq) {
+		s.wantModSeqs()
+	}
+	if !asked.Changed {
+		return uids, nil
+	}
 	changed, vanished, err := s.changedSince(sel, asked.Since)
 	if err != nil {
 		return nil, err

@@ -84,6 +84,40 @@ func (s *session) scan(e *entry) (*client.Summary, error) {
 	return sc.Finish(), nil
 }
 
+// markSeen sets \Seen on the messages that are about to be read, in one step.
+func (f *fetching) markSeen(list []*entry) error {
+	unseen := roaring.New()
+	for _, e := range list {
+		if e.flags.System&index.FlagSeen == 0 {
+			unseen.Add(e.uid)
+		}
+	}
+	if unseen.IsEmpty() {
+		return nil
+	}
+	ctx, cancel := f.s.question()
+	defer cancel()
+	changed, _, err := f.s.mail.StoreFlags(ctx, f.s.account, f.sel.id, unseen, index.OpAdd, systemSeen(), 0)
+	if err != nil {
+		return err
+	}
+	f.sel.stale = true
+	now := make(map[uint32]client.FlagChange, len(changed))
+	for _, c := range changed {
+		f.sel.own[c.ModSeq] = struct{}{}
+		if n := len(f.noted); n == 0 || f.noted[n-1] != c.ModSeq {
+			f.noted = append(f.noted, c.ModSeq)
+		}
+		now[c.UID] = c
+	}
+	for _, e := range list {
+		if c, ok := now[e.uid]; ok {
+			e.flags, e.mod, e.seen = c.Flags, c.ModSeq, true
+		}
+	}
+	return nil
+}
+
 // openBytes streams a message's bytes [off, end).
 func (s *session) openBytes(ctx context.Context, e *entry, off, end uint64) (*byteReader, error) {
 	r := &byteReader{mail: s.mail, of: source{s.account, e.box, e.uid, e.ref}, off: off, end: min(end, e.ref.Length), wait: s.srv.cfg.Limits.ProgressTimeout}

@@ -55,16 +55,8 @@ func (s *session) fetch(c *call) error {
 	if err != nil {
 		return err
 	}
-	if asked.Vanished && !s.qresync {
-		return bad("VANISHED needs QRESYNC to be enabled")
-	}
-	if asked.Has(command.ItemModSeq) {
-		s.wantModSeqs()
-	}
-	if asked.Changed {
-		if uids, err = s.onlyChanged(sel, asked, uids); err != nil {
-			return s.answer("fetch from "+sel.name, err)
-		}
+	if uids, err = s.onlyChanged(sel, asked, uids); err != nil {
+		return s.answer("fetch from "+sel.name, err)
 	}
 	f := &fetching{s: s, sel: sel, items: asked.Items, seqs: walker{v: &sel.view},
 		uid: c.uid && !asked.Has(command.ItemUID), flags: asked.Has(command.ItemFlags), modseq: asked.Has(command.ItemModSeq)}
@@ -161,40 +153,6 @@ func (f *fetching) chunk(uids *roaring.Bitmap) error {
 			return err
 		}
 		e.forget()
-	}
-	return nil
-}
-
-// markSeen sets \Seen on the messages that are about to be read, in one step.
-func (f *fetching) markSeen(list []*entry) error {
-	unseen := roaring.New()
-	for _, e := range list {
-		if e.flags.System&index.FlagSeen == 0 {
-			unseen.Add(e.uid)
-		}
-	}
-	if unseen.IsEmpty() {
-		return nil
-	}
-	ctx, cancel := f.s.question()
-	defer cancel()
-	changed, _, err := f.s.mail.StoreFlags(ctx, f.s.account, f.sel.id, unseen, index.OpAdd, systemSeen(), 0)
-	if err != nil {
-		return err
-	}
-	f.sel.stale = true
-	now := make(map[uint32]client.FlagChange, len(changed))
-	for _, c := range changed {
-		f.sel.own[c.ModSeq] = struct{}{}
-		if n := len(f.noted); n == 0 || f.noted[n-1] != c.ModSeq {
-			f.noted = append(f.noted, c.ModSeq)
-		}
-		now[c.UID] = c
-	}
-	for _, e := range list {
-		if c, ok := now[e.uid]; ok {
-			e.flags, e.mod, e.seen = c.Flags, c.ModSeq, true
-		}
 	}
 	return nil
 }

@@ -171,20 +171,6 @@ func (f *Fetch) modifier(d *wire.Decoder) error {
 	return wire.Bad("Unknown modifier " + w)
 }
 
-// modifier takes the modifier of STORE (RFC 7162 section 3.1.3).
-func (s *Store) modifier(d *wire.Decoder) error {
-	if !d.TryWord("UNCHANGEDSINCE") {
-		return wire.Bad("Unknown modifier of STORE")
-	}
-	if err := d.SP(); err != nil {
-		return err
-	}
-	var err error
-	s.Conditional = true
-	s.Since, err = modSeq(d, 0)
-	return err
-}
-
 // modSeq takes the argument of the search key MODSEQ. Every kind of metadata has the message's one modification sequence, so
 // which of them is meant does not matter.
 func (p *searchParser) modSeq() (*Key, error) {
