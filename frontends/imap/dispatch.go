@@ -39,6 +39,7 @@ type call struct {
 	code      string       // response code of the OK
 	text      string       // of the OK; "" is that the command is completed
 	after     func() error // what follows the OK, once it is sent
+	highest   bool         // the OK tells the mailbox's modseq to clients that count on it
 }
 
 // commands are all that there are. Those with "UID " in front are handled by the same code, which looks at call.uid.
@@ -140,6 +141,7 @@ func (s *session) command() error {
 	}
 	if err == nil && s.sel == was { // what SELECT says is of one moment: no message that came since may get in, UIDNEXT being told
 		err = s.poll(h.steady)
+		s.addHighest(c)
 	}
 	return s.finish(c, err)
 }

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"slices"
 	"strings"
 
 	goimap "github.com/emersion/go-imap/v2"
@@ -144,6 +145,9 @@ func (s *session) status(*call) error {
 	if err != nil {
 		return s.answer("status of "+name, err)
 	}
+	if slices.Contains(items, command.StatusModSeq) {
+		s.wantModSeqs()
+	}
 	s.tellStatus(&m, items)
 	return nil
 }
@@ -174,6 +178,8 @@ func (s *session) figure(m *client.Mailbox, item command.StatusItem) uint64 {
 		return uint64(m.Deleted)
 	case command.StatusSize:
 		return m.Size
+	case command.StatusModSeq:
+		return highest(m)
 	case command.StatusAppendLimit:
 		return uint64(s.appendLimit())
 	}

@@ -31,6 +31,8 @@ func (q *query) matches(k *command.Key, e *entry) (bool, error) {
 		return !ok && err == nil, err
 	case command.KeySet:
 		return q.set(k).Contains(e.uid), nil
+	case command.KeyModSeq:
+		return q.sets[k].Contains(e.uid), nil
 	case command.KeyFlag:
 		return q.hasFlag(k.Flag, e), nil
 	case command.KeyHeader:

@@ -26,6 +26,9 @@ func (s *session) search(c *call) error {
 	if err != nil {
 		return err
 	}
+	if asked.ModSeq {
+		s.wantModSeqs()
+	}
 	s.srv.stats.searches.Add(1)
 	found, err := s.find(sel, asked.Key)
 	if asked.Options.ReturnSave {
@@ -40,22 +43,31 @@ func (s *session) search(c *call) error {
 	if !sel.view.gone.IsEmpty() && !c.uid {
 		c.code = string(codeExpungeIssued) // RFC 5530 section 3: what is gone was not searched
 	}
+	top := uint64(0)
+	if asked.ModSeq {
+		if top, err = s.highestOf(sel, savedResult(found, &asked.Options)); err != nil {
+			return s.answer("search in "+sel.name, err)
+		}
+	}
 	numbers := found
 	if !c.uid {
 		numbers = sel.view.toSeqs(found)
 	}
 	if asked.Extended || s.rev2 {
-		return s.tellExtended(c, &asked.Options, numbers)
+		return s.tellExtended(c, &asked.Options, numbers, top)
 	}
 	s.out.Raw("* SEARCH")
 	for it := numbers.Iterator(); it.HasNext(); {
 		s.out.SP().Num(uint64(it.Next()))
 	}
+	if top > 0 {
+		s.out.SP().Raw("(MODSEQ ").Num(top).Raw(")")
+	}
 	return s.out.Line("").Err()
 }
 
-// tellExtended answers by ESEARCH. A client that only has the result saved is not told it.
-func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roaring.Bitmap) error {
+// tellExtended answers by ESEARCH; top is the modseq to tell, 0: none. A client that only has the result saved is not told it.
+func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roaring.Bitmap, top uint64) error {
 	if o.ReturnSave && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
 		return nil
 	}
@@ -77,6 +89,9 @@ func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roarin
 	}
 	if o.ReturnCount {
 		out.Raw(" COUNT ").Num(numbers.GetCardinality())
+	}
+	if top > 0 {
+		out.Raw(" MODSEQ ").Num(top)
 	}
 	return out.Line("").Err()
 }
@@ -184,6 +199,9 @@ func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (out *roaring.Bitmap,
 		return in, true, nil
 	case command.KeySet:
 		return roaring.And(in, q.set(k)), true, nil
+	case command.KeyModSeq:
+		out, err = q.changed(k, in)
+		return out, true, err
 	case command.KeyFlag:
 		set, known, err := q.withFlag(k.Flag)
 		if err != nil || !known {
@@ -240,6 +258,23 @@ func (q *query) set(k *command.Key) *roaring.Bitmap {
 	}
 	q.sets[k] = some
 	return some
+}
+
+// changed is those of a set that have a modseq as high as a key says.
+func (q *query) changed(k *command.Key, in *roaring.Bitmap) (*roaring.Bitmap, error) {
+	set := q.sets[k]
+	switch {
+	case set != nil:
+	case k.Size <= 1:
+		set = q.sel.view.uids
+	default:
+		var err error
+		if set, _, err = q.s.changedSince(q.sel, uint64(k.Size)-1); err != nil {
+			return nil, err
+		}
+	}
+	q.sets[k] = set
+	return roaring.And(in, set), nil
 }
 
 // withFlag is the set of messages with a flag, unless that is a keyword.

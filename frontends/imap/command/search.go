@@ -39,6 +39,7 @@ const (
 	KeySentSince          // Date
 	KeyLarger             // Size
 	KeySmaller            // Size
+	KeyModSeq             // Size: the lowest modification sequence (RFC 7162 section 3.1.5)
 )
 
 // Key is a search key.
@@ -58,6 +59,7 @@ type Search struct {
 	Key      *Key
 	Options  goimap.SearchOptions
 	Extended bool // RETURN was given: the answer is ESEARCH (RFC 4731)
+	ModSeq   bool // there is a key MODSEQ: the answer tells the highest one
 }
 
 // searchParser counts a search's keys while it parses them.
@@ -65,6 +67,7 @@ type searchParser struct {
 	d           *wire.Decoder
 	charset     *encoding.Decoder // nil: UTF-8
 	keys, texts int
+	modseq      bool // there was a key MODSEQ
 }
 
 // ParseSearch parses SEARCH. What it read of the options is returned even with an error.
@@ -99,6 +102,7 @@ func ParseSearch(d *wire.Decoder) (*Search, error) {
 	if s.Key, err = p.all(d.AtEnd); err != nil {
 		return s, err
 	}
+	s.ModSeq = p.modseq
 	return s, d.End()
 }
 
@@ -299,6 +303,9 @@ func (p *searchParser) argument(word string) (*Key, error) {
 			k.Kind = KeySmaller
 		}
 		return k, err
+	}
+	if word == "MODSEQ" {
+		return p.modSeq()
 	}
 	return p.date(word)
 }
