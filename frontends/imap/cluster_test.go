@@ -33,6 +33,8 @@ func TestOnCluster(t *testing.T) {
 		{"idle", testIdle},
 		{"search", testSearch},
 		{"saved search", testSavedSearch},
+		{"sort", testSort},
+		{"thread", testThread},
 		{"unavailable", testUnavailable},
 		{"broken streams", testBrokenStreams},
 		{"lost content", testLostContent},

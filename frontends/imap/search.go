@@ -16,11 +16,7 @@ import (
 func (s *session) search(c *call) error {
 	asked, err := command.ParseSearch(s.dec)
 	if err != nil {
-		var answer *goimap.Error
-		if errors.As(err, &answer) && answer.Type == goimap.StatusResponseTypeNo && asked.Options.ReturnSave && s.sel != nil {
-			s.sel.saved = roaring.New() // RFC 5182 section 2.1
-		}
-		return err
+		return s.refused(&asked.Options, err)
 	}
 	sel, err := s.open()
 	if err != nil {
@@ -52,6 +48,15 @@ func (s *session) search(c *call) error {
 		s.out.SP().Num(uint64(it.Next()))
 	}
 	return s.out.Line("").Err()
+}
+
+// refused is the answer to a search that cannot be made. One that was to be saved leaves nothing saved (RFC 5182 section 2.1).
+func (s *session) refused(o *goimap.SearchOptions, err error) error {
+	var answer *goimap.Error
+	if errors.As(err, &answer) && answer.Type == goimap.StatusResponseTypeNo && o.ReturnSave && s.sel != nil {
+		s.sel.saved = roaring.New()
+	}
+	return err
 }
 
 // tellExtended answers by ESEARCH. A client that only has the result saved is not told it.

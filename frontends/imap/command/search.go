@@ -74,14 +74,8 @@ func ParseSearch(d *wire.Decoder) (*Search, error) {
 	if err := d.SP(); err != nil {
 		return s, err
 	}
-	if d.TryWord("RETURN") {
-		s.Extended = true
-		if err := s.returned(d); err != nil {
-			return s, err
-		}
-	}
-	if o := &s.Options; !o.ReturnMin && !o.ReturnMax && !o.ReturnCount && !o.ReturnSave {
-		o.ReturnAll = true
+	if err := s.options(d); err != nil {
+		return s, err
 	}
 	if d.TryWord("CHARSET") {
 		name, err := spString(d)
@@ -100,6 +94,20 @@ func ParseSearch(d *wire.Decoder) (*Search, error) {
 		return s, err
 	}
 	return s, d.End()
+}
+
+// options takes RETURN with its options, if it is there.
+func (s *Search) options(d *wire.Decoder) error {
+	if d.TryWord("RETURN") {
+		s.Extended = true
+		if err := s.returned(d); err != nil {
+			return err
+		}
+	}
+	if o := &s.Options; !o.ReturnMin && !o.ReturnMax && !o.ReturnCount && !o.ReturnSave {
+		o.ReturnAll = true
+	}
+	return nil
 }
 
 func (s *Search) returned(d *wire.Decoder) error {
