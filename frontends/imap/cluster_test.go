@@ -35,6 +35,8 @@ func TestOnCluster(t *testing.T) {
 		{"saved search", testSavedSearch},
 		{"sort", testSort},
 		{"thread", testThread},
+		{"object ids", testObjectIDs},
+		{"within", testWithin},
 		{"unavailable", testUnavailable},
 		{"broken streams", testBrokenStreams},
 		{"lost content", testLostContent},

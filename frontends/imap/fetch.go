@@ -81,7 +81,7 @@ func (f *fetching) plan() {
 		switch it := &f.items[i]; it.Kind {
 		case command.ItemFlags:
 			f.want |= index.WantFlags
-		case command.ItemInternalDate, command.ItemSize:
+		case command.ItemInternalDate, command.ItemSize, command.ItemEmailID:
 			f.want |= index.WantImmutable
 		case command.ItemEnvelope, command.ItemBody, command.ItemBodyStructure:
 			f.want |= index.WantSummary
@@ -364,6 +364,10 @@ func (f *fetching) value(e *entry, kind command.ItemKind) {
 		envelopeOut(out, &e.sum.Envelope)
 	case command.ItemBody, command.ItemBodyStructure:
 		structureOut(out, e.sum.Structure, kind == command.ItemBodyStructure)
+	case command.ItemEmailID:
+		out.Raw("(").Raw(emailID(e.ref)).Raw(")")
+	case command.ItemThreadID:
+		out.Raw("NIL")
 	}
 }
 

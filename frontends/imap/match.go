@@ -38,6 +38,12 @@ func (q *query) matches(k *command.Key, e *entry) (bool, error) {
 		return q.matchHeader(k, e)
 	case command.KeyBody, command.KeyText:
 		return q.matchText(e, k.Text, k.Kind == command.KeyText)
+	case command.KeyOlder:
+		return e.date <= q.now-k.Size, nil
+	case command.KeyYounger:
+		return e.date >= q.now-k.Size, nil
+	case command.KeyEmailID:
+		return emailID(e.ref) == k.Text, nil
 	}
 	return matchValue(k, e), nil
 }

@@ -89,7 +89,7 @@ func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roarin
 // find finds the messages that match: first by sets alone, which needs no message, then, where that does not
 // decide, by looking at the messages that are left, in chunks.
 func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error) {
-	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap)}
+	q := &query{s: s, sel: sel, now: s.srv.cfg.Clock.Now().Unix(), flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap)}
 	q.needs(key)
 	all := roaring.AndNot(sel.view.uids, sel.view.gone)
 	rest, exact, err := q.bySets(key, all)
@@ -147,6 +147,7 @@ type query struct {
 	s       *session
 	sel     *selected
 	ctx     context.Context
+	now     int64                            // of OLDER and YOUNGER
 	want    client.Want                      // what messages must be loaded with
 	flagged map[uint8]*roaring.Bitmap        // system flags that were asked for
 	sets    map[*command.Key]*roaring.Bitmap // sets of the keys, resolved
@@ -157,6 +158,10 @@ func (q *query) needs(k *command.Key) {
 	switch k.Kind {
 	case command.KeyHeader, command.KeyBody, command.KeyText:
 		q.want |= index.WantSummary | index.WantImmutable
+	case command.KeyOlder, command.KeyYounger:
+		q.want |= index.WantFlags
+	case command.KeyEmailID:
+		q.want |= index.WantImmutable
 	case command.KeySentBefore, command.KeySentSince:
 		q.want |= index.WantSummary
 	case command.KeyBefore, command.KeySince, command.KeyLarger, command.KeySmaller:

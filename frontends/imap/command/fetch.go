@@ -27,8 +27,10 @@ const (
 	ItemEnvelope
 	ItemBody          // the structure, without what is optional
 	ItemBodyStructure // with it
-	ItemSection       // bytes
-	ItemBinary        // bytes, without their transfer encoding
+	ItemEmailID       // RFC 8474
+	ItemThreadID
+	ItemSection // bytes
+	ItemBinary  // bytes, without their transfer encoding
 	ItemBinarySize
 )
 
@@ -112,7 +114,7 @@ func simple(kinds ...ItemKind) (items []Item) {
 }
 
 func kindName(k ItemKind) string {
-	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "BODY", "BINARY", "BINARY.SIZE"}[k]
+	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "EMAILID", "THREADID", "BODY", "BINARY", "BINARY.SIZE"}[k]
 }
 
 // item takes one item.
@@ -138,6 +140,10 @@ func (f *Fetch) item(d *wire.Decoder) error {
 		it.Kind = ItemEnvelope
 	case "BODYSTRUCTURE":
 		it.Kind = ItemBodyStructure
+	case "EMAILID":
+		it.Kind = ItemEmailID
+	case "THREADID":
+		it.Kind = ItemThreadID
 	case "RFC822", "RFC822.PEEK", "RFC822.HEADER", "RFC822.TEXT":
 		it = old(w)
 	case "BODY", "BODY.PEEK", "BINARY", "BINARY.PEEK", "BINARY.SIZE":

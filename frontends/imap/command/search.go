@@ -39,6 +39,9 @@ const (
 	KeySentSince          // Date
 	KeyLarger             // Size
 	KeySmaller            // Size
+	KeyOlder              // Size, in seconds (RFC 5032)
+	KeyYounger            // Size, in seconds
+	KeyEmailID            // Text (RFC 8474)
 )
 
 // Key is a search key.
@@ -307,6 +310,8 @@ func (p *searchParser) argument(word string) (*Key, error) {
 			k.Kind = KeySmaller
 		}
 		return k, err
+	case "OLDER", "YOUNGER", "EMAILID", "THREADID":
+		return p.extra(word)
 	}
 	return p.date(word)
 }
