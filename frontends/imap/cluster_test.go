@@ -37,6 +37,7 @@ func TestOnCluster(t *testing.T) {
 		{"thread", testThread},
 		{"object ids", testObjectIDs},
 		{"within", testWithin},
+		{"preview", testPreview},
 		{"unavailable", testUnavailable},
 		{"broken streams", testBrokenStreams},
 		{"lost content", testLostContent},

@@ -85,6 +85,9 @@ func (f *fetching) plan() {
 			f.want |= index.WantImmutable
 		case command.ItemEnvelope, command.ItemBody, command.ItemBodyStructure:
 			f.want |= index.WantSummary
+		case command.ItemPreview:
+			f.needBytes = true
+			f.want |= index.WantImmutable | index.WantSummary
 		case command.ItemSection, command.ItemBinary, command.ItemBinarySize:
 			f.needBytes = true
 			f.want |= index.WantImmutable
@@ -387,6 +390,8 @@ func (f *fetching) bytes(ctx context.Context, e *entry, it *command.Item, v *sec
 	switch {
 	case it.Kind == command.ItemBinarySize:
 		return out.Num(uint64(p.n)).Err()
+	case it.Kind == command.ItemPreview:
+		return out.String(string(p.data)).Err()
 	case p.binary:
 		out.Binary(p.n)
 	default:

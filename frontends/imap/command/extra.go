@@ -40,3 +40,25 @@ func objectID(s string) bool {
 	}
 	return len(s) <= maxObjectID
 }
+
+// previewModifiers takes what may follow PREVIEW in parentheses. LAZY changes nothing: a preview is made from the first bytes of one part.
+func previewModifiers(d *wire.Decoder) error {
+	if !d.TryAll(" (") {
+		return nil
+	}
+	for {
+		w, err := d.Word()
+		if err != nil {
+			return err
+		}
+		if w != "LAZY" {
+			return wire.Bad("Unknown modifier of PREVIEW " + w)
+		}
+		if d.Try(')') {
+			return nil
+		}
+		if err := d.SP(); err != nil {
+			return err
+		}
+	}
+}

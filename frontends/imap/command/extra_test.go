@@ -30,6 +30,8 @@ func TestExtraItems(t *testing.T) {
 	all := parsers()
 	for _, c := range []struct{ name, args, want string }{
 		{"FETCH", " 1 (EMAILID threadid UID)", "1 EMAILID THREADID UID"}, {"FETCH", " 1 EMAILID", "1 EMAILID"},
+		{"FETCH", " 1 PREVIEW", "1 PREVIEW peek"}, {"FETCH", " 1 (PREVIEW (LAZY) UID)", "1 PREVIEW peek UID"}, {"FETCH", " 1 (PREVIEW UID)", "1 PREVIEW peek UID"}, {"FETCH", " 1 PREVIEW (lazy LAZY)", "1 PREVIEW peek"},
+		{"FETCH", " 1 PREVIEW (X)", "BAD"}, {"FETCH", " 1 PREVIEW ()", "BAD"}, {"FETCH", " 1 PREVIEW (LAZY", "BAD"}, {"FETCH", " 1 (PREVIEW (LAZY)", "BAD"},
 		{"STATUS", " a (MAILBOXID messages)", "a [MAILBOXID MESSAGES]"},
 	} {
 		if got := parsed(t, all[c.name], c.args); got != c.want {

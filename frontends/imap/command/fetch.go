@@ -32,6 +32,7 @@ const (
 	ItemSection // bytes
 	ItemBinary  // bytes, without their transfer encoding
 	ItemBinarySize
+	ItemPreview // RFC 8970
 )
 
 // Item is one thing that FETCH is to tell. Label is its name in the response; Section says which bytes.
@@ -114,7 +115,7 @@ func simple(kinds ...ItemKind) (items []Item) {
 }
 
 func kindName(k ItemKind) string {
-	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "EMAILID", "THREADID", "BODY", "BINARY", "BINARY.SIZE"}[k]
+	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "EMAILID", "THREADID", "BODY", "BINARY", "BINARY.SIZE", "PREVIEW"}[k]
 }
 
 // item takes one item.
@@ -144,6 +145,11 @@ func (f *Fetch) item(d *wire.Decoder) error {
 		it.Kind = ItemEmailID
 	case "THREADID":
 		it.Kind = ItemThreadID
+	case "PREVIEW":
+		it.Kind, it.Section.Peek = ItemPreview, true
+		if err := previewModifiers(d); err != nil {
+			return err
+		}
 	case "RFC822", "RFC822.PEEK", "RFC822.HEADER", "RFC822.TEXT":
 		it = old(w)
 	case "BODY", "BODY.PEEK", "BINARY", "BINARY.PEEK", "BINARY.SIZE":
