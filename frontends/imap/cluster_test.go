@@ -38,6 +38,7 @@ func TestOnCluster(t *testing.T) {
 		{"object ids", testObjectIDs},
 		{"within", testWithin},
 		{"preview", testPreview},
+		{"partial", testPartial},
 		{"unavailable", testUnavailable},
 		{"broken streams", testBrokenStreams},
 		{"lost content", testLostContent},

@@ -54,6 +54,9 @@ func (s *session) fetch(c *call) error {
 	if err != nil {
 		return err
 	}
+	if asked.Page != nil {
+		uids = pageOf(uids, asked.Page)
+	}
 	f := &fetching{s: s, sel: sel, items: asked.Items, seqs: walker{v: &sel.view},
 		uid: c.uid && !asked.Has(command.ItemUID), flags: asked.Has(command.ItemFlags)}
 	f.plan()

@@ -27,7 +27,7 @@ func (s *session) search(c *call) error {
 	if asked.Options.ReturnSave {
 		sel.saved = roaring.New()
 		if err == nil {
-			sel.saved = savedResult(found, &asked.Options)
+			sel.saved = savedResult(found, asked)
 		}
 	}
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *session) search(c *call) error {
 		numbers = sel.view.toSeqs(found)
 	}
 	if asked.Extended || s.rev2 {
-		return s.tellExtended(c, &asked.Options, numbers)
+		return s.tellExtended(c, asked, numbers)
 	}
 	s.out.Raw("* SEARCH")
 	for it := numbers.Iterator(); it.HasNext(); {
@@ -60,8 +60,9 @@ func (s *session) refused(o *goimap.SearchOptions, err error) error {
 }
 
 // tellExtended answers by ESEARCH. A client that only has the result saved is not told it.
-func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roaring.Bitmap) error {
-	if o.ReturnSave && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
+func (s *session) tellExtended(c *call, asked *command.Search, numbers *roaring.Bitmap) error {
+	o := &asked.Options
+	if o.ReturnSave && asked.Page == nil && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
 		return nil
 	}
 	out := s.out
@@ -82,6 +83,9 @@ func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roarin
 	}
 	if o.ReturnCount {
 		out.Raw(" COUNT ").Num(numbers.GetCardinality())
+	}
+	if asked.Page != nil {
+		s.tellPage(asked.Page, seqSet(pageOf(numbers, asked.Page)).String())
 	}
 	return out.Line("").Err()
 }
@@ -127,9 +131,10 @@ func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error)
 	return found, err
 }
 
-// savedResult is what SAVE keeps: with MIN or MAX alone only those (RFC 5182 section 2.4).
-func savedResult(found *roaring.Bitmap, o *goimap.SearchOptions) *roaring.Bitmap {
-	if o.ReturnAll || o.ReturnCount || !o.ReturnMin && !o.ReturnMax || found.IsEmpty() {
+// savedResult is what SAVE keeps: with MIN, MAX or PARTIAL alone only those (RFC 5182 section 2.4, RFC 9394).
+func savedResult(found *roaring.Bitmap, asked *command.Search) *roaring.Bitmap {
+	o := &asked.Options
+	if o.ReturnAll || o.ReturnCount || asked.Page == nil && !o.ReturnMin && !o.ReturnMax || found.IsEmpty() {
 		return found
 	}
 	out := roaring.New()
@@ -138,6 +143,9 @@ func savedResult(found *roaring.Bitmap, o *goimap.SearchOptions) *roaring.Bitmap
 	}
 	if o.ReturnMax {
 		out.Add(found.Maximum())
+	}
+	if asked.Page != nil {
+		out.Or(pageOf(found, asked.Page))
 	}
 	return out
 }

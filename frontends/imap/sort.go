@@ -36,7 +36,7 @@ func (s *session) sort(c *call) error {
 	if asked.Options.ReturnSave {
 		sel.saved = roaring.New()
 		if err == nil {
-			sel.saved = savedSorted(uids, &asked.Options)
+			sel.saved = savedSorted(uids, &asked.Search)
 		}
 	}
 	if err != nil {
@@ -44,7 +44,7 @@ func (s *session) sort(c *call) error {
 	}
 	numbers := s.numbers(c, sel, uids)
 	if asked.Extended {
-		return s.tellSorted(c, &asked.Options, numbers)
+		return s.tellSorted(c, &asked.Search, numbers)
 	}
 	s.out.Raw("* SORT")
 	for _, n := range numbers {
@@ -68,8 +68,9 @@ func (s *session) numbers(c *call, sel *selected, uids []uint32) []uint32 {
 }
 
 // tellSorted answers by ESEARCH, where MIN and MAX are the first and the last in the order.
-func (s *session) tellSorted(c *call, o *goimap.SearchOptions, numbers []uint32) error {
-	if o.ReturnSave && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
+func (s *session) tellSorted(c *call, asked *command.Search, numbers []uint32) error {
+	o := &asked.Options
+	if o.ReturnSave && asked.Page == nil && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
 		return nil
 	}
 	out := s.out
@@ -91,12 +92,17 @@ func (s *session) tellSorted(c *call, o *goimap.SearchOptions, numbers []uint32)
 	if o.ReturnCount {
 		out.Raw(" COUNT ").Num(uint64(len(numbers)))
 	}
+	if asked.Page != nil {
+		lo, hi := asked.Page.Bounds(int64(len(numbers)))
+		s.tellPage(asked.Page, uidList(numbers[lo:hi]).String())
+	}
 	return out.Line("").Err()
 }
 
 // savedSorted is savedResult for messages in an order.
-func savedSorted(uids []uint32, o *goimap.SearchOptions) *roaring.Bitmap {
-	if o.ReturnAll || o.ReturnCount || !o.ReturnMin && !o.ReturnMax || len(uids) == 0 {
+func savedSorted(uids []uint32, asked *command.Search) *roaring.Bitmap {
+	o := &asked.Options
+	if o.ReturnAll || o.ReturnCount || asked.Page == nil && !o.ReturnMin && !o.ReturnMax || len(uids) == 0 {
 		return roaring.BitmapOf(uids...)
 	}
 	out := roaring.New()
@@ -105,6 +111,10 @@ func savedSorted(uids []uint32, o *goimap.SearchOptions) *roaring.Bitmap {
 	}
 	if o.ReturnMax {
 		out.Add(uids[len(uids)-1])
+	}
+	if asked.Page != nil {
+		lo, hi := asked.Page.Bounds(int64(len(uids)))
+		out.AddMany(uids[lo:hi])
 	}
 	return out
 }

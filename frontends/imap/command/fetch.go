@@ -46,6 +46,7 @@ type Item struct {
 type Fetch struct {
 	Set   goimap.NumSet
 	Items []Item
+	Page  *Page // of Set, for UID FETCH; nil is all (RFC 9394)
 }
 
 // Has says whether an item of a kind is asked for.
@@ -88,6 +89,9 @@ func ParseFetch(d *wire.Decoder, uid bool) (*Fetch, error) {
 	}
 	if len(f.Items) == 0 {
 		return nil, wire.Bad("Expected a FETCH data item")
+	}
+	if err := f.modifiers(d, uid); err != nil {
+		return nil, err
 	}
 	return f, d.End()
 }

@@ -60,7 +60,8 @@ type Key struct {
 type Search struct {
 	Key      *Key
 	Options  goimap.SearchOptions
-	Extended bool // RETURN was given: the answer is ESEARCH (RFC 4731)
+	Page     *Page // the return option PARTIAL, nil if it was not given
+	Extended bool  // RETURN was given: the answer is ESEARCH (RFC 4731)
 }
 
 // searchParser counts a search's keys while it parses them.
@@ -107,7 +108,11 @@ func (s *Search) options(d *wire.Decoder) error {
 			return err
 		}
 	}
-	if o := &s.Options; !o.ReturnMin && !o.ReturnMax && !o.ReturnCount && !o.ReturnSave {
+	o := &s.Options
+	if s.Page != nil && o.ReturnAll {
+		return wire.Bad("ALL and PARTIAL exclude each other")
+	}
+	if s.Page == nil && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount && !o.ReturnSave {
 		o.ReturnAll = true
 	}
 	return nil
@@ -131,6 +136,8 @@ func (s *Search) returned(d *wire.Decoder) error {
 			s.Options.ReturnAll = true
 		case "COUNT":
 			s.Options.ReturnCount = true
+		case "PARTIAL":
+			return s.partialOption(d)
 		case "SAVE":
 			s.Options.ReturnSave = true
 		default:
