@@ -2,6 +2,7 @@ package order
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"slices"
 )
@@ -9,7 +10,7 @@ import (
 const (
 	maxText   = 256       // bytes of a text that count for its order
 	blockSize = 256 << 10 // keys are kept in blocks, which never move
-	entrySize = 12
+	entrySize = 24
 )
 
 // AppendNumber appends a number to a key, so that keys' bytes are in the order of their numbers, or with reverse in the other.
@@ -55,8 +56,9 @@ type Sorter struct {
 	entries []entry
 }
 
-// entry is a message's UID and where its key is.
+// entry is a message's UID and where its key is, which is looked up only where the first bytes do not decide.
 type entry struct {
+	head       uint64 // the key's first eight bytes
 	uid, block uint32
 	at         uint32 // low 18 bits: offset; above: length
 }
@@ -76,7 +78,7 @@ func (s *Sorter) Add(uid uint32, key []byte) {
 	}
 	at := len(s.blocks[last])
 	s.blocks[last] = append(s.blocks[last], key...)
-	s.entries = append(s.entries, entry{uid: uid, block: uint32(last), at: uint32(at) | uint32(len(key))<<offsetBits})
+	s.entries = append(s.entries, entry{head: head(key), uid: uid, block: uint32(last), at: uint32(at) | uint32(len(key))<<offsetBits})
 }
 
 // nextBlock is the size of the next block: few messages need no large one.
@@ -99,16 +101,23 @@ func (s *Sorter) Size() int64 {
 // Sorted returns the UIDs in order.
 func (s *Sorter) Sorted() []uint32 {
 	slices.SortFunc(s.entries, func(a, b entry) int {
-		if c := bytes.Compare(s.key(a), s.key(b)); c != 0 {
-			return c
+		if a.head != b.head {
+			return cmp.Compare(a.head, b.head)
 		}
-		return int(int64(a.uid) - int64(b.uid))
+		return cmp.Or(bytes.Compare(s.key(a), s.key(b)), cmp.Compare(a.uid, b.uid))
 	})
 	out := make([]uint32, len(s.entries))
 	for i := range s.entries {
 		out[i] = s.entries[i].uid
 	}
 	return out
+}
+
+// head is a key's first bytes as a number of the same order; NUL stands in for those that a shorter one lacks.
+func head(key []byte) uint64 {
+	var first [8]byte
+	copy(first[:], key)
+	return binary.BigEndian.Uint64(first[:])
 }
 
 func (s *Sorter) key(e entry) []byte {
