@@ -8,6 +8,8 @@
 //	dispatch  which command when, its answer, capabilities
 //	session   a client's view of its mailbox, updates, fetching, searching, storing
 //
+// Two packages know nothing of IMAP's state: order, which sorts and threads (SORT, THREAD), and preview, which says what a message is about.
+//
 // What the connection holds:
 //
 //  1. Every byte belongs to one line or literal of one command: see package wire. Nothing sent before a TLS handshake can be

@@ -58,6 +58,9 @@ func (s *session) fetch(c *call) error {
 	if uids, err = s.onlyChanged(sel, asked, uids); err != nil {
 		return s.answer("fetch from "+sel.name, err)
 	}
+	if asked.Page != nil {
+		uids = pageOf(uids, asked.Page)
+	}
 	f := &fetching{s: s, sel: sel, items: asked.Items, seqs: walker{v: &sel.view},
 		uid: c.uid && !asked.Has(command.ItemUID), flags: asked.Has(command.ItemFlags), modseq: asked.Has(command.ItemModSeq)}
 	f.plan()
@@ -85,10 +88,13 @@ func (f *fetching) plan() {
 		switch it := &f.items[i]; it.Kind {
 		case command.ItemFlags, command.ItemModSeq:
 			f.want |= index.WantFlags
-		case command.ItemInternalDate, command.ItemSize:
+		case command.ItemInternalDate, command.ItemSize, command.ItemEmailID:
 			f.want |= index.WantImmutable
 		case command.ItemEnvelope, command.ItemBody, command.ItemBodyStructure:
 			f.want |= index.WantSummary
+		case command.ItemPreview:
+			f.needBytes = true
+			f.want |= index.WantImmutable | index.WantSummary
 		case command.ItemSection, command.ItemBinary, command.ItemBinarySize:
 			f.needBytes = true
 			f.want |= index.WantImmutable
@@ -340,6 +346,10 @@ func (f *fetching) value(e *entry, kind command.ItemKind) {
 		envelopeOut(out, &e.sum.Envelope)
 	case command.ItemBody, command.ItemBodyStructure:
 		structureOut(out, e.sum.Structure, kind == command.ItemBodyStructure)
+	case command.ItemEmailID:
+		out.Raw("(").Raw(emailID(e.ref)).Raw(")")
+	case command.ItemThreadID:
+		out.Raw("NIL")
 	}
 }
 
@@ -359,6 +369,8 @@ func (f *fetching) bytes(ctx context.Context, e *entry, it *command.Item, v *sec
 	switch {
 	case it.Kind == command.ItemBinarySize:
 		return out.Num(uint64(p.n)).Err()
+	case it.Kind == command.ItemPreview:
+		return out.String(string(p.data)).Err()
 	case p.binary:
 		out.Binary(p.n)
 	default:

@@ -35,7 +35,7 @@ func newName(name string) string {
 }
 
 // create makes a mailbox.
-func (s *session) create(*call) error {
+func (s *session) create(c *call) error {
 	name, uses, err := command.Create(s.dec)
 	if err != nil {
 		return err
@@ -52,8 +52,12 @@ func (s *session) create(*call) error {
 	ctx, cancel := s.question()
 	defer cancel()
 	name = newName(name)
-	_, err = s.mail.CreateMailbox(ctx, s.account, name, use)
-	return s.answer("create mailbox "+name, err)
+	made, err := s.mail.CreateMailbox(ctx, s.account, name, use)
+	if err != nil {
+		return s.answer("create mailbox "+name, err)
+	}
+	c.code = "MAILBOXID (" + mailboxID(&made) + ")"
+	return nil
 }
 
 // specialUse is the usual spelling of a use that a mailbox can be given (RFC 6154 section 2); those that stand
@@ -159,7 +163,12 @@ func (s *session) tellStatus(m *client.Mailbox, items []command.StatusItem) {
 		if i > 0 {
 			s.out.SP()
 		}
-		s.out.Raw(string(item)).SP().Num(s.figure(m, item))
+		s.out.Raw(string(item)).SP()
+		if item == command.StatusMailboxID {
+			s.out.Raw("(").Raw(mailboxID(m)).Raw(")")
+			continue
+		}
+		s.out.Num(s.figure(m, item))
 	}
 	s.out.Line(")")
 }

@@ -16,11 +16,7 @@ import (
 func (s *session) search(c *call) error {
 	asked, err := command.ParseSearch(s.dec)
 	if err != nil {
-		var answer *goimap.Error
-		if errors.As(err, &answer) && answer.Type == goimap.StatusResponseTypeNo && asked.Options.ReturnSave && s.sel != nil {
-			s.sel.saved = roaring.New() // RFC 5182 section 2.1
-		}
-		return err
+		return s.refused(&asked.Options, err)
 	}
 	sel, err := s.open()
 	if err != nil {
@@ -34,7 +30,7 @@ func (s *session) search(c *call) error {
 	if asked.Options.ReturnSave {
 		sel.saved = roaring.New()
 		if err == nil {
-			sel.saved = savedResult(found, &asked.Options)
+			sel.saved = savedResult(found, asked)
 		}
 	}
 	if err != nil {
@@ -45,7 +41,7 @@ func (s *session) search(c *call) error {
 	}
 	top := uint64(0)
 	if asked.ModSeq {
-		if top, err = s.highestOf(sel, savedResult(found, &asked.Options)); err != nil {
+		if top, err = s.highestOf(sel, savedResult(found, asked)); err != nil {
 			return s.answer("search in "+sel.name, err)
 		}
 	}
@@ -54,7 +50,7 @@ func (s *session) search(c *call) error {
 		numbers = sel.view.toSeqs(found)
 	}
 	if asked.Extended || s.rev2 {
-		return s.tellExtended(c, &asked.Options, numbers, top)
+		return s.tellExtended(c, asked, numbers, top)
 	}
 	s.out.Raw("* SEARCH")
 	for it := numbers.Iterator(); it.HasNext(); {
@@ -66,9 +62,19 @@ func (s *session) search(c *call) error {
 	return s.out.Line("").Err()
 }
 
+// refused is the answer to a search that cannot be made. One that was to be saved leaves nothing saved (RFC 5182 section 2.1).
+func (s *session) refused(o *goimap.SearchOptions, err error) error {
+	var answer *goimap.Error
+	if errors.As(err, &answer) && answer.Type == goimap.StatusResponseTypeNo && o.ReturnSave && s.sel != nil {
+		s.sel.saved = roaring.New()
+	}
+	return err
+}
+
 // tellExtended answers by ESEARCH; top is the modseq to tell, 0: none. A client that only has the result saved is not told it.
-func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roaring.Bitmap, top uint64) error {
-	if o.ReturnSave && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
+func (s *session) tellExtended(c *call, asked *command.Search, numbers *roaring.Bitmap, top uint64) error {
+	o := &asked.Options
+	if o.ReturnSave && asked.Page == nil && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
 		return nil
 	}
 	out := s.out
@@ -90,6 +96,9 @@ func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roarin
 	if o.ReturnCount {
 		out.Raw(" COUNT ").Num(numbers.GetCardinality())
 	}
+	if asked.Page != nil {
+		s.tellPage(asked.Page, seqSet(pageOf(numbers, asked.Page)).String())
+	}
 	if top > 0 {
 		out.Raw(" MODSEQ ").Num(top)
 	}
@@ -99,7 +108,7 @@ func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roarin
 // find finds the messages that match: first by sets alone, which needs no message, then, where that does not
 // decide, by looking at the messages that are left, in chunks.
 func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error) {
-	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap),
+	q := &query{s: s, sel: sel, now: s.srv.cfg.Clock.Now().Unix(), flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap),
 		candidates: make(map[string]*candidates)}
 	q.needs(key)
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
@@ -138,9 +147,10 @@ func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error)
 	return found, err
 }
 
-// savedResult is what SAVE keeps: with MIN or MAX alone only those (RFC 5182 section 2.4).
-func savedResult(found *roaring.Bitmap, o *goimap.SearchOptions) *roaring.Bitmap {
-	if o.ReturnAll || o.ReturnCount || !o.ReturnMin && !o.ReturnMax || found.IsEmpty() {
+// savedResult is what SAVE keeps: with MIN, MAX or PARTIAL alone only those (RFC 5182 section 2.4, RFC 9394).
+func savedResult(found *roaring.Bitmap, asked *command.Search) *roaring.Bitmap {
+	o := &asked.Options
+	if o.ReturnAll || o.ReturnCount || asked.Page == nil && !o.ReturnMin && !o.ReturnMax || found.IsEmpty() {
 		return found
 	}
 	out := roaring.New()
@@ -150,6 +160,9 @@ func savedResult(found *roaring.Bitmap, o *goimap.SearchOptions) *roaring.Bitmap
 	if o.ReturnMax {
 		out.Add(found.Maximum())
 	}
+	if asked.Page != nil {
+		out.Or(pageOf(found, asked.Page))
+	}
 	return out
 }
 
@@ -158,6 +171,7 @@ type query struct {
 	s       *session
 	sel     *selected
 	ctx     context.Context
+	now     int64                            // of OLDER and YOUNGER
 	want    client.Want                      // what messages must be loaded with
 	flagged map[uint8]*roaring.Bitmap        // system flags that were asked for
 	sets    map[*command.Key]*roaring.Bitmap // sets of the keys, resolved
@@ -170,6 +184,10 @@ func (q *query) needs(k *command.Key) {
 	switch k.Kind {
 	case command.KeyHeader, command.KeyBody, command.KeyText:
 		q.want |= index.WantSummary | index.WantImmutable
+	case command.KeyOlder, command.KeyYounger:
+		q.want |= index.WantFlags
+	case command.KeyEmailID:
+		q.want |= index.WantImmutable
 	case command.KeySentBefore, command.KeySentSince:
 		q.want |= index.WantSummary
 	case command.KeyBefore, command.KeySince, command.KeyLarger, command.KeySmaller:

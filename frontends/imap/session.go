@@ -161,6 +161,7 @@ func (s *session) tellSelected(sel *selected, got client.Selected) {
 	out.Raw("* OK [PERMANENTFLAGS ").Flags(flags).Line("] Permanent flags")
 	out.Raw("* OK [UIDNEXT ").Num(uint64(got.Mailbox.UIDNext)).Line("] Predicted next UID")
 	out.Raw("* OK [UIDVALIDITY ").Num(uint64(got.Mailbox.UIDValidity)).Line("] UIDs are valid")
+	out.Raw("* OK [MAILBOXID (").Raw(mailboxID(&got.Mailbox)).Line(")] Stays when it is renamed")
 	s.tellHighest(sel.told)
 	if s.rev2 { // older clients do not expect it
 		s.tellList("LIST", &listing{name: sel.name, attrs: useAttrs(got.Mailbox)})

@@ -150,7 +150,7 @@ func matchData(d *wire.Decoder) error {
 	return err
 }
 
-// modifier takes a modifier of FETCH (RFC 7162 sections 3.1.4.1 and 3.2.6).
+// modifier takes a modifier of FETCH (RFC 7162 sections 3.1.4.1 and 3.2.6, RFC 9394).
 func (f *Fetch) modifier(d *wire.Decoder) error {
 	w, err := d.Word()
 	if err != nil {
@@ -167,6 +167,12 @@ func (f *Fetch) modifier(d *wire.Decoder) error {
 	case "VANISHED":
 		f.Vanished = true
 		return nil
+	case "PARTIAL":
+		if err := d.SP(); err != nil {
+			return err
+		}
+		f.Page, err = page(d)
+		return err
 	}
 	return wire.Bad("Unknown modifier " + w)
 }

@@ -28,9 +28,12 @@ const (
 	ItemBody          // the structure, without what is optional
 	ItemBodyStructure // with it
 	ItemModSeq
+	ItemEmailID // RFC 8474
+	ItemThreadID
 	ItemSection // bytes
 	ItemBinary  // bytes, without their transfer encoding
 	ItemBinarySize
+	ItemPreview // RFC 8970
 )
 
 // Item is one thing that FETCH is to tell. Label is its name in the response; Section says which bytes.
@@ -46,7 +49,8 @@ type Fetch struct {
 	Items    []Item
 	Changed  bool // only messages that changed after Since
 	Since    uint64
-	Vanished bool // and which vanished
+	Vanished bool  // and which vanished
+	Page     *Page // of Set, for UID FETCH; nil is all (RFC 9394)
 }
 
 // Has says whether an item of a kind is asked for.
@@ -96,6 +100,9 @@ func ParseFetch(d *wire.Decoder, uid bool) (*Fetch, error) {
 	if f.Vanished && !(f.Changed && uid) {
 		return nil, wire.Bad("VANISHED needs UID FETCH and CHANGEDSINCE")
 	}
+	if f.Page != nil && !uid {
+		return nil, wire.Bad("PARTIAL needs UID FETCH")
+	}
 	if f.Changed && !f.Has(ItemModSeq) {
 		f.Items = append(f.Items, Simple(ItemModSeq)...)
 	}
@@ -126,7 +133,7 @@ func Simple(kinds ...ItemKind) (items []Item) {
 }
 
 func kindName(k ItemKind) string {
-	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ", "BODY", "BINARY", "BINARY.SIZE"}[k]
+	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ", "EMAILID", "THREADID", "BODY", "BINARY", "BINARY.SIZE", "PREVIEW"}[k]
 }
 
 // item takes one item.
@@ -154,6 +161,15 @@ func (f *Fetch) item(d *wire.Decoder) error {
 		it.Kind = ItemBodyStructure
 	case "MODSEQ":
 		it.Kind = ItemModSeq
+	case "EMAILID":
+		it.Kind = ItemEmailID
+	case "THREADID":
+		it.Kind = ItemThreadID
+	case "PREVIEW":
+		it.Kind, it.Section.Peek = ItemPreview, true
+		if err := previewModifiers(d); err != nil {
+			return err
+		}
 	case "RFC822", "RFC822.PEEK", "RFC822.HEADER", "RFC822.TEXT":
 		it = old(w)
 	case "BODY", "BODY.PEEK", "BINARY", "BINARY.PEEK", "BINARY.SIZE":
