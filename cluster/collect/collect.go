@@ -243,8 +243,12 @@ func (c *Collector) compact(ctx context.Context, e replica.Entry, l *live, censu
 	return made.Length, nil
 }
 
-// prepare is step 5: one node after the other, so that two collectors never wait for each other.
+// prepare is step 5: one node after the other, so that two collectors never wait for each other. Without copies there is nothing to make it from: the
+// volume turned cold since it was looked at. That is not what is entered of a volume with nothing live, a generation of length 0.
 func (c *Collector) prepare(ctx context.Context, e replica.Entry, l *live, census volume.Census) (volume.Prepared, error) {
+	if e.Cold != nil || len(e.Copies) == 0 {
+		return volume.Prepared{}, wire.Errorf(wire.Unavailable, "the volume turned cold meanwhile: the next round thaws it")
+	}
 	v, err := c.cfg.Volumes.Get(e.ID)
 	if err != nil {
 		return volume.Prepared{}, err
@@ -266,6 +270,9 @@ func (c *Collector) prepare(ctx context.Context, e replica.Entry, l *live, censu
 			return made, fmt.Errorf("generation %d comes out as %d bytes, SHA-256 %x on %s, and %d bytes, %x on %s: the copies differ, scrub them",
 				e.Attempt, first.Length, first.Sum, e.Copies[0], made.Length, made.Sum, node)
 		}
+	}
+	if first.Length == 0 {
+		return first, fmt.Errorf("generation %d of %d live records has come out empty", e.Attempt, l.records.GetCardinality())
 	}
 	return first, nil
 }
