@@ -157,6 +157,9 @@ func (s *session) read(name string, bodies bool) (*history.Reading, error) {
 			continue
 		}
 		r.Messages = append(r.Messages, seen)
+		if !bodies && r.HighestModSeq != 0 { // others work meanwhile: a flag that changed after the SELECT shows a later one
+			r.HighestModSeq = max(r.HighestModSeq, seen.ModSeq)
+		}
 	}
 	if errEnd := s.did(found.Close()); errEnd != nil {
 		return nil, errEnd

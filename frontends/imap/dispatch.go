@@ -39,6 +39,7 @@ type call struct {
 	code      string       // response code of the OK
 	text      string       // of the OK; "" is that the command is completed
 	after     func() error // what follows the OK, once it is sent
+	highest   bool         // the OK tells the mailbox's modseq to clients that count on it
 }
 
 // commands are all that there are. Those with "UID " in front are handled by the same code, which looks at call.uid.
@@ -73,6 +74,10 @@ func commands() map[string]handler {
 		"UID EXPUNGE":  {states: stateSelected, run: (*session).expunge},
 		"SEARCH":       {states: stateSelected, run: (*session).search, steady: true},
 		"UID SEARCH":   {states: stateSelected, run: (*session).search},
+		"SORT":         {states: stateSelected, run: (*session).sort, steady: true},
+		"UID SORT":     {states: stateSelected, run: (*session).sort},
+		"THREAD":       {states: stateSelected, run: (*session).thread, steady: true},
+		"UID THREAD":   {states: stateSelected, run: (*session).thread},
 		"FETCH":        {states: stateSelected, run: (*session).fetch, steady: true},
 		"UID FETCH":    {states: stateSelected, run: (*session).fetch},
 		"STORE":        {states: stateSelected, run: (*session).store, steady: true},
@@ -140,6 +145,7 @@ func (s *session) command() error {
 	}
 	if err == nil && s.sel == was { // what SELECT says is of one moment: no message that came since may get in, UIDNEXT being told
 		err = s.poll(h.steady)
+		s.addHighest(c)
 	}
 	return s.finish(c, err)
 }

@@ -8,6 +8,8 @@
 //	dispatch  which command when, its answer, capabilities
 //	session   a client's view of its mailbox, updates, fetching, searching, storing
 //
+// Two packages know nothing of IMAP's state: order, which sorts and threads (SORT, THREAD), and preview, which says what a message is about.
+//
 // What the connection holds:
 //
 //  1. Every byte belongs to one line or literal of one command: see package wire. Nothing sent before a TLS handshake can be
@@ -25,7 +27,8 @@
 //     sequence numbers, until its EXPUNGE could be sent: FETCH, COPY and MOVE end in NO then.
 //  3. Everything between the session's modseq and the mailbox's is asked for after a wake-up, so that a wake-up
 //     that stands for a hundred changes, or for none, does no harm, and a change is never lost.
-//  4. Memory is bounded for any mailbox: the view is a compressed bitmap, all else goes in chunks.
+//  4. What a client may take for its state (HIGHESTMODSEQ) is never ahead of what it was told: see condstore.go.
+//  5. Memory is bounded for any mailbox: the view is a compressed bitmap, all else goes in chunks.
 //
 // A new command is an entry in commands (dispatch.go), a parser in package command, and a method of session that writes its untagged
 // responses to out and returns how it ended; a new FETCH item is a kind in command.Item and a case in fetching.value.

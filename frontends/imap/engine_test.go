@@ -112,6 +112,7 @@ func FuzzCommands(f *testing.F) {
 func FuzzInput(f *testing.F) {
 	f.Add([]byte("a NOOP\r\nb LIST \"\" *\r\n"))
 	f.Add([]byte("a UID SEARCH OR {3}\r\nabc\r\n(()\r\n"))
+	f.Add([]byte("a ENABLE QRESYNC\r\nb SELECT x (QRESYNC (1 2 3:4 (1 3)))\r\nc UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)\r\nd STORE 1 (UNCHANGEDSINCE 0) FLAGS ()\r\n"))
 	f.Add([]byte("a FETCH 1 (BODY[1.2.HEADER.FIELDS.NOT (X)]<1.2>)\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if len(in) < 10_000 {

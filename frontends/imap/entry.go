@@ -18,6 +18,7 @@ type entry struct {
 	uid   uint32
 	box   uint32 // the folder's id
 	flags client.Flags
+	mod   uint64 // modseq of the flags
 	date  int64
 	zone  int16
 	size  uint64
@@ -36,7 +37,7 @@ func (s *session) load(sel *selected, uids *roaring.Bitmap, want client.Want) ([
 		want |= index.WantImmutable // the bytes may have to be scanned instead
 	}
 	err := s.mail.Messages(ctx, s.account, sel.id, uids, want, func(m *client.Message) error {
-		e := &entry{uid: m.UID, box: sel.id, flags: keepFlags(m.Flags), date: m.Date, zone: m.Zone, size: m.Size, ref: m.Ref}
+		e := &entry{uid: m.UID, box: sel.id, flags: keepFlags(m.Flags), mod: m.ModSeq, date: m.Date, zone: m.Zone, size: m.Size, ref: m.Ref}
 		if want&index.WantSummary != 0 {
 			e.raw = append([]byte{}, m.Summary...)
 		}
@@ -81,6 +82,40 @@ func (s *session) scan(e *entry) (*client.Summary, error) {
 		return nil, fmt.Errorf("scan message %d: %w", e.uid, err)
 	}
 	return sc.Finish(), nil
+}
+
+// markSeen sets \Seen on the messages that are about to be read, in one step.
+func (f *fetching) markSeen(list []*entry) error {
+	unseen := roaring.New()
+	for _, e := range list {
+		if e.flags.System&index.FlagSeen == 0 {
+			unseen.Add(e.uid)
+		}
+	}
+	if unseen.IsEmpty() {
+		return nil
+	}
+	ctx, cancel := f.s.question()
+	defer cancel()
+	changed, _, err := f.s.mail.StoreFlags(ctx, f.s.account, f.sel.id, unseen, index.OpAdd, systemSeen(), 0)
+	if err != nil {
+		return err
+	}
+	f.sel.stale = true
+	now := make(map[uint32]client.FlagChange, len(changed))
+	for _, c := range changed {
+		f.sel.own[c.ModSeq] = struct{}{}
+		if n := len(f.noted); n == 0 || f.noted[n-1] != c.ModSeq {
+			f.noted = append(f.noted, c.ModSeq)
+		}
+		now[c.UID] = c
+	}
+	for _, e := range list {
+		if c, ok := now[e.uid]; ok {
+			e.flags, e.mod, e.seen = c.Flags, c.ModSeq, true
+		}
+	}
+	return nil
 }
 
 // openBytes streams a message's bytes [off, end).

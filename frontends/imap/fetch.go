@@ -25,13 +25,14 @@ const (
 // fetching is a FETCH under way. Messages go through it in chunks: metadata of a chunk is asked for, \Seen is set
 // where reading sets it, then each message's response is written, while the bytes of the next ones are being read.
 type fetching struct {
-	s     *session
-	sel   *selected
-	items []command.Item
-	want  client.Want
-	seqs  walker
-	uid   bool // UIDs are told although they were not asked for
-	flags bool // flags were asked for
+	s      *session
+	sel    *selected
+	items  []command.Item
+	want   client.Want
+	seqs   walker
+	uid    bool // UIDs are told although they were not asked for
+	flags  bool // flags were asked for
+	modseq bool // modification sequences were
 
 	needBytes bool     // some section may have to be read
 	setsSeen  bool     // reading sets \Seen
@@ -54,8 +55,14 @@ func (s *session) fetch(c *call) error {
 	if err != nil {
 		return err
 	}
+	if uids, err = s.onlyChanged(sel, asked, uids); err != nil {
+		return s.answer("fetch from "+sel.name, err)
+	}
+	if asked.Page != nil {
+		uids = pageOf(uids, asked.Page)
+	}
 	f := &fetching{s: s, sel: sel, items: asked.Items, seqs: walker{v: &sel.view},
-		uid: c.uid && !asked.Has(command.ItemUID), flags: asked.Has(command.ItemFlags)}
+		uid: c.uid && !asked.Has(command.ItemUID), flags: asked.Has(command.ItemFlags), modseq: asked.Has(command.ItemModSeq)}
 	f.plan()
 	if f.want == 0 {
 		err = f.uidsOnly(uids)
@@ -79,12 +86,15 @@ func (s *session) fetch(c *call) error {
 func (f *fetching) plan() {
 	for i := range f.items {
 		switch it := &f.items[i]; it.Kind {
-		case command.ItemFlags:
+		case command.ItemFlags, command.ItemModSeq:
 			f.want |= index.WantFlags
-		case command.ItemInternalDate, command.ItemSize:
+		case command.ItemInternalDate, command.ItemSize, command.ItemEmailID:
 			f.want |= index.WantImmutable
 		case command.ItemEnvelope, command.ItemBody, command.ItemBodyStructure:
 			f.want |= index.WantSummary
+		case command.ItemPreview:
+			f.needBytes = true
+			f.want |= index.WantImmutable | index.WantSummary
 		case command.ItemSection, command.ItemBinary, command.ItemBinarySize:
 			f.needBytes = true
 			f.want |= index.WantImmutable
@@ -149,40 +159,6 @@ func (f *fetching) chunk(uids *roaring.Bitmap) error {
 			return err
 		}
 		e.forget()
-	}
-	return nil
-}
-
-// markSeen sets \Seen on the messages that are about to be read, in one step.
-func (f *fetching) markSeen(list []*entry) error {
-	unseen := roaring.New()
-	for _, e := range list {
-		if e.flags.System&index.FlagSeen == 0 {
-			unseen.Add(e.uid)
-		}
-	}
-	if unseen.IsEmpty() {
-		return nil
-	}
-	ctx, cancel := f.s.question()
-	defer cancel()
-	changed, _, err := f.s.mail.StoreFlags(ctx, f.s.account, f.sel.id, unseen, index.OpAdd, systemSeen(), 0)
-	if err != nil {
-		return err
-	}
-	f.sel.stale = true
-	now := make(map[uint32]client.Flags, len(changed))
-	for _, c := range changed {
-		f.sel.own[c.ModSeq] = struct{}{}
-		if n := len(f.noted); n == 0 || f.noted[n-1] != c.ModSeq {
-			f.noted = append(f.noted, c.ModSeq)
-		}
-		now[c.UID] = c.Flags
-	}
-	for _, e := range list {
-		if flags, ok := now[e.uid]; ok {
-			e.flags, e.seen = flags, true
-		}
 	}
 	return nil
 }
@@ -329,6 +305,10 @@ func (f *fetching) write(ctx context.Context, e *entry, v *sections) error {
 	if e.seen && !f.flags {
 		out.Raw("FLAGS ").Flags(flagsOut(e.flags)).SP()
 	}
+	if e.seen && !f.modseq && f.s.condstore {
+		f.s.tellModSeq(e.mod)
+		out.SP()
+	}
 	for i := range f.items {
 		it := &f.items[i]
 		if i > 0 {
@@ -356,6 +336,8 @@ func (f *fetching) value(e *entry, kind command.ItemKind) {
 		out.Flags(flagsOut(e.flags))
 	case command.ItemUID:
 		out.Num(uint64(e.uid))
+	case command.ItemModSeq:
+		out.Raw("(").Num(e.mod).Raw(")")
 	case command.ItemInternalDate:
 		out.DateTime(dateOut(e.date, e.zone))
 	case command.ItemSize:
@@ -364,6 +346,10 @@ func (f *fetching) value(e *entry, kind command.ItemKind) {
 		envelopeOut(out, &e.sum.Envelope)
 	case command.ItemBody, command.ItemBodyStructure:
 		structureOut(out, e.sum.Structure, kind == command.ItemBodyStructure)
+	case command.ItemEmailID:
+		out.Raw("(").Raw(emailID(e.ref)).Raw(")")
+	case command.ItemThreadID:
+		out.Raw("NIL")
 	}
 }
 
@@ -383,6 +369,8 @@ func (f *fetching) bytes(ctx context.Context, e *entry, it *command.Item, v *sec
 	switch {
 	case it.Kind == command.ItemBinarySize:
 		return out.Num(uint64(p.n)).Err()
+	case it.Kind == command.ItemPreview:
+		return out.String(string(p.data)).Err()
 	case p.binary:
 		out.Binary(p.n)
 	default:

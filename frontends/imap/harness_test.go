@@ -315,6 +315,13 @@ func (h *hooked) Changes(ctx context.Context, a client.Account, box uint32, sinc
 	return ch, err
 }
 
+func (h *hooked) Expunge(ctx context.Context, a client.Account, box uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error) {
+	if err := h.before("expunge"); err != nil {
+		return nil, err
+	}
+	return h.mail.Expunge(ctx, a, box, uids, onlyDeleted)
+}
+
 func (h *hooked) Copy(ctx context.Context, a client.Account, box uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error) {
 	if err := h.before("copy"); err != nil {
 		return client.CopyResult{}, err

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"slices"
 	"sort"
 	"strings"
 
@@ -63,6 +64,9 @@ func (s *session) list(c *call) error {
 	all, err := s.folders()
 	if err != nil {
 		return err
+	}
+	if slices.Contains(l.Status, command.StatusModSeq) {
+		s.wantModSeqs()
 	}
 	if lsub || l.Options.SelectRecursiveMatch {
 		hideMatched(all, m)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,7 +26,8 @@ func (s *session) capabilities() string {
 		return always + " AUTH=PLAIN"
 	}
 	all := always + " IDLE UNSELECT NAMESPACE CHILDREN UIDPLUS MOVE ESEARCH SEARCHRES LIST-EXTENDED LIST-STATUS STATUS=SIZE" +
-		" SPECIAL-USE CREATE-SPECIAL-USE BINARY UTF8=ACCEPT APPENDLIMIT=" + strconv.FormatUint(uint64(s.appendLimit()), 10)
+		" SPECIAL-USE CREATE-SPECIAL-USE BINARY CONDSTORE QRESYNC UTF8=ACCEPT APPENDLIMIT=" + strconv.FormatUint(uint64(s.appendLimit()), 10)
+	all += " SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES WITHIN OBJECTID PREVIEW PARTIAL"
 	if !s.compressed {
 		all += " COMPRESS=DEFLATE"
 	}
@@ -192,11 +194,18 @@ func (s *session) enable(*call) error {
 		return err
 	}
 	var done []string
+	modseqs := false
 	for _, c := range asked {
 		switch {
 		case c == "IMAP4REV2" && !s.rev2:
 			s.rev2 = true
 			done = append(done, "IMAP4rev2")
+		case c == "CONDSTORE" && !s.condstore && !slices.Contains(done, c):
+			modseqs = true
+			done = append(done, c)
+		case c == "QRESYNC" && !s.qresync:
+			s.qresync, modseqs = true, true
+			done = append(done, c)
 		case c == "UTF8=ACCEPT" && !s.utf8:
 			s.utf8 = true
 			done = append(done, c)
@@ -207,5 +216,8 @@ func (s *session) enable(*call) error {
 		s.out.SetUTF8()
 	}
 	s.out.Line(strings.TrimRight("* ENABLED "+strings.Join(done, " "), " "))
+	if modseqs {
+		s.wantModSeqs()
+	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"slices"
 	"strings"
 
 	goimap "github.com/emersion/go-imap/v2"
@@ -34,7 +35,7 @@ func newName(name string) string {
 }
 
 // create makes a mailbox.
-func (s *session) create(*call) error {
+func (s *session) create(c *call) error {
 	name, uses, err := command.Create(s.dec)
 	if err != nil {
 		return err
@@ -51,8 +52,12 @@ func (s *session) create(*call) error {
 	ctx, cancel := s.question()
 	defer cancel()
 	name = newName(name)
-	_, err = s.mail.CreateMailbox(ctx, s.account, name, use)
-	return s.answer("create mailbox "+name, err)
+	made, err := s.mail.CreateMailbox(ctx, s.account, name, use)
+	if err != nil {
+		return s.answer("create mailbox "+name, err)
+	}
+	c.code = "MAILBOXID (" + mailboxID(&made) + ")"
+	return nil
 }
 
 // specialUse is the usual spelling of a use that a mailbox can be given (RFC 6154 section 2); those that stand
@@ -144,6 +149,9 @@ func (s *session) status(*call) error {
 	if err != nil {
 		return s.answer("status of "+name, err)
 	}
+	if slices.Contains(items, command.StatusModSeq) {
+		s.wantModSeqs()
+	}
 	s.tellStatus(&m, items)
 	return nil
 }
@@ -155,7 +163,12 @@ func (s *session) tellStatus(m *client.Mailbox, items []command.StatusItem) {
 		if i > 0 {
 			s.out.SP()
 		}
-		s.out.Raw(string(item)).SP().Num(s.figure(m, item))
+		s.out.Raw(string(item)).SP()
+		if item == command.StatusMailboxID {
+			s.out.Raw("(").Raw(mailboxID(m)).Raw(")")
+			continue
+		}
+		s.out.Num(s.figure(m, item))
 	}
 	s.out.Line(")")
 }
@@ -174,6 +187,8 @@ func (s *session) figure(m *client.Mailbox, item command.StatusItem) uint64 {
 		return uint64(m.Deleted)
 	case command.StatusSize:
 		return m.Size
+	case command.StatusModSeq:
+		return highest(m)
 	case command.StatusAppendLimit:
 		return uint64(s.appendLimit())
 	}

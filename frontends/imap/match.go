@@ -2,6 +2,7 @@ package imap
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"strings"
 
@@ -31,12 +32,20 @@ func (q *query) matches(k *command.Key, e *entry) (bool, error) {
 		return !ok && err == nil, err
 	case command.KeySet:
 		return q.set(k).Contains(e.uid), nil
+	case command.KeyModSeq:
+		return q.sets[k].Contains(e.uid), nil
 	case command.KeyFlag:
 		return q.hasFlag(k.Flag, e), nil
 	case command.KeyHeader:
 		return q.matchHeader(k, e)
 	case command.KeyBody, command.KeyText:
 		return q.matchText(e, k.Text, k.Kind == command.KeyText)
+	case command.KeyOlder:
+		return e.date <= q.now-k.Size, nil
+	case command.KeyYounger:
+		return e.date >= q.now-k.Size, nil
+	case command.KeyEmailID:
+		return emailID(e.ref) == k.Text, nil
 	}
 	return matchValue(k, e), nil
 }
@@ -111,13 +120,9 @@ func floorDay(unix int64) int64 {
 
 // matchHeader checks one header field: decoded, regardless of case. An empty value asks for the field to be there.
 func (q *query) matchHeader(h *command.Key, e *entry) (bool, error) {
-	fields, ok := e.sum.Fields([]string{h.Field})
-	if !ok {
-		header, err := q.s.readRange(q.ctx, e, 0, min(e.sum.Structure.BodyStart, maxHeaderRead))
-		if err != nil {
-			return false, err
-		}
-		fields = message.FilterHeader(header, []string{h.Field}, false)
+	fields, err := q.s.fields(q.ctx, e, []string{h.Field})
+	if err != nil {
+		return false, err
 	}
 	needle := fold(h.Text)
 	for _, value := range fieldValues(fields) {
@@ -131,6 +136,18 @@ func (q *query) matchHeader(h *command.Key, e *entry) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// fields are those header fields of a message, from its summary where that has them.
+func (s *session) fields(ctx context.Context, e *entry, names []string) ([]byte, error) {
+	if fields, ok := e.sum.Fields(names); ok {
+		return fields, nil
+	}
+	header, err := s.readRange(ctx, e, 0, min(e.sum.Structure.BodyStart, maxHeaderRead))
+	if err != nil {
+		return nil, err
+	}
+	return message.FilterHeader(header, names, false), nil
 }
 
 // addresses are those of a field, in the form that people search for, which comments in the message may break up.

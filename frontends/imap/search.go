@@ -16,22 +16,21 @@ import (
 func (s *session) search(c *call) error {
 	asked, err := command.ParseSearch(s.dec)
 	if err != nil {
-		var answer *goimap.Error
-		if errors.As(err, &answer) && answer.Type == goimap.StatusResponseTypeNo && asked.Options.ReturnSave && s.sel != nil {
-			s.sel.saved = roaring.New() // RFC 5182 section 2.1
-		}
-		return err
+		return s.refused(&asked.Options, err)
 	}
 	sel, err := s.open()
 	if err != nil {
 		return err
+	}
+	if asked.ModSeq {
+		s.wantModSeqs()
 	}
 	s.srv.stats.searches.Add(1)
 	found, err := s.find(sel, asked.Key)
 	if asked.Options.ReturnSave {
 		sel.saved = roaring.New()
 		if err == nil {
-			sel.saved = savedResult(found, &asked.Options)
+			sel.saved = savedResult(found, asked)
 		}
 	}
 	if err != nil {
@@ -40,23 +39,42 @@ func (s *session) search(c *call) error {
 	if !sel.view.gone.IsEmpty() && !c.uid {
 		c.code = string(codeExpungeIssued) // RFC 5530 section 3: what is gone was not searched
 	}
+	top := uint64(0)
+	if asked.ModSeq {
+		if top, err = s.highestOf(sel, savedResult(found, asked)); err != nil {
+			return s.answer("search in "+sel.name, err)
+		}
+	}
 	numbers := found
 	if !c.uid {
 		numbers = sel.view.toSeqs(found)
 	}
 	if asked.Extended || s.rev2 {
-		return s.tellExtended(c, &asked.Options, numbers)
+		return s.tellExtended(c, asked, numbers, top)
 	}
 	s.out.Raw("* SEARCH")
 	for it := numbers.Iterator(); it.HasNext(); {
 		s.out.SP().Num(uint64(it.Next()))
 	}
+	if top > 0 {
+		s.out.SP().Raw("(MODSEQ ").Num(top).Raw(")")
+	}
 	return s.out.Line("").Err()
 }
 
-// tellExtended answers by ESEARCH. A client that only has the result saved is not told it.
-func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roaring.Bitmap) error {
-	if o.ReturnSave && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
+// refused is the answer to a search that cannot be made. One that was to be saved leaves nothing saved (RFC 5182 section 2.1).
+func (s *session) refused(o *goimap.SearchOptions, err error) error {
+	var answer *goimap.Error
+	if errors.As(err, &answer) && answer.Type == goimap.StatusResponseTypeNo && o.ReturnSave && s.sel != nil {
+		s.sel.saved = roaring.New()
+	}
+	return err
+}
+
+// tellExtended answers by ESEARCH; top is the modseq to tell, 0: none. A client that only has the result saved is not told it.
+func (s *session) tellExtended(c *call, asked *command.Search, numbers *roaring.Bitmap, top uint64) error {
+	o := &asked.Options
+	if o.ReturnSave && asked.Page == nil && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
 		return nil
 	}
 	out := s.out
@@ -78,13 +96,19 @@ func (s *session) tellExtended(c *call, o *goimap.SearchOptions, numbers *roarin
 	if o.ReturnCount {
 		out.Raw(" COUNT ").Num(numbers.GetCardinality())
 	}
+	if asked.Page != nil {
+		s.tellPage(asked.Page, seqSet(pageOf(numbers, asked.Page)).String())
+	}
+	if top > 0 {
+		out.Raw(" MODSEQ ").Num(top)
+	}
 	return out.Line("").Err()
 }
 
 // find finds the messages that match: first by sets alone, which needs no message, then, where that does not
 // decide, by looking at the messages that are left, in chunks.
 func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error) {
-	q := &query{s: s, sel: sel, flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap),
+	q := &query{s: s, sel: sel, now: s.srv.cfg.Clock.Now().Unix(), flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap),
 		candidates: make(map[string]*candidates)}
 	q.needs(key)
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
@@ -123,9 +147,10 @@ func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error)
 	return found, err
 }
 
-// savedResult is what SAVE keeps: with MIN or MAX alone only those (RFC 5182 section 2.4).
-func savedResult(found *roaring.Bitmap, o *goimap.SearchOptions) *roaring.Bitmap {
-	if o.ReturnAll || o.ReturnCount || !o.ReturnMin && !o.ReturnMax || found.IsEmpty() {
+// savedResult is what SAVE keeps: with MIN, MAX or PARTIAL alone only those (RFC 5182 section 2.4, RFC 9394).
+func savedResult(found *roaring.Bitmap, asked *command.Search) *roaring.Bitmap {
+	o := &asked.Options
+	if o.ReturnAll || o.ReturnCount || asked.Page == nil && !o.ReturnMin && !o.ReturnMax || found.IsEmpty() {
 		return found
 	}
 	out := roaring.New()
@@ -135,6 +160,9 @@ func savedResult(found *roaring.Bitmap, o *goimap.SearchOptions) *roaring.Bitmap
 	if o.ReturnMax {
 		out.Add(found.Maximum())
 	}
+	if asked.Page != nil {
+		out.Or(pageOf(found, asked.Page))
+	}
 	return out
 }
 
@@ -143,6 +171,7 @@ type query struct {
 	s       *session
 	sel     *selected
 	ctx     context.Context
+	now     int64                            // of OLDER and YOUNGER
 	want    client.Want                      // what messages must be loaded with
 	flagged map[uint8]*roaring.Bitmap        // system flags that were asked for
 	sets    map[*command.Key]*roaring.Bitmap // sets of the keys, resolved
@@ -155,6 +184,10 @@ func (q *query) needs(k *command.Key) {
 	switch k.Kind {
 	case command.KeyHeader, command.KeyBody, command.KeyText:
 		q.want |= index.WantSummary | index.WantImmutable
+	case command.KeyOlder, command.KeyYounger:
+		q.want |= index.WantFlags
+	case command.KeyEmailID:
+		q.want |= index.WantImmutable
 	case command.KeySentBefore, command.KeySentSince:
 		q.want |= index.WantSummary
 	case command.KeyBefore, command.KeySince, command.KeyLarger, command.KeySmaller:
@@ -184,6 +217,9 @@ func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (out *roaring.Bitmap,
 		return in, true, nil
 	case command.KeySet:
 		return roaring.And(in, q.set(k)), true, nil
+	case command.KeyModSeq:
+		out, err = q.changed(k, in)
+		return out, true, err
 	case command.KeyFlag:
 		set, known, err := q.withFlag(k.Flag)
 		if err != nil || !known {
@@ -240,6 +276,23 @@ func (q *query) set(k *command.Key) *roaring.Bitmap {
 	}
 	q.sets[k] = some
 	return some
+}
+
+// changed is those of a set that have a modseq as high as a key says.
+func (q *query) changed(k *command.Key, in *roaring.Bitmap) (*roaring.Bitmap, error) {
+	set := q.sets[k]
+	switch {
+	case set != nil:
+	case k.Size <= 1:
+		set = q.sel.view.uids
+	default:
+		var err error
+		if set, _, err = q.s.changedSince(q.sel, uint64(k.Size)-1); err != nil {
+			return nil, err
+		}
+	}
+	q.sets[k] = set
+	return roaring.And(in, set), nil
 }
 
 // withFlag is the set of messages with a flag, unless that is a keyword.

@@ -63,7 +63,7 @@ func testSearch(t *testing.T, c *clustertest.Cluster) {
 		}
 	}
 	r.want("SEARCH CHARSET x-odd ALL", "NO [BADCHARSET]")
-	r.want("SEARCH YOUNGER 5", "BAD")
+	r.want("SEARCH NOSUCH 5", "BAD")
 	r.want("SEARCH "+strings.Repeat("NOT ", 200)+"SEEN", "NO [LIMIT]")
 	r.want("SEARCH"+strings.Repeat(" BODY x", 50), "NO [LIMIT]")
 	r.expect("UID SEARCH RETURN (MIN MAX COUNT) UNSEEN", fmt.Sprintf(`* ESEARCH (TAG "t%d") UID MIN 2 MAX 5 COUNT 4`, r.n+1))

@@ -41,6 +41,9 @@ func (s *session) section(ctx context.Context, e *entry, it *command.Item) (*pie
 	case command.ItemBinarySize:
 		n, err := s.binarySize(ctx, e, it.Section.Part)
 		return &piece{n: n}, err
+	case command.ItemPreview:
+		text, err := s.preview(ctx, e)
+		return &piece{n: int64(len(text)), data: []byte(text)}, err
 	}
 	return s.bodySection(ctx, e, &it.Section)
 }

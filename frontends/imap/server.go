@@ -84,6 +84,7 @@ type Server struct {
 	commands map[string]handler
 	deflated *sync.Pool    // buffers of compressed output
 	asking   chan struct{} // sessions in IDLE that ask the cluster, at once
+	sorting  atomic.Int64  // bytes that SORT and THREAD hold
 	stopping atomic.Bool
 
 	mu        sync.Mutex // guards what follows

@@ -31,6 +31,8 @@ type session struct {
 	state      state
 	account    client.Account
 	rev2, utf8 bool // what was enabled (RFC 5161)
+	condstore  bool // modification sequences are told (RFC 7162)
+	qresync    bool // VANISHED is told in place of EXPUNGE
 	compressed bool
 	failures   int // logins that failed
 	bad        int // commands in a row that were answered BAD
@@ -44,6 +46,7 @@ type selected struct {
 	name     string
 	readOnly bool
 	view     view
+	told     uint64 // modseq up to which the client was told everything
 	keywords []string
 	own      map[uint64]struct{} // modseqs of changes that this session made and need not be told
 	saved    *roaring.Bitmap     // UIDs of the last SEARCH RETURN (SAVE) (RFC 5182)
@@ -83,27 +86,52 @@ func (s *session) question() (context.Context, context.CancelFunc) {
 
 // selectCommand opens a mailbox, for SELECT and EXAMINE.
 func (s *session) selectCommand(c *call) error {
-	name, err := command.Mailbox(s.dec)
+	asked, err := command.ParseSelect(s.dec)
 	if err != nil {
 		return err
+	}
+	if asked.Resync != nil && !s.qresync {
+		return bad("QRESYNC must be enabled first")
 	}
 	if s.sel != nil {
 		s.out.Line("* OK [CLOSED] Previous mailbox is closed")
 	}
 	s.deselect()
+	s.condstore = s.condstore || asked.CondStore
 	ctx, cancel := s.question()
 	defer cancel()
-	name = canonicalName(name)
+	name := canonicalName(asked.Mailbox)
 	got, err := s.mail.Select(ctx, s.account, name)
 	if err == nil && got.Mailbox.NoSelect {
 		err = client.ErrNoMailbox
 	}
+	var lack missed
+	sel := newSelected(got, c.name == "EXAMINE")
+	if err == nil {
+		lack, err = s.missed(sel, asked.Resync, &got.Mailbox)
+	}
 	if err != nil {
 		return s.answer("select "+name, err)
 	}
-	sel := &selected{
-		id: got.Mailbox.ID, name: got.Mailbox.Name, readOnly: c.name == "EXAMINE",
+	sel.unwatch = s.mail.WatchFunc(s.account, sel.id, sel.wakes.wake)
+	s.sel, s.state = sel, stateSelected
+	s.tellSelected(sel, got)
+	if err := s.tellMissed(sel, lack); err != nil {
+		s.deselect()
+		return s.answer("select "+name, err)
+	}
+	c.code = "READ-WRITE"
+	if sel.readOnly {
+		c.code = "READ-ONLY"
+	}
+	return nil
+}
+
+func newSelected(got client.Selected, readOnly bool) *selected {
+	return &selected{
+		id: got.Mailbox.ID, name: got.Mailbox.Name, readOnly: readOnly,
 		view:     newView(got.UIDs, got.Mailbox.HighestModSeq),
+		told:     highest(&got.Mailbox),
 		keywords: got.Mailbox.Keywords,
 		own:      make(map[uint64]struct{}),
 		saved:    roaring.New(),
@@ -112,14 +140,6 @@ func (s *session) selectCommand(c *call) error {
 
 		uidValidity: got.Mailbox.UIDValidity,
 	}
-	sel.unwatch = s.mail.WatchFunc(s.account, sel.id, sel.wakes.wake)
-	s.sel, s.state = sel, stateSelected
-	s.tellSelected(sel, got)
-	c.code = "READ-WRITE"
-	if sel.readOnly {
-		c.code = "READ-ONLY"
-	}
-	return nil
 }
 
 // tellSelected says what a mailbox is like that was opened (RFC 9051 section 6.3.2).
@@ -141,6 +161,8 @@ func (s *session) tellSelected(sel *selected, got client.Selected) {
 	out.Raw("* OK [PERMANENTFLAGS ").Flags(flags).Line("] Permanent flags")
 	out.Raw("* OK [UIDNEXT ").Num(uint64(got.Mailbox.UIDNext)).Line("] Predicted next UID")
 	out.Raw("* OK [UIDVALIDITY ").Num(uint64(got.Mailbox.UIDValidity)).Line("] UIDs are valid")
+	out.Raw("* OK [MAILBOXID (").Raw(mailboxID(&got.Mailbox)).Line(")] Stays when it is renamed")
+	s.tellHighest(sel.told)
 	if s.rev2 { // older clients do not expect it
 		s.tellList("LIST", &listing{name: sel.name, attrs: useAttrs(got.Mailbox)})
 	}
@@ -153,14 +175,26 @@ func (s *session) tellExpunge(seq uint32) error {
 	return s.out.Raw("* ").Num(uint64(seq)).Line(" EXPUNGE").Err()
 }
 
-// tellFlags says which flags a message has; without a uid that is left out.
-func (s *session) tellFlags(seq, uid uint32, flags client.Flags) error {
+// tellChange says which flags a message has, and for clients that want it since which modseq. Flags may be left out for those.
+func (s *session) tellChange(seq uint32, c client.FlagChange, uid, flags bool) error {
 	s.out.Raw("* ").Num(uint64(seq)).Raw(" FETCH (")
-	if uid != 0 {
-		s.out.Raw("UID ").Num(uint64(uid)).SP()
+	if uid || s.qresync { // RFC 7162 section 3.2.4
+		s.out.Raw("UID ").Num(uint64(c.UID)).SP()
 	}
-	return s.out.Raw("FLAGS ").Flags(flagsOut(flags)).Line(")").Err()
+	if flags {
+		s.out.Raw("FLAGS ").Flags(flagsOut(c.Flags))
+		if s.condstore {
+			s.out.SP()
+		}
+	}
+	if s.condstore {
+		s.tellModSeq(c.ModSeq)
+	}
+	return s.out.Line(")").Err()
 }
+
+// tellModSeq is a message's modification sequence in a FETCH response.
+func (s *session) tellModSeq(modseq uint64) { s.out.Raw("MODSEQ (").Num(modseq).Raw(")") }
 
 // unselect closes the mailbox without expunging (RFC 3691).
 func (s *session) unselect(*call) error {
@@ -235,4 +269,4 @@ func (sel *selected) resolve(set goimap.NumSet) (uids *roaring.Bitmap, lost bool
 func systemSeen() client.Flags { return client.Flags{System: index.FlagSeen} }
 
 // decimal writes a number in text.
-func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
+func decimal[N uint32 | uint64](n N) string { return strconv.FormatUint(uint64(n), 10) }

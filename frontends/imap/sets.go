@@ -33,11 +33,18 @@ func (v *view) fromSeqs(set goimap.SeqSet) (uids *roaring.Bitmap, ok bool) {
 
 // fromUIDs is the set of UIDs in the view that a UID set means. Unknown ones are ignored (RFC 9051 section 6.4.9).
 func (v *view) fromUIDs(set goimap.UIDSet) *roaring.Bitmap {
-	uids := roaring.New()
 	last := v.last()
 	if last == 0 {
-		return uids
+		return roaring.New()
 	}
+	uids := uidRanges(set, last)
+	uids.And(v.uids)
+	return uids
+}
+
+// uidRanges is the numbers in a UID set up to last, which is what "*" stands for.
+func uidRanges(set goimap.UIDSet, last uint32) *roaring.Bitmap {
+	uids := roaring.New()
 	for _, r := range set {
 		from, to := uint32(r.Start), uint32(r.Stop)
 		if to == 0 { // "*" or "n:*": the last message is always in it
@@ -50,7 +57,6 @@ func (v *view) fromUIDs(set goimap.UIDSet) *roaring.Bitmap {
 			uids.AddRange(uint64(from), uint64(to)+1)
 		}
 	}
-	uids.And(v.uids)
 	return uids
 }
 

@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"context"
+
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
 
@@ -14,7 +16,7 @@ const changeChunk = 10_000
 
 // store changes flags.
 func (s *session) store(c *call) error {
-	set, change, err := command.ParseStore(s.dec, c.uid)
+	asked, err := command.ParseStore(s.dec, c.uid)
 	if err != nil {
 		return err
 	}
@@ -22,22 +24,43 @@ func (s *session) store(c *call) error {
 	if err != nil {
 		return err
 	}
-	flags, err := flagsIn(change.Flags)
+	flags, err := flagsIn(asked.Flags)
 	if err != nil {
 		return err
 	}
-	uids, lost, err := sel.resolve(set)
+	uids, lost, err := sel.resolve(asked.Set)
 	if err != nil {
 		return err
 	}
-	t := &storing{s: s, sel: sel, op: flagOp(change.Op), flags: flags, silent: change.Silent, byUID: c.uid}
+	if asked.Conditional {
+		s.wantModSeqs()
+	}
+	t := &storing{s: s, sel: sel, op: flagOp(asked.Op), flags: flags, silent: asked.Silent, byUID: c.uid,
+		conditional: asked.Conditional, since: asked.Since, failed: roaring.New()}
 	if err := chunks(uids, changeChunk, t.chunk); err != nil {
 		sel.disown(t.noted)
 		return s.answer("store flags in "+sel.name, err)
 	}
+	if !t.failed.IsEmpty() {
+		return t.modified(c, lost || t.lost && !t.byUID)
+	}
 	if lost || t.lost && !t.byUID {
 		c.code = string(codeExpungeIssued) // the flags of the others are as asked (RFC 2180 section 4.2 leaves the choice)
 	}
+	return nil
+}
+
+// modified names the messages whose flags a conditional STORE left alone (RFC 7162 section 3.1.3).
+func (t *storing) modified(c *call, lost bool) error {
+	numbers := t.failed
+	if !t.byUID {
+		numbers = t.sel.view.toSeqs(numbers)
+	}
+	code := "MODIFIED " + seqSet(numbers).String()
+	if lost {
+		return no(goimap.ResponseCode(code), "Some of the messages no longer exist")
+	}
+	c.code, c.text = code, "Conditional STORE failed for some of the messages"
 	return nil
 }
 
@@ -59,8 +82,13 @@ type storing struct {
 	flags  client.Flags
 	silent bool
 	byUID  bool
-	lost   bool     // a message vanished meanwhile
-	noted  []uint64 // modseqs of what was stored
+
+	conditional bool // only messages that did not change after since
+	since       uint64
+	failed      *roaring.Bitmap // those that did
+
+	lost  bool     // a message vanished meanwhile
+	noted []uint64 // modseqs of what was stored
 }
 
 // disown has changes of a command told after all: it failed, so the client does not count on any of them.
@@ -75,14 +103,17 @@ func (sel *selected) disown(modseqs []uint64) {
 func (t *storing) chunk(uids *roaring.Bitmap) error {
 	ctx, cancel := t.s.question()
 	defer cancel()
+	if t.conditional {
+		return t.attempt(ctx, uids)
+	}
 	if t.silent {
 		changed, failed, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
 		if err != nil {
 			return err
 		}
 		t.note(changed)
-		if failed == nil || failed.IsEmpty() {
-			return nil
+		if err := t.tellModSeqs(changed); err != nil || failed == nil || failed.IsEmpty() {
+			return err
 		}
 		uids = failed
 	}
@@ -91,7 +122,37 @@ func (t *storing) chunk(uids *roaring.Bitmap) error {
 		return err
 	}
 	t.note(changed)
-	return t.tell(uids, changed)
+	return t.tell(uids, changed, true)
+}
+
+// attempt is chunk of a conditional STORE, which is answered for each message that was free of changes, also by a silent one. No message is
+// as old as 0, which the cluster would take for no condition.
+func (t *storing) attempt(ctx context.Context, uids *roaring.Bitmap) error {
+	if t.since == 0 {
+		t.failed.Or(uids)
+		return nil
+	}
+	changed, failed, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, t.since)
+	if err != nil {
+		return err
+	}
+	t.note(changed)
+	t.failed.Or(failed)
+	return t.tell(roaring.AndNot(uids, failed), changed, !t.silent)
+}
+
+// tellModSeqs answers a silent STORE: whoever counts on modification sequences must learn those of its own changes.
+func (t *storing) tellModSeqs(changed []client.FlagChange) error {
+	if !t.s.condstore {
+		return nil
+	}
+	seqs := walker{v: &t.sel.view}
+	for _, c := range changed {
+		if err := t.s.tellChange(seqs.seqOf(c.UID), c, t.byUID, false); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // note remembers the changes of one command of our own, which the next update need not tell. All of them have one modseq;
@@ -111,11 +172,11 @@ func (t *storing) note(changed []client.FlagChange) {
 }
 
 // tell answers with the flags of all messages, also of those that had them already: "as if a FETCH of those flags was
-// done" (RFC 9051 section 6.4.6).
-func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange) error {
-	now := make(map[uint32]client.Flags, len(changed))
+// done" (RFC 9051 section 6.4.6). With flags unset only modification sequences are told.
+func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange, flags bool) error {
+	now := make(map[uint32]client.FlagChange, len(changed))
 	for _, c := range changed {
-		now[c.UID] = c.Flags
+		now[c.UID] = c
 	}
 	same := uids.Clone()
 	for _, c := range changed {
@@ -125,7 +186,7 @@ func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange) error 
 		ctx, cancel := t.s.question()
 		defer cancel()
 		err := t.s.mail.Messages(ctx, t.s.account, t.sel.id, same, index.WantFlags, func(m *client.Message) error {
-			now[m.UID] = keepFlags(m.Flags)
+			now[m.UID] = client.FlagChange{UID: m.UID, ModSeq: m.ModSeq, Flags: keepFlags(m.Flags)}
 			return nil
 		})
 		if err != nil {
@@ -135,23 +196,16 @@ func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange) error 
 	seqs := walker{v: &t.sel.view}
 	for it := uids.Iterator(); it.HasNext(); {
 		uid := it.Next()
-		flags, ok := now[uid]
+		c, ok := now[uid]
 		if !ok {
 			t.lost = true
 			continue
 		}
-		if err := t.tellOne(seqs.seqOf(uid), uid, flags); err != nil {
+		if err := t.s.tellChange(seqs.seqOf(uid), c, t.byUID, flags); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (t *storing) tellOne(seq, uid uint32, flags client.Flags) error {
-	if !t.byUID {
-		uid = 0
-	}
-	return t.s.tellFlags(seq, uid, flags)
 }
 
 // keepFlags is a copy that outlives the callback it was given to.
@@ -232,8 +286,9 @@ func (s *session) move(c *call) error {
 			s.out.Raw("* OK [").Raw(code).Line("] Moved")
 		}
 		sel.view.vanish(roaring.BitmapOf(res.Source...))
-		return sel.view.expunge(s.tellExpunge)
+		return s.tellGone(&sel.view)
 	})
+	c.highest = true
 	return s.answerInto("move to "+dest, err)
 }
 
@@ -253,17 +308,23 @@ func (s *session) expunge(c *call) error {
 	if err != nil {
 		return err
 	}
-	return s.remove(sel, only, s.tellExpunge)
+	c.highest = true
+	return s.remove(sel, only, func() error { return s.tellGone(&sel.view) })
 }
 
 // closeMailbox closes the mailbox and expunges it without a word. One that is open read-only is only closed: RFC 9051 section
 // 6.4.1 makes that no error.
-func (s *session) closeMailbox(*call) error {
+func (s *session) closeMailbox(c *call) error {
 	if err := command.None(s.dec); err != nil {
 		return err
 	}
 	if sel, err := s.writable(); err == nil {
-		if err := s.remove(sel, nil, func(uint32) error { return nil }); err != nil {
+		if s.condstore {
+			err = s.closeCounted(c, sel)
+		} else {
+			err = s.remove(sel, nil, func() error { sel.view.drop(); return nil })
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -272,12 +333,17 @@ func (s *session) closeMailbox(*call) error {
 }
 
 // remove removes messages marked \Deleted.
-func (s *session) remove(sel *selected, only *goimap.UIDSet, tell func(seq uint32) error) error {
+func (s *session) remove(sel *selected, only *goimap.UIDSet, tell func() error) error {
 	uids, err := s.expungeable(sel, only)
 	if err != nil {
 		return err
 	}
-	err = chunks(uids, index.MaxChange, func(some *roaring.Bitmap) error {
+	return s.removeAll(sel, uids, tell)
+}
+
+// removeAll removes those of uids that are marked \Deleted; tell takes what is gone out of the view.
+func (s *session) removeAll(sel *selected, uids *roaring.Bitmap, tell func() error) error {
+	err := chunks(uids, index.MaxChange, func(some *roaring.Bitmap) error {
 		ctx, cancel := s.question()
 		defer cancel()
 		removed, err := s.mail.Expunge(ctx, s.account, sel.id, some, true)
@@ -286,7 +352,7 @@ func (s *session) remove(sel *selected, only *goimap.UIDSet, tell func(seq uint3
 		}
 		sel.stale = true
 		sel.view.vanish(removed)
-		return sel.view.expunge(tell)
+		return tell()
 	})
 	return s.answer("expunge "+sel.name, err)
 }

@@ -51,7 +51,7 @@ func (stub) Flagged(context.Context, client.Account, uint32, uint8) (*roaring.Bi
 	return roaring.New(), nil
 }
 func (stub) Changes(context.Context, client.Account, uint32, uint64) (client.Changes, error) {
-	return client.Changes{}, nil
+	return client.Changes{Vanished: roaring.New()}, nil
 }
 func (stub) WatchFunc(client.Account, uint32, func()) (cancel func()) { return func() {} }
 

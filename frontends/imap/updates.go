@@ -12,6 +12,9 @@ import (
 
 const updateTimeout = 5 * time.Second // for one question about changes: the command that causes it has been done
 
+// errHeld means that changes wait until EXPUNGE may be told.
+var errHeld = errors.New("changes behind an expunge")
+
 // update asks for changes if there may be any and tells the client, EXPUNGE only where allowed. It returns
 // client.ErrUnavailable when it could not ask.
 func (s *session) update(allowExpunge bool) error {
@@ -21,15 +24,23 @@ func (s *session) update(allowExpunge bool) error {
 	}
 	for sel.stale {
 		more, err := s.learn(sel, allowExpunge)
+		if errors.Is(err, errHeld) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 		sel.stale = more
 	}
-	if !allowExpunge {
-		return nil
+	if allowExpunge {
+		if err := s.tellGone(&sel.view); err != nil {
+			return err
+		}
 	}
-	return sel.view.expunge(s.tellExpunge)
+	if sel.view.gone.IsEmpty() && sel.view.coming.IsEmpty() {
+		sel.told = max(sel.told, sel.view.modseq)
+	}
+	return nil
 }
 
 // learn asks for one batch of changes and tells of it.
@@ -53,6 +64,10 @@ func (s *session) learn(sel *selected, allowExpunge bool) (more bool, err error)
 	case ch.HighestModSeq <= sel.view.modseq:
 		return false, nil
 	}
+	if sel.view.vanish(ch.Vanished); s.qresync && !allowExpunge && !sel.view.gone.IsEmpty() {
+		// A client that heard of a later modseq would not be told of these when it came back after a broken connection.
+		return false, errHeld
+	}
 	s.srv.stats.updates.Add(1)
 	if err := s.tell(sel, ch, allowExpunge); err != nil {
 		if errors.Is(err, errViewOrder) {
@@ -70,12 +85,11 @@ func (s *session) learn(sel *selected, allowExpunge bool) (more bool, err error)
 	return ch.More, nil
 }
 
-// tell brings a batch of changes into the view and to the client: EXPUNGE first, then EXISTS, then flags.
+// tell brings a batch of changes, whose vanished messages the view knows, into the view and to the client: EXPUNGE first, then EXISTS, then flags.
 func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) error {
 	v := &sel.view
-	v.vanish(ch.Vanished)
 	if allowExpunge {
-		if err := v.expunge(s.tellExpunge); err != nil {
+		if err := s.tellGone(v); err != nil {
 			return err
 		}
 	}
@@ -100,7 +114,7 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 		if _, own := sel.own[c.ModSeq]; own || fresh.Contains(c.UID) {
 			continue
 		}
-		if err := s.tellFlags(v.seq(c.UID), c.UID, c.Flags); err != nil {
+		if err := s.tellChange(v.seq(c.UID), c, true, true); err != nil {
 			return err
 		}
 	}

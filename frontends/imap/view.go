@@ -12,7 +12,7 @@ var errViewOrder = errors.New("a new message has a lower UID than a known one")
 
 // view is what a client believes of its mailbox: the message with sequence number n has the n-th lowest UID.
 //
-// Invariants: uids changes only when the client is told, in expunge (EXPUNGE) and arrive (EXISTS); gone is a subset
+// Invariants: uids changes only when the client is told, in expunge (EXPUNGE), drop (VANISHED) and arrive (EXISTS); gone is a subset
 // of uids, coming has none of them; what the client learned is complete up to modseq, but for gone and coming.
 //
 // Changes come in the order of modseqs, many of them in several parts. A new message whose flags were changed comes after
@@ -97,9 +97,14 @@ func (v *view) expunge(tell func(seq uint32) error) error {
 			return err
 		}
 	}
+	v.drop()
+	return nil
+}
+
+// drop takes the messages that are gone out of the view. The caller says VANISHED, or the client knows.
+func (v *view) drop() {
 	v.uids.AndNot(v.gone)
 	v.gone.Clear()
-	return nil
 }
 
 // walker gives the sequence numbers of ascending UIDs in little more than one step each.

@@ -55,15 +55,16 @@ func parsers() map[string]parser {
 		"ID":     func(d *wire.Decoder) (any, error) { p, err := ID(d); return p, err },
 		"ENABLE": func(d *wire.Decoder) (any, error) { c, err := Enable(d); return c, err },
 		"COMPR":  func(d *wire.Decoder) (any, error) { a, err := Compress(d); return a, err },
-		"SELECT": func(d *wire.Decoder) (any, error) { n, err := Mailbox(d); return n, err },
+		"SELECT": func(d *wire.Decoder) (any, error) { s, err := ParseSelect(d); return shortSelect(s), err },
 		"CREATE": func(d *wire.Decoder) (any, error) { n, u, err := Create(d); return several(n, u), err },
 		"RENAME": func(d *wire.Decoder) (any, error) { f, to, err := Rename(d); return several(f, to), err },
 		"STATUS": func(d *wire.Decoder) (any, error) { n, i, err := Status(d); return several(n, i), err },
-		"STORE":  func(d *wire.Decoder) (any, error) { s, c, err := ParseStore(d, false); return several(s, c), err },
+		"STORE":  func(d *wire.Decoder) (any, error) { s, err := ParseStore(d, false); return shortStore(s), err },
 		"COPY":   func(d *wire.Decoder) (any, error) { s, m, err := Copy(d, true); return several(s, m), err },
 		"UIDS":   func(d *wire.Decoder) (any, error) { s, err := UIDs(d); return s, err },
 		"LSUB":   func(d *wire.Decoder) (any, error) { l, err := ParseLsub(d); return short(l), err },
 		"LIST":   func(d *wire.Decoder) (any, error) { l, err := ParseList(d); return short(l), err },
+		"UFETCH": func(d *wire.Decoder) (any, error) { f, err := ParseFetch(d, true); return shortFetch(f), err },
 		"FETCH":  func(d *wire.Decoder) (any, error) { f, err := ParseFetch(d, false); return shortFetch(f), err },
 		"SEARCH": func(d *wire.Decoder) (any, error) { s, err := ParseSearch(d); return shortSearch(s), err },
 	}
@@ -83,6 +84,28 @@ func short(l *List) string {
 	return several(l.Reference, l.Patterns, opts, l.Status, l.Extended)
 }
 
+func shortSelect(s *Select) string {
+	switch {
+	case s == nil:
+		return ""
+	case s.Resync != nil:
+		return several(s.Mailbox, s.CondStore, *s.Resync)
+	case s.CondStore:
+		return several(s.Mailbox, true)
+	}
+	return s.Mailbox
+}
+
+func shortStore(s *Store) string {
+	switch {
+	case s == nil:
+		return ""
+	case s.Conditional:
+		return several(s.Set, s.StoreFlags, s.Since)
+	}
+	return several(s.Set, s.StoreFlags)
+}
+
 func shortFetch(f *Fetch) string {
 	if f == nil {
 		return ""
@@ -96,6 +119,12 @@ func shortFetch(f *Fetch) string {
 		if it.Section.Peek {
 			out = append(out, "peek")
 		}
+	}
+	if f.Changed {
+		out = append(out, f.Since)
+	}
+	if f.Vanished {
+		out = append(out, "vanished")
 	}
 	return several(out...)
 }
@@ -112,7 +141,7 @@ func shortSearch(s *Search) string {
 }
 
 func shortKey(k *Key) string {
-	names := [...]string{"all", "and", "or", "not", "set", "flag", "header", "body", "text", "before", "since", "sentbefore", "sentsince", "larger", "smaller"}
+	names := [...]string{"all", "and", "or", "not", "set", "flag", "header", "body", "text", "before", "since", "sentbefore", "sentsince", "larger", "smaller", "modseq"}
 	out := names[k.Kind]
 	switch k.Kind {
 	case KeyAnd, KeyOr, KeyNot:
@@ -129,7 +158,7 @@ func shortKey(k *Key) string {
 		return out + ":" + k.Field + ":" + k.Text
 	case KeyBody, KeyText:
 		return out + ":" + k.Text
-	case KeyLarger, KeySmaller:
+	case KeyLarger, KeySmaller, KeyModSeq:
 		return fmt.Sprint(out, k.Size)
 	case KeyAll:
 		return out
@@ -147,10 +176,19 @@ func TestCommands(t *testing.T) {
 		{"ENABLE", " condstore UTF8=ACCEPT", "[CONDSTORE UTF8=ACCEPT]"}, {"ENABLE", "", "BAD"}, {"ENABLE", strings.Repeat(" x", 65), "NO LIMIT"},
 		{"COMPR", " deflate", "DEFLATE"}, {"COMPR", "", "BAD"},
 		{"SELECT", " INBOX", "INBOX"}, {"SELECT", ` "a/b c"`, "a/b c"}, {"SELECT", " &V4M-", "垃"}, {"SELECT", " &x", "NO CANNOT"}, {"SELECT", " a b", "BAD"}, {"SELECT", ` "` + "\xff" + `"`, "NO CANNOT"},
+		{"SELECT", " a (CONDSTORE)", "a true"}, {"SELECT", " a ()", "BAD"}, {"SELECT", " a (X)", "BAD"}, {"SELECT", " a (CONDSTORE", "BAD"}, {"SELECT", " a CONDSTORE", "BAD"}, {"SELECT", " a ", "a"},
+		{"SELECT", " a (QRESYNC (67890007 20050715194045000 41,43:211,214:541))", "a false {67890007 20050715194045000 41,43:211,214:541}"},
+		{"SELECT", " a (condstore qresync (1 2))", "a true {1 2 }"}, {"SELECT", " a (QRESYNC (1 2 1:9 (1,3:4 2,5:6)))", "a false {1 2 1:9}"}, {"SELECT", " a (QRESYNC (1 2 (1 2)))", "a false {1 2 }"},
+		{"SELECT", " a (QRESYNC)", "BAD"}, {"SELECT", " a (QRESYNC (1))", "BAD"}, {"SELECT", " a (QRESYNC (0 1))", "BAD"}, {"SELECT", " a (QRESYNC (1 0))", "BAD"}, {"SELECT", " a (QRESYNC (4294967296 1))", "BAD"},
+		{"SELECT", " a (QRESYNC (1 2 1:*))", "BAD"}, {"SELECT", " a (QRESYNC (1 2 $))", "BAD"}, {"SELECT", " a (QRESYNC (1 2 3 4))", "BAD"}, {"SELECT", " a (QRESYNC (1 2 3 (1:2 3)))", "BAD"}, {"SELECT", " a (QRESYNC (1 2 (1 2) 3))", "BAD"},
+		{"SELECT", " a (QRESYNC (1 2) QRESYNC (1 2))", "BAD"}, {"SELECT", " a (QRESYNC (1 2 (1 2 3)))", "BAD"}, {"SELECT", " a (QRESYNC (1 9223372036854775808))", "BAD"},
 		{"CREATE", " a", "a []"}, {"CREATE", ` a (USE (\Junk \Sent))`, `a [\Junk \Sent]`}, {"CREATE", " a (X (y))", "BAD"}, {"CREATE", " a (USE x)", "BAD"}, {"CREATE", ` a (USE (` + strings.Repeat(`\x `, 20) + `\x))`, "NO LIMIT"},
 		{"RENAME", " a b", "a b"}, {"RENAME", " a", "BAD"},
 		{"STATUS", " a (MESSAGES unseen MESSAGES)", "a [MESSAGES UNSEEN]"}, {"STATUS", " a ()", "BAD"}, {"STATUS", " a (X)", "BAD"}, {"STATUS", " a", "BAD"},
 		{"STORE", ` 1 FLAGS (\Seen a)`, `1 {0 false [\Seen a]}`}, {"STORE", ` 1:* +FLAGS.SILENT \Seen a`, `1:* {1 true [\Seen a]}`}, {"STORE", ` 1 -flags ()`, `1 {2 false []}`},
+		{"STATUS", " a (highestmodseq)", "a [HIGHESTMODSEQ]"},
+		{"STORE", ` 7 (UNCHANGEDSINCE 320162338) +FLAGS.SILENT (\Deleted)`, `7 {1 true [\Deleted]} 320162338`}, {"STORE", ` 7 (unchangedsince 0) FLAGS x`, `7 {0 false [x]} 0`},
+		{"STORE", ` 7 (UNCHANGEDSINCE) FLAGS x`, "BAD"}, {"STORE", ` 7 (UNCHANGEDSINCE x) FLAGS x`, "BAD"}, {"STORE", ` 7 (X 1) FLAGS x`, "BAD"}, {"STORE", ` 7 (UNCHANGEDSINCE 1)`, "BAD"},
 		{"STORE", ` 1 LABELS (x)`, "BAD"}, {"STORE", ` 1 +FLAGS`, "BAD"}, {"STORE", ` 0 FLAGS x`, "BAD"}, {"STORE", ` 1 FLAGS (x`, "BAD"},
 		{"COPY", " 1:2 x", "1:2 x"}, {"COPY", " $ x", "$ x"}, {"COPY", " 1", "BAD"}, {"UIDS", " 4:5", "4:5"}, {"UIDS", "", "BAD"}, {"UIDS", " 1 2", "BAD"},
 		{"LSUB", ` "" *`, " [*] [] [] false"}, {"LSUB", ` "" (a b)`, "BAD"}, {"LSUB", ` "" a RETURN ()`, "BAD"},
@@ -164,6 +202,9 @@ func TestCommands(t *testing.T) {
 		{"FETCH", ` 1 BODY[HEADER.FIELDS (From "X Y" {3}` + "\r\nTo\" b)]", `1 BODY[HEADER.FIELDS (From "X Y" "To\"" b)]`},
 		{"FETCH", " 1 (BODY BODYSTRUCTURE RFC822 RFC822.HEADER RFC822.TEXT)", "1 BODY BODYSTRUCTURE RFC822 RFC822.HEADER peek RFC822.TEXT"},
 		{"FETCH", " 1 (BINARY.PEEK[1]<0.5> BINARY.SIZE[2] BINARY[])", "1 BINARY[1]<0> {0 5} peek BINARY.SIZE[2] BINARY[]"},
+		{"FETCH", " 1:3 (MODSEQ)", "1:3 MODSEQ"}, {"FETCH", " 1:3 FAST (CHANGEDSINCE 12345)", "1:3 FLAGS INTERNALDATE RFC822.SIZE MODSEQ 12345"},
+		{"UFETCH", " 300:500 (FLAGS) (CHANGEDSINCE 12345 VANISHED)", "300:500 FLAGS MODSEQ 12345 vanished"}, {"UFETCH", " 1 (MODSEQ) (VANISHED CHANGEDSINCE 0)", "1 MODSEQ 0 vanished"},
+		{"FETCH", " 1 FLAGS (CHANGEDSINCE 1 VANISHED)", "BAD"}, {"UFETCH", " 1 FLAGS (VANISHED)", "BAD"}, {"FETCH", " 1 FLAGS (CHANGEDSINCE)", "BAD"}, {"FETCH", " 1 FLAGS (X)", "BAD"}, {"FETCH", " 1 FLAGS ()", "BAD"},
 		{"FETCH", " 1 ()", "BAD"}, {"FETCH", " 1 X", "BAD"}, {"FETCH", " 1 BODY[", "BAD"}, {"FETCH", " 1 BODY[0]", "BAD"}, {"FETCH", " 1 BODY[MIME]", "BAD"}, {"FETCH", " 1 BODY[1.]", "BAD"},
 		{"FETCH", " 1 BODY[X]", "BAD"}, {"FETCH", " 1 BODY[]<1>", "BAD"}, {"FETCH", " 1 BODY[]<1.0>", "BAD"}, {"FETCH", " 1 BODY[HEADER.FIELDS ()]", "BAD"}, {"FETCH", " 1 BINARY[1.MIME]", "BAD"},
 		{"FETCH", " 1 BINARY.SIZE[1]<0.1>", "BAD"}, {"FETCH", " 1 BODY[99999999999]", "BAD"}, {"FETCH", " 1 (FLAGS", "BAD"}, {"FETCH", " 1 BODY[1" + strings.Repeat(".1", 200) + "]", "NO LIMIT"},
@@ -173,6 +214,8 @@ func TestCommands(t *testing.T) {
 		{"SEARCH", " LARGER 5 SMALLER 0 ON 1-Feb-2020 SENTSINCE \"2-Feb-2020\"", "and(larger5 smaller0 and(since:2020-02-01 before:2020-02-02) sentsince:2020-02-02)"},
 		{"SEARCH", " RETURN (MIN SAVE) CHARSET utf-8 DELETED", `and(\Deleted) {true false false false true}`}, {"SEARCH", " RETURN () 1", "and(1) {false false true false false}"},
 		{"SEARCH", " CHARSET gb2312 SUBJECT {2}\r\n\xc4\xe3", "and(header:SUBJECT:你)"}, {"SEARCH", " CHARSET klingon ALL", "NO BADCHARSET"},
+		{"SEARCH", " MODSEQ 620162338", "and(modseq620162338)"}, {"SEARCH", ` MODSEQ "/flags/\\draft" all 620162338 OR NOT MODSEQ 1 LARGER 5`, "and(modseq620162338 or(not(modseq1) larger5))"},
+		{"SEARCH", " MODSEQ", "BAD"}, {"SEARCH", " MODSEQ x", "BAD"}, {"SEARCH", ` MODSEQ "/flags/x" some 1`, "BAD"}, {"SEARCH", ` MODSEQ "/flags/x" 1`, "BAD"}, {"SEARCH", ` MODSEQ "/flags/x" priv`, "BAD"},
 		{"SEARCH", "", "BAD"}, {"SEARCH", " ", "BAD"}, {"SEARCH", " ()", "BAD"}, {"SEARCH", " X", "BAD"}, {"SEARCH", " X y", "BAD"}, {"SEARCH", " NOT", "BAD"}, {"SEARCH", " OR SEEN", "BAD"}, {"SEARCH", " (SEEN", "BAD"},
 		{"SEARCH", " LARGER x", "BAD"}, {"SEARCH", " LARGER -1", "BAD"}, {"SEARCH", " SINCE x", "BAD"}, {"SEARCH", " RETURN (X) ALL", "BAD"}, {"SEARCH", " RETURN ALL ALL", "BAD"}, {"SEARCH", " UID x", "BAD"},
 		{"SEARCH", strings.Repeat(" NOT", 100) + " SEEN", "NO LIMIT"}, {"SEARCH", " " + strings.Repeat("(", 70) + "SEEN", "NO LIMIT"}, {"SEARCH", strings.Repeat(" SEEN", 1001), "NO LIMIT"}, {"SEARCH", strings.Repeat(" BODY x", 17), "NO LIMIT"},
@@ -235,7 +278,8 @@ func TestAppend(t *testing.T) {
 
 // FuzzCommands has every parser read arbitrary arguments: none panics, and the decoder finds the next command.
 func FuzzCommands(f *testing.F) {
-	for _, seed := range []string{" 1:* (UID BODY.PEEK[1.2.MIME]<0.5>)", " RETURN (MIN) CHARSET gbk OR SEEN (NOT 1)", ` (SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, ` 1 +FLAGS (\Seen)`} {
+	for _, seed := range []string{" 1:* (UID BODY.PEEK[1.2.MIME]<0.5>)", " RETURN (MIN) CHARSET gbk OR SEEN (NOT 1)", ` (SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, ` 1 +FLAGS (\Seen)`,
+		" a (CONDSTORE QRESYNC (1 2 3:4 (1,2 3,4)))", " 1 (FLAGS) (CHANGEDSINCE 5 VANISHED)", ` 1 (UNCHANGEDSINCE 5) FLAGS x`, ` MODSEQ "/flags/\\draft" all 5`} {
 		f.Add([]byte(seed))
 	}
 	all := parsers()

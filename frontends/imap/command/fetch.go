@@ -18,7 +18,7 @@ const (
 // ItemKind is a kind of thing that FETCH can tell of a message.
 type ItemKind uint8
 
-// The kinds of RFC 9051 section 6.4.5.
+// The kinds of RFC 9051 section 6.4.5 and RFC 7162. Those that need a message's bytes come last.
 const (
 	ItemFlags ItemKind = iota
 	ItemUID
@@ -27,9 +27,13 @@ const (
 	ItemEnvelope
 	ItemBody          // the structure, without what is optional
 	ItemBodyStructure // with it
-	ItemSection       // bytes
-	ItemBinary        // bytes, without their transfer encoding
+	ItemModSeq
+	ItemEmailID // RFC 8474
+	ItemThreadID
+	ItemSection // bytes
+	ItemBinary  // bytes, without their transfer encoding
 	ItemBinarySize
+	ItemPreview // RFC 8970
 )
 
 // Item is one thing that FETCH is to tell. Label is its name in the response; Section says which bytes.
@@ -41,8 +45,12 @@ type Item struct {
 
 // Fetch is the arguments of FETCH or UID FETCH.
 type Fetch struct {
-	Set   goimap.NumSet
-	Items []Item
+	Set      goimap.NumSet
+	Items    []Item
+	Changed  bool // only messages that changed after Since
+	Since    uint64
+	Vanished bool  // and which vanished
+	Page     *Page // of Set, for UID FETCH; nil is all (RFC 9394)
 }
 
 // Has says whether an item of a kind is asked for.
@@ -86,6 +94,18 @@ func ParseFetch(d *wire.Decoder, uid bool) (*Fetch, error) {
 	if len(f.Items) == 0 {
 		return nil, wire.Bad("Expected a FETCH data item")
 	}
+	if err := modifiers(d, f.modifier); err != nil {
+		return nil, err
+	}
+	if f.Vanished && !(f.Changed && uid) {
+		return nil, wire.Bad("VANISHED needs UID FETCH and CHANGEDSINCE")
+	}
+	if f.Page != nil && !uid {
+		return nil, wire.Bad("PARTIAL needs UID FETCH")
+	}
+	if f.Changed && !f.Has(ItemModSeq) {
+		f.Items = append(f.Items, Simple(ItemModSeq)...)
+	}
 	return f, d.End()
 }
 
@@ -93,18 +113,19 @@ func ParseFetch(d *wire.Decoder, uid bool) (*Fetch, error) {
 func (f *Fetch) macro(d *wire.Decoder) error {
 	switch {
 	case d.TryWord("ALL"):
-		f.Items = simple(ItemFlags, ItemInternalDate, ItemSize, ItemEnvelope)
+		f.Items = Simple(ItemFlags, ItemInternalDate, ItemSize, ItemEnvelope)
 	case d.TryWord("FAST"):
-		f.Items = simple(ItemFlags, ItemInternalDate, ItemSize)
+		f.Items = Simple(ItemFlags, ItemInternalDate, ItemSize)
 	case d.TryWord("FULL"):
-		f.Items = simple(ItemFlags, ItemInternalDate, ItemSize, ItemEnvelope, ItemBody)
+		f.Items = Simple(ItemFlags, ItemInternalDate, ItemSize, ItemEnvelope, ItemBody)
 	default:
 		return f.item(d)
 	}
 	return nil
 }
 
-func simple(kinds ...ItemKind) (items []Item) {
+// Simple are items without a section.
+func Simple(kinds ...ItemKind) (items []Item) {
 	for _, k := range kinds {
 		items = append(items, Item{Kind: k, Label: kindName(k)})
 	}
@@ -112,7 +133,7 @@ func simple(kinds ...ItemKind) (items []Item) {
 }
 
 func kindName(k ItemKind) string {
-	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "BODY", "BINARY", "BINARY.SIZE"}[k]
+	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ", "EMAILID", "THREADID", "BODY", "BINARY", "BINARY.SIZE", "PREVIEW"}[k]
 }
 
 // item takes one item.
@@ -138,6 +159,17 @@ func (f *Fetch) item(d *wire.Decoder) error {
 		it.Kind = ItemEnvelope
 	case "BODYSTRUCTURE":
 		it.Kind = ItemBodyStructure
+	case "MODSEQ":
+		it.Kind = ItemModSeq
+	case "EMAILID":
+		it.Kind = ItemEmailID
+	case "THREADID":
+		it.Kind = ItemThreadID
+	case "PREVIEW":
+		it.Kind, it.Section.Peek = ItemPreview, true
+		if err := previewModifiers(d); err != nil {
+			return err
+		}
 	case "RFC822", "RFC822.PEEK", "RFC822.HEADER", "RFC822.TEXT":
 		it = old(w)
 	case "BODY", "BODY.PEEK", "BINARY", "BINARY.PEEK", "BINARY.SIZE":
@@ -316,53 +348,6 @@ func partial(d *wire.Decoder, it *Item, label *strings.Builder) error {
 	it.Section.Partial = &goimap.SectionPartial{Offset: off, Size: size}
 	label.WriteString("<" + strconv.FormatInt(off, 10) + ">")
 	return d.Expect('>')
-}
-
-// ParseStore parses STORE or, with uid, UID STORE.
-func ParseStore(d *wire.Decoder, uid bool) (set goimap.NumSet, change goimap.StoreFlags, err error) {
-	if set, err = numSet(d, uid); err != nil {
-		return nil, change, err
-	}
-	if err := d.SP(); err != nil {
-		return nil, change, err
-	}
-	switch {
-	case d.Try('+'):
-		change.Op = goimap.StoreFlagsAdd
-	case d.Try('-'):
-		change.Op = goimap.StoreFlagsDel
-	}
-	switch w, _ := d.Word(); w {
-	case "FLAGS":
-	case "FLAGS.SILENT":
-		change.Silent = true
-	default:
-		return nil, change, wire.Bad("Unknown STORE data item")
-	}
-	if err := d.SP(); err != nil {
-		return nil, change, err
-	}
-	if change.Flags, err = storedFlags(d); err != nil {
-		return nil, change, err
-	}
-	return set, change, d.End()
-}
-
-// storedFlags takes flags in parentheses or without.
-func storedFlags(d *wire.Decoder) ([]goimap.Flag, error) {
-	if d.Peek() == '(' {
-		return d.Flags()
-	}
-	var flags []goimap.Flag
-	for {
-		f, err := d.Flag()
-		if err != nil {
-			return nil, err
-		}
-		if flags = append(flags, f); !d.Try(' ') {
-			return flags, nil
-		}
-	}
 }
 
 // Copy parses COPY or MOVE or, with uid, their UID forms.

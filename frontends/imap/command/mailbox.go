@@ -73,7 +73,7 @@ func Rename(d *wire.Decoder) (from, to string, err error) {
 // StatusItem is a figure of a mailbox that STATUS can tell, by its name.
 type StatusItem string
 
-// The items of RFC 9051 section 6.3.11, RFC 3501, RFC 7889.
+// The items of RFC 9051 section 6.3.11, RFC 3501, RFC 7889, RFC 7162, RFC 8474.
 const (
 	StatusMessages    StatusItem = "MESSAGES"
 	StatusRecent      StatusItem = "RECENT"
@@ -83,6 +83,8 @@ const (
 	StatusDeleted     StatusItem = "DELETED"
 	StatusSize        StatusItem = "SIZE"
 	StatusAppendLimit StatusItem = "APPENDLIMIT"
+	StatusModSeq      StatusItem = "HIGHESTMODSEQ"
+	StatusMailboxID   StatusItem = "MAILBOXID"
 )
 
 // Status parses STATUS.
@@ -107,7 +109,8 @@ func statusItems(d *wire.Decoder) (items []StatusItem, err error) {
 			return err
 		}
 		switch item := StatusItem(w); item {
-		case StatusMessages, StatusRecent, StatusUIDNext, StatusUIDValidity, StatusUnseen, StatusDeleted, StatusSize, StatusAppendLimit:
+		case StatusMessages, StatusRecent, StatusUIDNext, StatusUIDValidity, StatusUnseen, StatusDeleted, StatusSize, StatusAppendLimit, StatusModSeq,
+			StatusMailboxID:
 			if !slices.Contains(items, item) {
 				items = append(items, item)
 			}

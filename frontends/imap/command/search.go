@@ -39,6 +39,10 @@ const (
 	KeySentSince          // Date
 	KeyLarger             // Size
 	KeySmaller            // Size
+	KeyModSeq             // Size: the lowest modification sequence (RFC 7162 section 3.1.5)
+	KeyOlder              // Size, in seconds (RFC 5032)
+	KeyYounger            // Size, in seconds
+	KeyEmailID            // Text (RFC 8474)
 )
 
 // Key is a search key.
@@ -57,7 +61,9 @@ type Key struct {
 type Search struct {
 	Key      *Key
 	Options  goimap.SearchOptions
-	Extended bool // RETURN was given: the answer is ESEARCH (RFC 4731)
+	Page     *Page // the return option PARTIAL, nil if it was not given
+	Extended bool  // RETURN was given: the answer is ESEARCH (RFC 4731)
+	ModSeq   bool  // there is a key MODSEQ: the answer tells the highest one
 }
 
 // searchParser counts a search's keys while it parses them.
@@ -65,6 +71,7 @@ type searchParser struct {
 	d           *wire.Decoder
 	charset     *encoding.Decoder // nil: UTF-8
 	keys, texts int
+	modseq      bool // there was a key MODSEQ
 }
 
 // ParseSearch parses SEARCH. What it read of the options is returned even with an error.
@@ -74,14 +81,8 @@ func ParseSearch(d *wire.Decoder) (*Search, error) {
 	if err := d.SP(); err != nil {
 		return s, err
 	}
-	if d.TryWord("RETURN") {
-		s.Extended = true
-		if err := s.returned(d); err != nil {
-			return s, err
-		}
-	}
-	if o := &s.Options; !o.ReturnMin && !o.ReturnMax && !o.ReturnCount && !o.ReturnSave {
-		o.ReturnAll = true
+	if err := s.options(d); err != nil {
+		return s, err
 	}
 	if d.TryWord("CHARSET") {
 		name, err := spString(d)
@@ -99,7 +100,26 @@ func ParseSearch(d *wire.Decoder) (*Search, error) {
 	if s.Key, err = p.all(d.AtEnd); err != nil {
 		return s, err
 	}
+	s.ModSeq = p.modseq
 	return s, d.End()
+}
+
+// options takes RETURN with its options, if it is there.
+func (s *Search) options(d *wire.Decoder) error {
+	if d.TryWord("RETURN") {
+		s.Extended = true
+		if err := s.returned(d); err != nil {
+			return err
+		}
+	}
+	o := &s.Options
+	if s.Page != nil && o.ReturnAll {
+		return wire.Bad("ALL and PARTIAL exclude each other")
+	}
+	if s.Page == nil && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount && !o.ReturnSave {
+		o.ReturnAll = true
+	}
+	return nil
 }
 
 func (s *Search) returned(d *wire.Decoder) error {
@@ -120,6 +140,8 @@ func (s *Search) returned(d *wire.Decoder) error {
 			s.Options.ReturnAll = true
 		case "COUNT":
 			s.Options.ReturnCount = true
+		case "PARTIAL":
+			return s.partialOption(d)
 		case "SAVE":
 			s.Options.ReturnSave = true
 		default:
@@ -299,6 +321,11 @@ func (p *searchParser) argument(word string) (*Key, error) {
 			k.Kind = KeySmaller
 		}
 		return k, err
+	case "OLDER", "YOUNGER", "EMAILID", "THREADID":
+		return p.extra(word)
+	}
+	if word == "MODSEQ" {
+		return p.modSeq()
 	}
 	return p.date(word)
 }

@@ -60,6 +60,15 @@ func (d *Decoder) Try(c byte) bool {
 	return true
 }
 
+// TryAll takes several octets if they come next.
+func (d *Decoder) TryAll(s string) bool {
+	if !strings.HasPrefix(string(d.rest()[:min(len(s), len(d.rest()))]), s) {
+		return false
+	}
+	d.pos += len(s)
+	return true
+}
+
 // Expect takes the octet c.
 func (d *Decoder) Expect(c byte) error {
 	if !d.Try(c) {

@@ -1,0 +1,261 @@
+package order
+
+import (
+	"hash/maphash"
+	"slices"
+)
+
+// maxClimb is how many ancestors of a message are looked at for a loop. A reply below as many begins a thread, which its subject
+// joins to the other one again.
+const maxClimb = 1000
+
+// nodeSize is about what a message keeps: its node and its entry in the table of ids.
+const nodeSize = 40 + 40
+
+// Mail is what threads are made of. The fields' values are as in the message, but Subject is without encoded words.
+type Mail struct {
+	UID                              uint32
+	Sent                             int64 // unix seconds
+	Subject                          string
+	MessageID, References, InReplyTo string
+}
+
+// Threads gathers messages into threads. Messages are added in the order of their UIDs.
+type Threads struct {
+	f    Forest
+	seed maphash.Seed
+	byID map[uint64]int32 // hash of a message id to its node; the seed is secret, so nobody makes two that meet
+	buf  []byte
+}
+
+// NewThreads returns an empty one.
+func NewThreads() *Threads {
+	return &Threads{f: Forest{first: none}, seed: maphash.MakeSeed(), byID: make(map[uint64]int32)}
+}
+
+// Size is the bytes of memory that the messages keep, about.
+func (t *Threads) Size() int64 { return int64(len(t.f.nodes)) * nodeSize }
+
+func (t *Threads) add(n node) int32 {
+	t.f.nodes = append(t.f.nodes, n)
+	return int32(len(t.f.nodes) - 1)
+}
+
+// about fills in what a message's node says of it.
+func (t *Threads) about(n *node, m *Mail) {
+	base, reply := Base(m.Subject)
+	n.uid, n.sent, n.reply = m.UID, m.Sent, reply
+	if base == "" {
+		return
+	}
+	t.buf = AppendCasemap(t.buf[:0], base)
+	n.subject = max(maphash.Bytes(t.seed, t.buf), 1)
+}
+
+// AddSubject adds a message for BySubject.
+func (t *Threads) AddSubject(m *Mail) {
+	n := newNode()
+	t.about(&n, m)
+	t.add(n)
+}
+
+// BySubject makes the threads of ORDEREDSUBJECT: the first message of a subject, and the others as its children.
+func (t *Threads) BySubject() *Forest {
+	f := &t.f
+	all := make([]int32, len(f.nodes))
+	for i := range all {
+		all[i] = int32(i)
+	}
+	slices.SortFunc(all, f.compare)
+	first := make(map[uint64]int32)
+	var roots []int32
+	for _, n := range all {
+		root, ok := first[f.nodes[n].subject]
+		if !ok {
+			first[f.nodes[n].subject] = n
+			roots = append(roots, n)
+			continue
+		}
+		f.adopt(root, n)
+	}
+	var scratch []int32
+	for _, n := range roots {
+		scratch = f.sortChildren(n, scratch)
+	}
+	f.first = f.chain(roots)
+	return f
+}
+
+// Add adds a message for ByReferences (RFC 5256 section 3, REFERENCES, step 1).
+func (t *Threads) Add(m *Mail) {
+	self := t.own(m.MessageID)
+	t.about(&t.f.nodes[self], m)
+	last := none
+	link := func(id []byte) bool {
+		n := t.named(id)
+		if last != none && t.f.nodes[n].parent == none && !t.below(last, n) {
+			t.f.nodes[n].parent = last
+		}
+		last = n
+		return true
+	}
+	ids(m.References, link)
+	if last == none {
+		ids(m.InReplyTo, func(id []byte) bool {
+			link(id)
+			return false
+		})
+	}
+	switch {
+	case last == none:
+		t.f.nodes[self].parent = none
+	case !t.below(last, self):
+		t.f.nodes[self].parent = last
+	}
+}
+
+// own is the node of a message: the one that others named, or a new one where it has no id or that of another message.
+func (t *Threads) own(messageID string) int32 {
+	self := none
+	ids(messageID, func(id []byte) bool {
+		self = t.named(id)
+		return false
+	})
+	if self == none || t.f.nodes[self].uid != 0 {
+		self = t.add(newNode())
+	}
+	return self
+}
+
+func (t *Threads) named(id []byte) int32 {
+	h := maphash.Bytes(t.seed, id)
+	n, ok := t.byID[h]
+	if !ok {
+		n = t.add(newNode())
+		t.byID[h] = n
+	}
+	return n
+}
+
+// below says whether n is ancestor or below it, or whether that would take too long to find out.
+func (t *Threads) below(n, ancestor int32) bool {
+	for range maxClimb {
+		if n == none {
+			return false
+		}
+		if n == ancestor {
+			return true
+		}
+		n = t.f.nodes[n].parent
+	}
+	return true
+}
+
+// ByReferences makes the threads of REFERENCES (RFC 5256 section 3). Nothing can be added then.
+func (t *Threads) ByReferences() *Forest {
+	t.byID = nil
+	roots := t.prune() // steps 2 and 3
+	f := &t.f
+	var scratch []int32
+	for n := range f.nodes {
+		scratch = f.sortChildren(int32(n), scratch)
+	}
+	slices.SortFunc(roots, f.compare) // step 4
+	roots = t.merge(roots)            // step 5
+	for _, n := range roots {         // step 6: below the roots nothing has changed since
+		scratch = f.sortChildren(n, scratch)
+	}
+	f.first = f.chain(roots)
+	return f
+}
+
+// prune leaves of the dummies those that have several children and no parent.
+func (t *Threads) prune() (roots []int32) {
+	nodes := t.f.nodes
+	for i := range nodes {
+		if n := &nodes[i]; n.uid != 0 {
+			n.parent = t.realParent(n.parent)
+		}
+	}
+	for i := len(nodes) - 1; i >= 0; i-- {
+		if n := &nodes[i]; n.uid != 0 && n.parent != none {
+			t.f.adopt(n.parent, int32(i))
+		}
+	}
+	for i := range nodes { // an only child is promoted
+		if n := &nodes[i]; n.uid == 0 && n.child != none && nodes[n.child].next == none {
+			nodes[n.child].parent, n.child = none, none
+		}
+	}
+	for i := range nodes {
+		if n := &nodes[i]; n.parent == none && (n.uid != 0 || n.child != none) {
+			roots = append(roots, int32(i))
+		}
+	}
+	return roots
+}
+
+// realParent is the first ancestor that is a message, else the topmost. The dummies on the way are pointed to it.
+func (t *Threads) realParent(from int32) int32 {
+	nodes, top := t.f.nodes, from
+	for top != none && nodes[top].uid == 0 && nodes[top].parent != none {
+		top = nodes[top].parent
+	}
+	for n := from; n != top; {
+		n, nodes[n].parent = nodes[n].parent, top
+	}
+	return top
+}
+
+// merge joins threads of the same subject.
+func (t *Threads) merge(roots []int32) (left []int32) {
+	f, table := &t.f, make(map[uint64]int32)
+	for _, n := range roots {
+		cur := &f.nodes[n]
+		if cur.subject == 0 {
+			continue
+		}
+		known, ok := table[cur.subject]
+		if !ok || f.nodes[known].uid != 0 && (cur.uid == 0 || f.nodes[known].reply && !cur.reply) {
+			table[cur.subject] = n
+		}
+	}
+	merged := func(n int32) bool {
+		return f.nodes[n].parent != none || f.nodes[n].uid == 0 && f.nodes[n].child == none
+	}
+	var made []int32
+	for _, n := range roots {
+		subject := f.nodes[n].subject
+		if known := table[subject]; subject != 0 && known != n && !merged(n) {
+			if d := t.join(known, n); d != known {
+				table[subject] = d
+				made = append(made, d)
+			}
+		}
+	}
+	return slices.DeleteFunc(append(roots, made...), merged)
+}
+
+// join joins the thread n to one of the same subject, and returns the root of both.
+func (t *Threads) join(known, n int32) int32 {
+	f := &t.f
+	switch a, b := &f.nodes[known], &f.nodes[n]; {
+	case a.uid == 0 && b.uid == 0:
+		for c := b.child; c != none; {
+			next := f.nodes[c].next
+			f.adopt(known, c)
+			c = next
+		}
+		b.child = none
+		return known
+	case a.uid == 0, b.reply && !a.reply:
+		f.adopt(known, n)
+		return known
+	}
+	both := newNode()
+	both.subject = f.nodes[n].subject
+	d := t.add(both)
+	f.adopt(d, known)
+	f.adopt(d, n)
+	return d
+}

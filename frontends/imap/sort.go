@@ -1,0 +1,282 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	goimap "github.com/emersion/go-imap/v2"
+
+	"hongyan/cluster/client"
+	"hongyan/engine/index"
+	"hongyan/engine/message"
+	"hongyan/frontends/imap/command"
+	"hongyan/frontends/imap/order"
+)
+
+const (
+	maxSorting    = 128 << 20 // bytes that one SORT or THREAD may hold: a million messages need less
+	maxAllSorting = 512 << 20 // and all of a server together
+)
+
+// sort answers SORT and UID SORT (RFC 5256, RFC 5957), also by ESEARCH and with SAVE (RFC 5267 section 3).
+func (s *session) sort(c *call) error {
+	asked, err := command.ParseSort(s.dec)
+	if err != nil {
+		return s.refused(&asked.Options, err)
+	}
+	sel, err := s.open()
+	if err != nil {
+		return err
+	}
+	if asked.ModSeq {
+		s.wantModSeqs()
+	}
+	s.srv.stats.searches.Add(1)
+	uids, err := s.sorted(sel, asked)
+	if asked.Options.ReturnSave {
+		sel.saved = roaring.New()
+		if err == nil {
+			sel.saved = savedSorted(uids, &asked.Search)
+		}
+	}
+	if err != nil {
+		return s.answer("sort "+sel.name, err)
+	}
+	top := uint64(0)
+	if asked.ModSeq {
+		if top, err = s.highestOf(sel, savedSorted(uids, &asked.Search)); err != nil {
+			return s.answer("sort "+sel.name, err)
+		}
+	}
+	numbers := s.numbers(c, sel, uids)
+	if asked.Extended {
+		return s.tellSorted(c, &asked.Search, numbers, top)
+	}
+	s.out.Raw("* SORT")
+	for _, n := range numbers {
+		s.out.SP().Num(uint64(n))
+	}
+	if top > 0 {
+		s.out.SP().Raw("(MODSEQ ").Num(top).Raw(")")
+	}
+	return s.out.Line("").Err()
+}
+
+// numbers turns UIDs into what the command asked for.
+func (s *session) numbers(c *call, sel *selected, uids []uint32) []uint32 {
+	if c.uid {
+		return uids
+	}
+	if !sel.view.gone.IsEmpty() {
+		c.code = string(codeExpungeIssued) // as in search
+	}
+	for i, uid := range uids {
+		uids[i] = sel.view.seq(uid)
+	}
+	return uids
+}
+
+// tellSorted answers by ESEARCH, where MIN and MAX are the first and the last in the order; top is as in tellExtended.
+func (s *session) tellSorted(c *call, asked *command.Search, numbers []uint32, top uint64) error {
+	o := &asked.Options
+	if o.ReturnSave && asked.Page == nil && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
+		return nil
+	}
+	out := s.out
+	out.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
+	if c.uid {
+		out.Raw(" UID")
+	}
+	if n := len(numbers); n > 0 {
+		if o.ReturnAll {
+			out.Raw(" ALL ").Set(uidList(numbers))
+		}
+		if o.ReturnMin {
+			out.Raw(" MIN ").Num(uint64(numbers[0]))
+		}
+		if o.ReturnMax {
+			out.Raw(" MAX ").Num(uint64(numbers[n-1]))
+		}
+	}
+	if o.ReturnCount {
+		out.Raw(" COUNT ").Num(uint64(len(numbers)))
+	}
+	if asked.Page != nil {
+		lo, hi := asked.Page.Bounds(int64(len(numbers)))
+		s.tellPage(asked.Page, uidList(numbers[lo:hi]).String())
+	}
+	if top > 0 {
+		out.Raw(" MODSEQ ").Num(top)
+	}
+	return out.Line("").Err()
+}
+
+// savedSorted is savedResult for messages in an order.
+func savedSorted(uids []uint32, asked *command.Search) *roaring.Bitmap {
+	o := &asked.Options
+	if o.ReturnAll || o.ReturnCount || asked.Page == nil && !o.ReturnMin && !o.ReturnMax || len(uids) == 0 {
+		return roaring.BitmapOf(uids...)
+	}
+	out := roaring.New()
+	if o.ReturnMin {
+		out.Add(uids[0])
+	}
+	if o.ReturnMax {
+		out.Add(uids[len(uids)-1])
+	}
+	if asked.Page != nil {
+		lo, hi := asked.Page.Bounds(int64(len(uids)))
+		out.AddMany(uids[lo:hi])
+	}
+	return out
+}
+
+// sorted finds messages and puts them in order.
+func (s *session) sorted(sel *selected, asked *command.Sort) ([]uint32, error) {
+	found, err := s.find(sel, asked.Key)
+	if err != nil {
+		return nil, err
+	}
+	want := client.Want(index.WantFlags)
+	if slices.ContainsFunc(asked.Criteria, func(c command.Criterion) bool { return c.Kind != command.SortArrival && c.Kind != command.SortSize }) {
+		want = index.WantSummary
+	}
+	sorter, key := new(order.Sorter), []byte(nil)
+	held := holding{total: &s.srv.sorting}
+	defer held.release()
+	err = s.eachFound(sel, found, want, func(_ context.Context, e *entry) error {
+		key = sortKey(key[:0], asked.Criteria, e)
+		sorter.Add(e.uid, key)
+		return held.grow(sorter.Size())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sorter.Sorted(), nil
+}
+
+// eachFound calls fn for each message of a set, with what was wanted of it. A message whose content is lost has an empty summary.
+func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Want, fn func(context.Context, *entry) error) error {
+	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
+	defer cancel()
+	size := flagsChunk
+	if want&index.WantSummary != 0 {
+		size = summaryChunk
+	}
+	err := chunks(found, size, func(some *roaring.Bitmap) error {
+		list, err := s.load(sel, some, want)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			err := s.summarise(e)
+			if errors.Is(err, client.ErrLost) {
+				e.sum, err = &client.Summary{Structure: new(message.Part), HeadersComplete: true}, nil
+			}
+			if err == nil {
+				err = fn(ctx, e)
+			}
+			if err != nil {
+				return err
+			}
+			e.forget()
+		}
+		return ctx.Err()
+	})
+	if err != nil && ctx.Err() != nil && s.ctx.Err() == nil {
+		return no(goimap.ResponseCodeLimit, "Took too long; narrow the search down")
+	}
+	return err
+}
+
+// sortKey appends the key of a message.
+func sortKey(key []byte, criteria []command.Criterion, e *entry) []byte {
+	for _, c := range criteria {
+		switch c.Kind {
+		case command.SortArrival:
+			key = order.AppendNumber(key, e.date, c.Reverse)
+		case command.SortDate:
+			key = order.AppendNumber(key, sentDate(e), c.Reverse)
+		case command.SortSize:
+			key = order.AppendNumber(key, int64(e.size), c.Reverse)
+		default:
+			key = order.AppendText(key, sortText(c.Kind, &e.sum.Envelope), c.Reverse)
+		}
+	}
+	return key
+}
+
+// sentDate is a message's Date, or its internal date if that cannot be read (RFC 5256 section 2.2).
+func sentDate(e *entry) int64 {
+	if e.sum.SentDate != 0 {
+		return e.sum.SentDate
+	}
+	return e.date
+}
+
+func sortText(kind command.SortKind, v *message.Envelope) string {
+	switch kind {
+	case command.SortCc:
+		return mailboxOf(v.Cc)
+	case command.SortFrom:
+		return mailboxOf(v.From)
+	case command.SortTo:
+		return mailboxOf(v.To)
+	case command.SortDisplayFrom:
+		return displayOf(v.From)
+	case command.SortDisplayTo:
+		return displayOf(v.To)
+	}
+	base, _ := order.Base(message.DecodeHeader(v.Subject))
+	return base
+}
+
+// mailboxOf is the local part of the first address.
+func mailboxOf(list []message.Address) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0].Mailbox
+}
+
+// displayOf is the name of the first address, else the address itself; of a group, its name (RFC 5957 section 2).
+func displayOf(list []message.Address) string {
+	if len(list) == 0 {
+		return ""
+	}
+	a := &list[0]
+	if a.Host == "" {
+		return message.DecodeHeader(a.Mailbox)
+	}
+	if name := message.DecodeHeader(a.Name); name != "" {
+		return name
+	}
+	return a.Mailbox + "@" + a.Host
+}
+
+// holding is the memory that a command has in use, of all that there is for its kind.
+type holding struct {
+	total *atomic.Int64
+	mine  int64
+}
+
+// grow says how much it is now.
+func (h *holding) grow(to int64) error {
+	if to > maxSorting {
+		return no(goimap.ResponseCodeLimit, "Too many messages to put in order; narrow the search down")
+	}
+	if to == h.mine {
+		return nil
+	}
+	if all := h.total.Add(to - h.mine); all > maxAllSorting && to > h.mine {
+		h.total.Add(h.mine - to)
+		return no(goimap.ResponseCodeLimit, "The server is sorting for others, try again later")
+	}
+	h.mine = to
+	return nil
+}
+
+func (h *holding) release() { h.total.Add(-h.mine) }
