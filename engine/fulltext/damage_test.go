@@ -12,6 +12,7 @@ import (
 
 	"hongyan/engine/atrest"
 	"hongyan/engine/effort"
+	"hongyan/engine/pebblelog"
 )
 
 // TestCrash loses power at any time, between and within merges too: what is there then is complete up to where it says, and indexing goes on from there.
@@ -198,7 +199,7 @@ func TestOtherFormat(t *testing.T) {
 			return fs
 		},
 		"another program": func(t *testing.T, fs vfs.FS) vfs.FS {
-			p, err := pebble.Open("fulltext", &pebble.Options{FS: fs, Logger: logger{discard}})
+			p, err := pebble.Open("fulltext", &pebble.Options{FS: fs, Logger: pebblelog.Logger{Log: discard, What: "full-text index"}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/engine/codec"
+	"hongyan/engine/pebblelog"
 )
 
 const (
@@ -123,7 +123,7 @@ func (db *DB) options(cache *pebble.Cache) *pebble.Options {
 		BytesPerSync:                1 << 20,
 		TargetByteDeletionRate:      128 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
-		Logger:                      logger{db.log},
+		Logger:                      pebblelog.Logger{Log: db.log, What: "full-text index", Errors: slog.LevelWarn},
 		// Called with pebble's mutex held: they must not call it.
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { db.log.Warn("full-text index: background work failed, will be retried", "error", err) },
@@ -252,23 +252,4 @@ func putEntry(b *pebble.Batch, m Mailbox, e *entry) error {
 		return err
 	}
 	return b.Set(m.entry(), v, nil)
-}
-
-// logger hands pebble's few messages to slog.
-type logger struct{ log *slog.Logger }
-
-func (l logger) Infof(format string, args ...any) {
-	l.log.Debug("full-text index: pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
-}
-
-func (l logger) Errorf(format string, args ...any) {
-	l.log.Warn("full-text index: pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
-}
-
-// Fatalf must not return: pebble calls it where its memory and its files no longer agree. The process ends; the mailbox index on the same disk
-// would do the same.
-func (l logger) Fatalf(format string, args ...any) {
-	message := strings.TrimSpace(fmt.Sprintf(format, args...))
-	l.log.Error("full-text index: pebble cannot go on", "message", message)
-	panic("full-text index: " + message)
 }

@@ -1,11 +1,13 @@
 package fulltext
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -114,4 +116,9 @@ func partOf(rng *rand.Rand, s string, most int) string {
 	}
 	from := rng.IntN(len(chars))
 	return string(chars[from : from+1+rng.IntN(min(most, len(chars)-from))])
+}
+
+// validTerm says whether a term is one that terms may emit.
+func validTerm(term []byte) bool {
+	return len(term) > 1 && (class(term[0]) == word || class(term[0]) == solid) && utf8.Valid(term[1:]) && !bytes.ContainsRune(term[1:], 0)
 }

@@ -3,7 +3,6 @@ package fulltext
 import (
 	"bytes"
 	"slices"
-	"unicode/utf8"
 )
 
 // maxPieces bounds what one search looks for. Leaving a piece out only makes more candidates.
@@ -106,9 +105,4 @@ func solidPieces(run []rune, ends bool, add func(class, where, []rune)) {
 	for i := range len(run) - 1 {
 		add(solid, whole, run[i:i+2])
 	}
-}
-
-// validTerm says whether a term is one that terms may emit; for tests and for what is read from a disk.
-func validTerm(term []byte) bool {
-	return len(term) > 1 && (class(term[0]) == word || class(term[0]) == solid) && utf8.Valid(term[1:]) && !bytes.ContainsRune(term[1:], 0)
 }

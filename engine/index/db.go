@@ -6,7 +6,6 @@ import (
 	iofs "io/fs"
 	"log/slog"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/engine/durable"
+	"hongyan/engine/pebblelog"
 )
 
 // Options size the database. Zero values take the defaults.
@@ -159,7 +159,7 @@ func (db *DB) pebbleOptions(o Options, cache *pebble.Cache) *pebble.Options {
 		CompactionConcurrencyRange: func() (int, int) {
 			return 1, max(1, min(4, runtime.GOMAXPROCS(0)/2))
 		},
-		Logger: logger{o.Log},
+		Logger: pebblelog.Logger{Log: o.Log, What: "index", Errors: slog.LevelError}, // after its Fatalf a restart replays the Raft log
 		// Called with pebble's mutex held: they must not call it.
 		EventListener: &pebble.EventListener{
 			FlushEnd: db.flushEnded,
@@ -232,23 +232,4 @@ func (db *DB) Shard(id uint32) *Shard {
 		db.shards[id] = s
 	}
 	return s
-}
-
-// logger hands pebble's few messages to slog. Pebble writes its routine ones at info level; they are of no use to an operator.
-type logger struct{ log *slog.Logger }
-
-func (l logger) Infof(format string, args ...any) {
-	l.log.Debug("index: pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
-}
-
-func (l logger) Errorf(format string, args ...any) {
-	l.log.Error("index: pebble", "message", strings.TrimSpace(fmt.Sprintf(format, args...)))
-}
-
-// Fatalf must not return: pebble calls it where its memory and its files no longer agree. The process ends, and
-// a restart replays the Raft log.
-func (l logger) Fatalf(format string, args ...any) {
-	message := strings.TrimSpace(fmt.Sprintf(format, args...))
-	l.log.Error("index: pebble cannot go on", "message", message)
-	panic("index: " + message)
 }

@@ -50,7 +50,7 @@ func (s *session) search(c *call) error {
 		numbers = sel.view.toSeqs(found)
 	}
 	if asked.Extended || s.rev2 {
-		return s.tellExtended(c, asked, numbers, top)
+		return s.tellExtended(c, asked, inSet(numbers), top)
 	}
 	s.out.Raw("* SEARCH")
 	for it := numbers.Iterator(); it.HasNext(); {
@@ -69,40 +69,6 @@ func (s *session) refused(o *goimap.SearchOptions, err error) error {
 		s.sel.saved = roaring.New()
 	}
 	return err
-}
-
-// tellExtended answers by ESEARCH; top is the modseq to tell, 0: none. A client that only has the result saved is not told it.
-func (s *session) tellExtended(c *call, asked *command.Search, numbers *roaring.Bitmap, top uint64) error {
-	o := &asked.Options
-	if o.ReturnSave && asked.Page == nil && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
-		return nil
-	}
-	out := s.out
-	out.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
-	if c.uid {
-		out.Raw(" UID")
-	}
-	if !numbers.IsEmpty() {
-		if o.ReturnAll {
-			out.Raw(" ALL ").Set(seqSet(numbers))
-		}
-		if o.ReturnMin {
-			out.Raw(" MIN ").Num(uint64(numbers.Minimum()))
-		}
-		if o.ReturnMax {
-			out.Raw(" MAX ").Num(uint64(numbers.Maximum()))
-		}
-	}
-	if o.ReturnCount {
-		out.Raw(" COUNT ").Num(numbers.GetCardinality())
-	}
-	if asked.Page != nil {
-		s.tellPage(asked.Page, seqSet(pageOf(numbers, asked.Page)).String())
-	}
-	if top > 0 {
-		out.Raw(" MODSEQ ").Num(top)
-	}
-	return out.Line("").Err()
 }
 
 // find finds the messages that match: first by sets alone, which needs no message, then, where that does not

@@ -53,7 +53,7 @@ func (s *session) sort(c *call) error {
 	}
 	numbers := s.numbers(c, sel, uids)
 	if asked.Extended {
-		return s.tellSorted(c, &asked.Search, numbers, top)
+		return s.tellExtended(c, &asked.Search, inOrder(numbers), top)
 	}
 	s.out.Raw("* SORT")
 	for _, n := range numbers {
@@ -77,41 +77,6 @@ func (s *session) numbers(c *call, sel *selected, uids []uint32) []uint32 {
 		uids[i] = sel.view.seq(uid)
 	}
 	return uids
-}
-
-// tellSorted answers by ESEARCH, where MIN and MAX are the first and the last in the order; top is as in tellExtended.
-func (s *session) tellSorted(c *call, asked *command.Search, numbers []uint32, top uint64) error {
-	o := &asked.Options
-	if o.ReturnSave && asked.Page == nil && !o.ReturnAll && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount {
-		return nil
-	}
-	out := s.out
-	out.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
-	if c.uid {
-		out.Raw(" UID")
-	}
-	if n := len(numbers); n > 0 {
-		if o.ReturnAll {
-			out.Raw(" ALL ").Set(uidList(numbers))
-		}
-		if o.ReturnMin {
-			out.Raw(" MIN ").Num(uint64(numbers[0]))
-		}
-		if o.ReturnMax {
-			out.Raw(" MAX ").Num(uint64(numbers[n-1]))
-		}
-	}
-	if o.ReturnCount {
-		out.Raw(" COUNT ").Num(uint64(len(numbers)))
-	}
-	if asked.Page != nil {
-		lo, hi := asked.Page.Bounds(int64(len(numbers)))
-		s.tellPage(asked.Page, uidList(numbers[lo:hi]).String())
-	}
-	if top > 0 {
-		out.Raw(" MODSEQ ").Num(top)
-	}
-	return out.Line("").Err()
 }
 
 // savedSorted is savedResult for messages in an order.
