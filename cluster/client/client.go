@@ -22,12 +22,12 @@ import (
 
 	"hongyan/cluster/clock"
 	"hongyan/cluster/directory"
-	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/textsearch"
 	"hongyan/cluster/transport"
+	"hongyan/cluster/wire"
 	"hongyan/engine/index"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
@@ -200,13 +200,11 @@ func (c *Client) changeAs(ctx context.Context, number uint32, id shard.RequestID
 	if cmd.Deliver != nil {
 		class = shard.Bulk
 	}
-	var b []byte
-	var at uint64
-	if cmd.Amend != nil || cmd.Recount != nil {
-		b, at, err = c.cfg.Router.ProposeLevel(ctx, number, feature.Moves, body, class)
-	} else {
-		b, at, err = c.cfg.Router.ProposeAs(ctx, number, id, body, class)
+	level := cmd.Level()
+	if now := c.cfg.Directory.Level(); level > now {
+		return nil, wire.Errorf(wire.Unavailable, "the cluster is at feature level %v, and this needs %v, which comes when all nodes are updated", now, level)
 	}
+	b, at, err := c.cfg.Router.ProposeAs(ctx, number, id, level, body, class)
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -13,8 +13,11 @@ import (
 // The cluster's feature level stands in the directory, since every node follows that. Entering a level is itself a command of that level (its envelope says so,
 // see shard.Command): the first one that an older program would stop at.
 
-// firstMoves is the first number of commands that programs before feature.Moves do not know.
-const firstMoves = 60
+// The first numbers of commands that programs before feature.Moves, or before feature.Sharing, do not know.
+const (
+	firstMoves   = 60
+	firstSharing = 80
+)
 
 // SetLevel has the cluster rise to a feature level, if the topology is still the one whose nodes were asked whether they know it.
 type SetLevel struct {
@@ -56,8 +59,11 @@ func (c *Command) needs(body []byte) (feature.Level, error) {
 	}
 	level := feature.Base
 	for number := range fields {
-		if number >= firstMoves {
-			level = feature.Moves
+		switch {
+		case number >= firstSharing:
+			level = max(level, feature.Sharing)
+		case number >= firstMoves:
+			level = max(level, feature.Moves)
 		}
 	}
 	return level, nil

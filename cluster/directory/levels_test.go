@@ -58,6 +58,9 @@ func TestCommandLevels(t *testing.T) {
 	later := struct {
 		X *struct{} `cbor:"76,keyasint"`
 	}{&struct{}{}}
+	latest := struct {
+		X *struct{} `cbor:"80,keyasint"`
+	}{&struct{}{}}
 	for _, c := range []struct {
 		command *Command
 		body    any // in place of the command's own; nil
@@ -67,6 +70,7 @@ func TestCommandLevels(t *testing.T) {
 		{&Command{SetPlacement: &SetPlacement{Paused: true}}, nil, feature.Base},
 		{&Command{SetLevel: &SetLevel{Level: 9}}, nil, 9},
 		{&Command{}, &later, feature.Moves},
+		{&Command{}, &latest, feature.Sharing},
 	} {
 		if c.body == nil {
 			c.body = c.command

@@ -23,8 +23,11 @@ const (
 	// Moves switches on what says levels itself (command 70 of the directory), and accounts that move between shards, shards added online and
 	// policies of domains: commands 60 and above of the directory.
 	Moves Level = 2
+	// Sharing switches on what mail clients and operators do with mailboxes beyond their own messages: quotas, rights of others, annotations, dates of saving, several
+	// messages in one command. Commands 80 and above of the directory; mailbox.Command says of each command what level it is of.
+	Sharing Level = 3
 
-	newest = Moves
+	newest = Sharing
 )
 
 // cap makes an older program of this source, for tests: -ldflags "-X hongyan/cluster/feature.cap=1". It then knows that level at most.
@@ -49,6 +52,8 @@ func (l Level) String() string {
 		return "1 (base)"
 	case Moves:
 		return "2 (moves)"
+	case Sharing:
+		return "3 (sharing)"
 	}
 	return strconv.FormatUint(uint64(l), 10)
 }

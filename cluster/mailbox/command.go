@@ -9,6 +9,7 @@ package mailbox
 import (
 	"fmt"
 
+	"hongyan/cluster/feature"
 	"hongyan/engine/codec"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
@@ -33,8 +34,16 @@ type Command struct {
 	Move       *Move       `cbor:"20,keyasint,omitempty"`
 	Import     *Import     `cbor:"21,keyasint,omitempty"`
 	Revalidate *Revalidate `cbor:"30,keyasint,omitempty"`
-	Amend      *Amend      `cbor:"31,keyasint,omitempty"` // from feature.Moves on, as is Recount
+	Amend      *Amend      `cbor:"31,keyasint,omitempty"`
 	Recount    *Recount    `cbor:"32,keyasint,omitempty"`
+}
+
+// Level is the feature level of programs that can apply the command. What moves accounts is of feature.Moves; the package relocate says so itself.
+func (c *Command) Level() feature.Level {
+	if c.Amend != nil || c.Recount != nil {
+		return feature.Moves
+	}
+	return feature.Base
 }
 
 // Amend corrects an entry that contradicts its message's record (package reconcile), if it still is as it was seen.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/shard"
 	"hongyan/engine/volume"
@@ -32,7 +33,7 @@ func (r *Recovery) enter(ctx context.Context, number uint32, c *candidate) (why 
 
 func (r *Recovery) propose(ctx context.Context, number uint32, id shard.RequestID, c *mailbox.Command) (why string, err error) {
 	answer, _, err := c.Commit(func(body []byte) ([]byte, uint64, error) {
-		return r.cfg.Router.ProposeAs(ctx, number, id, body, shard.Background)
+		return r.cfg.Router.ProposeAs(ctx, number, id, feature.Base, body, shard.Background)
 	})
 	var no *mailbox.RefusedError
 	switch {

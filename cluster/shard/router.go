@@ -86,9 +86,9 @@ func (r *Router) ProposeLevel(ctx context.Context, shard uint32, level feature.L
 	return r.propose(ctx, shard, Command{Level: level, ID: NewRequestID(), Body: body}, class)
 }
 
-// ProposeAs is Propose with an id that the caller drew, for one command only.
-func (r *Router) ProposeAs(ctx context.Context, shard uint32, id RequestID, body []byte, class Class) (result []byte, at uint64, err error) {
-	return r.propose(ctx, shard, Command{ID: id, Body: body}, class)
+// ProposeAs is ProposeLevel with an id that the caller drew, for one command only.
+func (r *Router) ProposeAs(ctx context.Context, shard uint32, id RequestID, level feature.Level, body []byte, class Class) (result []byte, at uint64, err error) {
+	return r.propose(ctx, shard, Command{Level: level, ID: id, Body: body}, class)
 }
 
 func (r *Router) propose(ctx context.Context, shard uint32, c Command, class Class) (result []byte, at uint64, err error) {

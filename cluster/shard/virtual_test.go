@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hongyan/cluster/feature"
 	"hongyan/engine/effort"
 )
 
@@ -87,7 +88,7 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 				case <-try.Done():
 				}
 			}()
-			b, _, err := router.ProposeAs(try, shard, id, []byte(name), ForPeople)
+			b, _, err := router.ProposeAs(try, shard, id, feature.Base, []byte(name), ForPeople)
 			cancel()
 			if ok = err == nil; ok && count(b) != 1 {
 				c.w.t.Errorf("%s was applied %d times", name, count(b))
