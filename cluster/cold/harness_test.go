@@ -112,7 +112,7 @@ type node struct {
 
 // cluster has a node in each of several regions.
 type cluster struct {
-	t     *testing.T
+	t     testing.TB
 	dir   *table
 	ring  *keys.Keyring
 	nodes []*node
@@ -123,7 +123,7 @@ type cluster struct {
 
 var soon = Policy{After: time.Minute, Least: 1, Data: 4, Parity: 2, Rate: 1 << 40}
 
-func newCluster(t *testing.T, ids ...string) *cluster {
+func newCluster(t testing.TB, ids ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: &table{entries: make(map[volume.ID]replica.Entry)}}
 	mem := vfs.NewMem()

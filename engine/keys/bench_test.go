@@ -20,3 +20,23 @@ func BenchmarkRecord(b *testing.B) {
 	}
 	must(b, f.Close())
 }
+
+// BenchmarkKeep is what destroying costs: of a volume that is full and of which nothing goes, and of one of which few keys are left.
+func BenchmarkKeep(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		stay func(uint64) bool
+	}{{"all stay", func(uint64) bool { return true }}, {"few stay", func(n uint64) bool { return n%1000 == 0 }}} {
+		b.Run(c.name, func(b *testing.B) {
+			f, err := Create(vfs.Default, b.TempDir()+"/a.key", testMaster(b, "a"), testVolume, NewSecret(MaxSlots))
+			must(b, err)
+			_, err = f.Keep(c.stay)
+			must(b, err)
+			for b.Loop() {
+				_, err := f.Keep(c.stay)
+				must(b, err)
+			}
+			must(b, f.Close())
+		})
+	}
+}

@@ -184,6 +184,32 @@ func (f *File) sector(i int, b []byte) error {
 	return located(checkSector(b, f.volume, i), f.path, sectorOffset(i))
 }
 
+// runSectors is how many sectors are read at once by who goes through all: 64 KiB.
+const runSectors = 128
+
+// eachRun reads all sectors and gives them to do, a run of neighbours at a time, with what is wrong with each. The lock is held.
+func (f *File) eachRun(do func(first int, run []byte, damaged []error) error) error {
+	b, wrong := make([]byte, runSectors*sectorSize), make([]error, runSectors)
+	for first, all := 0, sectors(f.slots); first < all; first += runSectors {
+		n := min(runSectors, all-first)
+		run, damaged := b[:n*sectorSize], wrong[:n]
+		_, err := f.f.ReadAt(run, sectorOffset(first))
+		for i := range n {
+			one := run[i*sectorSize : (i+1)*sectorSize]
+			if damaged[i] = err; err == nil {
+				damaged[i] = checkSector(one, f.volume, first+i)
+			}
+			if damaged[i] != nil {
+				damaged[i] = f.sector(first+i, one) // perhaps only its neighbours cannot be read
+			}
+		}
+		if err := do(first, run, damaged); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Record gives the key of record n.
 func (f *File) Record(n uint64) ([32]byte, error) {
 	if n == 0 || n > uint64(f.slots) {

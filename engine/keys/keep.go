@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 )
@@ -14,20 +15,17 @@ func (f *File) Keep(stay func(n uint64) bool) (destroyed uint64, err error) {
 		return 0, fmt.Errorf("destroy keys of volume %016x: %s: %w", f.volume, f.path, ErrFailed)
 	}
 	var damage error
-	for i := range sectors(f.slots) {
-		n, err := f.keepSector(i, stay)
+	err = f.eachRun(func(first int, run []byte, damaged []error) error {
+		damage = errors.Join(damage, errors.Join(damaged...))
+		n, err := f.keepRun(first, run, damaged, stay)
 		destroyed += n
-		switch {
-		case !f.writable:
-			return 0, fmt.Errorf("destroy keys of volume %016x: %w", f.volume, err)
-		case err != nil:
-			damage = errors.Join(damage, err)
-		}
+		return err
+	})
+	if err == nil && destroyed > 0 {
+		err = f.sync()
 	}
-	if destroyed > 0 {
-		if err := f.sync(); err != nil {
-			return 0, fmt.Errorf("destroy keys of volume %016x: %w", f.volume, err)
-		}
+	if err != nil {
+		return 0, fmt.Errorf("destroy keys of volume %016x: %w", f.volume, err)
 	}
 	if damage != nil {
 		return destroyed, fmt.Errorf("destroy keys of volume %016x: %w", f.volume, damage)
@@ -35,28 +33,46 @@ func (f *File) Keep(stay func(n uint64) bool) (destroyed uint64, err error) {
 	return destroyed, nil
 }
 
-// keepSector clears the slots of one sector that do not stay, and writes it if that changes anything.
-func (f *File) keepSector(i int, stay func(n uint64) bool) (destroyed uint64, err error) {
-	var b [sectorSize]byte
-	if err := f.sector(i, b[:]); err != nil {
-		return 0, err
+// keepRun clears the slots of a run of sectors that do not stay, and writes the sectors that this changes, neighbours together.
+func (f *File) keepRun(first int, run []byte, damaged []error, stay func(n uint64) bool) (destroyed uint64, err error) {
+	dirty := 0 // bytes before here that are to be written
+	for at := 0; at <= len(run); at += sectorSize {
+		n := uint64(0)
+		if at < len(run) && damaged[at/sectorSize] == nil {
+			n = f.keepSector(first+at/sectorSize, run[at:at+sectorSize], stay)
+			destroyed += n
+		}
+		if n > 0 {
+			dirty += sectorSize
+			continue
+		}
+		if dirty > 0 {
+			if err := f.write(run[at-dirty:at], sectorOffset(first)+int64(at-dirty)); err != nil {
+				return destroyed, err
+			}
+		}
+		dirty = 0
+	}
+	return destroyed, nil
+}
+
+// keepSector clears the slots of a sector that do not stay.
+func (f *File) keepSector(i int, b []byte, stay func(n uint64) bool) (destroyed uint64) {
+	var none [sectorSlots * slotSize]byte
+	if bytes.Equal(b[:len(none)], none[:]) { // most, once a volume is old
+		return 0
 	}
 	for s := range sectorSlots {
 		n := uint64(i*sectorSlots + s + 1)
-		if n > uint64(f.slots) {
-			break
-		}
-		_, at := place(n)
-		slot := b[at : at+slotSize]
-		if zero(slot) || stay(n) {
+		slot := b[s*slotSize : (s+1)*slotSize]
+		if n > uint64(f.slots) || zero(slot) || stay(n) {
 			continue
 		}
 		clear(slot)
 		destroyed++
 	}
-	if destroyed == 0 {
-		return 0, nil
+	if destroyed > 0 {
+		sealSector(b, f.volume, i)
 	}
-	sealSector(b[:], f.volume, i)
-	return destroyed, f.write(b[:], sectorOffset(i))
+	return destroyed
 }

@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -11,12 +12,14 @@ func (f *File) Secret() (*Secret, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	s := &Secret{Key: f.key, Slots: make([]byte, 0, sectors(f.slots)*sectorSlots*slotSize)}
-	var b [sectorSize]byte
-	for i := range sectors(f.slots) {
-		if err := f.sector(i, b[:]); err != nil {
-			return nil, fmt.Errorf("read the keys of volume %016x: %w", f.volume, err)
+	err := f.eachRun(func(_ int, run []byte, damaged []error) error {
+		for ; len(run) > 0; run = run[sectorSize:] {
+			s.Slots = append(s.Slots, run[:sectorSlots*slotSize]...)
 		}
-		s.Slots = append(s.Slots, b[:sectorSlots*slotSize]...)
+		return errors.Join(damaged...)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the keys of volume %016x: %w", f.volume, err)
 	}
 	s.Slots = s.Slots[:f.slots*slotSize]
 	return s, nil
@@ -88,15 +91,18 @@ func (f *File) Damage() ([]int64, error) {
 			found = append(found, int64(i)*headerSize)
 		}
 	}
-	var b [sectorSize]byte
-	for i := range sectors(f.slots) {
-		if err := f.sector(i, b[:]); corrupt(err) {
-			found = append(found, sectorOffset(i))
-		} else if err != nil {
-			return nil, err
+	err := f.eachRun(func(first int, _ []byte, damaged []error) error {
+		for i, err := range damaged {
+			switch {
+			case corrupt(err):
+				found = append(found, sectorOffset(first+i))
+			case err != nil:
+				return err
+			}
 		}
-	}
-	return found, nil
+		return nil
+	})
+	return found, err
 }
 
 // readHeaders looks again which copies of the header on the disk are what this File knows.
