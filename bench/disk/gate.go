@@ -112,10 +112,10 @@ func (g *Gate) Follow(p *os.File) {
 		g.log.Warn("fsyncs of this node cannot be held", "error", err)
 		return
 	}
-	err = l.serve(func() answer {
+	err = l.serve(func(treat func(answer) error) error { // under the lock, so that Set finds each call either held or not yet asked about
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return g.answer()
+		return treat(g.answer())
 	})
 	g.mu.Lock()
 	if g.at == l { // and not that of the next process

@@ -182,6 +182,27 @@ func TestGate(t *testing.T) {
 	}
 }
 
+// The fault changes while fsyncs come: none is left waiting, and nobody waits for the other.
+func TestSetAmidFsyncs(t *testing.T) {
+	g, c := gate(t)
+	c.ask(3000)
+	for {
+		for _, s := range []Sync{SyncSlow, SyncHang, SyncOK} {
+			if err := g.Set(s, time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case line := <-c.out:
+			if !strings.HasSuffix(line, "<nil>") {
+				t.Error(line)
+			}
+			return
+		default:
+		}
+	}
+}
+
 // A process whose fsync hangs can be frozen and killed, and the fault waits for the next one.
 func TestHangingProcessCanBeKilled(t *testing.T) {
 	g, c := gate(t)

@@ -150,8 +150,8 @@ type response struct {
 	flags uint32
 }
 
-// serve returns when the process has ended.
-func (l *listener) serve(decide func() answer) error {
+// serve returns when the process has ended. decide gives treat what a call is told; locks that it takes come before the listener's.
+func (l *listener) serve(decide func(treat func(answer) error) error) error {
 	over := false
 	var failed error
 	err := l.raw.Read(func(fd uintptr) bool {
@@ -182,7 +182,7 @@ func (l *listener) serve(decide func() answer) error {
 	return errors.Join(failed, err)
 }
 
-func (l *listener) take(fd uintptr, decide func() answer) error {
+func (l *listener) take(fd uintptr, decide func(treat func(answer) error) error) error {
 	var n notification
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&n)))
 	switch errno {
@@ -192,9 +192,11 @@ func (l *listener) take(fd uintptr, decide func() answer) error {
 	default:
 		return fmt.Errorf("receive: %w", errno)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.treat(fd, n.id, decide())
+	return decide(func(a answer) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.treat(fd, n.id, a)
+	})
 }
 
 // treat is called with the lock held.
