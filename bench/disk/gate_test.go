@@ -185,7 +185,7 @@ func TestGate(t *testing.T) {
 // The fault changes while fsyncs come: none is left waiting, and nobody waits for the other.
 func TestSetAmidFsyncs(t *testing.T) {
 	g, c := gate(t)
-	c.ask(3000)
+	c.ask(100)
 	for {
 		for _, s := range []Sync{SyncSlow, SyncHang, SyncOK} {
 			if err := g.Set(s, time.Millisecond); err != nil {

@@ -17,7 +17,7 @@ func Exec([]string) error { return errNoSeccomp }
 
 type listener struct{}
 
-func receive(p *os.File) (*listener, error)   { return nil, errors.Join(errNoSeccomp, p.Close()) }
+func receive(p *os.File) (*listener, error)                    { return nil, errors.Join(errNoSeccomp, p.Close()) }
 func (l *listener) serve(func(func(answer) error) error) error { return nil }
-func (l *listener) release(answer)            {}
-func (l *listener) close() error              { return nil }
+func (l *listener) release(answer)                             {}
+func (l *listener) close() error                               { return nil }
