@@ -2,6 +2,7 @@ package lab
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,11 +161,11 @@ func (r *upgradeRun) refusesOld(node, old, witness string) {
 	eventuallyWithin(r.t, 30*time.Second, "the older program is refused, with a reason", func() bool {
 		log, _ = os.ReadFile(filepath.Join(r.dir, node, "node.log")) // it is there, since the node has run
 		for _, n := range r.status([]string{witness}).Nodes {
-			if n.ID == node && strings.Contains(n.Why, "update "+node+" to a program of level 2") {
+			if n.ID == node && strings.Contains(n.Why, fmt.Sprintf("update %s to a program of level %d", node, feature.Newest())) {
 				return true
 			}
 		}
-		return strings.Contains(string(log), "the program of this node knows level 1 (base) at most: update it to a program of level 2")
+		return strings.Contains(string(log), fmt.Sprintf("the program of this node knows level 1 (base) at most: update it to a program of level %d", feature.Newest()))
 	})
 	_ = exec.Command(r.bin, "dev", "stop", node, "--dir", r.dir).Run() // it may have ended by itself
 	if err := start.Wait(); err == nil {
