@@ -114,7 +114,9 @@ func (c *Client) Move(ctx context.Context, a Account, folder uint32, uids *roari
 func (c *Client) copy(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string, move bool) (CopyResult, error) {
 	var out CopyResult
 	err := batches(uids, copyBatch, func(set []byte) error {
-		r, err := c.changeAccount(ctx, a, &mailbox.Command{Copy: &mailbox.Copy{Account: a.ID, Mailbox: folder, UIDs: set, To: to, Move: move}})
+		r, err := c.changeAccount(ctx, a, &mailbox.Command{Copy: &mailbox.Copy{
+			Account: a.ID, Mailbox: folder, UIDs: set, To: to, Move: move, Dated: c.Sharing(),
+		}})
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,6 @@ import (
 	"hongyan/cluster/shard"
 	"hongyan/cluster/textsearch"
 	"hongyan/cluster/transport"
-	"hongyan/cluster/wire"
 	"hongyan/engine/index"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
@@ -170,6 +169,7 @@ func refusalOf(code mailbox.Code, text string, shard uint32, at uint64) error {
 	kinds := map[mailbox.Code]error{
 		mailbox.NoMailbox: ErrNoMailbox, mailbox.Exists: ErrExists, mailbox.InvalidName: ErrInvalidName,
 		mailbox.Limit: ErrLimit, mailbox.HasChildren: ErrHasChildren, mailbox.Condemned: errCondemned,
+		mailbox.NoMessage: ErrNoMessage,
 	}
 	switch code {
 	case mailbox.OK:
@@ -202,7 +202,7 @@ func (c *Client) changeAs(ctx context.Context, number uint32, id shard.RequestID
 	}
 	level := cmd.Level()
 	if now := c.cfg.Directory.Level(); level > now {
-		return nil, wire.Errorf(wire.Unavailable, "the cluster is at feature level %v, and this needs %v, which comes when all nodes are updated", now, level)
+		return nil, unavailable(fmt.Errorf("the cluster is at feature level %v, and this needs %v, which comes when all nodes are updated", now, level))
 	}
 	b, at, err := c.cfg.Router.ProposeAs(ctx, number, id, level, body, class)
 	if err != nil {

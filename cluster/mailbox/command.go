@@ -36,11 +36,17 @@ type Command struct {
 	Revalidate *Revalidate `cbor:"30,keyasint,omitempty"`
 	Amend      *Amend      `cbor:"31,keyasint,omitempty"`
 	Recount    *Recount    `cbor:"32,keyasint,omitempty"`
+
+	AppendAll *AppendAll `cbor:"50,keyasint,omitempty"`
+	Replace   *Replace   `cbor:"51,keyasint,omitempty"`
 }
 
 // Level is the feature level of programs that can apply the command. What moves accounts is of feature.Moves; the package relocate says so itself.
 func (c *Command) Level() feature.Level {
-	if c.Amend != nil || c.Recount != nil {
+	switch {
+	case c.AppendAll != nil, c.Replace != nil, c.Copy != nil && c.Copy.Dated:
+		return feature.Sharing
+	case c.Amend != nil, c.Recount != nil:
 		return feature.Moves
 	}
 	return feature.Base
@@ -112,6 +118,7 @@ type Copy struct {
 	UIDs    []byte `cbor:"3,keyasint"`
 	To      string `cbor:"4,keyasint"`
 	Move    bool   `cbor:"5,keyasint,omitempty"`
+	Dated   bool   `cbor:"10,keyasint,omitempty"` // the copies are saved now (RFC 8514); before feature.Sharing they kept the date of what was copied
 }
 
 // Expunge removes messages.
@@ -187,6 +194,7 @@ const (
 	Fenced      Code = 9
 	Here        Code = 10
 	Swept       Code = 11
+	NoMessage   Code = 20
 )
 
 // Refusal is one account that could not take a delivery.

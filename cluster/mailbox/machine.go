@@ -114,6 +114,8 @@ func refusal(err error) (Code, bool) {
 		return HasChildren, true
 	case errors.Is(err, index.ErrCondemned):
 		return Condemned, true
+	case errors.Is(err, index.ErrNoMessage):
+		return NoMessage, true
 	case errors.As(err, &limit):
 		return Limit, true
 	case errors.Is(err, errInvalid):
@@ -143,7 +145,7 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 	case c.Store != nil:
 		return m.store(t, c.Store)
 	case c.Copy != nil:
-		return m.copy(t, c.Copy)
+		return m.copy(t, now, c.Copy)
 	case c.Expunge != nil:
 		return m.expunge(t, c.Expunge)
 	case c.Ensure != nil:
@@ -166,6 +168,10 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 	case c.Recount != nil:
 		r := c.Recount
 		return m.mend(t, r.Account, r.Mailbox, func() (bool, error) { return t.Recount(r.Account, r.Mailbox) })
+	case c.AppendAll != nil:
+		return m.appendAll(t, now, c.AppendAll)
+	case c.Replace != nil:
+		return m.replace(t, now, c.Replace)
 	}
 	return m.folders(t, now, c)
 }
@@ -430,7 +436,7 @@ func few(changed []index.FlagChange) bool {
 	return len(changed) <= maxChanged && size <= maxChangedBytes
 }
 
-func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {
+func (m *Machine) copy(t *index.Txn, now int64, c *Copy) (*Result, error) {
 	uids, err := DecodeUIDs(c.UIDs)
 	if err != nil {
 		return nil, err
@@ -442,7 +448,10 @@ func (m *Machine) copy(t *index.Txn, c *Copy) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, added, err := t.CopyMessages(c.Account, c.Mailbox, uids, to.ID, c.Move)
+	if !c.Dated {
+		now = 0
+	}
+	from, added, err := t.CopyMessages(c.Account, c.Mailbox, uids, to.ID, c.Move, now)
 	if err != nil {
 		return nil, err
 	}

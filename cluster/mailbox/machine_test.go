@@ -88,7 +88,7 @@ func randomCommand(rng *rand.Rand) []byte {
 	}
 	keywords := [][]string{nil, {"$Project"}, {"$project", "other"}}
 	var c Command
-	switch rng.IntN(14) {
+	switch rng.IntN(16) {
 	case 0, 1, 2:
 		c.Deliver = &Deliver{Accounts: []uint64{account, 1 + account%3}, Message: m, Early: rng.IntN(2) == 0}
 	case 3, 4:
@@ -97,7 +97,7 @@ func randomCommand(rng *rand.Rand) []byte {
 	case 5, 6:
 		c.Store = &Store{Account: account, Mailbox: folder, UIDs: uids(), Op: uint8(rng.IntN(3)), System: uint8(rng.IntN(32)), Keywords: keywords[rng.IntN(3)]}
 	case 7, 8:
-		c.Copy = &Copy{Account: account, Mailbox: folder, UIDs: uids(), To: name(), Move: rng.IntN(2) == 0}
+		c.Copy = &Copy{Account: account, Mailbox: folder, UIDs: uids(), To: name(), Move: rng.IntN(2) == 0, Dated: rng.IntN(2) == 0}
 	case 9:
 		c.Expunge = &Expunge{Account: account, Mailbox: folder, UIDs: uids(), OnlyDeleted: rng.IntN(2) == 0}
 	case 12:
@@ -105,6 +105,12 @@ func randomCommand(rng *rand.Rand) []byte {
 		c.Rebind = &Rebind{Accounts: []uint64{account, 1 + account%3}, Mailbox: name(), Old: old, Message: m}
 	case 13:
 		c.Settle = &Settle{Volume: m.Ref.Volume, Last: 50 + rng.Uint64N(50)}
+	case 14:
+		two := m
+		two.Ref.Record++
+		c.AppendAll = &AppendAll{Account: account, Mailbox: name(), List: []Entering{{Message: m, Request: [16]byte{1, 15: byte(rng.IntN(4))}}, {Message: two, Request: [16]byte{2, 15: byte(rng.IntN(4))}}}}
+	case 15:
+		c.Replace = &Replace{Account: account, Mailbox: name(), Message: m, From: folder, UID: uint32(1 + rng.IntN(12))}
 	case 10:
 		c.Create = &Create{Account: account, Name: name()}
 	default:

@@ -65,7 +65,7 @@ func TestOneMessagesLife(t *testing.T) {
 		if err != nil || len(changed) != 1 || changed[0].UID != 2 || !failed.Contains(1) {
 			t.Fatal(changed, failed, err)
 		}
-		from, to, err := tx.CopyMessages(account, 1, roaring.BitmapOf(1), 5, true)
+		from, to, err := tx.CopyMessages(account, 1, roaring.BitmapOf(1), 5, true, 0)
 		if err != nil || !slices.Equal(from, []uint32{1}) || !slices.Equal(to, []uint32{1}) {
 			t.Fatal(from, to, err)
 		}

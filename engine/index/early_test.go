@@ -85,9 +85,9 @@ func TestSettle(t *testing.T) {
 	s := db.Shard(1)
 	enterEarly(t, s, 1)
 	entry(t, s, 2, func(tx *Txn) {
-		_, _, err := tx.CopyMessages(1, 1, roaring.BitmapOf(4), 2, false)
+		_, _, err := tx.CopyMessages(1, 1, roaring.BitmapOf(4), 2, false, 0)
 		must(t, err)
-		_, _, err = tx.CopyMessages(1, 1, roaring.BitmapOf(5), 4, true)
+		_, _, err = tx.CopyMessages(1, 1, roaring.BitmapOf(5), 4, true, 0)
 		must(t, err)
 		must(t, tx.DeleteMailbox(1, "Junk")) // box 4: its rows need not be swept yet
 		_, _, err = tx.AddMessages(1, 1, []NewMessage{{Ref: early(6)}, {Ref: volume.Ref{Volume: 8, Record: 9}}})
@@ -151,7 +151,7 @@ func TestRebind(t *testing.T) {
 	s := db.Shard(1)
 	enterEarly(t, s, 1)
 	entry(t, s, 2, func(tx *Txn) {
-		_, _, err := tx.CopyMessages(1, 1, roaring.BitmapOf(2), 2, false)
+		_, _, err := tx.CopyMessages(1, 1, roaring.BitmapOf(2), 2, false, 0)
 		must(t, err)
 	})
 	again := volume.Ref{Volume: 9, Record: 1, Length: 10}

@@ -43,7 +43,7 @@ func TestFloor(t *testing.T) {
 		}
 		_, _, err := tx.AddMessages(1, 1, []NewMessage{{Ref: volume.Ref{Volume: 8, Record: 3}}})
 		must(t, err)
-		_, _, err = tx.CopyMessages(1, 1, roaring.BitmapOf(1), 2, false)
+		_, _, err = tx.CopyMessages(1, 1, roaring.BitmapOf(1), 2, false, 0)
 		must(t, err)
 	})
 	v := s.View()

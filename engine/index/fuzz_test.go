@@ -59,7 +59,8 @@ func FuzzChange(f *testing.F) {
 
 func FuzzCold(f *testing.F) {
 	encode := func(c coldRow) []byte { return c.encode() }
-	fuzzValue(f, decodeCold, encode, coldRow{saveDate: 3, ref: testRef(5), summary: []byte("s")})
+	fuzzValue(f, decodeCold, encode, coldRow{saveDate: 3, ref: testRef(5), summary: []byte("s")},
+		coldRow{saveDate: 3, copied: -4, ref: testRef(5), summary: []byte("s")})
 }
 
 func FuzzKeywords(f *testing.F) {

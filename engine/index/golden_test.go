@@ -38,6 +38,8 @@ func goldenShard(t *testing.T) (*DB, *Shard) {
 		_, err = tx.Expunge(0x0a0b, 1, roaring.BitmapOf(4), false)
 		must(t, err)
 		must(t, tx.DeleteMailbox(0x0a0b, "Junk")) // two of its five rows are swept
+		_, _, err = tx.CopyMessages(0x0a0b, 1, roaring.BitmapOf(1), 6, false, 1700000002)
+		must(t, err)
 		must(t, tx.Condemn(2, 3))
 		must(t, tx.MarkEarly(6))
 	})

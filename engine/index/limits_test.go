@@ -83,8 +83,8 @@ func TestRefusedCommandsChangeNothing(t *testing.T) {
 			_, _, err := tx.SetFlags(1, 1, nil, OpSet, Flags{System: 0x40}, 0)
 			return err
 		}},
-		"copy a keyword too many": {limit, func() error { _, _, err := tx.CopyMessages(1, 1, nil, full.ID, true); return err }},
-		"copy to a mere name":     {ErrNoMailbox, func() error { _, _, err := tx.CopyMessages(1, 1, nil, p.ID, true); return err }},
+		"copy a keyword too many": {limit, func() error { _, _, err := tx.CopyMessages(1, 1, nil, full.ID, true, 0); return err }},
+		"copy to a mere name":     {ErrNoMailbox, func() error { _, _, err := tx.CopyMessages(1, 1, nil, p.ID, true, 0); return err }},
 		"too many messages":       {limit, func() error { _, _, err := tx.AddMessages(1, 1, make([]NewMessage, MaxChange+1)); return err }},
 		"summary too large": {limit, func() error {
 			_, _, err := tx.AddMessages(1, 1, []NewMessage{{Summary: make([]byte, MaxSummaryBytes+1)}})

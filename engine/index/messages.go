@@ -163,13 +163,13 @@ func bounded(uids *roaring.Bitmap) error {
 }
 
 // CopyMessages copies those of uids that exist to dst, with flags, dates and references; move removes them from src in the same
-// step (RFC 6851). The results pair the old and new UIDs, ascending.
-func (t *Txn) CopyMessages(account uint64, src uint32, uids *roaring.Bitmap, dst uint32, move bool) (srcUIDs, dstUIDs []uint32, err error) {
-	srcUIDs, dstUIDs, err = t.copyMessages(account, src, uids, dst, move)
+// step (RFC 6851). The copies were saved at a time in unix seconds (RFC 8514); 0 leaves that as it is. The results pair the old and new UIDs, ascending.
+func (t *Txn) CopyMessages(account uint64, src uint32, uids *roaring.Bitmap, dst uint32, move bool, at int64) (srcUIDs, dstUIDs []uint32, err error) {
+	srcUIDs, dstUIDs, err = t.copyMessages(account, src, uids, dst, move, at)
 	return srcUIDs, dstUIDs, t.settle("copy messages", err)
 }
 
-func (t *Txn) copyMessages(account uint64, src uint32, uids *roaring.Bitmap, dst uint32, move bool) ([]uint32, []uint32, error) {
+func (t *Txn) copyMessages(account uint64, src uint32, uids *roaring.Bitmap, dst uint32, move bool, at int64) ([]uint32, []uint32, error) {
 	from, err := t.selectable(account, src)
 	if err != nil {
 		return nil, nil, err
@@ -187,6 +187,11 @@ func (t *Txn) copyMessages(account uint64, src uint32, uids *roaring.Bitmap, dst
 	}
 	if err := to.room(len(picked)); err != nil {
 		return nil, nil, err
+	}
+	if at != 0 {
+		for i := range picked {
+			picked[i].cold.copied = at
+		}
 	}
 	placed, err := t.place(from, to, picked)
 	if err != nil {

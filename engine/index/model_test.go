@@ -36,6 +36,7 @@ type modelBox struct {
 
 type modelMessage struct {
 	NewMessage
+	copied int64
 	modseq uint64
 	words  map[string]bool // folded
 }
@@ -147,7 +148,7 @@ func (m *model) rename(account uint64, from, to string, now int64) error {
 		if err != nil {
 			return err
 		}
-		m.copy(in, slices.Sorted(maps.Keys(in.messages)), b, true)
+		m.copy(in, slices.Sorted(maps.Keys(in.messages)), b, true, 0)
 		return nil
 	}
 	if strings.HasPrefix(to, from+"/") {
@@ -205,12 +206,16 @@ func (m *model) deliver(b *modelBox, msg NewMessage) uint32 {
 	return uid
 }
 
-func (m *model) copy(from *modelBox, uids []uint32, to *modelBox, move bool) []uint32 {
+func (m *model) copy(from *modelBox, uids []uint32, to *modelBox, move bool, at int64) []uint32 {
 	var out []uint32
 	for _, uid := range uids {
 		msg := from.messages[uid].NewMessage
 		msg.Flags = from.flags(from.messages[uid])
-		out = append(out, m.deliver(to, msg))
+		uid := m.deliver(to, msg)
+		if to.messages[uid].copied = from.messages[uids[len(out)]].copied; at != 0 {
+			to.messages[uid].copied = at
+		}
+		out = append(out, uid)
 	}
 	if move {
 		m.expunge(from, uids)
@@ -300,7 +305,7 @@ func (b *modelBox) mailbox(name string, subscribed bool) Mailbox {
 
 // outcome renders a result or error so that both implementations' can be compared.
 func outcome(err error, result ...any) string {
-	for _, kind := range []error{ErrNoAccount, ErrNoMailbox, ErrExists, ErrInvalidName, ErrHasChildren} {
+	for _, kind := range []error{ErrNoAccount, ErrNoMailbox, ErrExists, ErrInvalidName, ErrHasChildren, ErrNoMessage} {
 		if errors.Is(err, kind) {
 			return kind.Error()
 		}

@@ -121,7 +121,7 @@ func compareMessages(t *testing.T, r *rand.Rand, v *View, account uint64, b *mod
 		if msg == nil {
 			t.Fatalf("message %d does not exist", m.UID)
 		}
-		want := Message{UID: m.UID, ModSeq: msg.modseq, Flags: b.flags(msg), Date: msg.Date, Zone: msg.Zone, Size: msg.Size, Ref: msg.Ref, Summary: msg.Summary, SaveDate: msg.SaveDate}
+		want := Message{UID: m.UID, ModSeq: msg.modseq, Flags: b.flags(msg), Date: msg.Date, Zone: msg.Zone, Size: msg.Size, Ref: msg.Ref, Summary: msg.Summary, SaveDate: msg.SaveDate, CopyDate: msg.copied}
 		if !reflect.DeepEqual(*m, want) {
 			t.Fatalf("got %+v\nwant %+v", *m, want)
 		}

@@ -50,7 +50,7 @@ func randomScript(r *rand.Rand, entries int) []logEntry {
 }
 
 func randomCommand(r *rand.Rand, serial *uint64, index uint64) command {
-	weighted := []string{"add", "add", "add", "add", "store", "store", "store", "copy", "move", "expunge", "expunge", "create", "create", "delete",
+	weighted := []string{"add", "add", "add", "add", "store", "store", "store", "copy", "move", "replace", "expunge", "expunge", "create", "create", "delete",
 		"rename", "subscribe", "ensure", "put", "drop", "remember"}
 	c := command{
 		kind:    weighted[r.IntN(len(weighted))],
@@ -134,8 +134,11 @@ func (c *command) real(t *Txn) string {
 		}
 		return outcome(nil, changed, failed.ToArray())
 	case "copy", "move":
-		from, to, err := t.CopyMessages(c.account, c.mailbox, c.uids, c.target, c.kind == "move")
+		from, to, err := t.CopyMessages(c.account, c.mailbox, c.uids, c.target, c.kind == "move", c.saved())
 		return outcome(err, from, to)
+	case "replace":
+		uid, validity, err := t.Replace(c.account, c.mailbox, c.messages[0].uidOf(), c.target, c.messages[0])
+		return outcome(err, uid, validity)
 	case "expunge":
 		gone, err := t.Expunge(c.account, c.mailbox, c.uids, c.flag)
 		if err != nil {
@@ -162,6 +165,17 @@ func (c *command) real(t *Txn) string {
 		return outcome(t.Remember(c.id, []byte(c.name)))
 	}
 }
+
+// saved is when the copies of a command are saved: some are not dated.
+func (c *command) saved() int64 {
+	if c.flag {
+		return 0
+	}
+	return 1000 + c.now
+}
+
+// uidOf is a UID that a mailbox may have, and that only depends on the message.
+func (m *NewMessage) uidOf() uint32 { return 1 + uint32(m.Size*7%40) }
 
 func (c *command) model(m *model) string {
 	name, _ := canonicalName(c.name)
@@ -216,7 +230,19 @@ func (c *command) modelMessages(m *model, b *modelBox) string {
 			return outcome(err)
 		}
 		picked := b.pick(c.uids)
-		return outcome(nil, picked, m.copy(b, picked, to, c.kind == "move"))
+		return outcome(nil, picked, m.copy(b, picked, to, c.kind == "move", c.saved()))
+	case "replace":
+		to, err := m.box(c.account, c.target)
+		old := c.messages[0].uidOf()
+		if b.messages[old] == nil {
+			return outcome(ErrNoMessage, uint32(0), uint32(0))
+		}
+		if err != nil {
+			return outcome(err, uint32(0), uint32(0))
+		}
+		added := m.deliver(to, c.messages[0])
+		m.expunge(b, []uint32{old})
+		return outcome(nil, added, to.validity)
 	default:
 		picked := b.pick(c.uids)
 		if c.flag || c.uids == nil {

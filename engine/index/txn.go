@@ -189,7 +189,7 @@ func (t *Txn) settle(what string, err error) error {
 	err = t.s.errorf("%s: %w", what, err)
 	var limit *LimitError
 	var moved *MovedError
-	for _, result := range []error{ErrNoAccount, ErrNoMailbox, ErrExists, ErrInvalidName, ErrHasChildren, ErrCondemned, ErrFenced, ErrHere, ErrSwept} {
+	for _, result := range []error{ErrNoAccount, ErrNoMailbox, ErrExists, ErrInvalidName, ErrHasChildren, ErrCondemned, ErrNoMessage, ErrFenced, ErrHere, ErrSwept} {
 		if errors.Is(err, result) {
 			return err
 		}

@@ -36,6 +36,7 @@ var (
 	ErrInvalidName = errors.New("invalid name")
 	ErrHasChildren = errors.New("mailbox has children and holds no messages itself")
 	ErrCondemned   = errors.New("the message's bytes are in a volume that is being collected")
+	ErrNoMessage   = errors.New("no such message")
 )
 
 // ErrReplaced is returned by a View whose shard was replaced by Load, or whose DB was closed: take a new one.
@@ -115,7 +116,17 @@ type Message struct {
 	Size     uint64     `cbor:"6,keyasint,omitempty"` // as Date
 	Ref      volume.Ref `cbor:"7,keyasint,omitempty"` // WantImmutable
 	Summary  []byte     `cbor:"8,keyasint,omitempty"` // WantSummary: an encoded message.Summary
-	SaveDate int64      `cbor:"9,keyasint,omitempty"` // WantImmutable: when it came into this account (RFC 8514)
+	SaveDate int64      `cbor:"9,keyasint,omitempty"` // WantImmutable: when it came into this account
+	// CopyDate is when it was copied or moved into this mailbox (WantImmutable); 0: it came here first, or before copies were dated.
+	CopyDate int64 `cbor:"14,keyasint,omitempty"`
+}
+
+// Saved is when a message came into its mailbox (RFC 8514), in unix seconds; of one that was copied before copies were dated, when it came into the account.
+func (m *Message) Saved() int64 {
+	if m.CopyDate != 0 {
+		return m.CopyDate
+	}
+	return m.SaveDate
 }
 
 // NewMessage is a message about to get its UID.

@@ -289,13 +289,21 @@ func checkNumbers(keywords []byte) error {
 // coldRow is the rest of what is known of a message. It never changes.
 type coldRow struct {
 	saveDate int64
+	copied   int64 // 0: the message came into its mailbox at saveDate
 	ref      volume.Ref
 	summary  []byte
 }
 
+// copiedVersion is that of cold rows with the date of a copy, which come with feature.Sharing; the others are as they were.
+const copiedVersion = 2
+
 func (c *coldRow) encode() []byte {
-	b := append(make([]byte, 0, 72+len(c.summary)), valueVersion)
+	b := append(make([]byte, 0, 80+len(c.summary)), valueVersion)
 	b = binary.AppendVarint(b, c.saveDate)
+	if c.copied != 0 {
+		b[0] = copiedVersion
+		b = binary.AppendVarint(b, c.copied)
+	}
 	b = binary.AppendUvarint(b, uint64(c.ref.Volume))
 	b = binary.AppendUvarint(b, c.ref.Record)
 	b = binary.AppendUvarint(b, c.ref.Length)
@@ -305,8 +313,17 @@ func (c *coldRow) encode() []byte {
 
 // decodeCold decodes a cold row; its summary aliases b.
 func decodeCold(b []byte) (coldRow, error) {
-	p := parse(b)
+	p := &parser{rest: b}
+	version := p.byte()
 	c := coldRow{saveDate: p.varint()}
+	switch {
+	case version == copiedVersion:
+		if c.copied = p.varint(); c.copied == 0 && p.err == nil {
+			p.err = errRange // there would be two forms of one row
+		}
+	case version != valueVersion && p.err == nil:
+		p.err = errVersion
+	}
 	c.ref.Volume = volume.ID(p.uvarint(math.MaxUint64))
 	c.ref.Record = p.uvarint(math.MaxUint64)
 	c.ref.Length = p.uvarint(math.MaxUint64)

@@ -289,7 +289,7 @@ func (v *View) parts(mb mailboxKey, uids *roaring.Bitmap, want Want, table *keyw
 		}},
 		{WantImmutable | WantSummary, tagMessage, func(b []byte) error {
 			row, err := decodeCold(b)
-			m.SaveDate, m.Ref = row.saveDate, row.ref
+			m.SaveDate, m.CopyDate, m.Ref = row.saveDate, row.copied, row.ref
 			m.Summary = append(m.Summary[:0], row.summary...)
 			return err
 		}},

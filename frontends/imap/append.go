@@ -17,47 +17,76 @@ const (
 	storeRate  = 1 << 20 // bytes a second that storing a message is at least expected to reach
 )
 
-// append takes a message in, as a stream: the cluster's draft bounds the memory, the connection the waits. What speaks against
-// the message is said before its bytes are asked for.
+// append takes a message in, or several (multiappend.go).
 func (s *session) append(c *call) error {
 	name, err := command.Append(s.dec)
 	if err != nil {
 		return err
 	}
-	m, err := command.AppendMessage(s.dec)
+	name = canonicalName(name)
+	first, more, err := s.take()
 	if err != nil {
 		return err
 	}
-	flags, err := flagsIn(m.Flags)
-	switch {
-	case err != nil:
-		return err
-	case m.Literal.Size == 0:
-		return no(goimap.ResponseCodeCannot, "A message has at least one byte")
-	case m.Literal.Size > s.mail.MaxMessage():
-		return no(goimap.ResponseCodeTooBig, "Message too large")
+	if more {
+		return s.appendAll(c, name, first)
 	}
-	d := s.mail.NewDraft()
-	defer s.closeDraft(d)
-	if err := s.receive(d, m); err != nil {
-		return err
-	}
-	// A large message needs its time on the way to all copies.
-	size := m.Literal.Size
-	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.CommandTimeout+time.Duration(size/storeRate)*time.Second)
+	defer s.closeDraft(first.draft)
+	ctx, cancel := s.storing(first.size)
 	defer cancel()
-	name = canonicalName(name)
-	validity, uid, err := s.mail.Append(ctx, s.account, name, d, flags, s.dateIn(m.Time))
+	validity, uid, err := s.mail.Append(ctx, s.account, name, first.draft, first.flags, first.date)
 	if err != nil {
 		return s.answerInto("append to "+name, err)
 	}
-	s.srv.stats.appended.Add(1)
+	s.appended(1, first.size)
+	c.code = "APPENDUID " + decimal(validity) + " " + decimal(uid)
+	return nil
+}
+
+// appended counts messages that are entered, perhaps in the mailbox that is open.
+func (s *session) appended(messages int, size int64) {
+	s.srv.stats.appended.Add(uint64(messages))
 	s.srv.stats.appendedBytes.Add(uint64(size))
 	if s.sel != nil {
 		s.sel.stale = true
 	}
-	c.code = "APPENDUID " + decimal(validity) + " " + decimal(uid)
-	return nil
+}
+
+// storing bounds the storing of a message. A large one needs its time on the way to all copies.
+func (s *session) storing(size int64) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.ctx, s.srv.cfg.Limits.CommandTimeout+time.Duration(size/storeRate)*time.Second)
+}
+
+// taken is a message that has come in.
+type taken struct {
+	draft draft
+	flags client.Flags
+	date  client.Date
+	size  int64
+}
+
+// take takes the next message of a command in, as a stream: the cluster's draft, which is to be closed, bounds the memory, the connection the waits. What speaks
+// against the message is said before its bytes are asked for. more says that another one follows.
+func (s *session) take() (t taken, more bool, err error) {
+	m, err := command.AppendMessage(s.dec)
+	if err != nil {
+		return t, false, err
+	}
+	t.flags, err = flagsIn(m.Flags)
+	t.size, t.date = m.Literal.Size, s.dateIn(m.Time)
+	switch {
+	case err != nil:
+		return t, false, err
+	case t.size == 0:
+		return t, false, no(goimap.ResponseCodeCannot, "A message has at least one byte")
+	case t.size > s.mail.MaxMessage():
+		return t, false, no(goimap.ResponseCodeTooBig, "Message too large")
+	}
+	t.draft = s.mail.NewDraft()
+	if more, err = s.receive(t.draft, m); err != nil {
+		s.closeDraft(t.draft)
+	}
+	return t, more, err
 }
 
 // draftError is a failure of a draft, as against one of the connection that its bytes come from.
@@ -75,26 +104,22 @@ func (w draftWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// receive reads a message's bytes, and the end of the command behind them.
-func (s *session) receive(d draft, m command.Message) error {
+// receive reads a message's bytes, and up to the next message or the end of the command behind them.
+func (s *session) receive(d draft, m command.Message) (more bool, err error) {
 	if err := m.Literal.Open(); err != nil {
-		return err
+		return false, err
 	}
-	_, err := io.CopyBuffer(draftWriter{d}, m.Literal, make([]byte, min(copyBuffer, m.Literal.Size)))
+	_, err = io.CopyBuffer(draftWriter{d}, m.Literal, make([]byte, min(copyBuffer, m.Literal.Size)))
 	var broken draftError
 	switch {
 	case errors.Is(err, client.ErrLimit):
-		return no(goimap.ResponseCodeTooBig, "Message too large")
+		return false, no(goimap.ResponseCodeTooBig, "Message too large")
 	case errors.As(err, &broken):
-		return s.answer("take a message in", err)
+		return false, s.answer("take a message in", err)
 	case err != nil:
-		return err
+		return false, err
 	}
-	more, err := command.EndMessage(s.dec, m)
-	if err == nil && more {
-		return bad("APPEND takes one message")
-	}
-	return err
+	return command.EndMessage(s.dec, m)
 }
 
 func (s *session) closeDraft(d draft) {

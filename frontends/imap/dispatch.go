@@ -86,6 +86,8 @@ func commands() map[string]handler {
 		"UID COPY":     {states: stateSelected, run: (*session).copy},
 		"MOVE":         {states: stateSelected, run: (*session).move},
 		"UID MOVE":     {states: stateSelected, run: (*session).move},
+		"REPLACE":      {states: stateSelected, run: (*session).replace},
+		"UID REPLACE":  {states: stateSelected, run: (*session).replace},
 	}
 }
 

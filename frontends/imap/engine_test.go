@@ -22,7 +22,11 @@ func TestFraming(t *testing.T) {
 		{"refused message without waiting", "a APPEND x (\\Bad) {5500+}\r\n" + big + "\r\nb NOOP\r\n", []string{"a BAD", "b OK"}, nil},
 		{"skipped without an end", "a APPEND x {99999999+}\r\n" + big, []string{"* BYE [TOOBIG]"}, []string{"a "}},
 		{"hidden in a refused command", fmt.Sprintf("a NOSUCH {11+}\r\n%s {%d+}\r\n%s\r\nb NOOP\r\n", evil, len(big), big), []string{"a BAD", "b OK"}, nil},
-		{"several messages", "a APPEND x {3+}\r\nabc {11+}\r\n" + evil + "\r\nb NOOP\r\n", []string{"a BAD", "b OK"}, []string{"a OK"}},
+		{"several messages", "a APPEND x {3+}\r\nabc {11+}\r\n" + evil + "\r\nb NOOP\r\n", []string{"a OK [APPENDUID 1 1:2]", "b OK"}, []string{"+ Ready"}},
+		{"cancelled messages", "a APPEND x {3+}\r\nabc {0+}\r\n {11+}\r\n" + evil + "\r\nb NOOP\r\n", []string{"a NO [CANNOT]", "b OK"}, []string{"a OK"}},
+		{"too many messages", "a APPEND x" + strings.Repeat(" {11+}\r\n"+evil, 101) + "\r\nb NOOP\r\n", []string{"a NO [LIMIT]", "b OK"}, []string{"a OK"}},
+		{"messages too large together", "a APPEND x" + strings.Repeat(" {5500+}\r\n"+big, 8) + "\r\nb NOOP\r\n", []string{"a NO [LIMIT]", "b OK"}, []string{"a OK"}},
+		{"replacing in no mailbox", "a REPLACE 1 x {11+}\r\n" + evil + "\r\nb NOOP\r\n", []string{"a BAD", "b OK"}, nil},
 		{"space before the line end", "a NOSUCH {11+} \r\n" + evil + "\r\nb NOOP\r\n", []string{"a BAD", "b OK"}, nil},
 		{"bare line feed", "a NOSUCH {11+}\n" + evil + "\nb NOOP\n", []string{"a BAD", "b OK"}, nil},
 		{"refused big literal waits", "a APPEND x {20000}\r\nb NOOP\r\n", []string{"a NO [TOOBIG]", "b OK"}, []string{"+ Ready"}},
@@ -70,6 +74,15 @@ func TestLiteralsPass(t *testing.T) {
 	in := fmt.Sprintf("a APPEND x {%d}\r\n%s\r\nb APPEND y {5+}\r\nhello\r\n", len(body), body)
 	if _, got, _ := conversation(t, []byte(in)); got != body+"hello" {
 		t.Errorf("appended %d bytes, want %d", len(got), len(body)+5)
+	}
+	in = fmt.Sprintf("a APPEND x {%d+}\r\n%s ~{3+}\r\na\x00b UTF8 (~{1+}\r\nc)\r\n", len(body), body) // together, or not at all
+	if _, got, _ := conversation(t, []byte(in)); got != body+"a\x00bc" {
+		t.Errorf("appended %d bytes, want %d", len(got), len(body)+4)
+	}
+	for _, end := range []string{" {4+}\r\ncut", " {0+}\r\n\r\n", " (\\Bad) {1+}\r\nx\r\n", " x\r\n", " {1+}\r\nx x\r\n"} {
+		if _, got, _ := conversation(t, []byte("a APPEND x {5+}\r\nhello"+end)); got != "" {
+			t.Errorf("%q: appended %q", end, got)
+		}
 	}
 }
 

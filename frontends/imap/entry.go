@@ -21,6 +21,7 @@ type entry struct {
 	mod   uint64 // modseq of the flags
 	date  int64
 	zone  int16
+	saved int64 // when it came into the mailbox
 	size  uint64
 	ref   client.Ref
 	raw   []byte          // the stored summary; nil where it was not asked for
@@ -37,7 +38,7 @@ func (s *session) load(sel *selected, uids *roaring.Bitmap, want client.Want) ([
 		want |= index.WantImmutable // the bytes may have to be scanned instead
 	}
 	err := s.mail.Messages(ctx, s.account, sel.id, uids, want, func(m *client.Message) error {
-		e := &entry{uid: m.UID, box: sel.id, flags: keepFlags(m.Flags), mod: m.ModSeq, date: m.Date, zone: m.Zone, size: m.Size, ref: m.Ref}
+		e := &entry{uid: m.UID, box: sel.id, flags: keepFlags(m.Flags), mod: m.ModSeq, date: m.Date, zone: m.Zone, saved: m.Saved(), size: m.Size, ref: m.Ref}
 		if want&index.WantSummary != 0 {
 			e.raw = append([]byte{}, m.Summary...)
 		}

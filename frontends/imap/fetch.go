@@ -88,7 +88,7 @@ func (f *fetching) plan() {
 		switch it := &f.items[i]; it.Kind {
 		case command.ItemFlags, command.ItemModSeq:
 			f.want |= index.WantFlags
-		case command.ItemInternalDate, command.ItemSize, command.ItemEmailID:
+		case command.ItemInternalDate, command.ItemSize, command.ItemEmailID, command.ItemSaveDate:
 			f.want |= index.WantImmutable
 		case command.ItemEnvelope, command.ItemBody, command.ItemBodyStructure:
 			f.want |= index.WantSummary
@@ -348,6 +348,8 @@ func (f *fetching) value(e *entry, kind command.ItemKind) {
 		structureOut(out, e.sum.Structure, kind == command.ItemBodyStructure)
 	case command.ItemEmailID:
 		out.Raw("(").Raw(emailID(e.ref)).Raw(")")
+	case command.ItemSaveDate:
+		out.DateTime(dateOut(e.saved, 0))
 	case command.ItemThreadID:
 		out.Raw("NIL")
 	}

@@ -322,6 +322,22 @@ func (h *hooked) Expunge(ctx context.Context, a client.Account, box uint32, uids
 	return h.mail.Expunge(ctx, a, box, uids, onlyDeleted)
 }
 
+func (h *hooked) NewBatch(a client.Account, mailbox string) batch {
+	return hookedBatch{h.mail.NewBatch(a, mailbox), h}
+}
+
+type hookedBatch struct {
+	batch
+	h *hooked
+}
+
+func (b hookedBatch) Commit(ctx context.Context) (uidValidity, first uint32, err error) {
+	if err := b.h.before("commit"); err != nil {
+		return 0, 0, err
+	}
+	return b.batch.Commit(ctx)
+}
+
 func (h *hooked) Copy(ctx context.Context, a client.Account, box uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error) {
 	if err := h.before("copy"); err != nil {
 		return client.CopyResult{}, err

@@ -17,6 +17,9 @@ type mail interface {
 	MaxMessage() int64
 	NewDraft() draft
 	Append(ctx context.Context, a client.Account, mailbox string, d draft, f client.Flags, date client.Date) (uidValidity, uid uint32, err error)
+	Sharing() bool
+	NewBatch(a client.Account, mailbox string) batch
+	Replace(ctx context.Context, a client.Account, from, uid uint32, mailbox string, d draft, f client.Flags, date client.Date) (uidValidity, added uint32, err error)
 	Mailboxes(ctx context.Context, a client.Account) ([]client.Mailbox, error)
 	Subscriptions(ctx context.Context, a client.Account) ([]string, error)
 	Status(ctx context.Context, a client.Account, name string) (client.Mailbox, error)
@@ -44,15 +47,53 @@ type draft interface {
 	Close() error
 }
 
+// batch is several messages on their way into one mailbox, all or none.
+type batch interface {
+	Add(ctx context.Context, d draft, f client.Flags, date client.Date) error
+	Commit(ctx context.Context) (uidValidity, first uint32, err error)
+}
+
 // door is the real mail.
 type door struct{ *client.Client }
 
 func (d door) NewDraft() draft { return d.Client.NewDraft() }
 
 func (d door) Append(ctx context.Context, a client.Account, mailbox string, m draft, f client.Flags, date client.Date) (uidValidity, uid uint32, err error) {
-	m2, ok := m.(*client.Draft)
-	if !ok {
-		return 0, 0, fmt.Errorf("draft of another door: %T", m)
+	ours, err := draftOf(m)
+	if err != nil {
+		return 0, 0, err
 	}
-	return d.Client.Append(ctx, a, mailbox, m2, f, date)
+	return d.Client.Append(ctx, a, mailbox, ours, f, date)
+}
+
+func (d door) Replace(ctx context.Context, a client.Account, from, uid uint32, mailbox string, m draft, f client.Flags, date client.Date) (uidValidity, added uint32, err error) {
+	ours, err := draftOf(m)
+	if err != nil {
+		return 0, 0, err
+	}
+	return d.Client.Replace(ctx, a, from, uid, mailbox, ours, f, date)
+}
+
+func (d door) NewBatch(a client.Account, mailbox string) batch {
+	return doorBatch{d.Client.NewBatch(a, mailbox)}
+}
+
+// doorBatch is the real batch.
+type doorBatch struct{ *client.Batch }
+
+func (b doorBatch) Add(ctx context.Context, m draft, f client.Flags, date client.Date) error {
+	ours, err := draftOf(m)
+	if err != nil {
+		return err
+	}
+	return b.Batch.Add(ctx, ours, f, date)
+}
+
+// draftOf is the cluster's draft in ours.
+func draftOf(m draft) (*client.Draft, error) {
+	d, ok := m.(*client.Draft)
+	if !ok {
+		return nil, fmt.Errorf("draft of another door: %T", m)
+	}
+	return d, nil
 }

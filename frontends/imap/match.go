@@ -96,6 +96,10 @@ func matchValue(k *command.Key, e *entry) bool {
 		return floorDay(e.date+int64(e.zone)*60) < floorDay(k.Date.Unix())
 	case command.KeySince:
 		return floorDay(e.date+int64(e.zone)*60) >= floorDay(k.Date.Unix())
+	case command.KeySavedBefore: // in UTC, as it is shown
+		return floorDay(e.saved) < floorDay(k.Date.Unix())
+	case command.KeySavedSince:
+		return floorDay(e.saved) >= floorDay(k.Date.Unix())
 	}
 	sent := dateOf(e.sum.Envelope.Date, e.sum.SentDate)
 	if sent.IsZero() {

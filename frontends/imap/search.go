@@ -156,7 +156,7 @@ func (q *query) needs(k *command.Key) {
 		q.want |= index.WantImmutable
 	case command.KeySentBefore, command.KeySentSince:
 		q.want |= index.WantSummary
-	case command.KeyBefore, command.KeySince, command.KeyLarger, command.KeySmaller:
+	case command.KeyBefore, command.KeySince, command.KeySavedBefore, command.KeySavedSince, command.KeyLarger, command.KeySmaller:
 		q.want |= index.WantImmutable
 	case command.KeyFlag:
 		if systemBit(k.Flag) == 0 && !recent(k.Flag) {

@@ -31,6 +31,13 @@ func (s stub) Append(_ context.Context, _ client.Account, _ string, d draft, _ c
 	_, err = s.appended.Write(d.(stubDraft).Bytes())
 	return 1, 1, err
 }
+func (stub) Sharing() bool { return true }
+func (s stub) NewBatch(client.Account, string) batch {
+	return &stubBatch{of: s}
+}
+func (s stub) Replace(ctx context.Context, a client.Account, _, _ uint32, name string, d draft, f client.Flags, date client.Date) (uidValidity, added uint32, err error) {
+	return s.Append(ctx, a, name, d, f, date)
+}
 func (s stub) Mailboxes(context.Context, client.Account) ([]client.Mailbox, error) {
 	return s.boxes, nil
 }
@@ -54,6 +61,22 @@ func (stub) Changes(context.Context, client.Account, uint32, uint64) (client.Cha
 	return client.Changes{Vanished: roaring.New()}, nil
 }
 func (stub) WatchFunc(client.Account, uint32, func()) (cancel func()) { return func() {} }
+
+// stubBatch enters nothing before it is committed.
+type stubBatch struct {
+	of   stub
+	held bytes.Buffer
+}
+
+func (b *stubBatch) Add(_ context.Context, d draft, _ client.Flags, _ client.Date) error {
+	_, err := b.held.Write(d.(stubDraft).Bytes())
+	return err
+}
+
+func (b *stubBatch) Commit(context.Context) (uidValidity, first uint32, err error) {
+	_, err = b.of.appended.Write(b.held.Bytes())
+	return 1, 1, err
+}
 
 type stubDraft struct{ *bytes.Buffer }
 

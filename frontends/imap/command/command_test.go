@@ -141,7 +141,8 @@ func shortSearch(s *Search) string {
 }
 
 func shortKey(k *Key) string {
-	names := [...]string{"all", "and", "or", "not", "set", "flag", "header", "body", "text", "before", "since", "sentbefore", "sentsince", "larger", "smaller", "modseq"}
+	names := [...]string{"all", "and", "or", "not", "set", "flag", "header", "body", "text", "before", "since", "sentbefore", "sentsince", "larger", "smaller", "modseq",
+		"older", "younger", "emailid", "savedbefore", "savedsince"}
 	out := names[k.Kind]
 	switch k.Kind {
 	case KeyAnd, KeyOr, KeyNot:
@@ -216,6 +217,8 @@ func TestCommands(t *testing.T) {
 		{"SEARCH", " CHARSET gb2312 SUBJECT {2}\r\n\xc4\xe3", "and(header:SUBJECT:你)"}, {"SEARCH", " CHARSET klingon ALL", "NO BADCHARSET"},
 		{"SEARCH", " MODSEQ 620162338", "and(modseq620162338)"}, {"SEARCH", ` MODSEQ "/flags/\\draft" all 620162338 OR NOT MODSEQ 1 LARGER 5`, "and(modseq620162338 or(not(modseq1) larger5))"},
 		{"SEARCH", " MODSEQ", "BAD"}, {"SEARCH", " MODSEQ x", "BAD"}, {"SEARCH", ` MODSEQ "/flags/x" some 1`, "BAD"}, {"SEARCH", ` MODSEQ "/flags/x" 1`, "BAD"}, {"SEARCH", ` MODSEQ "/flags/x" priv`, "BAD"},
+		{"SEARCH", " SAVEDON 28-Dec-2014 SAVEDSINCE 1-Jan-2015 NOT SAVEDBEFORE 2-Jan-2015", "and(and(savedsince:2014-12-28 savedbefore:2014-12-29) savedsince:2015-01-01 not(savedbefore:2015-01-02))"},
+		{"SEARCH", " savedatesupported", "and(all)"}, {"SEARCH", " SAVEDON x", "BAD"}, {"FETCH", " 998 (SAVEDATE)", "998 SAVEDATE"},
 		{"SEARCH", "", "BAD"}, {"SEARCH", " ", "BAD"}, {"SEARCH", " ()", "BAD"}, {"SEARCH", " X", "BAD"}, {"SEARCH", " X y", "BAD"}, {"SEARCH", " NOT", "BAD"}, {"SEARCH", " OR SEEN", "BAD"}, {"SEARCH", " (SEEN", "BAD"},
 		{"SEARCH", " LARGER x", "BAD"}, {"SEARCH", " LARGER -1", "BAD"}, {"SEARCH", " SINCE x", "BAD"}, {"SEARCH", " RETURN (X) ALL", "BAD"}, {"SEARCH", " RETURN ALL ALL", "BAD"}, {"SEARCH", " UID x", "BAD"},
 		{"SEARCH", strings.Repeat(" NOT", 100) + " SEEN", "NO LIMIT"}, {"SEARCH", " " + strings.Repeat("(", 70) + "SEEN", "NO LIMIT"}, {"SEARCH", strings.Repeat(" SEEN", 1001), "NO LIMIT"}, {"SEARCH", strings.Repeat(" BODY x", 17), "NO LIMIT"},

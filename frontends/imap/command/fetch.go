@@ -30,8 +30,9 @@ const (
 	ItemModSeq
 	ItemEmailID // RFC 8474
 	ItemThreadID
-	ItemSection // bytes
-	ItemBinary  // bytes, without their transfer encoding
+	ItemSaveDate // RFC 8514
+	ItemSection  // bytes
+	ItemBinary   // bytes, without their transfer encoding
 	ItemBinarySize
 	ItemPreview // RFC 8970
 )
@@ -133,7 +134,7 @@ func Simple(kinds ...ItemKind) (items []Item) {
 }
 
 func kindName(k ItemKind) string {
-	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ", "EMAILID", "THREADID", "BODY", "BINARY", "BINARY.SIZE", "PREVIEW"}[k]
+	return [...]string{"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ", "EMAILID", "THREADID", "SAVEDATE", "BODY", "BINARY", "BINARY.SIZE", "PREVIEW"}[k]
 }
 
 // item takes one item.
@@ -165,6 +166,8 @@ func (f *Fetch) item(d *wire.Decoder) error {
 		it.Kind = ItemEmailID
 	case "THREADID":
 		it.Kind = ItemThreadID
+	case "SAVEDATE":
+		it.Kind = ItemSaveDate
 	case "PREVIEW":
 		it.Kind, it.Section.Peek = ItemPreview, true
 		if err := previewModifiers(d); err != nil {

@@ -24,25 +24,27 @@ type KeyKind uint8
 
 // The kinds of keys (RFC 9051 section 6.4.4); others are written in terms of these.
 const (
-	KeyAll        KeyKind = iota
-	KeyAnd                // Keys: all of them
-	KeyOr                 // Keys: one of two
-	KeyNot                // Keys: not the one
-	KeySet                // Set
-	KeyFlag               // Flag
-	KeyHeader             // Field, Text
-	KeyBody               // Text
-	KeyText               // Text
-	KeyBefore             // Date, of the internal date
-	KeySince              // Date
-	KeySentBefore         // Date, of the Date field
-	KeySentSince          // Date
-	KeyLarger             // Size
-	KeySmaller            // Size
-	KeyModSeq             // Size: the lowest modification sequence (RFC 7162 section 3.1.5)
-	KeyOlder              // Size, in seconds (RFC 5032)
-	KeyYounger            // Size, in seconds
-	KeyEmailID            // Text (RFC 8474)
+	KeyAll         KeyKind = iota
+	KeyAnd                 // Keys: all of them
+	KeyOr                  // Keys: one of two
+	KeyNot                 // Keys: not the one
+	KeySet                 // Set
+	KeyFlag                // Flag
+	KeyHeader              // Field, Text
+	KeyBody                // Text
+	KeyText                // Text
+	KeyBefore              // Date, of the internal date
+	KeySince               // Date
+	KeySentBefore          // Date, of the Date field
+	KeySentSince           // Date
+	KeyLarger              // Size
+	KeySmaller             // Size
+	KeyModSeq              // Size: the lowest modification sequence (RFC 7162 section 3.1.5)
+	KeyOlder               // Size, in seconds (RFC 5032)
+	KeyYounger             // Size, in seconds
+	KeyEmailID             // Text (RFC 8474)
+	KeySavedBefore         // Date, of the saving in this mailbox (RFC 8514)
+	KeySavedSince          // Date
 )
 
 // Key is a search key.
@@ -244,7 +246,7 @@ const flagRecent goimap.Flag = `\Recent`
 // bare is the key of a word that takes no argument, nil if there is none.
 func bare(word string) *Key {
 	switch word {
-	case "ALL":
+	case "ALL", "SAVEDATESUPPORTED":
 		return &Key{Kind: KeyAll}
 	case "ANSWERED":
 		return flag(goimap.FlagAnswered)
@@ -337,6 +339,8 @@ func (p *searchParser) date(word string) (*Key, error) {
 	case "BEFORE", "SINCE", "ON":
 	case "SENTBEFORE", "SENTSINCE", "SENTON":
 		before, since = KeySentBefore, KeySentSince
+	case "SAVEDBEFORE", "SAVEDSINCE", "SAVEDON":
+		before, since = KeySavedBefore, KeySavedSince
 	default:
 		return nil, wire.Bad("Unknown search key " + word)
 	}
@@ -345,9 +349,9 @@ func (p *searchParser) date(word string) (*Key, error) {
 		return nil, err
 	}
 	switch word {
-	case "BEFORE", "SENTBEFORE":
+	case "BEFORE", "SENTBEFORE", "SAVEDBEFORE":
 		return &Key{Kind: before, Date: t}, nil
-	case "SINCE", "SENTSINCE":
+	case "SINCE", "SENTSINCE", "SAVEDSINCE":
 		return &Key{Kind: since, Date: t}, nil
 	}
 	return &Key{Kind: KeyAnd, Keys: []*Key{{Kind: since, Date: t}, {Kind: before, Date: t.AddDate(0, 0, 1)}}}, nil
