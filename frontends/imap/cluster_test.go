@@ -35,6 +35,8 @@ func TestOnCluster(t *testing.T) {
 		{"vanished messages", testVanished},
 		{"silent store", testSilentStore},
 		{"idle", testIdle},
+		{"notify", testNotify},
+		{"notify of names", testNotifyNames},
 		{"search", testSearch},
 		{"saved search", testSavedSearch},
 		{"text search", testTextSearch},

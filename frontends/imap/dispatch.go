@@ -66,6 +66,7 @@ func commands() map[string]handler {
 		"LSUB":         {states: userStates, run: (*session).list},
 		"STATUS":       {states: userStates, run: (*session).status},
 		"APPEND":       {states: userStates, run: (*session).append},
+		"NOTIFY":       {states: userStates, run: (*session).notifyCommand},
 		"IDLE":         {states: userStates, run: (*session).idle},
 		"CHECK":        {states: stateSelected, run: (*session).noop},
 		"CLOSE":        {states: stateSelected, run: (*session).closeMailbox},
@@ -99,7 +100,7 @@ func (s *session) serve() error {
 			s.c.refuseInput(reason)
 			return errGoodbye
 		}
-		if err := s.c.rest(); err != nil {
+		if err := s.rest(); err != nil {
 			return err
 		}
 		if err := s.dec.Next(); err != nil {

@@ -338,6 +338,13 @@ func (b hookedBatch) Commit(ctx context.Context) (uidValidity, first uint32, err
 	return b.batch.Commit(ctx)
 }
 
+func (h *hooked) Mailboxes(ctx context.Context, a client.Account) ([]client.Mailbox, error) {
+	if err := h.before("mailboxes"); err != nil {
+		return nil, err
+	}
+	return h.mail.Mailboxes(ctx, a)
+}
+
 func (h *hooked) Copy(ctx context.Context, a client.Account, box uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error) {
 	if err := h.before("copy"); err != nil {
 		return client.CopyResult{}, err

@@ -45,8 +45,9 @@ func (w *wakes) attach(t *teller) {
 
 // teller tells updates in IDLE: by a goroutine that is there only while there is something to tell.
 type teller struct {
-	s    *session
-	work sync.WaitGroup
+	s       *session
+	between bool // no command is under way: EXPUNGE may have to wait
+	work    sync.WaitGroup
 
 	mu                   sync.Mutex // guards what follows
 	running, again, over bool
@@ -94,7 +95,7 @@ func (t *teller) run() {
 		}
 	}()
 	for {
-		err := s.idleUpdate()
+		err := s.idleUpdate(t)
 		switch {
 		case errors.Is(err, client.ErrUnavailable):
 			time.AfterFunc(retryUpdates, t.poke)
@@ -129,38 +130,65 @@ func (s *session) idle(*call) error {
 }
 
 // await lets updates be told until the client's next line is there.
-func (s *session) await() ([]byte, error) {
+func (s *session) await() (line []byte, err error) {
+	err = s.telling(&teller{s: s}, func() error {
+		err := s.c.rest()
+		if err == nil {
+			line, err = s.dec.Answer()
+		}
+		return err
+	})
+	return line, err
+}
+
+// rest waits for the client's next command. One that asked for it by NOTIFY is told what happens meanwhile.
+func (s *session) rest() error {
+	if s.notify == nil || s.dec.Buffered() > 0 {
+		return s.c.rest()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.out.Flush(); err != nil {
+		return err
+	}
+	return s.telling(&teller{s: s, between: true}, s.c.rest)
+}
+
+// telling has t tell updates while wait waits for the client, without the session's mutex.
+func (s *session) telling(t *teller, wait func() error) error {
 	s.c.idling = true
-	t := &teller{s: s}
 	if sel := s.sel; sel != nil {
 		sel.stale = true // a change before the wake-ups were attached
 		sel.wakes.attach(t)
 		defer sel.wakes.attach(nil)
-		t.poke()
 	}
+	if n := s.notify; n != nil && n.wakes != nil {
+		n.wakes.attach(t)
+		defer n.wakes.attach(nil)
+	}
+	t.poke()
 	s.mu.Unlock()
-	var line []byte
-	err := s.c.rest()
-	if err == nil {
-		line, err = s.dec.Answer()
-	}
+	err := wait()
 	if err != nil && !timedOut(err) {
 		s.c.end() // nobody is there for whom an update that is being written could still matter
 	}
 	t.stop()
 	s.mu.Lock()
 	s.c.idling = false
-	return line, err
+	return err
 }
 
 // idleUpdate tells one batch of updates.
-func (s *session) idleUpdate() error {
+func (s *session) idleUpdate(t *teller) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sel == nil {
-		return nil
+	var err error
+	if s.sel != nil {
+		err = s.update(!t.between || s.notify != nil && !s.notify.delayed)
 	}
-	err := s.update(true)
+	if err == nil {
+		err = s.look(t)
+	}
 	if flushed := s.out.Flush(); err == nil {
 		err = flushed
 	}

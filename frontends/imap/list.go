@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"slices"
 	"sort"
 	"strings"
@@ -24,7 +25,8 @@ type folder struct {
 type listing struct {
 	name     string
 	attrs    []goimap.MailboxAttr
-	subChild bool // matched for a subscribed child (RFC 5258)
+	subChild bool   // matched for a subscribed child (RFC 5258)
+	oldName  string // that it had, "" if that is not told (RFC 5465)
 }
 
 // tellList answers with a name.
@@ -39,6 +41,9 @@ func (s *session) tellList(kind string, l *listing) {
 	s.out.Raw(`) "/" `).Mailbox(l.name)
 	if l.subChild {
 		s.out.Raw(` (CHILDINFO ("SUBSCRIBED"))`)
+	}
+	if l.oldName != "" {
+		s.out.Raw(` ("OLDNAME" (`).Mailbox(l.oldName).Raw("))")
 	}
 	s.out.Line("")
 }
@@ -96,13 +101,18 @@ func (s *session) list(c *call) error {
 func (s *session) folders() ([]*folder, error) {
 	ctx, cancel := s.question()
 	defer cancel()
+	all, err := s.allFolders(ctx)
+	return all, s.answer("list mailboxes", err)
+}
+
+func (s *session) allFolders(ctx context.Context) ([]*folder, error) {
 	boxes, err := s.mail.Mailboxes(ctx, s.account)
 	if err != nil {
-		return nil, s.answer("list mailboxes", err)
+		return nil, err
 	}
 	subs, err := s.mail.Subscriptions(ctx, s.account)
 	if err != nil {
-		return nil, s.answer("list subscriptions", err)
+		return nil, err
 	}
 	return tree(boxes, subs), nil
 }

@@ -56,6 +56,7 @@ func (s *session) create(c *call) error {
 	if err != nil {
 		return s.answer("create mailbox "+name, err)
 	}
+	s.notify.made(&made)
 	c.code = "MAILBOXID (" + mailboxID(&made) + ")"
 	return nil
 }
@@ -94,6 +95,7 @@ func (s *session) delete(*call) error {
 	if err := s.mail.DeleteMailbox(ctx, s.account, name); err != nil {
 		return s.answer("delete mailbox "+name, err)
 	}
+	s.notify.deleted(name)
 	if s.sel != nil && s.sel.name == name {
 		s.forget()
 		s.out.Line("* OK [CLOSED] The selected mailbox was deleted")
@@ -113,6 +115,7 @@ func (s *session) rename(*call) error {
 	if err := s.mail.RenameMailbox(ctx, s.account, from, to); err != nil {
 		return s.answer("rename mailbox "+from, err)
 	}
+	s.notify.renamed(from, to)
 	if s.sel != nil && from != "INBOX" { // of INBOX the messages move, and updates tell
 		if rest, ok := strings.CutPrefix(s.sel.name, from); ok && (rest == "" || rest[0] == delimiter) {
 			s.sel.name = to + rest
@@ -130,7 +133,12 @@ func (s *session) subscribe(c *call) error {
 	ctx, cancel := s.question()
 	defer cancel()
 	name = newName(name)
-	return s.answer("subscribe to "+name, s.mail.Subscribe(ctx, s.account, name, c.name == "SUBSCRIBE"))
+	on := c.name == "SUBSCRIBE"
+	if err := s.mail.Subscribe(ctx, s.account, name, on); err != nil {
+		return s.answer("subscribe to "+name, err)
+	}
+	s.notify.subscribed(name, on)
+	return nil
 }
 
 // status answers STATUS.

@@ -38,6 +38,7 @@ type session struct {
 	bad        int // commands in a row that were answered BAD
 	count      int // commands
 	sel        *selected
+	notify     *notification // nil: the client has not asked
 }
 
 // selected is the mailbox that a session has open.
@@ -52,7 +53,9 @@ type selected struct {
 	saved    *roaring.Bitmap     // UIDs of the last SEARCH RETURN (SAVE) (RFC 5182)
 	wakes    *wakes
 	unwatch  func()
-	stale    bool // changes may wait that no wake-up will tell of
+	stale    bool            // changes may wait that no wake-up will tell of
+	behind   bool            // changes of flags were kept from the client, as it wants it: told grows no more
+	untold   *roaring.Bitmap // new messages whose data the client asked to be told, and was not yet; nil is none
 
 	uidValidity uint32
 }
@@ -77,6 +80,7 @@ func (s *session) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deselect()
+	s.unnotify()
 }
 
 // question bounds one question to the cluster.

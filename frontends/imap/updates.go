@@ -8,6 +8,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"hongyan/cluster/client"
+	"hongyan/frontends/imap/command"
 )
 
 const updateTimeout = 5 * time.Second // for one question about changes: the command that causes it has been done
@@ -19,6 +20,9 @@ var errHeld = errors.New("changes behind an expunge")
 // client.ErrUnavailable when it could not ask.
 func (s *session) update(allowExpunge bool) error {
 	sel := s.sel
+	if s.wanted() == 0 {
+		return nil
+	}
 	if sel.wakes.pending.Swap(false) {
 		sel.stale = true
 	}
@@ -37,10 +41,10 @@ func (s *session) update(allowExpunge bool) error {
 			return err
 		}
 	}
-	if sel.view.gone.IsEmpty() && sel.view.coming.IsEmpty() {
+	if sel.view.gone.IsEmpty() && sel.view.coming.IsEmpty() && !sel.behind {
 		sel.told = max(sel.told, sel.view.modseq)
 	}
-	return nil
+	return s.tellNew(sel)
 }
 
 // learn asks for one batch of changes and tells of it.
@@ -107,6 +111,9 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 		if err := v.arrive(v.coming); err != nil {
 			return err
 		}
+		if s.notify != nil {
+			sel.untold = roaring.Or(v.coming, orEmpty(sel.untold))
+		}
 		v.coming.Clear()
 		s.tellExists(v.count())
 	}
@@ -114,11 +121,23 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 		if _, own := sel.own[c.ModSeq]; own || fresh.Contains(c.UID) {
 			continue
 		}
+		if s.wanted()&command.EventFlags == 0 {
+			sel.behind = true
+			continue
+		}
 		if err := s.tellChange(v.seq(c.UID), c, true, true); err != nil {
 			return err
 		}
 	}
 	return s.out.Err()
+}
+
+// orEmpty is a set, the empty one for nil.
+func orEmpty(set *roaring.Bitmap) *roaring.Bitmap {
+	if set == nil {
+		return roaring.New()
+	}
+	return set
 }
 
 // tellKeywords announces keywords that the mailbox did not have before: a client must know of them before a message has them.

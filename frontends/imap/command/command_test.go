@@ -60,6 +60,7 @@ func parsers() map[string]parser {
 		"RENAME": func(d *wire.Decoder) (any, error) { f, to, err := Rename(d); return several(f, to), err },
 		"STATUS": func(d *wire.Decoder) (any, error) { n, i, err := Status(d); return several(n, i), err },
 		"STORE":  func(d *wire.Decoder) (any, error) { s, err := ParseStore(d, false); return shortStore(s), err },
+		"NOTIFY": func(d *wire.Decoder) (any, error) { n, err := ParseNotify(d); return shortNotify(n), err },
 		"COPY":   func(d *wire.Decoder) (any, error) { s, m, err := Copy(d, true); return several(s, m), err },
 		"UIDS":   func(d *wire.Decoder) (any, error) { s, err := UIDs(d); return s, err },
 		"LSUB":   func(d *wire.Decoder) (any, error) { l, err := ParseLsub(d); return short(l), err },
@@ -82,6 +83,17 @@ func short(l *List) string {
 		}
 	}
 	return several(l.Reference, l.Patterns, opts, l.Status, l.Extended)
+}
+
+func shortNotify(n *Notify) string {
+	if n == nil {
+		return ""
+	}
+	out := []any{n.None, n.Status}
+	for _, g := range n.Groups {
+		out = append(out, g.Filter, g.Names, g.Events, len(g.Items))
+	}
+	return several(out...)
 }
 
 func shortSelect(s *Select) string {
@@ -192,6 +204,14 @@ func TestCommands(t *testing.T) {
 		{"STORE", ` 7 (UNCHANGEDSINCE) FLAGS x`, "BAD"}, {"STORE", ` 7 (UNCHANGEDSINCE x) FLAGS x`, "BAD"}, {"STORE", ` 7 (X 1) FLAGS x`, "BAD"}, {"STORE", ` 7 (UNCHANGEDSINCE 1)`, "BAD"},
 		{"STORE", ` 1 LABELS (x)`, "BAD"}, {"STORE", ` 1 +FLAGS`, "BAD"}, {"STORE", ` 0 FLAGS x`, "BAD"}, {"STORE", ` 1 FLAGS (x`, "BAD"},
 		{"COPY", " 1:2 x", "1:2 x"}, {"COPY", " $ x", "$ x"}, {"COPY", " 1", "BAD"}, {"UIDS", " 4:5", "4:5"}, {"UIDS", "", "BAD"}, {"UIDS", " 1 2", "BAD"},
+		{"NOTIFY", " none", "true false"}, {"NOTIFY", " SET (SELECTED NONE)", "false false 0 [] 0 0"}, {"NOTIFY", " set status (inboxes (MailboxName))", "false true 2 [] 8 0"},
+		{"NOTIFY", " SET (selected (Messagenew (uid body.peek[header.fields (from to)]) messageExpunge)) (subtree Lists (MessageNew MessageExpunge FlagChange)) (mailboxes (a \"b c\") (SubscriptionChange))",
+			"false false 0 [] 3 2 4 [Lists] 7 0 5 [a b c] 16 0"},
+		{"NOTIFY", " SET (subscribed (MessageNew MessageExpunge AnnotationChange))", "NO BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)"},
+		{"NOTIFY", "", "BAD"}, {"NOTIFY", " SET", "BAD"}, {"NOTIFY", " SET STATUS", "BAD"}, {"NOTIFY", " NONE x", "BAD"}, {"NOTIFY", " SET (selected ())", "BAD"}, {"NOTIFY", " SET (selected MessageNew)", "BAD"},
+		{"NOTIFY", " SET (selected (MessageNew))", "BAD"}, {"NOTIFY", " SET (selected (FlagChange))", "BAD"}, {"NOTIFY", " SET (selected (MailboxName))", "BAD"}, {"NOTIFY", " SET (nobody (MailboxName))", "BAD"},
+		{"NOTIFY", " SET (personal (MessageNew (uid) MessageExpunge))", "BAD"}, {"NOTIFY", " SET (selected NONE) (selected-delayed NONE)", "BAD"}, {"NOTIFY", " SET (subtree () NONE)", "BAD"}, {"NOTIFY", " SET (subtree NONE)", "BAD"},
+		{"NOTIFY", " SET" + strings.Repeat(" (personal NONE)", 33), "NO LIMIT"}, {"NOTIFY", " SET (subtree (" + strings.Repeat("a ", 256) + "a) NONE)", "NO LIMIT"}, {"NOTIFY", " SET (selected (MessageNew (x)))", "BAD"},
 		{"LSUB", ` "" *`, " [*] [] [] false"}, {"LSUB", ` "" (a b)`, "BAD"}, {"LSUB", ` "" a RETURN ()`, "BAD"},
 		{"LIST", ` "" %`, " [%] [] [] false"}, {"LIST", ` a/ ""`, "a/ [] [] [] false"}, {"LIST", ` "" (a "b%")`, " [a b%] [] [] true"},
 		{"LIST", ` (SUBSCRIBED RECURSIVEMATCH) "" * RETURN (CHILDREN STATUS (MESSAGES))`, " [*] [SelectSubscribed SelectRecursiveMatch ReturnChildren] [MESSAGES] true"},

@@ -1,0 +1,217 @@
+package imap
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	goimap "github.com/emersion/go-imap/v2"
+
+	"hongyan/cluster/client"
+	"hongyan/frontends/imap/command"
+)
+
+// NOTIFY (RFC 5465): a client is told of events while no command is under way, also of mailboxes that it has not open. The open one has IDLE's wake-ups and tells
+// what IDLE would. Of the others one watch of the account tells that something changed; then all mailboxes' figures are asked for, which is one question however
+// much happened, and compared with those before. So events that follow each other closely are told as one.
+const (
+	maxWatched = 2000                   // mailboxes that a session may be told of
+	maxNotices = 1000                   // responses to one look, and new messages whose data are told at once
+	lookEvery  = 500 * time.Millisecond // between looks of a session at the account's mailboxes
+)
+
+const (
+	codeOverflow  goimap.ResponseCode = "NOTIFICATIONOVERFLOW"
+	messageEvents                     = command.EventNew | command.EventExpunge | command.EventFlags
+)
+
+// notification is what a client wants to be told of. The session's mutex guards it.
+type notification struct {
+	selected command.Events // of the open mailbox
+	delayed  bool           // EXPUNGE waits for a command that allows it
+	items    []command.Item // to tell of new messages there
+	others   []command.EventGroup
+
+	wakes   *wakes // of the account; nil if there are no others
+	unwatch func()
+	next    time.Time // when the next look is due at the earliest
+	known   map[uint32]noticed
+	subs    map[string]bool
+}
+
+// noticed is a mailbox as the client knows it.
+type noticed struct {
+	name                                   string
+	messages, unseen, uidNext, uidValidity uint32
+	modseq                                 uint64
+}
+
+func noticedOf(m *client.Mailbox) noticed {
+	return noticed{name: m.Name, messages: m.Messages, unseen: m.Unseen, uidNext: m.UIDNext, uidValidity: m.UIDValidity, modseq: m.HighestModSeq}
+}
+
+// notifyCommand answers NOTIFY. What happened in the open mailbox up to now is told before its OK.
+func (s *session) notifyCommand(*call) error {
+	asked, err := command.ParseNotify(s.dec)
+	if err != nil {
+		return err
+	}
+	n := newNotification(asked)
+	if len(n.others) > 0 {
+		n.wakes = new(wakes)
+		n.unwatch = s.mail.WatchFunc(s.account, 0, n.wakes.wake) // before the look: nothing in between is missed
+		all, err := s.folders()
+		if err == nil && !n.learn(all) {
+			err = no(codeOverflow, "Too many mailboxes to tell of")
+		}
+		if err != nil {
+			n.unwatch()
+			return err
+		}
+		if asked.Status {
+			s.tellFigures(n, all)
+		}
+	}
+	s.unnotify()
+	s.notify = n
+	if s.sel != nil {
+		s.sel.stale = true
+	}
+	return nil
+}
+
+func newNotification(asked *command.Notify) *notification {
+	n := &notification{unwatch: func() {}}
+	for _, g := range asked.Groups {
+		if g.Filter <= command.FilterDelayed {
+			n.selected, n.items, n.delayed = g.Events, g.Items, g.Filter == command.FilterDelayed
+			continue
+		}
+		if g.Events == 0 {
+			continue
+		}
+		for i := range g.Names {
+			g.Names[i] = canonicalName(g.Names[i])
+		}
+		n.others = append(n.others, g)
+	}
+	return n
+}
+
+// unnotify ends what NOTIFY asked for.
+func (s *session) unnotify() {
+	if s.notify != nil {
+		s.notify.unwatch()
+		s.notify = nil
+	}
+}
+
+// overflow tells a client that too much happens; it is as if it had said NOTIFY NONE (RFC 5465 section 5.8).
+func (s *session) overflow() {
+	s.unnotify()
+	s.notify = &notification{unwatch: func() {}}
+	s.out.Raw("* OK [").Raw(string(codeOverflow)).Line("] Too much happens to tell of it")
+}
+
+// wanted are the events of the open mailbox that the client is told of. Without NOTIFY these are all.
+func (s *session) wanted() command.Events {
+	if s.notify == nil {
+		return messageEvents
+	}
+	return s.notify.selected
+}
+
+// events are those that the client wants to hear of a mailbox that is not open.
+func (n *notification) events(name string, subscribed bool) (events command.Events) {
+	for i := range n.others {
+		if g := &n.others[i]; covers(g, name, subscribed) {
+			events |= g.Events
+		}
+	}
+	return events
+}
+
+func covers(g *command.EventGroup, name string, subscribed bool) bool {
+	switch g.Filter {
+	case command.FilterSubscribed:
+		return subscribed
+	case command.FilterMailboxes:
+		return slices.Contains(g.Names, name)
+	case command.FilterSubtree:
+		return slices.ContainsFunc(g.Names, func(top string) bool {
+			rest, below := strings.CutPrefix(name, top)
+			return below && (rest == "" || rest[0] == delimiter)
+		})
+	}
+	return true
+}
+
+// learn notes how the mailboxes are that the client wants to hear of; false if these are too many.
+func (n *notification) learn(all []*folder) bool {
+	n.known, n.subs = make(map[uint32]noticed), make(map[string]bool)
+	for _, f := range all {
+		if f.subscribed {
+			n.subs[f.Name] = true
+		}
+		if f.exists && n.events(f.Name, f.subscribed) != 0 {
+			n.known[f.ID] = noticedOf(&f.Mailbox)
+		}
+	}
+	return len(n.known) <= maxWatched && len(n.subs) <= maxWatched
+}
+
+// tellFigures tells how the mailboxes are whose messages' events are wanted (RFC 5465 section 3.1).
+func (s *session) tellFigures(n *notification, all []*folder) {
+	for _, f := range all {
+		events := n.events(f.Name, f.subscribed)
+		if !f.exists || f.NoSelect || events&messageEvents == 0 || s.sel != nil && s.sel.id == f.ID {
+			continue
+		}
+		items := []command.StatusItem{command.StatusMessages, command.StatusUIDNext, command.StatusUIDValidity}
+		if events&command.EventFlags != 0 {
+			items = append(items, command.StatusModSeq)
+		}
+		s.tellStatus(&f.Mailbox, items)
+	}
+}
+
+// The client's own changes of mailboxes are not told to it.
+
+func (n *notification) made(m *client.Mailbox) {
+	if n != nil && n.known != nil {
+		n.known[m.ID] = noticedOf(m)
+	}
+}
+
+func (n *notification) deleted(name string) {
+	if n == nil {
+		return
+	}
+	for id, was := range n.known {
+		if was.name == name {
+			delete(n.known, id)
+		}
+	}
+}
+
+func (n *notification) renamed(from, to string) {
+	if n == nil {
+		return
+	}
+	for id, was := range n.known {
+		if rest, ok := strings.CutPrefix(was.name, from); ok && (rest == "" || rest[0] == delimiter) {
+			was.name = to + rest
+			n.known[id] = was
+		}
+	}
+}
+
+func (n *notification) subscribed(name string, on bool) {
+	switch {
+	case n == nil || n.subs == nil:
+	case on:
+		n.subs[name] = true
+	default:
+		delete(n.subs, name)
+	}
+}

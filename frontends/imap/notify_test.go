@@ -1,0 +1,149 @@
+package imap
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"hongyan/cluster/client"
+	"hongyan/cluster/clustertest"
+	"hongyan/frontends/imap/command"
+)
+
+// hears expects lines that the server sends of itself.
+func (r *raw) hears(want ...string) {
+	r.t.Helper()
+	for _, w := range want {
+		if got := r.line(); got != w {
+			r.t.Fatalf("heard %q, want %q", got, w)
+		}
+	}
+}
+
+// quiet expects that nothing waits: what a command answers is all that comes.
+func (r *raw) quiet() {
+	r.t.Helper()
+	if got := r.ok("STATUS Trash (MESSAGES)"); len(got) != 2 {
+		r.t.Errorf("heard %q", got[:len(got)-2])
+	}
+}
+
+func testNotify(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "notify", nil)
+	r, other := st.rawUser("INBOX"), st.rawUser("INBOX")
+	other.ok("CREATE Lists/a")
+	got := r.ok("NOTIFY SET STATUS (selected (MessageNew (UID BODY[HEADER.FIELDS (Subject)]) MessageExpunge FlagChange)) (subtree Lists (MessageNew MessageExpunge))")
+	if len(got) != 3 || !strings.HasPrefix(got[0], `* STATUS "Lists" (MESSAGES 0 UIDNEXT 1 UIDVALIDITY `) || !strings.HasPrefix(got[1], `* STATUS "Lists/a" (MESSAGES 0`) {
+		t.Errorf("%q", got)
+	}
+	st.appendMessage("INBOX", "Subject: one\r\n\r\nx\r\n")
+	r.hears("* 1 EXISTS", "* 1 FETCH (UID 1 BODY[HEADER.FIELDS (Subject)] {16}", "Subject: one", "", ")")
+	other.ok("NOOP")
+	other.ok("STORE 1 +FLAGS (\\Flagged)")
+	r.hears(`* 1 FETCH (UID 1 FLAGS (\Flagged))`) // to be told of a message does not make it seen
+	st.appendMessage("Lists/a", "a: b\r\n")
+	r.hears(`* STATUS "Lists/a" (MESSAGES 1 UIDNEXT 2)`)
+	other.ok("MOVE 1 Lists/a")
+	r.hears("* 1 EXPUNGE", `* STATUS "Lists/a" (MESSAGES 2 UIDNEXT 3)`)
+
+	// In IDLE the same is told.
+	r.send("i IDLE\r\n")
+	r.hears("+ idling")
+	st.appendMessage("Lists/a", "a: b\r\n")
+	r.hears(`* STATUS "Lists/a" (MESSAGES 3 UIDNEXT 4)`)
+	r.send("DONE\r\n")
+	r.until("i")
+
+	// An expunge may have to wait for a command that allows it.
+	st.appendMessage("INBOX", "a: b\r\n")
+	r.hears("* 1 EXISTS", "* 1 FETCH (UID 2 BODY[HEADER.FIELDS (Subject)] {2}", "", ")")
+	got = r.ok("NOTIFY SET (selected-delayed (MessageNew MessageExpunge)) (mailboxes Archive (MessageNew MessageExpunge FlagChange))")
+	if len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	other.ok("NOOP")
+	other.ok("STORE 1 +FLAGS (\\Seen)")
+	other.ok("COPY 1 Archive")
+	r.hears(`* STATUS "Archive" (MESSAGES 1 UIDNEXT 2)`)
+	other.ok("MOVE 1 Archive")
+	r.hears(`* STATUS "Archive" (MESSAGES 2 UIDNEXT 3)`)
+	if got := r.ok("NOOP"); len(got) != 2 || got[0] != "* 1 EXPUNGE" {
+		t.Errorf("%q", got)
+	}
+	r.ok("ENABLE CONDSTORE")
+	other.ok("SELECT Archive")
+	other.ok("STORE 1 -FLAGS (\\Seen)")
+	if l := r.line(); !strings.HasPrefix(l, `* STATUS "Archive" (UNSEEN 1 HIGHESTMODSEQ `) || !strings.Contains(l, " UIDVALIDITY ") {
+		t.Errorf("%q", l)
+	}
+
+	// Nothing is told that is not wanted.
+	r.ok("NOTIFY NONE")
+	st.appendMessage("INBOX", "a: b\r\n")
+	if got := r.ok("NOOP"); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	r.want("NOTIFY SET (selected (MessageNew MessageExpunge AnnotationChange))", "NO [BADEVENT (MessageNew")
+	r.quiet()
+	if got := r.ok("NOTIFY SET (selected (MessageNew MessageExpunge))"); len(got) != 2 || !strings.HasSuffix(got[0], "EXISTS") {
+		t.Errorf("%q", got)
+	}
+}
+
+func testNotifyNames(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "notifynames", nil)
+	r, other := st.rawUser(""), st.rawUser("")
+	r.ok("NOTIFY SET (personal (MailboxName SubscriptionChange))")
+	r.ok("CREATE mine") // not told: the client knows
+	other.ok("CREATE work")
+	r.hears(`* LIST (\HasNoChildren) "/" "work"`)
+	other.ok("CREATE work/x")
+	r.hears(`* LIST (\HasNoChildren) "/" "work/x"`, `* LIST (\HasChildren) "/" "work"`)
+	other.ok("SUBSCRIBE work")
+	r.hears(`* LIST (\HasChildren \Subscribed) "/" "work"`)
+	other.ok("RENAME work job")
+	r.hears(`* LIST (\HasChildren) "/" "job" ("OLDNAME" ("work"))`)
+	other.ok("UNSUBSCRIBE work")
+	r.hears(`* LIST (\NonExistent) "/" "work"`)
+	other.ok("DELETE job/x")
+	r.hears(`* LIST (\NonExistent) "/" "job/x"`, `* LIST (\HasNoChildren) "/" "job"`)
+	r.ok("RENAME job task")
+	r.ok("SUBSCRIBE task")
+	r.ok("DELETE task")
+	st.mail.at(always("mailboxes", client.ErrUnavailable))
+	other.ok("CREATE later")
+	st.mail.at(nil) // a look that failed is made again
+	r.hears(`* LIST (\HasNoChildren) "/" "later"`)
+	r.quiet()
+}
+
+// TestNotifyOverflow holds what a client may ask for against its bounds.
+func TestNotifyOverflow(t *testing.T) {
+	many := make([]client.Mailbox, maxWatched+1)
+	for i := range many {
+		many[i] = client.Mailbox{ID: uint32(i + 1), Name: "box" + decimal(uint32(i))}
+	}
+	k := newTalkWith(t, stub{boxes: many}, Limits{})
+	k.send("a NOTIFY SET (personal (MailboxName))\r\nb NOTIFY SET (subtree box1 (MailboxName))\r\n")
+	if got := k.until("a "); !strings.HasPrefix(got, "a NO [NOTIFICATIONOVERFLOW]") {
+		t.Errorf("%q", got)
+	}
+	if got := k.until("b "); !strings.HasPrefix(got, "b OK") {
+		t.Errorf("%q", got)
+	}
+	k.send("c LOGOUT\r\n")
+	k.until("c ")
+
+	asked := command.Notify{Groups: []command.EventGroup{{Filter: command.FilterPersonal, Events: command.EventName}}}
+	base, _, _ := pipe(t)
+	srv, heard := stubServer(nil), new(bytes.Buffer)
+	s := newSession(srv, newConn(base, srv))
+	defer s.close()
+	s.out.SetWriter(heard)
+	s.notify = newNotification(&asked)
+	s.notify.learn(nil)
+	s.tellOthers(s.notify, tree(many[:maxNotices+1], nil))
+	if err := s.out.Flush(); err != nil || heard.String() != "* OK [NOTIFICATIONOVERFLOW] Too much happens to tell of it\r\n" || s.wanted() != 0 || len(s.notify.others) != 0 {
+		t.Errorf("%q, %v", heard, err)
+	}
+}
