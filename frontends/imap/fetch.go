@@ -55,11 +55,11 @@ func (s *session) fetch(c *call) error {
 	if err != nil {
 		return err
 	}
+	if asked.Page != nil { // of all, not of those that changed (RFC 9394 section 3.4)
+		uids = pageOf(uids, asked.Page)
+	}
 	if uids, err = s.onlyChanged(sel, asked, uids); err != nil {
 		return s.answer("fetch from "+sel.name, err)
-	}
-	if asked.Page != nil {
-		uids = pageOf(uids, asked.Page)
 	}
 	f := &fetching{s: s, sel: sel, items: asked.Items, seqs: walker{v: &sel.view},
 		uid: c.uid && !asked.Has(command.ItemUID), flags: asked.Has(command.ItemFlags), modseq: asked.Has(command.ItemModSeq)}

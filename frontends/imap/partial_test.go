@@ -40,4 +40,13 @@ func testPartial(t *testing.T, c *clustertest.Cluster) {
 	r.expect("UID FETCH 1:* (UID) (PARTIAL -1:-2)", "* 9 FETCH (UID 11)", "* 10 FETCH (UID 12)")
 	r.expect("UID FETCH 2:8 FLAGS (PARTIAL 2:3)", "* 3 FETCH (UID 4 FLAGS ())", "* 4 FETCH (UID 6 FLAGS ())")
 	r.expect("UID FETCH 1:* FLAGS (PARTIAL 100:200)")
+	// The page is of all messages; what changed is then looked for in it.
+	at := found(r.ok("STATUS INBOX (HIGHESTMODSEQ)"), `HIGHESTMODSEQ (\d+)`)
+	r.ok(`UID STORE 2,12 +FLAGS.SILENT (\Flagged)`)
+	for cmd, want := range map[string]string{"1:3": "2", "-1:-2": "12", "3:9": ""} {
+		got := r.ok("UID FETCH 1:* (FLAGS) (PARTIAL " + cmd + " CHANGEDSINCE " + at + ")")
+		if uid := found(got, `UID (\d+)`); uid != want {
+			t.Errorf("PARTIAL %s: %q", cmd, got)
+		}
+	}
 }
