@@ -39,12 +39,13 @@ type Command struct {
 
 	AppendAll *AppendAll `cbor:"50,keyasint,omitempty"`
 	Replace   *Replace   `cbor:"51,keyasint,omitempty"`
+	Annotate  *Annotate  `cbor:"52,keyasint,omitempty"`
 }
 
 // Level is the feature level of programs that can apply the command. What moves accounts is of feature.Moves; the package relocate says so itself.
 func (c *Command) Level() feature.Level {
 	switch {
-	case c.AppendAll != nil, c.Replace != nil, c.Copy != nil && c.Copy.Dated:
+	case c.AppendAll != nil, c.Replace != nil, c.Annotate != nil, c.Copy != nil && c.Copy.Dated:
 		return feature.Sharing
 	case c.Amend != nil, c.Recount != nil:
 		return feature.Moves

@@ -172,6 +172,8 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 		return m.appendAll(t, now, c.AppendAll)
 	case c.Replace != nil:
 		return m.replace(t, now, c.Replace)
+	case c.Annotate != nil:
+		return m.annotate(t, now, c.Annotate)
 	}
 	return m.folders(t, now, c)
 }

@@ -40,6 +40,7 @@ func goldenShard(t *testing.T) (*DB, *Shard) {
 		must(t, tx.DeleteMailbox(0x0a0b, "Junk")) // two of its five rows are swept
 		_, _, err = tx.CopyMessages(0x0a0b, 1, roaring.BitmapOf(1), 6, false, 1700000002)
 		must(t, err)
+		must(t, tx.Annotate(0x0a0b, 1, []Annotation{{Name: "/shared/comment", Value: []byte("note")}, {User: 0x0a0b, Name: "/private/comment", Value: []byte{}}}))
 		must(t, tx.Condemn(2, 3))
 		must(t, tx.MarkEarly(6))
 	})

@@ -23,17 +23,18 @@ const (
 
 // Tags of an account's keys, after its number.
 const (
-	tagBlock     = 'b' // [mailbox u32][kind u8][uid>>12 u32]
-	tagCounters  = 'c' //
-	tagFlags     = 'f' // [mailbox u32][uid u32]
-	tagMailbox   = 'm' // [mailbox u32]
-	tagName      = 'n' // [name]
-	tagPlace     = 'o' //
-	tagSubscribe = 'p' // [name]
-	tagChange    = 's' // [mailbox u32][modseq u64][uid u32]
-	tagMessage   = 'u' // [mailbox u32][uid u32]
-	tagKeywords  = 'w' // [mailbox u32]
-	tagExpunged  = 'x' // [mailbox u32][modseq u64][uid u32]
+	tagBlock      = 'b' // [mailbox u32][kind u8][uid>>12 u32]
+	tagCounters   = 'c' //
+	tagFlags      = 'f' // [mailbox u32][uid u32]
+	tagMailbox    = 'm' // [mailbox u32]
+	tagName       = 'n' // [name]
+	tagPlace      = 'o' //
+	tagSubscribe  = 'p' // [name]
+	tagChange     = 's' // [mailbox u32][modseq u64][uid u32]
+	tagMessage    = 'u' // [mailbox u32][uid u32]
+	tagKeywords   = 'w' // [mailbox u32]
+	tagExpunged   = 'x' // [mailbox u32][modseq u64][uid u32]
+	tagAnnotation = 'y' // [mailbox u32][user u64][name]
 )
 
 // Lengths of key parts, for slicing keys that an iterator returns.

@@ -112,6 +112,9 @@ func (t *Txn) renameInbox(in *mailboxState, to string, now int64) error {
 	if _, err := t.place(in, dst, picked); err != nil {
 		return err
 	}
+	if err := t.copyAnnotations(in.key.account, in.key.id, made.ID); err != nil { // RFC 5464 section 4.1
+		return err
+	}
 	return t.erase(in, picked)
 }
 

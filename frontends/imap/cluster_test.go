@@ -37,6 +37,7 @@ func TestOnCluster(t *testing.T) {
 		{"idle", testIdle},
 		{"notify", testNotify},
 		{"notify of names", testNotifyNames},
+		{"annotations", testMetadata},
 		{"search", testSearch},
 		{"saved search", testSavedSearch},
 		{"text search", testTextSearch},

@@ -66,6 +66,8 @@ func commands() map[string]handler {
 		"LSUB":         {states: userStates, run: (*session).list},
 		"STATUS":       {states: userStates, run: (*session).status},
 		"APPEND":       {states: userStates, run: (*session).append},
+		"GETMETADATA":  {states: userStates, run: (*session).getMetadata},
+		"SETMETADATA":  {states: userStates, run: (*session).setMetadata},
 		"NOTIFY":       {states: userStates, run: (*session).notifyCommand},
 		"IDLE":         {states: userStates, run: (*session).idle},
 		"CHECK":        {states: stateSelected, run: (*session).noop},

@@ -20,6 +20,9 @@ type mail interface {
 	Sharing() bool
 	NewBatch(a client.Account, mailbox string) batch
 	Replace(ctx context.Context, a client.Account, from, uid uint32, mailbox string, d draft, f client.Flags, date client.Date) (uidValidity, added uint32, err error)
+	Annotations(ctx context.Context, a client.Account, mailbox string) ([]client.Annotation, error)
+	Notes(ctx context.Context, a client.Account) ([]client.Annotation, error)
+	Annotate(ctx context.Context, a client.Account, mailbox string, list []client.Annotation) error
 	Mailboxes(ctx context.Context, a client.Account) ([]client.Mailbox, error)
 	Subscriptions(ctx context.Context, a client.Account) ([]string, error)
 	Status(ctx context.Context, a client.Account, name string) (client.Mailbox, error)

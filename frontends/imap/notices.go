@@ -30,11 +30,16 @@ func (s *session) look(t *teller) error {
 	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout)
 	defer cancel()
 	all, err := s.lookAt(ctx)
+	var notes map[noteKey]uint64
+	if err == nil {
+		notes, err = s.notesFor(n)
+	}
 	if err != nil {
 		n.wakes.pending.Store(true)
 		s.log.Warn("IMAP session could not learn of changes of mailboxes", "error", err)
 		return client.ErrUnavailable
 	}
+	s.tellNotes(n, all, notes)
 	s.tellOthers(n, all)
 	return s.out.Err()
 }
@@ -164,6 +169,28 @@ func (o *notices) listing(name string) *listing {
 	}
 	l.oldName = o.old[name]
 	return l
+}
+
+// tellNotes names annotations that have changed (RFC 5465 sections 5.6 and 5.7). Those of a mailbox that is gone went with it.
+func (s *session) tellNotes(n *notification, all []*folder, now map[noteKey]uint64) {
+	changed := changedNotes(n.notes, now)
+	n.notes = now
+	tell := func(mailbox string, names []string) {
+		s.out.Raw("* METADATA ").Mailbox(mailbox)
+		for _, name := range slices.Sorted(slices.Values(names)) {
+			s.out.SP()
+			s.tellEntry(name)
+		}
+		s.out.Line("")
+	}
+	if names := changed[0]; len(names) > 0 && slices.ContainsFunc(n.others, func(g command.EventGroup) bool { return g.Events&command.EventServerMetadata != 0 }) {
+		tell("", names)
+	}
+	for _, f := range all {
+		if names := changed[f.ID]; f.exists && len(names) > 0 && n.events(f.Name, f.subscribed)&command.EventMailboxMetadata != 0 {
+			tell(f.Name, names)
+		}
+	}
 }
 
 // figures finds out which of a mailbox's figures are to be told (RFC 5465 section 5).

@@ -37,6 +37,7 @@ type notification struct {
 	next    time.Time // when the next look is due at the earliest
 	known   map[uint32]noticed
 	subs    map[string]bool
+	notes   map[noteKey]uint64 // annotations with their Seq; nil if none are asked for
 }
 
 // noticed is a mailbox as the client knows it.
@@ -63,6 +64,10 @@ func (s *session) notifyCommand(*call) error {
 		all, err := s.folders()
 		if err == nil && !n.learn(all) {
 			err = no(codeOverflow, "Too many mailboxes to tell of")
+		}
+		if err == nil {
+			n.notes, err = s.notesFor(n)
+			err = s.answer("list annotations", err)
 		}
 		if err != nil {
 			n.unwatch()
@@ -158,6 +163,26 @@ func (n *notification) learn(all []*folder) bool {
 		}
 	}
 	return len(n.known) <= maxWatched && len(n.subs) <= maxWatched
+}
+
+// notesFor are the annotations that there are, if the client wants to hear of them.
+func (s *session) notesFor(n *notification) (map[noteKey]uint64, error) {
+	wanted := func(g command.EventGroup) bool {
+		return g.Events&(command.EventMailboxMetadata|command.EventServerMetadata) != 0
+	}
+	if !slices.ContainsFunc(n.others, wanted) || !s.mail.Sharing() {
+		return nil, nil
+	}
+	ctx, cancel := s.question()
+	defer cancel()
+	list, err := s.mail.Notes(ctx, s.account)
+	now := make(map[noteKey]uint64, len(list))
+	for i := range list {
+		if n := &list[i]; n.User == s.owner(n.Name) {
+			now[noteKey{n.Mailbox, n.Name}] = n.Seq
+		}
+	}
+	return now, err
 }
 
 // tellFigures tells how the mailboxes are whose messages' events are wanted (RFC 5465 section 3.1).

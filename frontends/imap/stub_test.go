@@ -32,6 +32,10 @@ func (s stub) Append(_ context.Context, _ client.Account, _ string, d draft, _ c
 	return 1, 1, err
 }
 func (stub) Sharing() bool { return true }
+func (stub) Annotations(context.Context, client.Account, string) ([]client.Annotation, error) {
+	return nil, nil
+}
+func (stub) Annotate(context.Context, client.Account, string, []client.Annotation) error { return nil }
 func (s stub) NewBatch(client.Account, string) batch {
 	return &stubBatch{of: s}
 }

@@ -21,6 +21,8 @@ const (
 	EventFlags
 	EventName
 	EventSubscription
+	EventMailboxMetadata // (RFC 5464)
+	EventServerMetadata
 
 	messageEvents = EventNew | EventExpunge | EventFlags
 )
@@ -55,7 +57,7 @@ type Notify struct {
 	strange bool
 }
 
-const codeBadEvent goimap.ResponseCode = "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)"
+const codeBadEvent goimap.ResponseCode = "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange)"
 
 // ParseNotify parses NOTIFY (RFC 5465 section 8).
 func ParseNotify(d *wire.Decoder) (*Notify, error) {
@@ -192,6 +194,10 @@ func (n *Notify) event(d *wire.Decoder, g *EventGroup) error {
 		g.Events |= EventName
 	case "SUBSCRIPTIONCHANGE":
 		g.Events |= EventSubscription
+	case "MAILBOXMETADATACHANGE":
+		g.Events |= EventMailboxMetadata
+	case "SERVERMETADATACHANGE":
+		g.Events |= EventServerMetadata
 	default:
 		n.strange = true
 	}

@@ -1,0 +1,154 @@
+package imap
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+
+	goimap "github.com/emersion/go-imap/v2"
+
+	"hongyan/cluster/client"
+	"hongyan/frontends/imap/command"
+	"hongyan/frontends/imap/wire"
+)
+
+// Annotations (RFC 5464). Private ones are kept under the account of the user, shared ones under none. Those of the server that are shared would be everybody's: nobody may set
+// them, and there are none.
+
+// owner is whose an entry is.
+func (s *session) owner(name string) uint64 {
+	if strings.HasPrefix(name, "/private") {
+		return s.account.ID
+	}
+	return 0
+}
+
+// getMetadata answers GETMETADATA. An entry that is named and is not there is NIL, unless those below it are asked for too.
+func (s *session) getMetadata(c *call) error {
+	asked, err := command.ParseGetMetadata(s.dec)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.question()
+	defer cancel()
+	name := canonicalName(asked.Mailbox)
+	list, err := s.mail.Annotations(ctx, s.account, name)
+	if err != nil {
+		return s.answer("get annotations of "+name, err)
+	}
+	there := make(map[string]*client.Annotation)
+	var shown []string
+	longest := int64(0)
+	for i := range list {
+		n := &list[i]
+		if n.User != s.owner(n.Name) || !within(n.Name, asked) {
+			continue
+		}
+		if there[n.Name] = n; int64(len(n.Value)) > asked.MaxSize {
+			longest = max(longest, int64(len(n.Value)))
+		} else {
+			shown = append(shown, n.Name)
+		}
+	}
+	for _, e := range asked.Entries {
+		if there[e] == nil && asked.Depth == 0 {
+			there[e] = &client.Annotation{Name: e}
+			shown = append(shown, e)
+		}
+	}
+	if len(shown) > 0 {
+		s.tellMetadata(name, shown, there)
+	}
+	if longest > 0 {
+		c.code = "METADATA LONGENTRIES " + decimal(uint64(longest))
+	}
+	return s.out.Err()
+}
+
+// within says whether an entry is asked for, by its name or as one below another.
+func within(name string, asked *command.GetMetadata) bool {
+	for _, e := range asked.Entries {
+		rest, ok := strings.CutPrefix(name, e)
+		if ok && (rest == "" || rest[0] == '/' && strings.Count(rest, "/") <= asked.Depth) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *session) tellMetadata(mailbox string, names []string, values map[string]*client.Annotation) {
+	out := s.out
+	out.Raw("* METADATA ").Mailbox(mailbox).Raw(" (")
+	for i, name := range names {
+		if i > 0 {
+			out.SP()
+		}
+		s.tellEntry(name)
+		out.SP()
+		switch v := values[name].Value; {
+		case v == nil:
+			out.Raw("NIL")
+		case bytes.IndexByte(v, 0) >= 0:
+			out.Binary(int64(len(v))).Raw(string(v))
+		default:
+			out.String(string(v))
+		}
+	}
+	out.Line(")")
+}
+
+// tellEntry is an entry's name, mostly an atom.
+func (s *session) tellEntry(name string) {
+	if wire.IsAtom(name) {
+		s.out.Raw(name)
+	} else {
+		s.out.String(name)
+	}
+}
+
+// setMetadata answers SETMETADATA: all entries are set, or none.
+func (s *session) setMetadata(*call) error {
+	asked, err := command.ParseSetMetadata(s.dec)
+	if err != nil {
+		return err
+	}
+	if !s.mail.Sharing() {
+		return no(goimap.ResponseCodeUnavailable, "Annotations can be kept when all servers are updated")
+	}
+	name := canonicalName(asked.Mailbox)
+	for i := range asked.Entries {
+		n := &asked.Entries[i]
+		if n.User = s.owner(n.Name); name == "" && n.User == 0 {
+			return no(goimap.ResponseCodeNoPerm, "Shared annotations of the server cannot be set")
+		}
+	}
+	ctx, cancel := s.question()
+	defer cancel()
+	err = s.mail.Annotate(ctx, s.account, name, asked.Entries)
+	if errors.Is(err, client.ErrLimit) {
+		return no("METADATA TOOMANY", "Too many annotations")
+	}
+	return s.answer("set annotations of "+name, err)
+}
+
+// noteKey names an annotation among all of an account.
+type noteKey struct {
+	mailbox uint32
+	name    string
+}
+
+// changedNotes are the entries that differ from what the client knows, with those that are gone, by mailbox.
+func changedNotes(was, now map[noteKey]uint64) map[uint32][]string {
+	changed := make(map[uint32][]string)
+	for k, seq := range now {
+		if was[k] != seq {
+			changed[k.mailbox] = append(changed[k.mailbox], k.name)
+		}
+	}
+	for k := range was {
+		if _, there := now[k]; !there {
+			changed[k.mailbox] = append(changed[k.mailbox], k.name)
+		}
+	}
+	return changed
+}
