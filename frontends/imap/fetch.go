@@ -303,7 +303,7 @@ func (f *fetching) write(ctx context.Context, e *entry, v *sections) error {
 		out.Raw("UID ").Num(uint64(e.uid)).SP()
 	}
 	if e.seen && !f.flags {
-		out.Raw("FLAGS ").Flags(flagsOut(e.flags)).SP()
+		out.Raw("FLAGS ").Flags(f.s.flagsOf(f.sel, e.uid, e.flags)).SP()
 	}
 	if e.seen && !f.modseq && f.s.condstore {
 		f.s.tellModSeq(e.mod)
@@ -333,7 +333,7 @@ func (f *fetching) write(ctx context.Context, e *entry, v *sections) error {
 func (f *fetching) value(e *entry, kind command.ItemKind) {
 	switch out := f.s.out; kind {
 	case command.ItemFlags:
-		out.Flags(flagsOut(e.flags))
+		out.Flags(f.s.flagsOf(f.sel, e.uid, e.flags))
 	case command.ItemUID:
 		out.Num(uint64(e.uid))
 	case command.ItemModSeq:

@@ -48,6 +48,7 @@ type hooked struct {
 	part   int                    // changes that an answer has at most; 0: as the cluster has it
 	scan   atomic.Bool            // no full-text index answers
 	reads  atomic.Int64           // of messages' bytes
+	told   atomic.Int64           // mailboxes of which it was noted what sessions were told
 }
 
 func (h *hooked) Candidates(ctx context.Context, a client.Account, mailbox, uidValidity uint32, text string) (uint32, *roaring.Bitmap) {

@@ -37,6 +37,7 @@ func (s *session) update(allowExpunge bool) error {
 			return err
 		}
 	}
+	s.tellRecent(sel)
 	if sel.view.gone.IsEmpty() && sel.view.coming.IsEmpty() {
 		sel.told = max(sel.told, sel.view.modseq)
 	}
@@ -107,6 +108,7 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 		if err := v.arrive(v.coming); err != nil {
 			return err
 		}
+		s.meet(sel, v.coming, 0)
 		v.coming.Clear()
 		s.tellExists(v.count())
 	}
@@ -114,7 +116,7 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 		if _, own := sel.own[c.ModSeq]; own || fresh.Contains(c.UID) {
 			continue
 		}
-		if err := s.tellChange(v.seq(c.UID), c, true, true); err != nil {
+		if err := s.tellChange(sel, v.seq(c.UID), c, true, true); err != nil {
 			return err
 		}
 	}
