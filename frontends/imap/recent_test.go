@@ -20,6 +20,7 @@ func (h *hooked) Told(ctx context.Context, list []client.Told) error {
 // A new message is \Recent to the first session that may write, in all answers, and to nobody later, here or at another node.
 func testRecent(t *testing.T, c *clustertest.Cluster) {
 	st := serve(t, c, "recent", nil)
+	st.mail.recent = true
 	st.appendMessage("INBOX", "Subject: a\r\n\r\n")
 	st.appendMessage("INBOX", "Subject: b\r\n\r\n")
 
@@ -55,6 +56,7 @@ func testRecent(t *testing.T, c *clustertest.Cluster) {
 	a.has("UID MOVE 1 Trash", "* 1 RECENT")
 
 	other := serveNode(t, c, 1, st.user)
+	other.mail.recent = true
 	clustertest.Eventually(t, 10*time.Second, func() bool {
 		box, err := other.mail.Status(t.Context(), st.account, "INBOX")
 		return err == nil && box.Recent == 0
