@@ -144,14 +144,6 @@ func (c *Client) WatchFunc(a Account, folder uint32, wake func()) (cancel func()
 	})
 }
 
-// Lags says that this node's replica of an account's shard has not applied all that was acknowledged or seen through this door: changes may be there that nobody
-// was woken for yet, and Changes would wait for them.
-func (c *Client) Lags(a Account) bool {
-	shard := c.places.of(a.ID, a.Shard)
-	g, here := c.cfg.Host.Group(shard)
-	return here && g.Applied() < c.token(shard)
-}
-
 // publish passes on what a shard's replica here, or a remote watch, saw. It never blocks.
 func (h *hub) publish(shard uint32, events []mailbox.Event) {
 	h.mu.Lock()

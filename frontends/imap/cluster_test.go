@@ -26,7 +26,6 @@ func TestOnCluster(t *testing.T) {
 		{"one moment", testOneMoment},
 		{"flags", testFlags},
 		{"recent", testRecent},
-		{"lagging replica", testLag},
 		{"read only", testReadOnly},
 		{"copy and move", testCopyMove},
 		{"updates", testUpdates},

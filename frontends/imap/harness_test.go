@@ -47,7 +47,6 @@ type hooked struct {
 	odd    func(uid uint32) error // what opening a message's bytes gives, if not nil
 	part   int                    // changes that an answer has at most; 0: as the cluster has it
 	scan   atomic.Bool            // no full-text index answers
-	lags   func() bool            // in place of what the door says, if not nil
 	recent bool                   // messages may be \Recent, which most tests have no use for
 	reads  atomic.Int64           // of messages' bytes
 	told   atomic.Int64           // mailboxes of which it was noted what sessions were told
@@ -58,13 +57,6 @@ func (h *hooked) Candidates(ctx context.Context, a client.Account, mailbox, uidV
 		return 0, roaring.New()
 	}
 	return h.mail.Candidates(ctx, a, mailbox, uidValidity, text)
-}
-
-func (h *hooked) Lags(a client.Account) bool {
-	if h.lags != nil {
-		return h.lags()
-	}
-	return h.mail.Lags(a)
 }
 
 func (h *hooked) at(fn func(op string) error) {

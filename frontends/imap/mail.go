@@ -36,7 +36,6 @@ type mail interface {
 	Candidates(ctx context.Context, a client.Account, mailbox, uidValidity uint32, text string) (through uint32, uids *roaring.Bitmap)
 	Doubt(a client.Account, mailbox, uid uint32, ref client.Ref)
 	Told(ctx context.Context, list []client.Told) error
-	Lags(a client.Account) bool
 	WatchFunc(a client.Account, mailbox uint32, wake func()) (cancel func())
 }
 

@@ -53,7 +53,6 @@ func (stub) Flagged(context.Context, client.Account, uint32, uint8) (*roaring.Bi
 func (stub) Changes(context.Context, client.Account, uint32, uint64) (client.Changes, error) {
 	return client.Changes{Vanished: roaring.New()}, nil
 }
-func (stub) Lags(client.Account) bool { return false }
 func (stub) WatchFunc(client.Account, uint32, func()) (cancel func()) { return func() {} }
 
 type stubDraft struct{ *bytes.Buffer }

@@ -132,30 +132,6 @@ func testCopyMove(t *testing.T, c *clustertest.Cluster) {
 	}
 }
 
-// A command asks for changes without having been woken while the replica here lacks what others were told to be done.
-func testLag(t *testing.T, c *clustertest.Cluster) {
-	st := serve(t, c, "lag", nil)
-	asked, lags := 0, false
-	st.mail.lags = func() bool { return lags }
-	r := st.rawUser("INBOX")
-	st.mail.at(func(op string) error {
-		if op == "changes" {
-			asked++
-		}
-		return nil
-	})
-	clustertest.Eventually(t, 5*time.Second, func() bool { // the account's first folders wake once
-		asked = 0
-		r.ok("NOOP")
-		return asked == 0
-	}, func() string { return "every command asks for changes" })
-	lags = true
-	r.ok("NOOP")
-	if asked != 1 {
-		t.Errorf("%d questions while the replica lags", asked)
-	}
-}
-
 func testUpdates(t *testing.T, c *clustertest.Cluster) {
 	st := serve(t, c, "updates", nil)
 	st.fill("INBOX", 4)

@@ -19,8 +19,7 @@ var errHeld = errors.New("changes behind an expunge")
 // client.ErrUnavailable when it could not ask.
 func (s *session) update(allowExpunge bool) error {
 	sel := s.sel
-	// What another session here was told to be done must show here too, though the replica that wakes may not have it yet.
-	if sel.wakes.pending.Swap(false) || !s.c.idling && s.mail.Lags(s.account) {
+	if sel.wakes.pending.Swap(false) {
 		sel.stale = true
 	}
 	for sel.stale {
