@@ -220,7 +220,7 @@ func TestFields(t *testing.T) {
 			t.Errorf("%q: filtered %q", c.names, got)
 		}
 	}
-	if got := FilterHeader(header, []string{"received", "TO", "x-odd"}, true); string(got) != "Subject: a\r\n b\r\nFrom: x\r\n\r\n" {
+	if got := FilterHeader(header, []string{"received", "TO", "x-odd"}, true); string(got) != "Subject: a\r\n b\r\nnot a field\r\nFrom: x\r\n\r\n" {
 		t.Errorf("all others: %q", got)
 	}
 	if s.Headers[0].Name() != "Subject" || s.Headers[0].Value() != "a b" {
