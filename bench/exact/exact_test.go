@@ -50,7 +50,9 @@ func lines(raw []byte) []byte {
 }
 
 // bareCR says whether a message has a CR that ends no line, which SMTP must not carry (RFC 5321 section 2.3.8).
-func bareCR(m Message) bool { return bytes.Count(m.Raw, []byte("\r")) != bytes.Count(m.Raw, []byte("\r\n")) }
+func bareCR(m Message) bool {
+	return bytes.Count(m.Raw, []byte("\r")) != bytes.Count(m.Raw, []byte("\r\n"))
+}
 
 func corpus(t *testing.T) (list []Message) {
 	archive, err := filepath.Abs("../../../shared/corpus.tar.xz")
