@@ -94,6 +94,7 @@ func sessionsOutliveALeader(t *testing.T, r *crashRun) {
 		round(i)
 	}
 	calm := worst
+	busy := r.occupy(nodes[1:], user, inbox.NumMessages)
 	var killed sync.WaitGroup
 	killed.Go(func() { r.control("kill", nodes[0].ID) })
 	for i := range 60 {
@@ -105,6 +106,7 @@ func sessionsOutliveALeader(t *testing.T, r *crashRun) {
 		round(200)
 		return r.ledFromHome(nodes[0])
 	})
+	busy.end(t, sent)
 	t.Logf("%d messages, longest round %v, before the kill %v", sent, worst.Round(time.Millisecond), calm.Round(time.Millisecond))
 }
 

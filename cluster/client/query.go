@@ -218,6 +218,7 @@ func (c *Client) Mailboxes(ctx context.Context, a Account) ([]Mailbox, error) {
 		}
 		list, err = gather(ctx, c, q, false, folders)
 	}
+	c.ripe(list)
 	return list, err
 }
 
@@ -254,6 +255,9 @@ func (c *Client) named(ctx context.Context, a Account, kind mailbox.QueryKind, n
 	if err == nil && len(f.Mailboxes) != 1 {
 		err = unavailable(fmt.Errorf("a replica answered with %d folders", len(f.Mailboxes)))
 	}
+	if err == nil {
+		c.ripe(f.Mailboxes)
+	}
 	return f, err
 }
 
@@ -271,6 +275,7 @@ type Selected struct {
 	Mailbox Mailbox
 	UIDs    *roaring.Bitmap // all messages; rank is the sequence number
 	Unseen  *roaring.Bitmap // those without \Seen
+	Counts  bool            // the cluster notes of which messages sessions were told: see Told
 }
 
 // Select opens a folder by name: strong, one consistent snapshot. If the folder's counts contradict its messages they are mended first, where that can be done now.
@@ -296,7 +301,7 @@ func (c *Client) Select(ctx context.Context, a Account, name string) (Selected, 
 	if err != nil {
 		return Selected{}, err
 	}
-	return Selected{Mailbox: f.Mailboxes[0], UIDs: all, Unseen: unseen}, nil
+	return Selected{Mailbox: f.Mailboxes[0], UIDs: all, Unseen: unseen, Counts: c.counts()}, nil
 }
 
 // Messages calls fn for each message of uids that exists, ascending by UID. fn must not keep m.

@@ -40,12 +40,14 @@ type Command struct {
 	AppendAll *AppendAll `cbor:"50,keyasint,omitempty"`
 	Replace   *Replace   `cbor:"51,keyasint,omitempty"`
 	Annotate  *Annotate  `cbor:"52,keyasint,omitempty"`
+
+	Told *Told `cbor:"60,keyasint,omitempty"`
 }
 
 // Level is the feature level of programs that can apply the command. What moves accounts is of feature.Moves; the package relocate says so itself.
 func (c *Command) Level() feature.Level {
 	switch {
-	case c.AppendAll != nil, c.Replace != nil, c.Annotate != nil, c.Copy != nil && c.Copy.Dated:
+	case c.AppendAll != nil, c.Replace != nil, c.Annotate != nil, c.Copy != nil && c.Copy.Dated, c.Told != nil:
 		return feature.Sharing
 	case c.Amend != nil, c.Recount != nil:
 		return feature.Moves
@@ -64,6 +66,19 @@ type Amend struct {
 type Recount struct {
 	Account uint64 `cbor:"1,keyasint"`
 	Mailbox uint32 `cbor:"2,keyasint"`
+}
+
+// Told notes of folders of many accounts which messages a session was told of, so that later ones do not show them as \Recent. A mark whose folder or
+// account is not here, or on its way, is dropped: its messages are \Recent once more.
+type Told struct {
+	Marks []Mark `cbor:"1,keyasint"`
+}
+
+// Mark says that a session was told of a folder's messages below a UID.
+type Mark struct {
+	Account uint64 `cbor:"1,keyasint"`
+	Mailbox uint32 `cbor:"2,keyasint"`
+	Below   uint32 `cbor:"3,keyasint"`
 }
 
 // Revalidate gives every folder of some accounts a new UIDVALIDITY: the shard was recovered from a replica that may lack what clients have seen.

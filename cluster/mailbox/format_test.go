@@ -18,6 +18,8 @@ func samples() []codectest.Sample {
 		ID: 9, Name: "项目/2026", UIDValidity: 1_700_000_000, UIDNext: 5, HighestModSeq: 1000, Messages: 4, Unseen: 3, Deleted: 1, Size: 1200,
 		SpecialUse: `\Archive`, Subscribed: true, Keywords: []string{"$Work"}, NoSelect: true,
 	}
+	told := box
+	told.Told, told.Recent = 4, 1
 	flags := index.Flags{System: index.FlagFlagged, Keywords: []string{"$Work"}}
 	return []codectest.Sample{
 		{Name: "ensure", Value: &Command{Ensure: &Ensure{Account: 1}}},
@@ -42,6 +44,7 @@ func samples() []codectest.Sample {
 			UID: 4, Seen: volume.Ref{Volume: 6, Record: 1}, Ref: m.Ref, Size: 300, Date: 1_700_000_000, Zone: -60, Summary: []byte("summary"),
 		}}}},
 		{Name: "recount", Value: &Command{Recount: &Recount{Account: 1, Mailbox: 9}}},
+		{Name: "told", Value: &Command{Told: &Told{Marks: []Mark{{Account: 1, Mailbox: 9, Below: 5}, {Account: 2, Mailbox: 1, Below: 1 << 20}}}}},
 		{Name: "settle", Value: &Command{Settle: &Settle{Volume: 7, Last: 9}}},
 		{Name: "move", Value: &Command{Move: &Move{Step: MoveArrived, Account: 1, Fence: 5, Shard: 2, At: 77, After: 3, Markers: []index.Early{{Volume: 7, Last: 9}}}}},
 		{Name: "import", Value: &Command{Import: &Import{Account: 1, Fence: 5, Puts: []index.Pair{{Key: []byte("c"), Value: []byte{1}}}, Removes: [][]byte{[]byte("nx")}}}},
@@ -56,6 +59,10 @@ func samples() []codectest.Sample {
 		{Name: "result-mended", Value: &Result{
 			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},
 			Mailbox: &box, Refused: []Refusal{{Account: 1, Code: Moved, Message: "why", Shard: 2, At: 77}}, Shard: 2, At: 77, Next: 3, Done: true,
+		}, Former: true},
+		{Name: "result-told", Value: &Result{
+			Code: Limit, Message: "why", UIDValidity: 3, FirstUID: 4, UIDs: uids, Failed: uids, Changed: []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}},
+			Mailbox: &told, Refused: []Refusal{{Account: 1, Code: Moved, Message: "why", Shard: 2, At: 77}}, Shard: 2, At: 77, Next: 3, Done: true,
 		}},
 		{Name: "query", Value: &Query{Shard: 1, Min: 2, Kind: QueryMessages, Account: 4, Mailbox: 5, Name: "n", UIDs: uids, Want: 3, Flag: 1, Since: 9}},
 		{Name: "frame", Value: &Frame{
@@ -76,7 +83,7 @@ func samples() []codectest.Sample {
 		{Name: "annotate", Value: &Command{Annotate: &Annotate{Account: 1, Mailbox: "INBOX", List: []index.Annotation{{User: 1, Name: "/private/comment", Value: []byte("note")}, {Name: "/shared/comment"}}}}},
 		{Name: "annotation", Value: &index.Annotation{Mailbox: 9, User: 1, Name: "/private/comment", Seq: 77, Value: []byte("note")}},
 		{Name: "frame-annotations", Value: &Frame{
-			Code: Moved, Message: "why", Mailboxes: []index.Mailbox{box}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
+			Code: Moved, Message: "why", Mailboxes: []index.Mailbox{told}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
 			Messages: []index.Message{{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8}},
 			Changed:  []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}}, ModSeq: 9, UIDNext: 10, More: true, Applied: 12, Shard: 2, At: 77, Odd: true,
 			Annotations: []index.Annotation{{Mailbox: 9, Name: "/shared/comment", Seq: 77, Value: []byte("note")}},

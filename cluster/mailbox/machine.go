@@ -160,6 +160,8 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 		return m.move(t, c.Move)
 	case c.Import != nil:
 		return &Result{}, t.Import(c.Import.Account, c.Import.Fence, c.Import.Puts, c.Import.Removes)
+	case c.Told != nil:
+		return &Result{}, told(t, c.Told)
 	case c.Revalidate != nil:
 		return m.revalidate(t, now, c.Revalidate)
 	case c.Amend != nil:
@@ -176,6 +178,19 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 		return m.annotate(t, now, c.Annotate)
 	}
 	return m.folders(t, now, c)
+}
+
+func told(t *index.Txn, c *Told) error {
+	for _, mark := range c.Marks {
+		err := t.Changeable(mark.Account)
+		if err == nil {
+			err = t.Told(mark.Account, mark.Mailbox, mark.Below)
+		}
+		if _, refused := refusal(err); err != nil && !refused {
+			return err
+		}
+	}
+	return nil
 }
 
 func (m *Machine) revalidate(t *index.Txn, now int64, c *Revalidate) (*Result, error) {

@@ -274,3 +274,15 @@ func TestResultsStaySmall(t *testing.T) {
 		t.Fatalf("%d UIDs, %d changes, %v", changed.GetCardinality(), len(result.Changed), err)
 	}
 }
+
+// Marks of folders and accounts that are not here are dropped, and keep no other from being noted.
+func TestTold(t *testing.T) {
+	r := newReplica(t)
+	r.do(t, Command{Append: &Append{Account: 1, Mailbox: "INBOX", Message: Message{Ref: volume.Ref{Volume: 1, Record: 1}, Summary: []byte{1}}}})
+	before := r.ask(t, &Query{Kind: QueryStatus, Account: 1, Name: "INBOX"})[0].Mailboxes[0]
+	r.do(t, Command{Told: &Told{Marks: []Mark{{Account: 7, Mailbox: 1, Below: 2}, {Account: 1, Mailbox: 99, Below: 2}, {Account: 1, Mailbox: before.ID, Below: 2}}}})
+	after := r.ask(t, &Query{Kind: QueryStatus, Account: 1, Name: "INBOX"})[0].Mailboxes[0]
+	if before.Recent != 1 || after.Recent != 0 || after.HighestModSeq != before.HighestModSeq {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}

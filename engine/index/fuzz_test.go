@@ -44,7 +44,7 @@ func FuzzMeta(f *testing.F) {
 		return r, err
 	}
 	encode := func(r row) []byte { return encodeMeta(&r.mb, &r.open) }
-	fuzzValue(f, decode, encode, row{}, row{Mailbox{Name: "a", UIDNext: 3, HighestModSeq: 9, NoSelect: true, SpecialUse: `\Sent`}, block{6}})
+	fuzzValue(f, decode, encode, row{}, row{Mailbox{Name: "a", UIDNext: 3, HighestModSeq: 9, NoSelect: true, SpecialUse: `\Sent`}, block{6}}, row{Mailbox{Name: "b", UIDNext: 9, Told: 7}, block{6}})
 }
 
 func FuzzHot(f *testing.F) {

@@ -26,6 +26,7 @@ type modelAccount struct {
 
 type modelBox struct {
 	id, validity, next uint32
+	told               uint32
 	high, entry        uint64
 	use                string
 	noSelect           bool
@@ -289,9 +290,12 @@ func (m *model) store(b *modelBox, uids *roaring.Bitmap, op FlagOp, f Flags, sin
 // mailbox is what a View should say about b.
 func (b *modelBox) mailbox(name string, subscribed bool) Mailbox {
 	mb := Mailbox{ID: b.id, Name: name, UIDValidity: b.validity, UIDNext: b.next, HighestModSeq: b.high, SpecialUse: b.use,
-		Subscribed: subscribed, Keywords: b.keywords, NoSelect: b.noSelect}
-	for _, msg := range b.messages {
+		Subscribed: subscribed, Keywords: b.keywords, NoSelect: b.noSelect, Told: b.told}
+	for uid, msg := range b.messages {
 		mb.Messages++
+		if uid >= b.told {
+			mb.Recent++
+		}
 		mb.Size += msg.Size
 		if msg.Flags.System&FlagSeen == 0 {
 			mb.Unseen++

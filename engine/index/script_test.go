@@ -51,7 +51,7 @@ func randomScript(r *rand.Rand, entries int) []logEntry {
 
 func randomCommand(r *rand.Rand, serial *uint64, index uint64) command {
 	weighted := []string{"add", "add", "add", "add", "store", "store", "store", "copy", "move", "replace", "expunge", "expunge", "create", "create", "delete",
-		"rename", "subscribe", "ensure", "put", "drop", "remember"}
+		"rename", "subscribe", "ensure", "put", "drop", "remember", "told"}
 	c := command{
 		kind:    weighted[r.IntN(len(weighted))],
 		account: uint64(1 + r.IntN(3)),
@@ -155,6 +155,8 @@ func (c *command) real(t *Txn) string {
 		return outcome(t.RenameMailbox(c.account, c.name, c.to, c.now))
 	case "subscribe":
 		return outcome(t.Subscribe(c.account, c.name, c.flag))
+	case "told":
+		return outcome(t.Told(c.account, c.mailbox, c.target*3))
 	case "ensure":
 		return outcome(t.EnsureAccount(c.account, c.now))
 	case "put":
@@ -221,6 +223,9 @@ func (c *command) modelMessages(m *model, b *modelBox) string {
 			uids = append(uids, m.deliver(b, msg))
 		}
 		return outcome(nil, uids, b.validity)
+	case "told":
+		b.told = max(b.told, min(c.target*3, b.next))
+		return outcome(nil)
 	case "store":
 		changed, failed := m.store(b, c.uids, c.op, c.flags, c.since)
 		return outcome(nil, changed, failed)

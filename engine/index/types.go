@@ -104,6 +104,8 @@ type Mailbox struct {
 	Subscribed    bool     `cbor:"11,keyasint,omitempty"`
 	Keywords      []string `cbor:"12,keyasint,omitempty"` // known to the mailbox, in the order they were first seen
 	NoSelect      bool     `cbor:"13,keyasint,omitempty"` // a name that only has children
+	Told          uint32   `cbor:"22,keyasint,omitempty"` // messages below this UID are not \Recent: a session was told of them (RFC 3501 section 2.3.2)
+	Recent        uint32   `cbor:"23,keyasint,omitempty"` // messages from Told on; a View counts them
 }
 
 // Message is one entry of a mailbox without its bytes. A View fills in what its Want asked for.

@@ -156,13 +156,22 @@ func decodeCounters(b []byte) (counters, error) {
 	return c, p.end()
 }
 
+// Bits of a mailbox's value. What is behind bitTold is there only since a command of feature.Sharing was applied to the mailbox.
+const (
+	bitNoSelect = 1 << iota
+	bitTold
+)
+
 // encodeMeta leaves out what other keys say: id, keywords, subscription. open is the block that the next UID will be in.
 func encodeMeta(m *Mailbox, open *block) []byte {
 	b := make([]byte, 1, 64+len(m.Name)+len(m.SpecialUse))
 	b[0] = valueVersion
 	var bits byte
 	if m.NoSelect {
-		bits = 1
+		bits = bitNoSelect
+	}
+	if m.Told > 0 {
+		bits |= bitTold
 	}
 	b = append(b, bits)
 	b = binary.AppendUvarint(b, uint64(m.UIDValidity))
@@ -174,6 +183,9 @@ func encodeMeta(m *Mailbox, open *block) []byte {
 	b = binary.AppendUvarint(b, m.Size)
 	b = appendText(b, m.SpecialUse)
 	b = appendText(b, m.Name)
+	if m.Told > 0 {
+		b = binary.AppendUvarint(b, uint64(m.Told))
+	}
 	return append(b, open.encode()...)
 }
 
@@ -181,11 +193,11 @@ func encodeMeta(m *Mailbox, open *block) []byte {
 func decodeMeta(b []byte, open *block) (Mailbox, error) {
 	p := parse(b)
 	bits := p.byte()
-	if bits > 1 && p.err == nil {
+	if bits&^(bitNoSelect|bitTold) != 0 && p.err == nil {
 		p.err = errRange
 	}
 	m := Mailbox{
-		NoSelect:      bits == 1,
+		NoSelect:      bits&bitNoSelect != 0,
 		UIDValidity:   p.uint32(),
 		UIDNext:       p.uint32(),
 		HighestModSeq: p.uvarint(math.MaxUint64),
@@ -195,6 +207,11 @@ func decodeMeta(b []byte, open *block) (Mailbox, error) {
 		Size:          p.uvarint(math.MaxUint64),
 		SpecialUse:    p.text(MaxNameBytes),
 		Name:          p.text(MaxNameBytes),
+	}
+	if bits&bitTold != 0 {
+		if m.Told = p.uint32(); m.Told == 0 && p.err == nil {
+			p.err = errRange
+		}
 	}
 	if p.err != nil || len(p.rest) == 0 || open == nil {
 		return m, p.err

@@ -102,11 +102,15 @@ func (v *View) mailboxes(account uint64) ([]Mailbox, error) {
 	list := make([]Mailbox, 0, c.mailboxes)
 	prefix := v.q.k.account(account, tagMailbox)
 	err = v.q.scanPrefix(prefix, func(key, value []byte) error {
-		mb, err := decodeMeta(value, nil)
+		var open block
+		mb, err := decodeMeta(value, &open)
 		if err != nil || len(key) != mailboxLen {
 			return v.q.corrupt(key, fmt.Sprint("mailbox meta: ", err))
 		}
 		mb.ID = keyMailbox(key)
+		if mb.Recent, err = v.q.recent(mailboxKey{account, mb.ID}, &mb, &open); err != nil {
+			return err
+		}
 		list = append(list, mb)
 		return nil
 	})
@@ -173,7 +177,8 @@ func (v *View) Mailbox(account uint64, id uint32) (Mailbox, error) {
 
 func (v *View) mailbox(account uint64, id uint32) (Mailbox, error) {
 	key := mailboxKey{account, id}
-	mb, ok, err := v.q.meta(key, nil)
+	var open block
+	mb, ok, err := v.q.meta(key, &open)
 	if err != nil {
 		return Mailbox{}, err
 	}
@@ -185,6 +190,9 @@ func (v *View) mailbox(account uint64, id uint32) (Mailbox, error) {
 		return Mailbox{}, err
 	}
 	mb.Keywords = table.names
+	if mb.Recent, err = v.q.recent(key, &mb, &open); err != nil {
+		return Mailbox{}, err
+	}
 	mb.Subscribed, err = v.q.has(v.q.k.name(account, tagSubscribe, mb.Name))
 	return mb, err
 }

@@ -148,7 +148,7 @@ func (p *addressParser) add(name, address string, at int) {
 		a.Mailbox, a.Host = address[:at], address[at+1:]
 	}
 	a.Mailbox = cut(strings.TrimSpace(a.Mailbox), maxWord)
-	a.Host = cut(strings.TrimSpace(a.Host), maxWord)
+	a.Host = cut(closeDots(strings.TrimSpace(a.Host)), maxWord)
 	if a.Mailbox == "" {
 		a.Mailbox = MissingMailbox
 	}
@@ -156,6 +156,14 @@ func (p *addressParser) add(name, address string, at int) {
 		a.Host = MissingHost
 	}
 	p.list = append(p.list, a)
+}
+
+// closeDots takes out the white space that may stand around the dots of a domain (RFC 5322 section 4.4).
+func closeDots(host string) string {
+	if !strings.Contains(host, " ") {
+		return host
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(host, " .", "."), ". ", ".")
 }
 
 // quote reads a quoted string; a quote without end is skipped.

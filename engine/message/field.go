@@ -121,9 +121,9 @@ func (s *Scanner) takeField(name string, raw []byte) {
 	if env := f.env; env != nil {
 		switch name {
 		case "date":
-			s.take(&env.Date, raw, maxToken)
+			s.takeText(env, BlankDate, &env.Date, raw, maxToken)
 		case "subject":
-			s.take(&env.Subject, raw, maxText)
+			s.takeText(env, BlankSubject, &env.Subject, raw, maxText)
 		case "from":
 			s.takeAddresses(&env.From, raw, false)
 		case "sender":
@@ -137,9 +137,9 @@ func (s *Scanner) takeField(name string, raw []byte) {
 		case "bcc":
 			s.takeAddresses(&env.Bcc, raw, true)
 		case "in-reply-to":
-			s.take(&env.InReplyTo, raw, maxRawRef)
+			s.takeText(env, BlankInReplyTo, &env.InReplyTo, raw, maxRawRef)
 		case "message-id":
-			s.take(&env.MessageID, raw, maxText)
+			s.takeText(env, BlankMessageID, &env.MessageID, raw, maxText)
 		}
 	}
 	if rest, ok := strings.CutPrefix(name, "content-"); ok {
@@ -227,6 +227,14 @@ func (s *Scanner) takeType(f *frame, raw []byte) {
 func (s *Scanner) take(to *string, raw []byte, limit int) {
 	if *to == "" {
 		*to = s.keep(raw, limit)
+	}
+}
+
+// takeText sets a text of an envelope that is not yet set, and notes if it is there and empty.
+func (s *Scanner) takeText(env *Envelope, blank uint8, to *string, raw []byte, limit int) {
+	s.take(to, raw, limit)
+	if env.Blank &^= blank; *to == "" {
+		env.Blank |= blank
 	}
 }
 

@@ -148,11 +148,11 @@ func (s *Summary) skippedName(name string) bool {
 }
 
 // FilterHeader picks from the bytes of a header the fields with one of names, or with not all others, and adds an
-// empty line: HEADER.FIELDS and HEADER.FIELDS.NOT for what Fields cannot answer. Lines that are no field belong to none.
+// empty line, which the others get only if the header has one (RFC 9051 section 6.4.5): HEADER.FIELDS and HEADER.FIELDS.NOT for what Fields cannot answer. Lines that are no field are among the others.
 func FilterHeader(header []byte, names []string, not bool) []byte {
 	lower := lowerNames(names)
 	var out []byte
-	take := false
+	take, ended := false, !not
 	for len(header) > 0 {
 		n := bytes.IndexByte(header, '\n') + 1
 		if n == 0 {
@@ -161,17 +161,21 @@ func FilterHeader(header []byte, names []string, not bool) []byte {
 		line := header[:n]
 		header = header[n:]
 		if isEmpty(line) {
+			ended = true
 			break
 		}
 		if line[0] != ' ' && line[0] != '\t' {
 			name, _ := fieldName(line)
-			take = name > 0 && slices.ContainsFunc(lower, HeaderField(line).is) != not
+			take = (name > 0 && slices.ContainsFunc(lower, HeaderField(line).is)) != not
 		}
 		if take {
 			out = append(out, line...)
 		}
 	}
-	return append(endLine(out), '\r', '\n')
+	if out = endLine(out); ended {
+		out = append(out, '\r', '\n')
+	}
+	return out
 }
 
 // appendField adds a field to a header that is being put together.

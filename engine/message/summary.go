@@ -52,7 +52,16 @@ type Envelope struct {
 	Bcc       []Address `cbor:"8,keyasint,omitempty"`
 	InReplyTo string    `cbor:"9,keyasint,omitempty"`  // with its angle brackets
 	MessageID string    `cbor:"10,keyasint,omitempty"` // with its angle brackets
+	Blank     uint8     `cbor:"11,keyasint,omitempty"` // Blank… bits: fields that are there and empty. Summaries of before it say nothing of that
 }
+
+// Bits of Envelope.Blank. IMAP tells an empty field from a missing one (RFC 3501 section 7.4.2).
+const (
+	BlankDate uint8 = 1 << iota
+	BlankSubject
+	BlankInReplyTo
+	BlankMessageID
+)
 
 // Address is one entry of an address list. As in RFC 3501, an empty Host marks group syntax: the group's start with
 // its name in Mailbox, or its end when Mailbox is empty too. An address that lacks a part has MissingMailbox or

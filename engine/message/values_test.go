@@ -220,7 +220,7 @@ func TestFields(t *testing.T) {
 			t.Errorf("%q: filtered %q", c.names, got)
 		}
 	}
-	if got := FilterHeader(header, []string{"received", "TO", "x-odd"}, true); string(got) != "Subject: a\r\n b\r\nFrom: x\r\n\r\n" {
+	if got := FilterHeader(header, []string{"received", "TO", "x-odd"}, true); string(got) != "Subject: a\r\n b\r\nnot a field\r\nFrom: x\r\n\r\n" {
 		t.Errorf("all others: %q", got)
 	}
 	if s.Headers[0].Name() != "Subject" || s.Headers[0].Value() != "a b" {
@@ -290,5 +290,23 @@ func TestAddressParts(t *testing.T) {
 	}
 	if to := s.Envelope.To; len(to) != 1 || to[0] != (Address{Name: "Jo", Mailbox: "x", Host: "y.test"}) {
 		t.Errorf("%+v", to)
+	}
+}
+
+// A field that is there and empty is told from one that is missing; of two fields the first counts that says something.
+func TestBlankFields(t *testing.T) {
+	for raw, want := range map[string]uint8{
+		"Subject: a\r\n\r\n":                           0,
+		"Subject:\r\nIn-Reply-To:  \r\n\r\n":           BlankSubject | BlankInReplyTo,
+		"Date:\r\nMessage-ID:\r\n \r\n\r\n":            BlankDate | BlankMessageID,
+		"Subject:\r\nSubject: b\r\n\r\n":               0,
+		"Subject: b\r\nSubject:\r\n\r\n":               0,
+		"Content-Type: text/plain\r\n\r\nSubject:\r\n": 0,
+	} {
+		s := scan([]byte(raw))
+		again, err := Decode(mustEncode(t, s))
+		if err != nil || s.Envelope.Blank != want || again.Envelope.Blank != want {
+			t.Errorf("%q: %d, %v, want %d", raw, s.Envelope.Blank, err, want)
+		}
 	}
 }

@@ -28,6 +28,7 @@ func TestOnCluster(t *testing.T) {
 		{"large messages", testLarge},
 		{"one moment", testOneMoment},
 		{"flags", testFlags},
+		{"recent", testRecent},
 		{"read only", testReadOnly},
 		{"copy and move", testCopyMove},
 		{"updates", testUpdates},

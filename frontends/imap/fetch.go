@@ -186,13 +186,28 @@ func (v *sections) close() {
 	}
 }
 
+// job is a message to be prepared, and where its sections go.
+type job struct {
+	e  *entry
+	to chan<- *sections
+}
+
+// prepareAll works on jobs until there are no more. A few goroutines do so, rather than one for each message: what grows a stack is done for every message.
+func (f *fetching) prepareAll(ctx context.Context, jobs <-chan job) {
+	for j := range jobs {
+		j.to <- f.prepare(ctx, j.e)
+	}
+}
+
 // pipeline writes messages in order while it reads the bytes of the next small ones.
 func (f *fetching) pipeline(list []*entry) error {
 	ctx, cancel := context.WithCancel(f.s.ctx)
 	ahead := make([]chan *sections, len(list))
-	next := 0
+	jobs := make(chan job, prefetchDepth+1) // as many as there are at once
+	next, workers := 0, 0
 	defer func() {
 		cancel()
+		close(jobs)
 		for _, ch := range ahead[:next] { // what was read ahead and not used any more
 			if ch != nil {
 				(<-ch).close()
@@ -204,7 +219,11 @@ func (f *fetching) pipeline(list []*entry) error {
 			if to := list[next]; to.size <= prefetchBytes {
 				ch := make(chan *sections, 1)
 				ahead[next] = ch
-				go func() { ch <- f.prepare(ctx, to) }()
+				jobs <- job{to, ch}
+				if workers < prefetchDepth {
+					workers++
+					go f.prepareAll(ctx, jobs)
+				}
 			}
 		}
 		v := f.await(ctx, ahead, i, e)
@@ -303,7 +322,7 @@ func (f *fetching) write(ctx context.Context, e *entry, v *sections) error {
 		out.Raw("UID ").Num(uint64(e.uid)).SP()
 	}
 	if e.seen && !f.flags {
-		out.Raw("FLAGS ").Flags(flagsOut(e.flags)).SP()
+		out.Raw("FLAGS ").Flags(f.s.flagsOf(f.sel, e.uid, e.flags)).SP()
 	}
 	if e.seen && !f.modseq && f.s.condstore {
 		f.s.tellModSeq(e.mod)
@@ -333,7 +352,7 @@ func (f *fetching) write(ctx context.Context, e *entry, v *sections) error {
 func (f *fetching) value(e *entry, kind command.ItemKind) {
 	switch out := f.s.out; kind {
 	case command.ItemFlags:
-		out.Flags(flagsOut(e.flags))
+		out.Flags(f.s.flagsOf(f.sel, e.uid, e.flags))
 	case command.ItemUID:
 		out.Num(uint64(e.uid))
 	case command.ItemModSeq:

@@ -179,11 +179,11 @@ func testStructure(t *testing.T, c *clustertest.Cluster) {
 			`((NIL NIL "a" "example.test")("B, C" NIL "b" "example.test")(NIL NIL "group" NIL)(NIL NIL "d" "x.test")(NIL NIL NIL NIL)) NIL NIL NIL "<1@example.test>")`},
 		{nested, "BODY", `BODY (("text" "plain" ("charset" "utf-8") NIL NIL "base64" 20 0)("message" "rfc822" NIL NIL "inner" "7bit" 288 ` +
 			`(NIL "inside" ((NIL NIL "inner" "example.test")) ((NIL NIL "inner" "example.test")) ((NIL NIL "inner" "example.test")) NIL NIL NIL NIL NIL) ` +
-			`(("text" "plain" NIL NIL NIL "7bit" 9 0)("text" "html" NIL NIL NIL "quoted-printable" 14 1) "alternative") 15)` +
+			`(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 9 0)("text" "html" ("charset" "us-ascii") NIL NIL "quoted-printable" 14 1) "alternative") 15)` +
 			`("application" "pdf" ("name" "a.pdf") NIL NIL "x-odd" 3) "mixed")`},
 		{nested, "BODYSTRUCTURE", `BODYSTRUCTURE (("text" "plain" ("charset" "utf-8") NIL NIL "base64" 20 0 NIL NIL NIL NIL)("message" "rfc822" NIL NIL "inner" "7bit" 288 ` +
 			`(NIL "inside" ((NIL NIL "inner" "example.test")) ((NIL NIL "inner" "example.test")) ((NIL NIL "inner" "example.test")) NIL NIL NIL NIL NIL) ` +
-			`(("text" "plain" NIL NIL NIL "7bit" 9 0 NIL NIL NIL NIL)("text" "html" NIL NIL NIL "quoted-printable" 14 1 NIL ("inline" ("filename" "x.html")) NIL NIL) "alternative" ("boundary" "in") NIL NIL NIL) 15 NIL NIL NIL NIL)` +
+			`(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 9 0 NIL NIL NIL NIL)("text" "html" ("charset" "us-ascii") NIL NIL "quoted-printable" 14 1 NIL ("inline" ("filename" "x.html")) NIL NIL) "alternative" ("boundary" "in") NIL NIL NIL) 15 NIL NIL NIL NIL)` +
 			`("application" "pdf" ("name" "a.pdf") NIL NIL "x-odd" 3 NIL NIL NIL NIL) "mixed" ("boundary" "out") NIL NIL NIL)`},
 		// Shapes over which servers are known to have stumbled.
 		{"Content-Type: multipart/mixed; boundary=x\n\nno parts\n", "BODYSTRUCTURE", ""},

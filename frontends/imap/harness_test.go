@@ -47,7 +47,9 @@ type hooked struct {
 	odd    func(uid uint32) error // what opening a message's bytes gives, if not nil
 	part   int                    // changes that an answer has at most; 0: as the cluster has it
 	scan   atomic.Bool            // no full-text index answers
+	recent bool                   // messages may be \Recent, which most tests have no use for
 	reads  atomic.Int64           // of messages' bytes
+	told   atomic.Int64           // mailboxes of which it was noted what sessions were told
 }
 
 func (h *hooked) Candidates(ctx context.Context, a client.Account, mailbox, uidValidity uint32, text string) (uint32, *roaring.Bitmap) {
@@ -356,7 +358,17 @@ func (h *hooked) Select(ctx context.Context, a client.Account, name string) (cli
 	if err := h.before("select"); err != nil {
 		return client.Selected{}, err
 	}
-	return h.mail.Select(ctx, a, name)
+	got, err := h.mail.Select(ctx, a, name)
+	got.Counts = got.Counts && h.recent
+	return got, err
+}
+
+func (h *hooked) Status(ctx context.Context, a client.Account, name string) (client.Mailbox, error) {
+	box, err := h.mail.Status(ctx, a, name)
+	if !h.recent {
+		box.Recent = 0
+	}
+	return box, err
 }
 
 // always is a hook that fails one question.

@@ -41,6 +41,7 @@ type mail interface {
 	Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error)
 	Candidates(ctx context.Context, a client.Account, mailbox, uidValidity uint32, text string) (through uint32, uids *roaring.Bitmap)
 	Doubt(a client.Account, mailbox, uid uint32, ref client.Ref)
+	Told(ctx context.Context, list []client.Told) error
 	WatchFunc(a client.Account, mailbox uint32, wake func()) (cancel func())
 }
 

@@ -200,7 +200,7 @@ func (s *session) figure(m *client.Mailbox, item command.StatusItem) uint64 {
 	case command.StatusAppendLimit:
 		return uint64(s.appendLimit())
 	}
-	return 0 // RECENT: no message is
+	return uint64(s.recentCount(m)) // RECENT
 }
 
 // namespace is one personal namespace, without prefix (RFC 2342).

@@ -77,7 +77,8 @@ func dear(k *command.Key) bool {
 
 func (q *query) hasFlag(f goimap.Flag, e *entry) bool {
 	if recent(f) {
-		return false
+		set := q.s.recentSet(q.sel)
+		return set != nil && set.Contains(e.uid)
 	}
 	if bit := systemBit(f); bit != 0 {
 		return q.flagged[bit].Contains(e.uid)

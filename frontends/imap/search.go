@@ -264,7 +264,10 @@ func (q *query) changed(k *command.Key, in *roaring.Bitmap) (*roaring.Bitmap, er
 // withFlag is the set of messages with a flag, unless that is a keyword.
 func (q *query) withFlag(f goimap.Flag) (set *roaring.Bitmap, known bool, err error) {
 	if recent(f) {
-		return roaring.New(), true, nil
+		if set = q.s.recentSet(q.sel); set == nil {
+			set = roaring.New()
+		}
+		return set, true, nil
 	}
 	bit := systemBit(f)
 	if bit == 0 {
@@ -283,5 +286,4 @@ func (q *query) withFlag(f goimap.Flag) (set *roaring.Bitmap, known bool, err er
 	return set, true, nil
 }
 
-// recent says whether a flag is \Recent, which no message has here (RFC 9051 does away with it).
-func recent(f goimap.Flag) bool { return f == `\Recent` }
+func recent(f goimap.Flag) bool { return f == command.FlagRecent }

@@ -85,6 +85,7 @@ type Server struct {
 	deflated *sync.Pool    // buffers of compressed output
 	asking   chan struct{} // sessions in IDLE that ask the cluster, at once
 	sorting  atomic.Int64  // bytes that SORT and THREAD hold
+	recents  *recents
 	stopping atomic.Bool
 
 	mu        sync.Mutex // guards what follows
@@ -109,8 +110,14 @@ func newServer(cfg Config, m mail) *Server {
 		cfg.TLS = cfg.TLS.Clone()
 		cfg.TLS.DynamicRecordSizingDisabled = true // output is gathered: a record of it should be one write
 	}
-	return &Server{cfg: cfg, mail: m, log: cfg.Log, commands: commands(), accounts: make(map[uint64]int),
+	s := &Server{cfg: cfg, mail: m, log: cfg.Log, commands: commands(), accounts: make(map[uint64]int),
 		deflated: &sync.Pool{New: func() any { return new(bytes.Buffer) }}, asking: make(chan struct{}, maxAsking)}
+	s.recents = newRecents(m, func(err error) {
+		if err != nil {
+			s.log.Warn("IMAP server could not note of which messages sessions were told: they are \\Recent once more if that goes on", "error", err)
+		}
+	})
+	return s
 }
 
 // Serve accepts connections on l until Shutdown: with TLS from the first byte, or with STARTTLS.
@@ -181,7 +188,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		wg.Go(func() { errs[i] = l.Drain(ctx) })
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.recents.note(ctx))...)
 }
 
 // enter counts a connection of an account in, unless it has too many.

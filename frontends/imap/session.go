@@ -57,6 +57,10 @@ type selected struct {
 	behind   bool            // changes of flags were kept from the client, as it wants it: told grows no more
 	untold   *roaring.Bitmap // new messages whose data the client asked to be told, and was not yet; nil is none
 
+	counts     bool            // the cluster notes of which messages sessions were told
+	recent     *roaring.Bitmap // messages that are \Recent here; nil: none. See recent.go
+	recentTold uint32          // how many of them the client knows of
+
 	uidValidity uint32
 }
 
@@ -118,6 +122,7 @@ func (s *session) selectCommand(c *call) error {
 		return s.answer("select "+name, err)
 	}
 	sel.unwatch = s.mail.WatchFunc(s.account, sel.id, sel.wakes.wake)
+	s.meet(sel, sel.view.uids, got.Mailbox.Told)
 	s.sel, s.state = sel, stateSelected
 	s.tellSelected(sel, got)
 	if err := s.tellMissed(sel, lack); err != nil {
@@ -141,6 +146,7 @@ func newSelected(got client.Selected, readOnly bool) *selected {
 		saved:    roaring.New(),
 		wakes:    new(wakes),
 		stale:    true, // the watch starts after the snapshot
+		counts:   got.Counts,
 
 		uidValidity: got.Mailbox.UIDValidity,
 	}
@@ -151,8 +157,8 @@ func (s *session) tellSelected(sel *selected, got client.Selected) {
 	out, flags := s.out, mailboxFlags(sel.keywords)
 	out.Raw("* FLAGS ").Flags(flags).Line("")
 	s.tellExists(sel.view.count())
-	if !s.rev2 {
-		out.Line("* 0 RECENT")
+	if sel.recentTold = ^uint32(0); !s.rev2 { // it knows of no number
+		s.tellRecent(sel)
 	}
 	if got.Unseen != nil && !got.Unseen.IsEmpty() && !s.rev2 {
 		out.Raw("* OK [UNSEEN ").Num(uint64(sel.view.seq(got.Unseen.Minimum()))).Line("] First unseen message")
@@ -180,13 +186,13 @@ func (s *session) tellExpunge(seq uint32) error {
 }
 
 // tellChange says which flags a message has, and for clients that want it since which modseq. Flags may be left out for those.
-func (s *session) tellChange(seq uint32, c client.FlagChange, uid, flags bool) error {
+func (s *session) tellChange(sel *selected, seq uint32, c client.FlagChange, uid, flags bool) error {
 	s.out.Raw("* ").Num(uint64(seq)).Raw(" FETCH (")
 	if uid || s.qresync { // RFC 7162 section 3.2.4
 		s.out.Raw("UID ").Num(uint64(c.UID)).SP()
 	}
 	if flags {
-		s.out.Raw("FLAGS ").Flags(flagsOut(c.Flags))
+		s.out.Raw("FLAGS ").Flags(s.flagsOf(sel, c.UID, c.Flags))
 		if s.condstore {
 			s.out.SP()
 		}

@@ -148,7 +148,7 @@ func (t *storing) tellModSeqs(changed []client.FlagChange) error {
 	}
 	seqs := walker{v: &t.sel.view}
 	for _, c := range changed {
-		if err := t.s.tellChange(seqs.seqOf(c.UID), c, t.byUID, false); err != nil {
+		if err := t.s.tellChange(t.sel, seqs.seqOf(c.UID), c, t.byUID, false); err != nil {
 			return err
 		}
 	}
@@ -201,7 +201,7 @@ func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange, flags 
 			t.lost = true
 			continue
 		}
-		if err := t.s.tellChange(seqs.seqOf(uid), c, t.byUID, flags); err != nil {
+		if err := t.s.tellChange(t.sel, seqs.seqOf(uid), c, t.byUID, flags); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -11,7 +12,9 @@ import (
 // envelopeOut writes an envelope (RFC 9051 section 7.5.2). Values go as they are in the message: encoded words stay, and 8-bit
 // octets are sent as literals, but for UTF-8 to a client that takes it in quotes.
 func envelopeOut(out *wire.Encoder, e *message.Envelope) {
-	out.Raw("(").NString(e.Date).SP().NString(e.Subject)
+	out.Raw("(")
+	fieldOut(out, e, e.Date, message.BlankDate).SP()
+	fieldOut(out, e, e.Subject, message.BlankSubject)
 	sender, replyTo := e.Sender, e.ReplyTo
 	if len(sender) == 0 {
 		sender = e.From
@@ -23,7 +26,16 @@ func envelopeOut(out *wire.Encoder, e *message.Envelope) {
 		out.SP()
 		addressesOut(out, list)
 	}
-	out.SP().NString(e.InReplyTo).SP().NString(e.MessageID).Raw(")")
+	fieldOut(out.SP(), e, e.InReplyTo, message.BlankInReplyTo).SP()
+	fieldOut(out, e, e.MessageID, message.BlankMessageID).Raw(")")
+}
+
+// fieldOut writes a text of an envelope: NIL where the message does not have the field.
+func fieldOut(out *wire.Encoder, e *message.Envelope, value string, blank uint8) *wire.Encoder {
+	if value == "" && e.Blank&blank != 0 {
+		return out.String("")
+	}
+	return out.NString(value)
 }
 
 func addressesOut(out *wire.Encoder, list []message.Address) {
@@ -72,7 +84,7 @@ func structureOut(out *wire.Encoder, p *message.Part, extended bool) {
 		out.SP().String(p.Subtype)
 		if extended {
 			out.SP()
-			paramsOut(out, p.Params)
+			paramsOut(out, wholeParams(p.Params))
 			dispositionOut(out, p)
 		}
 		out.Raw(")")
@@ -83,7 +95,7 @@ func structureOut(out *wire.Encoder, p *message.Part, extended bool) {
 		encoding = "7bit"
 	}
 	out.String(p.Type).SP().String(p.Subtype).SP()
-	paramsOut(out, p.Params)
+	paramsOut(out, contentParams(p))
 	out.SP().NString(p.ID).SP().NString(p.Description).SP().String(encoding).SP().Num(p.BodyEnd - p.BodyStart)
 	switch {
 	case p.Message() && len(p.Children) == 1 && p.Envelope != nil:
@@ -102,7 +114,16 @@ func structureOut(out *wire.Encoder, p *message.Part, extended bool) {
 	out.Raw(")")
 }
 
-// paramsOut writes parameters, in the message's order.
+// contentParams is a part's parameters; text without a charset is told to be in US-ASCII (RFC 2045 section 5.2), as clients are used to.
+func contentParams(p *message.Part) message.Params {
+	list := wholeParams(p.Params)
+	if p.Type != "text" || slices.ContainsFunc(list, func(q message.Param) bool { return q.Name == "charset" }) {
+		return list
+	}
+	return append(slices.Clip(list), message.Param{Name: "charset", Value: "us-ascii"})
+}
+
+// paramsOut writes parameters.
 func paramsOut(out *wire.Encoder, params message.Params) {
 	if len(params) == 0 {
 		out.Raw("NIL")
@@ -124,15 +145,12 @@ func dispositionOut(out *wire.Encoder, p *message.Part) {
 		out.Raw(" NIL ")
 	} else {
 		out.Raw(" (").String(p.Disposition).SP()
-		paramsOut(out, p.DispositionParams)
+		paramsOut(out, wholeParams(p.DispositionParams))
 		out.Raw(") ")
 	}
-	switch len(p.Language) {
-	case 0:
+	if len(p.Language) == 0 {
 		out.Raw("NIL")
-	case 1:
-		out.String(p.Language[0])
-	default:
+	} else {
 		out.Raw("(")
 		for i, l := range p.Language {
 			if i > 0 {

@@ -41,6 +41,7 @@ func (s *session) update(allowExpunge bool) error {
 			return err
 		}
 	}
+	s.tellRecent(sel)
 	if sel.view.gone.IsEmpty() && sel.view.coming.IsEmpty() && !sel.behind {
 		sel.told = max(sel.told, sel.view.modseq)
 	}
@@ -114,6 +115,7 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 		if s.notify != nil {
 			sel.untold = roaring.Or(v.coming, orEmpty(sel.untold))
 		}
+		s.meet(sel, v.coming, 0)
 		v.coming.Clear()
 		s.tellExists(v.count())
 	}
@@ -125,7 +127,7 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 			sel.behind = true
 			continue
 		}
-		if err := s.tellChange(v.seq(c.UID), c, true, true); err != nil {
+		if err := s.tellChange(sel, v.seq(c.UID), c, true, true); err != nil {
 			return err
 		}
 	}

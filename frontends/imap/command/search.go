@@ -241,7 +241,7 @@ func not(k *Key) *Key { return &Key{Kind: KeyNot, Keys: []*Key{k}} }
 
 func flag(f goimap.Flag) *Key { return &Key{Kind: KeyFlag, Flag: f} }
 
-const flagRecent goimap.Flag = `\Recent`
+const FlagRecent goimap.Flag = `\Recent`
 
 // bare is the key of a word that takes no argument, nil if there is none.
 func bare(word string) *Key {
@@ -259,7 +259,7 @@ func bare(word string) *Key {
 	case "SEEN":
 		return flag(goimap.FlagSeen)
 	case "RECENT":
-		return flag(flagRecent)
+		return flag(FlagRecent)
 	case "UNANSWERED":
 		return not(flag(goimap.FlagAnswered))
 	case "UNDELETED":
@@ -271,9 +271,9 @@ func bare(word string) *Key {
 	case "UNSEEN":
 		return not(flag(goimap.FlagSeen))
 	case "OLD":
-		return not(flag(flagRecent))
+		return not(flag(FlagRecent))
 	case "NEW":
-		return &Key{Kind: KeyAnd, Keys: []*Key{flag(flagRecent), not(flag(goimap.FlagSeen))}}
+		return &Key{Kind: KeyAnd, Keys: []*Key{flag(FlagRecent), not(flag(goimap.FlagSeen))}}
 	}
 	return nil
 }

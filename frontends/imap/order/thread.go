@@ -106,10 +106,12 @@ func (t *Threads) Add(m *Mail) {
 			return false
 		})
 	}
-	switch {
-	case last == none:
-		t.f.nodes[self].parent = none
-	case !t.below(last, self):
+	if last == self {
+		return
+	}
+	// What others said of the message's parent gives way to what it says itself, even if that cannot be since it is an ancestor.
+	t.f.nodes[self].parent = none
+	if last != none && !t.below(last, self) {
 		t.f.nodes[self].parent = last
 	}
 }

@@ -63,6 +63,7 @@ func TestReferences(t *testing.T) {
 		{"no id", []*Mail{mail(1, "", "s", ""), mail(2, "", "t", "")}, "(1)(2)"},
 		{"itself", []*Mail{mail(1, "a", "s", "a")}, "(1)"},
 		{"loop", []*Mail{mail(1, "a", "s", "b"), mail(2, "b", "s", "a")}, "(2 1)"},
+		{"each the other's parent, one with a third", []*Mail{mail(1, "a", "", ""), mail(2, "b", "", "a c"), mail(3, "c", "", "b")}, "(1)(3 2)"},
 		{"truncated references", []*Mail{mail(1, "x", "", "a c"), mail(2, "c", "", "b"), mail(3, "a", "", ""), mail(4, "b", "", "a")}, "(3 4 2 1)"},
 		{"first says it has no parent", []*Mail{mail(1, "b", "", "a b"), mail(2, "a", "", "")}, "(2 1)"},
 		{"order by date", []*Mail{{UID: 1, Sent: 9, MessageID: "<a@x>"}, {UID: 2, Sent: 5, References: "<a@x>"}, {UID: 3, Sent: 4, References: "<a@x>"}, {UID: 4, Sent: 7}}, "(4)(1 (3)(2))"},
