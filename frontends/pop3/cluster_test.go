@@ -62,7 +62,7 @@ func TestThroughACluster(t *testing.T) {
 	p = login(t, addr)
 	p.do("STAT", "+OK 3 ")
 	p.do("UIDL 2", "+OK 2 "+names[5])
-	p.do("TOP 3 0", "+OK")
+	p.do("TOP 3 0", "+OK top")
 	if got := p.multi(); got != "Subject: later\r\n\r\n" {
 		t.Fatalf("%q", got)
 	}
