@@ -9,7 +9,7 @@ import (
 
 const fetchmailrc = `set no bouncemail
 set invisible
-poll localhost protocol {protocol} port {port} timeout 60 {uidl}
+poll localhost protocol {protocol} port {port} timeout 60 {uidl} bad-header accept
   user "{user}" password "{password}" ssl sslcertck sslcertfile "{ca}"
   {options} norewrite nomimedecode nodropdelivered
   mda "sh {home}/keep.sh"
@@ -100,6 +100,9 @@ func testGetmail(t *testing.T, w *world) {
 			if os.Getuid() == 0 {
 				as = "user = nobody"
 				run(t, home, "chown", "-R", "nobody", dir)
+				if err := os.Chmod(filepath.Dir(home), 0o755); err != nil {
+					t.Fatal(err)
+				}
 			}
 			poll := func(remove string) string {
 				conf := write(t, home, "getmailrc", getmailrc, "protocol", protocol, "port", port(t, addr), "user", user, "password", password,

@@ -265,7 +265,7 @@ func run(t *testing.T, home, program string, args ...string) string {
 // try is run of a program that may fail.
 func try(t *testing.T, home, program string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = home
@@ -356,9 +356,6 @@ func exact(m []byte) []byte { return m }
 
 // unixLines is a message with LF for each CRLF, as Maildirs have them.
 func unixLines(m []byte) []byte { return bytes.ReplaceAll(m, []byte("\r\n"), []byte("\n")) }
-
-// netLines undoes unixLines; no message of the corpus has a bare LF.
-func netLines(m []byte) []byte { return bytes.ReplaceAll(unixLines(m), []byte("\n"), []byte("\r\n")) }
 
 // ended is a message whose last line ends: by POP3 it cannot be otherwise.
 func ended(m []byte) []byte {
