@@ -107,7 +107,8 @@ func testGetmail(t *testing.T, w *world) {
 			poll := func(remove string) string {
 				conf := write(t, home, "getmailrc", getmailrc, "protocol", protocol, "port", port(t, addr), "user", user, "password", password,
 					"ca", w.CA, "home", home, "delete", remove, "as", as)
-				return run(t, home, "getmail", "--getmaildir", home, "--rcfile", conf)
+				// It closes every descriptor that there could be, for each message.
+				return run(t, home, "sh", "-c", "ulimit -n 256; exec getmail --getmaildir "+home+" --rcfile "+conf)
 			}
 			poll("false")
 			same(t, kept(t, dir), w.corpus, getmailed)

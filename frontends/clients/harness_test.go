@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -140,6 +141,23 @@ func unpack(t *testing.T, archive string) [][]byte {
 func odd(m []byte) bool {
 	return bytes.IndexByte(m, 0) >= 0 || bytes.Count(m, []byte("\r")) != bytes.Count(m, []byte("\r\n")) || !bytes.HasSuffix(m, []byte("\n"))
 }
+
+// headed are the messages whose header has an end. mbsync takes no others up.
+func headed(list [][]byte) [][]byte {
+	return slices.DeleteFunc(slices.Clone(list), func(m []byte) bool { return !bytes.Contains(m, []byte("\r\n\r\n")) })
+}
+
+// tidy are those of them whose header consists of fields. mutt ends the others where it takes the body to begin, and loses lines.
+func tidy(list [][]byte) [][]byte {
+	field := regexp.MustCompile(`^([!-9;-~]+:|[ \t]+\S)`)
+	return slices.DeleteFunc(headed(list), func(m []byte) bool {
+		header, _, _ := bytes.Cut(m, []byte("\r\n\r\n"))
+		return slices.ContainsFunc(bytes.Split(header, []byte("\r\n")), func(line []byte) bool { return !field.Match(line) })
+	})
+}
+
+// withoutCRs is a message as programs keep it that drop CRs also where no LF follows.
+func withoutCRs(m []byte) []byte { return bytes.ReplaceAll(m, []byte("\r"), nil) }
 
 // account is one that no other test has.
 func (w *world) account(t *testing.T) string {
