@@ -283,7 +283,7 @@ func run(t *testing.T, home, program string, args ...string) string {
 // try is run of a program that may fail.
 func try(t *testing.T, home, program string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = home
