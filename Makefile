@@ -3,6 +3,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
 BENCH       ?= .
 REPORT      ?= hongyan-bench
+CORPUS      ?= ../shared/corpus.tar.xz
 VERSION     := $(shell git describe --always --dirty 2>/dev/null || echo unversioned)
 
 # One way to compile what is not watched by the race detector, so that the program, its checks and its tests share what is compiled.
@@ -12,7 +13,7 @@ PLAIN := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 HAVE_CC := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo yes)
 RACE    := $(if $(HAVE_CC),-race)
 
-.PHONY: build run test nightly fmt-check lint fuzz bench gobench clean
+.PHONY: build run test nightly fmt-check lint fuzz bench gobench clients clean
 
 build: ## one static binary, bin/hongyan
 	$(PLAIN) go build -ldflags '-X main.version=$(VERSION)' -o bin/hongyan .
@@ -59,6 +60,9 @@ bench: build ## the bench suite, everything short: ten minutes, report in REPORT
 
 gobench: ## Go benchmarks; BENCH selects some by name
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+clients: build ## mail programs against a cluster over TLS, those that are installed (isync fetchmail getmail6 mutt offlineimap3 curl python3)
+	HONGYAN_CLIENTS=$(abspath $(CORPUS)) go test -count=1 -timeout 20m -v ./frontends/clients
 
 clean:
 	rm -rf bin

@@ -61,6 +61,7 @@ func TestOnCluster(t *testing.T) {
 		{"limits", testLimits},
 		{"shutdown", testShutdown},
 		{"client library", testClientLibrary},
+		{"transcripts", testTranscripts},
 		{"many messages", testMany},
 		{"stress", testStress},
 	} {

@@ -8,6 +8,7 @@ import (
 	"github.com/klauspost/compress/flate"
 
 	"hongyan/frontends/imap/command"
+	"hongyan/frontends/imap/inflate"
 )
 
 const codeCompressionActive = "COMPRESSIONACTIVE" // RFC 4978
@@ -31,7 +32,7 @@ func (s *session) compress(c *call) error {
 	s.compressed = true
 	c.text = "DEFLATE active"
 	c.after = func() error {
-		s.c.in = flate.NewReaderOpts(s.c.net, flate.WithPartialBlock())
+		s.c.in = inflate.NewReader(s.c.net)
 		s.out.SetWriter(&deflater{w: s.c.net, pool: s.srv.deflated})
 		return nil
 	}

@@ -62,7 +62,7 @@ func TestThroughACluster(t *testing.T) {
 	p = login(t, addr)
 	p.do("STAT", "+OK 3 ")
 	p.do("UIDL 2", "+OK 2 "+names[5])
-	p.do("TOP 3 0", "+OK")
+	p.do("TOP 3 0", "+OK top")
 	if got := p.multi(); got != "Subject: later\r\n\r\n" {
 		t.Fatalf("%q", got)
 	}
@@ -77,4 +77,29 @@ func TestThroughACluster(t *testing.T) {
 		t.Fatalf("%q", got)
 	}
 	p.do("QUIT", "+OK")
+	stopMidway(t, c, a)
+}
+
+// stopMidway stops the account's home while a session abroad reads a message: it comes whole, and the session goes on.
+func stopMidway(t *testing.T, c *clustertest.Cluster, a client.Account) {
+	large := "Subject: large\r\n\r\n" + strings.Repeat("more than the sockets' buffers hold\r\n", 400_000)
+	abroad := c.Nodes[2].Client()
+	deliver(t, abroad, a, large)
+	_, addr := serve(t, abroad, abroad, true, io.Discard)
+	p := login(t, addr)
+	p.do("STAT", "+OK 4 ")
+	p.do("RETR 4", fmt.Sprintf("+OK %d", len(large)))
+	if _, err := p.in.Peek(1000); err != nil {
+		t.Fatal(err)
+	}
+	c.StopNode(t, 0)
+	if got := p.multi(); got != large {
+		t.Fatalf("%d bytes, want %d", len(got), len(large))
+	}
+	p.do("DELE 4", "+OK")
+	p.do("RETR 1", "+OK")
+	p.multi()
+	p.do("QUIT", "+OK")
+	p = login(t, addr)
+	p.do("STAT", "+OK 3 ")
 }

@@ -12,14 +12,14 @@ var (
 )
 
 // parse takes a command line, without its line end, apart (RFC 1939 section 3): a keyword of three or
-// four letters, in upper case in the result, and what follows one space.
+// four letters, in upper case in the result, and what follows one space. Of UTF8 (RFC 6856) the last is a digit.
 func parse(line string) (verb, arg string, err error) {
 	verb, arg, _ = strings.Cut(line, " ")
 	if len(verb) < 3 || len(verb) > 4 {
 		return "", "", errSyntax
 	}
 	for i := range len(verb) {
-		if b := verb[i] | 0x20; b < 'a' || b > 'z' {
+		if b := verb[i] | 0x20; (b < 'a' || b > 'z') && (i < 3 || b != '8') {
 			return "", "", errSyntax
 		}
 	}

@@ -31,6 +31,8 @@ type fake struct {
 	messages map[uint32]string
 	uids     *roaring.Bitmap
 	lost     bool // content of all messages
+	dies     bool // it is lost once a read breaks
+	restored bool // the mailbox is another one
 	down     bool // everything is unavailable
 	breaks   int  // reads that end in the middle
 	opened   int  // bodies not closed
@@ -90,6 +92,18 @@ func (f *fake) Select(_ context.Context, a client.Account, name string) (client.
 	return sel, nil
 }
 
+func (f *fake) Status(_ context.Context, a client.Account, name string) (client.Mailbox, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.down || name != "INBOX" || a.ID != 7 {
+		return client.Mailbox{}, client.ErrUnavailable
+	}
+	if f.restored {
+		return client.Mailbox{ID: 3, UIDValidity: 100}, nil
+	}
+	return client.Mailbox{ID: 3, UIDValidity: 99}, nil
+}
+
 func (f *fake) Messages(_ context.Context, _ client.Account, box uint32, uids *roaring.Bitmap, want client.Want, fn func(*client.Message) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -132,6 +146,7 @@ func (f *fake) Open(_ context.Context, _ client.Account, _, _ uint32, ref client
 	r := &fakeBody{f: f, Reader: strings.NewReader(m)}
 	if f.breaks > 0 {
 		f.breaks--
+		f.lost = f.dies
 		r.Reader = io.MultiReader(strings.NewReader(m[:len(m)/2]), broken{})
 	}
 	return r, nil
@@ -170,12 +185,17 @@ func testTLS(t testing.TB) *tls.Config {
 // serve runs a server of st on loopback and returns where.
 func serve(t testing.TB, st store, v auth.Verifier, secure bool, log io.Writer) (*Server, string) {
 	t.Helper()
+	return serveWithin(t, st, v, secure, log, Limits{})
+}
+
+func serveWithin(t testing.TB, st store, v auth.Verifier, secure bool, log io.Writer, limits Limits) (*Server, string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(log, nil))
-	srv := newServer(Config{Hostname: "pop.example.test", Log: logger, Auth: auth.New(v, logger), TLS: testTLS(t)}, st)
+	srv := newServer(Config{Hostname: "pop.example.test", Log: logger, Auth: auth.New(v, logger), TLS: testTLS(t), Limits: limits}, st)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l, secure) }()
 	t.Cleanup(func() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"hongyan/cluster/client"
 	"hongyan/frontends/auth"
 )
 
@@ -25,9 +26,23 @@ func (s *session) greeting(verb, arg string) error {
 		return s.password(arg)
 	case "AUTH":
 		return s.sasl(arg)
+	case "UTF8":
+		return s.allowUTF8(arg)
 	default:
 		return errSyntax
 	}
+}
+
+// allowUTF8 obeys UTF8 (RFC 6856 section 2.1). Nothing depends on it: names and passwords are UTF-8 here, and messages go out as they
+// are stored. STLS may not follow it; it is only taken where that cannot.
+func (s *session) allowUTF8(arg string) error {
+	if arg != "" {
+		return errSyntax
+	}
+	if s.private() {
+		s.ok("UTF-8 it is")
+	}
+	return nil
 }
 
 // private reports whether a password may be sent here, and says so if not.
@@ -108,7 +123,7 @@ func (s *session) sasl(arg string) error {
 func (s *session) login(user, password string) error {
 	account, err := s.srv.cfg.Auth.Login(s.context(), "pop3", s.guard.Addr(), user, password)
 	if err == nil {
-		s.drop, err = openMaildrop(s.context(), s.srv.store, account)
+		err = s.open(account)
 	}
 	switch {
 	case err == nil:
@@ -117,6 +132,10 @@ func (s *session) login(user, password string) error {
 		s.guard.Limit(-1)
 		s.ok("%d messages", s.drop.count())
 		return nil
+	case errors.Is(err, errInUse):
+		s.srv.metrics.inUse.Inc()
+		s.fail("[IN-USE] %v", err)
+		return nil // the password was right
 	case errors.Is(err, auth.ErrThrottled):
 		s.fail("[SYS/TEMP] too many failed logins, try later")
 	default:
@@ -125,5 +144,19 @@ func (s *session) login(user, password string) error {
 	if s.failures++; s.failures >= maxFailures {
 		return errTooMany
 	}
+	return nil
+}
+
+// open locks the account's maildrop and takes its snapshot. The lock comes first: what the session before removes at its QUIT is not shown.
+func (s *session) open(account client.Account) error {
+	if !s.srv.locks.lock(s.context(), account.ID) {
+		return errInUse
+	}
+	drop, err := openMaildrop(s.context(), s.srv.store, account)
+	if err != nil {
+		s.srv.locks.unlock(account.ID)
+		return err
+	}
+	s.drop = drop
 	return nil
 }

@@ -18,7 +18,8 @@ const (
 	sizesChunk   = 4096   // messages asked about at once
 	expungeChunk = 10_000 // messages removed by one command
 	callTime     = 15 * time.Second
-	readTries    = 4 // to open, and open again, a message's bytes
+	readTries    = 8                     // to open, and open again, a message's bytes
+	readPause    = 20 * time.Millisecond // before the second of them, doubled each time: 2.5 s in all
 )
 
 // maildrop is the INBOX as it was at login. Number n is the n-th of uids; deleted is a subset of them.
@@ -118,8 +119,32 @@ func (m *maildrop) sizes(ctx context.Context, set *roaring.Bitmap, fn func(numbe
 	}
 }
 
-// commit removes what is marked and returns how many messages that was. After an error some are left.
+// errReplaced: what stands under INBOX now numbers its messages anew.
+var errReplaced = errors.New("the mailbox was replaced meanwhile")
+
+// same makes sure that the UIDs of the snapshot still mean its messages: a mailbox that was restored from an older state has another UIDVALIDITY.
+func (m *maildrop) same(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	now, err := m.store.Status(ctx, m.account, "INBOX")
+	if err != nil {
+		return fmt.Errorf("look at INBOX of account %d: %w", m.account.ID, err)
+	}
+	if now.ID != m.box.ID || now.UIDValidity != m.box.UIDValidity {
+		return errReplaced
+	}
+	return nil
+}
+
+// commit removes what is marked and returns how many messages that was. After an error some may be left; one whose answer was lost may be
+// removed and not counted.
 func (m *maildrop) commit(ctx context.Context) (removed uint64, err error) {
+	if m.deleted.IsEmpty() {
+		return 0, nil
+	}
+	if err := m.same(ctx); err != nil {
+		return 0, err
+	}
 	uids := make([]uint32, expungeChunk)
 	for it := m.deleted.ManyIterator(); ; {
 		n := it.NextMany(uids)
@@ -168,6 +193,10 @@ func (b *body) Read(p []byte) (int, error) {
 		}
 		if b.tries++; b.tries >= readTries || errors.Is(err, client.ErrLost) || errors.Is(err, client.ErrAmended) || b.ctx.Err() != nil {
 			return 0, fmt.Errorf("read message at byte %d of %d: %w", b.at, b.size, err)
+		}
+		select {
+		case <-b.ctx.Done():
+		case <-time.After(readPause << (b.tries - 1)):
 		}
 	}
 }

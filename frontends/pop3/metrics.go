@@ -15,6 +15,7 @@ type metrics struct {
 
 	sessions                                                         prometheus.Gauge
 	commands, bad, failures, panics, tlsFailures, retrieved, removed prometheus.Counter
+	inUse, retrievedBytes                                            prometheus.Counter
 }
 
 func newMetrics(s *Server) *metrics {
@@ -32,8 +33,11 @@ func newMetrics(s *Server) *metrics {
 		failures:    counter("failures_total", "Commands that failed for trouble of the cluster's."),
 		panics:      counter("panics_total", "Sessions that ended by a fault of ours."),
 		tlsFailures: counter("tls_failures_total", "TLS handshakes that failed."),
-		retrieved:   counter("retrieved_total", "Messages sent by RETR."),
+		retrieved:   counter("retrieved_total", "Messages sent by RETR and TOP."),
+		inUse:       counter("in_use_total", "Logins refused because another session had the maildrop open."),
 		removed:     counter("removed_total", "Messages removed at QUIT."),
+
+		retrievedBytes: counter("retrieved_bytes_total", "Bytes of messages read for RETR and TOP."),
 	}
 }
 

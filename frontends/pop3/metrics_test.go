@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http/httptest"
@@ -36,7 +37,7 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 	}
-	expect("hongyan_pop3_sessions 1", "hongyan_pop3_commands_total 5", "hongyan_pop3_bad_commands_total 1", "hongyan_pop3_retrieved_total 1",
+	expect("hongyan_pop3_sessions 1", "hongyan_pop3_commands_total 5", "hongyan_pop3_bad_commands_total 1", "hongyan_pop3_retrieved_total 1", fmt.Sprintf("hongyan_pop3_retrieved_bytes_total %d", len(first)), "hongyan_pop3_in_use_total 0",
 		"hongyan_pop3_removed_total 0", "hongyan_connections 1")
 	p.do("QUIT", "+OK")
 	p.ended()

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -91,8 +92,9 @@ func TestDeletion(t *testing.T) {
 
 func TestTwoSessions(t *testing.T) {
 	f := newFake(first, second)
-	_, addr := serve(t, f, f, true, io.Discard)
-	a, b := login(t, addr), login(t, addr)
+	_, here := serve(t, f, f, true, io.Discard)
+	_, there := serve(t, f, f, true, io.Discard) // another node
+	a, b := login(t, here), login(t, there)
 	a.do("DELE 1", "+OK")
 	b.do("DELE 1", "+OK")
 	b.do("RSET", "+OK")
@@ -114,6 +116,71 @@ func TestTwoSessions(t *testing.T) {
 	}
 }
 
+// One session of an account at a time; who comes second waits a little.
+func TestLock(t *testing.T) {
+	f := newFake(first)
+	_, addr := serveWithin(t, f, f, true, io.Discard, Limits{LockWait: 100 * time.Millisecond})
+	a, b := login(t, addr), connect(t, addr, true)
+	b.do("USER u@example.test", "+OK")
+	b.do("PASS secret", "-ERR [IN-USE]")
+	b.do("STAT", "-ERR")
+	a.do("STAT", "+OK 1 ")
+	a.do("QUIT", "+OK")
+	a.ended()
+
+	_, addr = serveWithin(t, f, f, true, io.Discard, Limits{LockWait: time.Minute})
+	a, b = login(t, addr), connect(t, addr, true)
+	b.do("USER u@example.test", "+OK")
+	b.send("PASS secret\r\n")
+	a.do("DELE 1", "+OK")
+	a.do("QUIT", "+OK")
+	b.expect("+OK 0 messages")
+	f.setDown(true)
+	c := connect(t, addr, true)
+	b.do("QUIT", "+OK")
+	c.do("USER u@example.test", "+OK")
+	c.do("PASS secret", "-ERR [SYS/TEMP]") // which leaves no lock behind
+	f.setDown(false)
+	c.do("USER u@example.test", "+OK")
+	c.do("PASS secret", "+OK")
+}
+
+// A mailbox that was restored meanwhile may have other messages under the same UIDs.
+func TestRestoredMailbox(t *testing.T) {
+	f := newFake(first, second)
+	_, addr := serve(t, f, f, true, io.Discard)
+	p := login(t, addr)
+	p.do("DELE 1", "+OK")
+	f.mu.Lock()
+	f.restored = true
+	f.mu.Unlock()
+	p.do("QUIT", "-ERR the mailbox was replaced meanwhile, 0 of 1 ")
+	p.ended()
+	if got := f.left(); len(got) != 2 {
+		t.Fatalf("left %v", got)
+	}
+}
+
+func TestUTF8(t *testing.T) {
+	f := newFake("Subject: \u4f60\u597d\r\n\r\n")
+	_, addr := serve(t, f, f, false, io.Discard)
+	p := connect(t, addr, false)
+	p.do("UTF8", "-ERR TLS is needed")
+	p.do("STLS", "+OK")
+	p.encrypt()
+	p.do("utf8", "+OK")
+	p.do("UTF8 x", "-ERR")
+	p.do("USER \u4f60@example.test", "+OK")
+	p.do("PASS \u597d", "-ERR [AUTH]")
+	p.do("USER u@example.test", "+OK")
+	p.do("PASS secret", "+OK")
+	p.do("UTF8", "-ERR")
+	p.do("RETR 1", "+OK")
+	if got := p.multi(); got != f.messages[10] {
+		t.Fatalf("%q", got)
+	}
+}
+
 func TestPasswordsOnlyUnderTLS(t *testing.T) {
 	f := newFake(first)
 	_, addr := serve(t, f, f, false, io.Discard)
@@ -132,7 +199,7 @@ func TestPasswordsOnlyUnderTLS(t *testing.T) {
 	p.encrypt()
 	p.do("CAPA", "+OK")
 	got := p.multi()
-	for _, want := range []string{"TOP", "UIDL", "USER", "SASL PLAIN", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER"} {
+	for _, want := range []string{"TOP", "UIDL", "USER", "SASL PLAIN", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER", "UTF8 USER"} {
 		if !strings.Contains(got, want+"\r\n") {
 			t.Errorf("CAPA under TLS lacks %s", want)
 		}
@@ -227,7 +294,7 @@ func TestLostCopies(t *testing.T) {
 		t.Fatalf("%d of %d bytes", len(got), len(big))
 	}
 	f.mu.Lock()
-	f.breaks = 1000
+	f.breaks, f.dies = 1, true
 	f.mu.Unlock()
 	p.do("RETR 1", "+OK")
 	got, _ := io.ReadAll(p.in)

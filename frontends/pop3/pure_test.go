@@ -28,7 +28,7 @@ func TestParse(t *testing.T) {
 		{"PASS two  words ", "PASS", "two  words ", true},
 		{"PASS  lead", "PASS", " lead", true},
 		{"USER ü@example.test", "USER", "ü@example.test", true},
-		{"", "", "", false}, {" ", "", "", false}, {"QU", "", "", false}, {"QUITS", "", "", false},
+		{"utf8", "UTF8", "", true}, {"8TAT", "", "", false}, {"", "", "", false}, {" ", "", "", false}, {"QU", "", "", false}, {"QUITS", "", "", false},
 		{"Q1IT", "", "", false}, {"\x00\x00\x00\x00", "", "", false}, {"USER a\x00b", "", "", false}, {"RETR\t1", "", "", false},
 		{"@@@@", "", "", false}, {"PAS\xd3", "", "", false},
 	} {

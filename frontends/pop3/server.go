@@ -1,13 +1,14 @@
 // Package pop3 serves an account's INBOX by POP3 (RFC 1939) with CAPA and PIPELINING (RFC 2449), STLS (RFC 2595), response
-// codes (RFC 2449, RFC 3206) and SASL PLAIN (RFC 5034). Passwords are taken only under TLS.
+// codes (RFC 2449, RFC 3206), SASL PLAIN (RFC 5034) and UTF8 (RFC 6856). Passwords are taken only under TLS. docs/pop3.md lists what clients may use.
 //
 // A session shows the INBOX as it was at login: every message that was acknowledged by then, under numbers that do
 // not move. DELE only marks; QUIT removes what was marked, and nothing else does.
 //
-// RFC 1939 has a session lock the maildrop. Here it does not: the same INBOX is open to IMAP clients and other POP3
-// sessions all the time, in all regions, and a lock that dies with a connection would shut owners out. UIDs stand in
-// for the lock: a session names messages by UID, UIDs are never used again, so it can neither show nor remove one message
-// in another's place. What a second session removes meanwhile keeps its number here; RETR, TOP and LIST of it answer -ERR, a LIST of all
+// A session locks the maildrop (RFC 1939 section 4) against other POP3 sessions of the same server: [IN-USE]. Nothing rests on that lock. The same INBOX
+// is open to IMAP clients, and to POP3 sessions at other nodes, all the time: a lock of the whole cluster would outlive a node that died and
+// shut owners out. What keeps sessions apart is UIDs: a session names messages by UID, UIDs are never used again, and before it removes any
+// it makes sure that the mailbox is the one they were of; so it can neither show nor remove one message in another's place. What others
+// remove meanwhile keeps its number here; RETR, TOP and LIST of it answer -ERR, a LIST of all
 // leaves it out, and removing it again is no error. Two sessions that delete the same message both succeed.
 //
 // Memory is bounded whatever the mailbox holds: of a maildrop a session keeps two sets of UIDs, sizes and bodies stream.
@@ -48,17 +49,21 @@ type Config struct {
 type Limits struct {
 	MaxConns   int // open connections of a listener; default 4096
 	MaxPerAddr int // of one address; default 64
+
+	LockWait time.Duration // for the session before of the same account to end; default 3 s
 }
 
 const (
 	defaultMaxConns   = 4096
 	defaultMaxPerAddr = 64
+	defaultLockWait   = 3 * time.Second
 	minRate           = 64 // input bytes that buy a second of waiting
 )
 
 // store is what this package needs of the cluster.
 type store interface {
 	Select(ctx context.Context, a client.Account, name string) (client.Selected, error)
+	Status(ctx context.Context, a client.Account, name string) (client.Mailbox, error)
 	Messages(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, want client.Want, fn func(m *client.Message) error) error
 	Expunge(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error)
 	Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error)
@@ -71,6 +76,7 @@ type Server struct {
 	log   *slog.Logger
 
 	metrics *metrics
+	locks   *locks
 
 	life context.Context // ends after a Shutdown
 	end  context.CancelFunc
@@ -91,7 +97,10 @@ func newServer(cfg Config, st store) *Server {
 	if cfg.Limits.MaxPerAddr <= 0 {
 		cfg.Limits.MaxPerAddr = defaultMaxPerAddr
 	}
-	s := &Server{cfg: cfg, store: st, log: cfg.Log}
+	if cfg.Limits.LockWait <= 0 {
+		cfg.Limits.LockWait = defaultLockWait
+	}
+	s := &Server{cfg: cfg, store: st, log: cfg.Log, locks: newLocks(cfg.Limits.LockWait)}
 	s.metrics = newMetrics(s)
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
@@ -140,6 +149,7 @@ func (s *Server) serve(guard *listen.Conn, secure bool) {
 		}
 		if se.drop != nil {
 			s.metrics.sessions.Dec()
+			s.locks.unlock(se.drop.account.ID)
 		}
 		// What could still be said was flushed; errors of closing tell nothing new.
 		_ = se.conn.Close()

@@ -22,7 +22,7 @@ const (
 	loginIdle   = time.Minute      // of patience before a login
 	sessionIdle = 10 * time.Minute // and behind it (RFC 1939 section 3)
 
-	maxBad       = 20       // commands that we do not understand
+	maxBad       = 20       // commands in a row that we do not understand
 	maxGreetings = 50       // commands before a login
 	maxFailures  = 5        // failed logins
 	loginBudget  = 64 << 10 // input before a login, TLS included
@@ -88,6 +88,9 @@ func (s *session) run() error {
 		if err == nil {
 			err = s.command(line)
 		}
+		if err == nil {
+			s.bad = 0
+		}
 		if errors.Is(err, errSyntax) || errors.Is(err, errTooLong) {
 			s.srv.metrics.bad.Inc()
 			s.fail("%v", err)
@@ -135,7 +138,7 @@ func (s *session) command(line string) error {
 	if err != nil {
 		return err
 	}
-	if verb == "CAPA" {
+	if verb == "CAPA" && arg == "" {
 		return s.capabilities()
 	}
 	if s.drop == nil {
@@ -152,7 +155,7 @@ func (s *session) command(line string) error {
 func (s *session) capabilities() error {
 	list := []string{"TOP", "UIDL", "PIPELINING", "RESP-CODES", "AUTH-RESP-CODE", "EXPIRE NEVER", "IMPLEMENTATION Hongyan"}
 	if s.secure {
-		list = append(list, "USER", "SASL PLAIN")
+		list = append(list, "USER", "SASL PLAIN", "UTF8 USER")
 	} else if s.drop == nil && s.srv.cfg.TLS != nil {
 		list = append(list, "STLS")
 	}

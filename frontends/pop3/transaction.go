@@ -144,12 +144,7 @@ func (s *session) retrieve(arg string) error {
 	if !ok {
 		return nil
 	}
-	err := s.send(uid, func(w io.Writer) io.Writer { return w })
-	if err == nil {
-		s.retrieved++
-		s.srv.metrics.retrieved.Inc()
-	}
-	return err
+	return s.send(uid, func(size uint64) string { return fmt.Sprintf("%d octets", size) }, func(w io.Writer) io.Writer { return w })
 }
 
 // top answers TOP (RFC 1939 section 7).
@@ -164,11 +159,11 @@ func (s *session) top(arg string) error {
 		s.fail("no such message")
 		return nil
 	}
-	return s.send(uid, func(w io.Writer) io.Writer { return &topWriter{w: w, lines: list[1]} })
+	return s.send(uid, func(uint64) string { return "top of message follows" }, func(w io.Writer) io.Writer { return &topWriter{w: w, lines: list[1]} })
 }
 
-// open reads a message's first bytes, n of them in buf. An empty message is io.EOF.
-func (s *session) open(uid uint32) (b *body, buf []byte, n int, err error) {
+// body reads a message's first bytes, n of them in buf. An empty message is io.EOF.
+func (s *session) body(uid uint32) (b *body, buf []byte, n int, err error) {
 	e, err := s.drop.message(s.context(), uid)
 	if err != nil {
 		return nil, nil, 0, err
@@ -184,17 +179,17 @@ func (s *session) open(uid uint32) (b *body, buf []byte, n int, err error) {
 
 // send streams a message through a filter. Its first bytes are read before anything is promised; an error behind
 // them can only be told by closing the connection.
-func (s *session) send(uid uint32, filter func(io.Writer) io.Writer) error {
-	b, buf, n, err := s.open(uid)
+func (s *session) send(uid uint32, promise func(size uint64) string, filter func(io.Writer) io.Writer) error {
+	b, buf, n, err := s.body(uid)
 	if errors.Is(err, client.ErrAmended) {
-		b, buf, n, err = s.open(uid)
+		b, buf, n, err = s.body(uid)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.trouble(err)
 		return nil
 	}
 	defer func() { _ = b.Close() }() // everything wanted was read and checked
-	s.ok("%d octets", b.size)
+	s.ok("%s", promise(b.size))
 	lines := &dotWriter{w: s.out}
 	w := filter(lines)
 	for !errors.Is(err, io.EOF) {
@@ -212,6 +207,9 @@ func (s *session) send(uid uint32, filter func(io.Writer) io.Writer) error {
 	if err := lines.end(); err != nil {
 		return fmt.Errorf("send message %d: %w", uid, err)
 	}
+	s.retrieved++
+	s.srv.metrics.retrieved.Inc()
+	s.srv.metrics.retrievedBytes.Add(float64(b.at))
 	return nil
 }
 
@@ -227,11 +225,17 @@ func (s *session) remove(arg string) error {
 
 // quit enters the update state: it removes what is marked (RFC 1939 section 6).
 func (s *session) quit() error {
+	marked := s.drop.deleted.GetCardinality()
 	removed, err := s.drop.commit(s.context())
 	s.removed = removed
 	s.srv.metrics.removed.Add(float64(removed))
 	if err != nil {
-		s.fail("[SYS/TEMP] some deleted messages not removed")
+		s.srv.metrics.failures.Inc()
+		why := "[SYS/TEMP] temporarily unavailable"
+		if errors.Is(err, errReplaced) {
+			why = errReplaced.Error()
+		}
+		s.fail("%s, %d of %d deleted messages were removed", why, removed, marked)
 		return err
 	}
 	s.ok("bye")
