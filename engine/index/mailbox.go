@@ -193,6 +193,7 @@ func (t *Txn) addMailbox(account uint64, a *accountState, mb Mailbox, now int64)
 // dropMailbox removes a mailbox, its messages and its name.
 func (t *Txn) dropMailbox(a *accountState, mb *mailboxState) error {
 	a.mailboxes--
+	a.untally(mb)
 	a.dirty = true
 	if err := t.remove(t.k.name(mb.key.account, tagName, mb.meta.Name)); err != nil {
 		return err
