@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,11 +93,12 @@ func (l *logins) pretend(ctx context.Context, password string) error {
 	return err
 }
 
-// Resolve finds the account that mail for address goes to. ErrNoUser, ErrNotLocal, ErrInvalidName, ErrUnavailable.
+// Resolve finds the account that mail for address goes to, with the address's detail unless the account has that in its name. ErrNoUser, ErrNotLocal,
+// ErrInvalidName, ErrUnavailable.
 func (c *Client) Resolve(ctx context.Context, address string) (Account, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	a, err := c.cfg.Directory.Lookup(ctx, address)
+	a, err := c.cfg.Directory.Recipient(ctx, address)
 	switch {
 	case errors.Is(err, directory.ErrNoAccount):
 		return Account{}, ErrNoUser
@@ -107,7 +109,19 @@ func (c *Client) Resolve(ctx context.Context, address string) (Account, error) {
 	case err != nil:
 		return Account{}, unavailable(err)
 	}
-	return public(a), nil
+	found := public(a)
+	found.Detail = detailOf(address, a.Address)
+	return found, nil
+}
+
+// detailOf is what an address has behind the first + of its local part that the account's has not, in the sender's spelling.
+func detailOf(address, account string) string {
+	if canonical, err := directory.Canonical(address); err != nil || canonical == account {
+		return ""
+	}
+	local := address[:strings.LastIndexByte(address, '@')]
+	_, detail, _ := strings.Cut(local, "+")
+	return detail
 }
 
 func public(a directory.Account) Account {

@@ -19,21 +19,23 @@ func samples() []codectest.Sample {
 		SpecialUse: `\Archive`, Subscribed: true, Keywords: []string{"$Work"}, NoSelect: true,
 	}
 	flags := index.Flags{System: index.FlagFlagged, Keywords: []string{"$Work"}}
+	limits := &index.Limits{Bytes: 1 << 30, Messages: 1000}
+	terms := []Terms{{Limits: limits, Detail: "工作"}}
 	return []codectest.Sample{
 		{Name: "ensure", Value: &Command{Ensure: &Ensure{Account: 1}}},
 		{Name: "deliver", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1, 1 << 40}, Message: m}}, Former: true},
 		{Name: "append", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m}}, Former: true},
 		{Name: "store", Value: &Command{Store: &Store{Account: 1, Mailbox: 9, UIDs: uids, Op: uint8(index.OpAdd), System: index.FlagSeen, Keywords: []string{"a"}, UnchangedSince: 77}}},
-		{Name: "copy", Value: &Command{Copy: &Copy{Account: 1, Mailbox: 9, UIDs: uids, To: "Archive", Move: true}}},
+		{Name: "copy", Value: &Command{Copy: &Copy{Account: 1, Mailbox: 9, UIDs: uids, To: "Archive", Move: true}}, Former: true},
 		{Name: "expunge", Value: &Command{Expunge: &Expunge{Account: 1, Mailbox: 9, UIDs: uids, OnlyDeleted: true}}},
 		{Name: "create", Value: &Command{Create: &Create{Account: 1, Name: "a/b", SpecialUse: `\Sent`}}},
 		{Name: "delete", Value: &Command{Delete: &Delete{Account: 1, Name: "a/b"}}},
 		{Name: "rename", Value: &Command{Rename: &Rename{Account: 1, From: "a", To: "b"}}},
 		{Name: "subscribe", Value: &Command{Subscribe: &Subscribe{Account: 1, Name: "a", On: true}}},
 		{Name: "condemn", Value: &Command{Condemn: &Condemn{Volume: 7, Generation: 2}}},
-		{Name: "deliver-early", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1}, Message: m, Early: true}}},
-		{Name: "append-early", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m, Early: true}}},
-		{Name: "rebind", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m}}},
+		{Name: "deliver-early", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1}, Message: m, Early: true}}, Former: true},
+		{Name: "append-early", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m, Early: true}}, Former: true},
+		{Name: "rebind", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m}}, Former: true},
 		{Name: "revalidate", Value: &Command{Revalidate: &Revalidate{Accounts: []uint64{5, 9}}}},
 		{Name: "amend", Value: &Command{Amend: &Amend{Account: 1, Mailbox: 9, Entry: index.Amendment{
 			UID: 4, Seen: volume.Ref{Volume: 6, Record: 1}, Ref: m.Ref, Size: 300, Date: 1_700_000_000, Zone: -60, Summary: []byte("summary"),
@@ -69,12 +71,26 @@ func samples() []codectest.Sample {
 			Code: Moved, Message: "why", Mailboxes: []index.Mailbox{box}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
 			Messages: []index.Message{{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8}},
 			Changed:  []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}}, ModSeq: 9, UIDNext: 10, More: true, Applied: 12, Shard: 2, At: 77, Odd: true,
+		}, Former: true},
+		{Name: "deliver-terms", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1, 2}, Message: m, Early: true, Terms: terms}}},
+		{Name: "append-limited", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m, Early: true, Limits: limits}}},
+		{Name: "copy-limited", Value: &Command{Copy: &Copy{Account: 1, Mailbox: 9, UIDs: uids, To: "Archive", Move: true, Limits: limits}}},
+		{Name: "rebind-terms", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m, Terms: terms}}},
+		{Name: "frame-usage", Value: &Frame{
+			Code: Moved, Message: "why", Mailboxes: []index.Mailbox{box}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
+			Messages: []index.Message{{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8}},
+			Changed:  []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}}, ModSeq: 9, UIDNext: 10, More: true, Applied: 12, Shard: 2, At: 77, Odd: true,
+			Usage: &index.Usage{Bytes: 1 << 40, Messages: 7},
+		}},
+		{Name: "origin-detail", Value: &Origin{
+			Delivery: [16]byte{15: 1}, From: "a@remote.test", Date: 1_700_000_000, Zone: 480, System: 1, Keywords: []string{"a"},
+			Targets: []Target{{Account: 1, Mailbox: "INBOX", Detail: "工作"}}, Arrived: 1_700_000_001,
 		}},
 		{Name: "event", Value: &Event{Account: 1, Mailbox: 2}},
 		{Name: "origin", Value: &Origin{
 			Delivery: [16]byte{15: 1}, From: "a@remote.test", Date: 1_700_000_000, Zone: 480, System: 1, Keywords: []string{"a"},
 			Targets: []Target{{Account: 1, Mailbox: "INBOX"}}, Arrived: 1_700_000_001,
-		}},
+		}, Former: true},
 	}
 }
 

@@ -19,6 +19,8 @@ const (
 	QueryMessages      QueryKind = 5
 	QueryFlagged       QueryKind = 6
 	QueryChanges       QueryKind = 7
+
+	QueryUsage QueryKind = 40
 )
 
 // Query is a question about one account, answered from one consistent view of a replica.
@@ -52,6 +54,7 @@ type Frame struct {
 	Shard     uint32             `cbor:"13,keyasint,omitempty"` // Moved: as in Result
 	At        uint64             `cbor:"14,keyasint,omitempty"`
 	Odd       bool               `cbor:"15,keyasint,omitempty"` // Select: the folder's counts contradict its messages
+	Usage     *index.Usage       `cbor:"16,keyasint,omitempty"`
 }
 
 // A frame of messages holds at most so many, and any frame about so many bytes; an answer about changes so many messages.
@@ -144,6 +147,12 @@ func answer(v *index.View, q *Query, emit func(*Frame) error) error {
 		return emit(f)
 	case QueryChanges:
 		return answerChanges(v, q, emit)
+	case QueryUsage:
+		u, err := v.Usage(q.Account)
+		if err != nil {
+			return err
+		}
+		return emit(&Frame{Usage: &u})
 	}
 	return fmt.Errorf("%w: query kind %d", errInvalid, q.Kind)
 }
