@@ -102,3 +102,42 @@ func (c *Client) Room(ctx context.Context, a Account, bytes uint64) error {
 	}
 	return nil
 }
+
+// QuotaReport is what operators see of the quota of an account or of a domain. 0 is no limit.
+type QuotaReport struct {
+	Account *AccountQuota `json:"account,omitempty"`
+	Domain  *DomainQuota  `json:"domain,omitempty"`
+}
+
+// AccountQuota is an account's.
+type AccountQuota struct {
+	Address      string `json:"address"`
+	Bytes        uint64 `json:"bytes"`
+	Messages     uint64 `json:"messages"`
+	Own          bool   `json:"own"` // else it follows its domain's default
+	UsedBytes    uint64 `json:"used_bytes"`
+	UsedMessages uint64 `json:"used_messages"`
+}
+
+// DomainQuota is a domain's. What is allotted is counted only while there is a total.
+type DomainQuota struct {
+	Name             string `json:"name"`
+	Bytes            uint64 `json:"bytes"` // of each account that has no limits of its own
+	Messages         uint64 `json:"messages"`
+	TotalBytes       uint64 `json:"total_bytes"` // that its accounts may be allotted together
+	TotalMessages    uint64 `json:"total_messages"`
+	AllottedBytes    uint64 `json:"allotted_bytes"`
+	AllottedMessages uint64 `json:"allotted_messages"`
+	Permanent        bool   `json:"permanent"` // mail over quota is refused for good (552), else for now (452)
+}
+
+// QuotaChange changes what is given of the quota of an account or a domain; 0 is no limit.
+type QuotaChange struct {
+	Bytes    *uint64 `json:"bytes"` // of a domain: of each account that has none of its own
+	Messages *uint64 `json:"messages"`
+	Follow   bool    `json:"follow"` // an account: its domain's default again
+
+	TotalBytes    *uint64 `json:"total_bytes"` // a domain
+	TotalMessages *uint64 `json:"total_messages"`
+	Permanent     *bool   `json:"permanent"`
+}

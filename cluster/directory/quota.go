@@ -230,16 +230,23 @@ func (q *Quota) survey(t *index.Txn, d *Domain, count bool) error {
 	})
 }
 
-// SetAccountQuota changes an account's limits; see the command.
+// SetAccountQuota changes an account's limits; see the command. This node goes by them when it returns, others a moment later.
 func (s *Service) SetAccountQuota(ctx context.Context, c SetAccountQuota) error {
-	_, err := s.propose(ctx, &Command{SetAccountQuota: &c})
+	return s.proposeHere(ctx, &Command{SetAccountQuota: &c})
+}
+
+// proposeHere is propose that also waits for this node's replica, if it has one.
+func (s *Service) proposeHere(ctx context.Context, c *Command) error {
+	_, err := s.propose(ctx, c)
+	if err == nil && s.Own() {
+		err = s.CatchUp(ctx)
+	}
 	return err
 }
 
-// SetDomainQuota changes a domain's quota; see the command.
+// SetDomainQuota changes a domain's quota; see the command, and SetAccountQuota.
 func (s *Service) SetDomainQuota(ctx context.Context, c SetDomainQuota) error {
-	_, err := s.propose(ctx, &Command{SetDomainQuota: &c})
-	return err
+	return s.proposeHere(ctx, &Command{SetDomainQuota: &c})
 }
 
 // Limited are the limits of an account that are in force.
@@ -268,6 +275,12 @@ func (s *Service) Limits(ctx context.Context, address string) (Limited, error) {
 	l := resp.limited()
 	s.limits.put(address, l)
 	return l, nil
+}
+
+// LimitsNow is Limits with all that was acknowledged before the call.
+func (s *Service) LimitsNow(ctx context.Context, address string) (Limited, error) {
+	resp, err := s.ask(ctx, &LookupRequest{Address: address, Fresh: true})
+	return resp.limited(), err
 }
 
 func (r *LookupResponse) limited() Limited {

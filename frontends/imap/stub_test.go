@@ -34,6 +34,9 @@ func (s stub) Append(_ context.Context, _ client.Account, _ string, d draft, _ c
 func (s stub) Mailboxes(context.Context, client.Account) ([]client.Mailbox, error) {
 	return s.boxes, nil
 }
+func (stub) Quota(context.Context, client.Account) (client.Quota, error) {
+	return client.Quota{}, nil
+}
 func (stub) Subscriptions(context.Context, client.Account) ([]string, error) { return nil, nil }
 func (stub) Status(context.Context, client.Account, string) (client.Mailbox, error) {
 	return client.Mailbox{}, client.ErrNoMailbox
