@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"hongyan/cluster/client"
@@ -15,8 +16,11 @@ func (n *Node) Quota(ctx context.Context, name string) (*client.QuotaReport, err
 		return n.domainQuota(ctx, name)
 	}
 	a, err := n.client.Resolve(ctx, name)
-	if err != nil || a.Detail != "" {
+	if errors.Is(err, client.ErrNoUser) || errors.Is(err, client.ErrNotLocal) {
 		return nil, wire.Errorf(wire.NotFound, "quota of %s: there is no such account", name)
+	}
+	if err != nil {
+		return nil, err
 	}
 	l, err := n.directory.LimitsNow(ctx, a.Address)
 	if err != nil {

@@ -93,25 +93,39 @@ func (l *logins) pretend(ctx context.Context, password string) error {
 	return err
 }
 
-// Resolve finds the account that mail for address goes to, with the address's detail unless the account has that in its name. ErrNoUser, ErrNotLocal,
-// ErrInvalidName, ErrUnavailable.
+// Resolve finds an account by its address. ErrNoUser, ErrNotLocal, ErrInvalidName, ErrUnavailable.
 func (c *Client) Resolve(ctx context.Context, address string) (Account, error) {
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	a, err := c.cfg.Directory.Recipient(ctx, address)
-	switch {
-	case errors.Is(err, directory.ErrNoAccount):
-		return Account{}, ErrNoUser
-	case errors.Is(err, directory.ErrNotLocal):
-		return Account{}, ErrNotLocal
-	case errors.Is(err, directory.ErrInvalidAddress):
-		return Account{}, fmt.Errorf("%w: %w", ErrInvalidName, err)
-	case err != nil:
-		return Account{}, unavailable(err)
+	return found(c.cfg.Directory.Lookup)(ctx, address)
+}
+
+// Recipient is Resolve of who gets mail for an address: of user+detail, unless that is an account itself, the account user, with the Detail. That
+// there is none by the whole address is asked afresh, so mail of an account that was just made goes to no other.
+func (c *Client) Recipient(ctx context.Context, address string) (Account, error) {
+	a, err := found(c.cfg.Directory.Recipient)(ctx, address)
+	if err == nil {
+		a.Detail = detailOf(address, a.Address)
 	}
-	found := public(a)
-	found.Detail = detailOf(address, a.Address)
-	return found, nil
+	return a, err
+}
+
+// found makes of a look-up in the directory one with this package's errors.
+func found(lookup func(ctx context.Context, address string) (directory.Account, error)) func(ctx context.Context, address string) (Account, error) {
+	return func(ctx context.Context, address string) (Account, error) {
+		ctx, cancel := bounded(ctx)
+		defer cancel()
+		a, err := lookup(ctx, address)
+		switch {
+		case errors.Is(err, directory.ErrNoAccount):
+			return Account{}, ErrNoUser
+		case errors.Is(err, directory.ErrNotLocal):
+			return Account{}, ErrNotLocal
+		case errors.Is(err, directory.ErrInvalidAddress):
+			return Account{}, fmt.Errorf("%w: %w", ErrInvalidName, err)
+		case err != nil:
+			return Account{}, unavailable(err)
+		}
+		return public(a), nil
+	}
 }
 
 // detailOf is what an address has behind the first + of its local part that the account's has not, in the sender's spelling.

@@ -225,7 +225,7 @@ func (s *Service) Lookup(ctx context.Context, address string) (Account, error) {
 	return s.lookup(ctx, &LookupRequest{}, address)
 }
 
-// Recipient is Lookup of who gets mail for an address: of user+detail (RFC 5233), if there is no such account, the account user.
+// Recipient is Lookup of who gets mail for an address: of user+detail (RFC 5233), if there is no such account even when asked afresh, the account user.
 func (s *Service) Recipient(ctx context.Context, address string) (Account, error) {
 	return s.lookup(ctx, &LookupRequest{Base: true}, address)
 }
@@ -237,7 +237,7 @@ func (s *Service) lookup(ctx context.Context, req *LookupRequest, address string
 	}
 	req.Address = canonical
 	resp, err := s.ask(ctx, req)
-	if err != nil || resp.Account == nil {
+	if err != nil || resp.Account == nil || resp.Account.Address != canonical { // of user+detail an account of its own may be new
 		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 		defer cancel()
 		req.Fresh = true

@@ -37,6 +37,9 @@ func (s *session) append(c *call) error {
 	case m.Literal.Size > s.mail.MaxMessage():
 		return no(goimap.ResponseCodeTooBig, "Message too large")
 	}
+	if err := s.room(m.Literal.Size); err != nil {
+		return err
+	}
 	d := s.mail.NewDraft()
 	defer s.closeDraft(d)
 	if err := s.receive(d, m); err != nil {

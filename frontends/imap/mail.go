@@ -35,6 +35,7 @@ type mail interface {
 	Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error)
 	Candidates(ctx context.Context, a client.Account, mailbox, uidValidity uint32, text string) (through uint32, uids *roaring.Bitmap)
 	Quota(ctx context.Context, a client.Account) (client.Quota, error)
+	Room(ctx context.Context, a client.Account, bytes uint64) error
 	Doubt(a client.Account, mailbox, uid uint32, ref client.Ref)
 	WatchFunc(a client.Account, mailbox uint32, wake func()) (cancel func())
 }

@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"errors"
+
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/cluster/client"
@@ -55,6 +57,17 @@ func (s *session) tellQuota() error {
 		s.out.Raw("MESSAGE ").Num(q.Used.Messages).SP().Num(q.Messages)
 	}
 	s.out.Line(")")
+	return nil
+}
+
+// room refuses a message that the account has no room for before it is sent. That nobody could be asked is no reason to: the shard decides.
+func (s *session) room(size int64) error {
+	ctx, cancel := s.question()
+	defer cancel()
+	err := s.mail.Room(ctx, s.account, uint64(size))
+	if over := (*client.QuotaError)(nil); errors.As(err, &over) {
+		return s.answer("append", err)
+	}
 	return nil
 }
 

@@ -36,6 +36,7 @@ func testQuota(t *testing.T, c *clustertest.Cluster) {
 	r.ok("SELECT INBOX")
 	appends("Sent", "OK")
 	appends("Sent", "NO [OVERQUOTA]")
+	r.want("APPEND Sent {2000}", "NO [OVERQUOTA]") // before its bytes are asked for
 	r.want("COPY 1 Archive", "NO [OVERQUOTA]")
 	r.want("UID COPY 77 Archive", "OK") // nothing
 	r.ok("MOVE 1 Archive")

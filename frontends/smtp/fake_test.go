@@ -36,8 +36,8 @@ func (f *fake) Room(_ context.Context, a client.Account, bytes uint64) error {
 	return f.room(a, bytes)
 }
 
-// Resolve knows u1@example.test to u9@example.test, and alias@example.test for the first of them.
-func (f *fake) Resolve(_ context.Context, address string) (client.Account, error) {
+// Recipient knows u1@example.test to u9@example.test, and alias@example.test for the first of them.
+func (f *fake) Recipient(_ context.Context, address string) (client.Account, error) {
 	if f.resolve != nil {
 		return client.Account{}, f.resolve
 	}

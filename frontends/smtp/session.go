@@ -131,7 +131,7 @@ func (s *session) recipient(to string) error {
 	}
 	ctx, cancel := context.WithTimeout(s.srv.life, resolveTime)
 	defer cancel()
-	account, err := s.srv.store.Resolve(ctx, to)
+	account, err := s.srv.store.Recipient(ctx, to)
 	if err != nil {
 		r := replyFor(err)
 		s.srv.log.Info("recipient refused", "id", tx.id, "remote", s.remote(), "from", tx.from, "to", to,
