@@ -95,37 +95,35 @@ func (l *logins) pretend(ctx context.Context, password string) error {
 
 // Resolve finds an account by its address. ErrNoUser, ErrNotLocal, ErrInvalidName, ErrUnavailable.
 func (c *Client) Resolve(ctx context.Context, address string) (Account, error) {
-	return found(c.cfg.Directory.Lookup)(ctx, address)
+	return find(ctx, c.cfg.Directory.Lookup, address)
 }
 
 // Recipient is Resolve of who gets mail for an address: of user+detail, unless that is an account itself, the account user, with the Detail. That
 // there is none by the whole address is asked afresh, so mail of an account that was just made goes to no other.
 func (c *Client) Recipient(ctx context.Context, address string) (Account, error) {
-	a, err := found(c.cfg.Directory.Recipient)(ctx, address)
+	a, err := find(ctx, c.cfg.Directory.Recipient, address)
 	if err == nil {
 		a.Detail = detailOf(address, a.Address)
 	}
 	return a, err
 }
 
-// found makes of a look-up in the directory one with this package's errors.
-func found(lookup func(ctx context.Context, address string) (directory.Account, error)) func(ctx context.Context, address string) (Account, error) {
-	return func(ctx context.Context, address string) (Account, error) {
-		ctx, cancel := bounded(ctx)
-		defer cancel()
-		a, err := lookup(ctx, address)
-		switch {
-		case errors.Is(err, directory.ErrNoAccount):
-			return Account{}, ErrNoUser
-		case errors.Is(err, directory.ErrNotLocal):
-			return Account{}, ErrNotLocal
-		case errors.Is(err, directory.ErrInvalidAddress):
-			return Account{}, fmt.Errorf("%w: %w", ErrInvalidName, err)
-		case err != nil:
-			return Account{}, unavailable(err)
-		}
-		return public(a), nil
+// find looks an account up in the directory, with this package's errors.
+func find(ctx context.Context, lookup func(ctx context.Context, address string) (directory.Account, error), address string) (Account, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	a, err := lookup(ctx, address)
+	switch {
+	case errors.Is(err, directory.ErrNoAccount):
+		return Account{}, ErrNoUser
+	case errors.Is(err, directory.ErrNotLocal):
+		return Account{}, ErrNotLocal
+	case errors.Is(err, directory.ErrInvalidAddress):
+		return Account{}, fmt.Errorf("%w: %w", ErrInvalidName, err)
+	case err != nil:
+		return Account{}, unavailable(err)
 	}
+	return public(a), nil
 }
 
 // detailOf is what an address has behind the first + of its local part that the account's has not, in the sender's spelling.

@@ -1,9 +1,13 @@
 package imap
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
@@ -60,13 +64,55 @@ func testQuota(t *testing.T, c *clustertest.Cluster) {
 		t.Errorf("delivery over quota: %v", refusal)
 	}
 	other := serveNode(t, c, 2, st.user)
-	clustertest.Eventually(t, 10e9, func() bool {
+	clustertest.Eventually(t, 10*time.Second, func() bool {
 		q, err := other.mail.Quota(t.Context(), other.account)
 		return err == nil && q.Bytes == 1
 	}, func() string { return "the quota is seen at another node" })
 	set(client.QuotaChange{Follow: true})
 	appends("INBOX", "OK")
 	r.expect("GETQUOTA \"\"", `* QUOTA "" ()`)
+	testExactQuota(t, c)
+}
+
+// testExactQuota: deliveries in every region at once fill an account to its limit, and not by one message more.
+func testExactQuota(t *testing.T, c *clustertest.Cluster) {
+	a, limit := c.Account(t, "exact"), uint64(7)
+	if err := c.Nodes[0].SetQuota(t.Context(), a.Address, client.QuotaChange{Messages: &limit}); err != nil {
+		t.Fatal(err)
+	}
+	var taken, refused atomic.Int64
+	clustertest.Eventually(t, 10*time.Second, func() bool {
+		q, err := c.Nodes[1].Client().Quota(t.Context(), a)
+		other, failed := c.Nodes[2].Client().Quota(t.Context(), a)
+		return err == nil && failed == nil && q.Messages == limit && other.Messages == limit
+	}, func() string { return "every node goes by the limit" })
+	var work sync.WaitGroup
+	for i := range 18 {
+		door := c.Nodes[i%3].Client()
+		work.Go(func() {
+			d := door.NewDraft()
+			defer d.Close()
+			if _, err := d.Write([]byte("Subject: x\r\n\r\n")); err != nil {
+				t.Error(err)
+				return
+			}
+			err := door.Deliver(t.Context(), d, client.Delivery{Recipients: []client.Account{a}})[0]
+			var over *client.QuotaError
+			switch {
+			case err == nil:
+				taken.Add(1)
+			case errors.As(err, &over):
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	q, err := c.Nodes[2].Client().Quota(t.Context(), a)
+	if err != nil || taken.Load() != int64(limit) || refused.Load() != 18-int64(limit) || q.Used.Messages != limit {
+		t.Errorf("%d taken, %d refused, %d held, %v", taken.Load(), refused.Load(), q.Used.Messages, err)
+	}
 }
 
 // An account has its folders from its first login or its first mail on, with their uses, subscribed.
