@@ -99,8 +99,12 @@ func (c *Client) put(ctx context.Context, a Account, name string, d *Draft, f Fl
 func (b *Batch) Commit(ctx context.Context) (uidValidity, first uint32, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	l, err := b.c.limits(ctx, b.account)
+	if err != nil {
+		return 0, 0, err
+	}
 	r, err := b.c.enter(ctx, b.account, func(number uint32) (shard.RequestID, *mailbox.Command) {
-		all := &mailbox.AppendAll{Account: b.account.ID, Mailbox: b.name}
+		all := &mailbox.AppendAll{Account: b.account.ID, Mailbox: b.name, Limits: carried(l.Limits)}
 		for _, p := range b.list {
 			all.List = append(all.List, mailbox.Entering{Message: p.message, Request: mailbox.Request(p.delivery, number)})
 		}
@@ -122,6 +126,10 @@ func (c *Client) Replace(ctx context.Context, a Account, from, uid uint32, name 
 	if err := d.finish(); err != nil {
 		return 0, 0, err
 	}
+	l, err := c.limits(ctx, a)
+	if err != nil {
+		return 0, 0, err
+	}
 	for range maxPuts {
 		var p placed
 		if p, err = c.put(ctx, a, name, d, f, date); err != nil {
@@ -129,7 +137,7 @@ func (c *Client) Replace(ctx context.Context, a Account, from, uid uint32, name 
 		}
 		var r *mailbox.Result
 		r, err = c.enter(ctx, a, func(number uint32) (shard.RequestID, *mailbox.Command) {
-			replace := &mailbox.Replace{Account: a.ID, Mailbox: name, Message: p.message, From: from, UID: uid}
+			replace := &mailbox.Replace{Account: a.ID, Mailbox: name, Message: p.message, From: from, UID: uid, Limits: carried(l.Limits)}
 			return mailbox.Request(p.delivery, number), &mailbox.Command{Replace: replace}
 		})
 		if err == nil {

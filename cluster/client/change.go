@@ -113,9 +113,17 @@ func (c *Client) Move(ctx context.Context, a Account, folder uint32, uids *roari
 
 func (c *Client) copy(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string, move bool) (CopyResult, error) {
 	var out CopyResult
+	var limits *Limits
+	if !move {
+		l, err := c.limits(ctx, a)
+		if err != nil {
+			return out, err
+		}
+		limits = carried(l.Limits)
+	}
 	err := batches(uids, copyBatch, func(set []byte) error {
 		r, err := c.changeAccount(ctx, a, &mailbox.Command{Copy: &mailbox.Copy{
-			Account: a.ID, Mailbox: folder, UIDs: set, To: to, Move: move, Dated: c.Sharing(),
+			Account: a.ID, Mailbox: folder, UIDs: set, To: to, Move: move, Dated: c.Sharing(), Limits: limits,
 		}})
 		if err != nil {
 			return err

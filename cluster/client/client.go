@@ -78,6 +78,8 @@ type Account struct {
 	Address string // canonical: lower case, with its domain
 	Shard   uint32 // the shard that holds its mailboxes
 	Home    string // home region
+	// Detail of the address that it was found by (RFC 5233): mail goes to the folder of that name, if there is one.
+	Detail string
 }
 
 // operationTimeout bounds a call whose context has no deadline of its own, and how long any call looks for a shard's leader:
@@ -176,6 +178,8 @@ func refusalOf(code mailbox.Code, text string, shard uint32, at uint64) error {
 		return nil
 	case mailbox.Moved:
 		return &index.MovedError{Shard: shard, At: at}
+	case mailbox.OverQuota:
+		return &QuotaError{Reason: text}
 	}
 	if kind, ok := kinds[code]; ok {
 		return fmt.Errorf("%w: %s", kind, text)

@@ -103,7 +103,7 @@ func (d *Draft) finish() error {
 // Delivery says for whom a draft is.
 type Delivery struct {
 	From       string    // envelope sender, "" for bounces
-	Recipients []Account // each gets it once in INBOX
+	Recipients []Account // each gets it once, in INBOX or in the folder of its Detail; of one that is named again the first counts
 }
 
 // Date is an internal date: unix seconds and the zone's offset in minutes, kept as the client gave it.
@@ -211,8 +211,12 @@ func (c *Client) deliverAll(ctx context.Context, d *Draft, to Delivery, members 
 	}
 	groups := make(map[string][]int) // members, by policy
 	rules := make(map[string]policy.Policy)
+	limits := make([]directory.Limited, len(errs))
 	for _, i := range members {
 		rule, err := c.policyOf(ctx, to.Recipients[i])
+		if err == nil {
+			limits[i], err = c.limits(ctx, to.Recipients[i])
+		}
 		if err != nil {
 			errs[i] = err
 			continue
@@ -222,9 +226,12 @@ func (c *Client) deliverAll(ctx context.Context, d *Draft, to Delivery, members 
 	}
 	var work sync.WaitGroup
 	for key, members := range groups {
-		work.Go(func() { c.deliver(ctx, d, to, rules[key], members, errs) })
+		work.Go(func() { c.deliver(ctx, d, to, rules[key], limits, members, errs) })
 	}
 	work.Wait()
+	for _, i := range members {
+		errs[i] = marked(errs[i], limits[i])
+	}
 }
 
 func setAll(errs []error, members []int, err error) {
@@ -242,13 +249,13 @@ func (c *Client) policyOf(ctx context.Context, a Account) (policy.Policy, error)
 	return p, nil
 }
 
-// deliver stores the bytes and enters the message for some of the recipients, and sets their errors.
-func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, rule policy.Policy, members []int, errs []error) {
+// deliver stores the bytes and enters the message for some of the recipients, who have limits each, and sets their errors.
+func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, rule policy.Policy, limits []directory.Limited, members []int, errs []error) {
 	origin := mailbox.Origin{From: to.From, Date: c.cfg.Clock.Now().Unix()}
 	shards := make(map[uint32][]int) // recipients by shard
 	for _, i := range members {
 		a := to.Recipients[i]
-		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: inbox})
+		origin.Targets = append(origin.Targets, mailbox.Target{Account: a.ID, Mailbox: mailbox.Inbox, Detail: a.Detail})
 		shard := c.places.of(a.ID, a.Shard)
 		shards[shard] = append(shards[shard], i)
 	}
@@ -259,12 +266,12 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, rule policy
 	}
 	var entries []*entry
 	for shard, members := range shards {
-		e := &entry{shard: shard, id: mailbox.Request(origin.Delivery, shard), name: inbox}
+		e := &entry{shard: shard, id: mailbox.Request(origin.Delivery, shard), name: mailbox.Inbox}
 		named := make(map[uint64]bool, len(members)) // two recipients may be aliases of one account
 		for _, i := range members {
-			if id := to.Recipients[i].ID; !named[id] {
-				named[id] = true
-				e.accounts = append(e.accounts, id)
+			if a := &to.Recipients[i]; !named[a.ID] {
+				named[a.ID] = true
+				e.to.Add(a.ID, mailbox.Terms{Limits: carried(limits[i].Limits), Detail: a.Detail})
 			}
 		}
 		entries = append(entries, e)
@@ -290,12 +297,17 @@ func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f
 		if err != nil {
 			return 0, 0, err
 		}
+		limited, err := c.limits(ctx, a)
+		if err != nil {
+			return 0, 0, err
+		}
 		m, err := c.place(ctx, d, replica.Place{Home: a.Home, Policy: rule}, &origin)
 		if err != nil {
 			return 0, 0, err
 		}
 		number := c.places.of(a.ID, a.Shard)
-		e := &entry{shard: number, id: mailbox.Request(origin.Delivery, number), name: name, accounts: []uint64{a.ID}, appends: true}
+		e := &entry{shard: number, id: mailbox.Request(origin.Delivery, number), name: name, appends: true}
+		e.to.Add(a.ID, mailbox.Terms{Limits: carried(limited.Limits)})
 		m.run(ctx, []*entry{e})
 		if err = e.errorOf(a.ID); err == nil {
 			return e.uidValidity, e.uid, nil

@@ -14,16 +14,13 @@ import (
 // How a message is entered; the steps are those of "Delivery in one round trip" in docs/architecture.md. A message whose bytes are on
 // every copy already needs step 3 only.
 
-// inbox is where deliveries go.
-const inbox = "INBOX"
-
 // entry is one command that enters a message, and what became of it.
 type entry struct {
-	shard    uint32
-	id       shard.RequestID
-	name     string // of the folder
-	accounts []uint64
-	appends  bool // Append instead of Deliver
+	shard   uint32
+	id      shard.RequestID
+	name    string          // of the folder
+	to      mailbox.Deliver // the accounts with their terms, without the message
+	appends bool            // Append instead of Deliver
 
 	err         error            // nil: the command is known to be applied
 	refused     map[uint64]error // by account
@@ -40,12 +37,20 @@ func (e *entry) errorOf(account uint64) error {
 	return e.err
 }
 
+// termsOf are those of one of its accounts.
+func (e *entry) termsOf(account uint64) mailbox.Terms {
+	if i := slices.Index(e.to.Accounts, account); i >= 0 && i < len(e.to.Terms) {
+		return e.to.Terms[i]
+	}
+	return mailbox.Terms{}
+}
+
 // command enters a message.
 func (e *entry) command(m mailbox.Message, early bool) *mailbox.Command {
 	if e.appends {
-		return &mailbox.Command{Append: &mailbox.Append{Account: e.accounts[0], Mailbox: e.name, Message: m, Early: early}}
+		return &mailbox.Command{Append: &mailbox.Append{Account: e.to.Accounts[0], Mailbox: e.name, Message: m, Early: early, Limits: e.termsOf(e.to.Accounts[0]).Limits}}
 	}
-	return &mailbox.Command{Deliver: &mailbox.Deliver{Accounts: e.accounts, Message: m, Early: early}}
+	return &mailbox.Command{Deliver: &mailbox.Deliver{Accounts: e.to.Accounts, Message: m, Early: early, Terms: e.to.Terms}}
 }
 
 // take notes what a command gave.
@@ -70,7 +75,7 @@ func (e *entry) decided() bool { return !errors.Is(e.err, ErrUnavailable) }
 
 // accepted are the accounts that have the message.
 func (e *entry) accepted() (accounts []uint64) {
-	for _, a := range e.accounts {
+	for _, a := range e.to.Accounts {
 		if e.errorOf(a) == nil {
 			accounts = append(accounts, a)
 		}
@@ -153,7 +158,11 @@ func (m *entering) rebind(ctx context.Context, e *entry, placed mailbox.Message)
 	for try := 0; len(at) > 0; try++ {
 		next := make(map[uint32][]uint64)
 		for number, accounts := range at {
-			c := &mailbox.Command{Rebind: &mailbox.Rebind{Accounts: accounts, Mailbox: e.name, Old: m.message.Ref, Message: placed}}
+			var some mailbox.Deliver
+			for _, a := range accounts {
+				some.Add(a, e.termsOf(a))
+			}
+			c := &mailbox.Command{Rebind: &mailbox.Rebind{Accounts: some.Accounts, Mailbox: e.name, Old: m.message.Ref, Message: placed, Terms: some.Terms}}
 			r, err := m.propose(ctx, number, shard.NewRequestID(), c)
 			if errors.Is(err, errCondemned) {
 				return true

@@ -165,7 +165,7 @@ func TestEnter(t *testing.T) {
 		for _, appends := range []bool{false, true} {
 			w := newWorld(t)
 			w.copies, w.fate = c.copies, c.fate
-			e := &entry{shard: 1, id: shard.NewRequestID(), name: inbox, accounts: []uint64{1}, appends: appends}
+			e := &entry{shard: 1, id: shard.NewRequestID(), name: mailbox.Inbox, to: mailbox.Deliver{Accounts: []uint64{1}}, appends: appends}
 			w.entering().run(t.Context(), []*entry{e})
 			if err := e.errorOf(1); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrUnavailable) {
 				t.Errorf("%s: the caller is told %v", c.name, err)
@@ -195,7 +195,7 @@ func TestSettledMeanwhile(t *testing.T) {
 		w.settle(4)
 		return put(ctx)
 	}
-	e := &entry{shard: 1, id: shard.NewRequestID(), name: inbox, accounts: []uint64{1}, appends: true}
+	e := &entry{shard: 1, id: shard.NewRequestID(), name: mailbox.Inbox, to: mailbox.Deliver{Accounts: []uint64{1}}, appends: true}
 	m.run(t.Context(), []*entry{e})
 	if err := e.errorOf(1); err != nil || e.uid != 2 || w.inboxes(1) != "2:8.1" {
 		t.Errorf("UID %d, %v; INBOX has %q", e.uid, err, w.inboxes(1))
@@ -207,7 +207,7 @@ func TestAgainForThoseThatAccepted(t *testing.T) {
 	w := newWorld(t)
 	w.copies = errors.New("the copy's node is gone")
 	w.apply(shard.NewRequestID(), &mailbox.Command{Condemn: &mailbox.Condemn{Volume: 8, Generation: 1}})
-	e := &entry{shard: 1, id: shard.NewRequestID(), name: inbox, accounts: []uint64{1, 2, 3}}
+	e := &entry{shard: 1, id: shard.NewRequestID(), name: mailbox.Inbox, to: mailbox.Deliver{Accounts: []uint64{1, 2, 3}}}
 	e.take(&mailbox.Result{Refused: []mailbox.Refusal{{Account: 2, Code: mailbox.Limit}}}, nil)
 	w.entering().run(t.Context(), []*entry{e})
 	if got := w.inboxes(1, 3); got != "1:9.1, 1:9.1" || w.puts != 2 {

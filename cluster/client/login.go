@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,11 +93,26 @@ func (l *logins) pretend(ctx context.Context, password string) error {
 	return err
 }
 
-// Resolve finds the account that mail for address goes to. ErrNoUser, ErrNotLocal, ErrInvalidName, ErrUnavailable.
+// Resolve finds an account by its address. ErrNoUser, ErrNotLocal, ErrInvalidName, ErrUnavailable.
 func (c *Client) Resolve(ctx context.Context, address string) (Account, error) {
+	return find(ctx, c.cfg.Directory.Lookup, address)
+}
+
+// Recipient is Resolve of who gets mail for an address: of user+detail, unless that is an account itself, the account user, with the Detail. That
+// there is none by the whole address is asked afresh, so mail of an account that was just made goes to no other.
+func (c *Client) Recipient(ctx context.Context, address string) (Account, error) {
+	a, err := find(ctx, c.cfg.Directory.Recipient, address)
+	if err == nil {
+		a.Detail = detailOf(address, a.Address)
+	}
+	return a, err
+}
+
+// find looks an account up in the directory, with this package's errors.
+func find(ctx context.Context, lookup func(ctx context.Context, address string) (directory.Account, error), address string) (Account, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	a, err := c.cfg.Directory.Lookup(ctx, address)
+	a, err := lookup(ctx, address)
 	switch {
 	case errors.Is(err, directory.ErrNoAccount):
 		return Account{}, ErrNoUser
@@ -108,6 +124,16 @@ func (c *Client) Resolve(ctx context.Context, address string) (Account, error) {
 		return Account{}, unavailable(err)
 	}
 	return public(a), nil
+}
+
+// detailOf is what an address has behind the first + of its local part that the account's has not, in the sender's spelling.
+func detailOf(address, account string) string {
+	if canonical, err := directory.Canonical(address); err != nil || canonical == account {
+		return ""
+	}
+	local := address[:strings.LastIndexByte(address, '@')]
+	_, detail, _ := strings.Cut(local, "+")
+	return detail
 }
 
 func public(a directory.Account) Account {

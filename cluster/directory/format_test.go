@@ -10,6 +10,7 @@ import (
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec/codectest"
+	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
 
@@ -37,6 +38,12 @@ func samples() []codectest.Sample {
 	group := placement.Group{Shard: 3, Home: "south", Voters: []string{"a", "b", "c"}, Learners: []string{"d"}}
 	note := RecoveryNote{Shard: 3, Since: 1_700_000_000, Until: 1_700_000_500, Certain: true}
 	weight, text, yes := uint32(5), "z2", true
+	bytes, messages := uint64(1<<30), uint64(1000)
+	change := ChangeLimits{Bytes: &bytes, Messages: &messages}
+	limits := index.Limits{Bytes: bytes, Messages: messages}
+	limited, quoted := account, ruled
+	limited.Limits = &limits
+	quoted.Quota = &Quota{Default: limits, Total: limits, Permanent: true, Own: limits, Followers: 7}
 	dictionary := Dictionary{Number: 3, Bytes: []byte{0x37, 0xa4, 0x30, 0xec}, Made: 1_700_000_000}
 	return []codectest.Sample{
 		{Name: "add-shards", Value: &Command{AddShards: &AddShards{Shards: []Shard{shard}}}, Former: true},
@@ -81,25 +88,32 @@ func samples() []codectest.Sample {
 		{Name: "moving", Value: &moving{Paused: true}},
 		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}, Former: true},
 		{Name: "result-relocation", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry, Relocation: &relocation, Planned: 2}},
-		{Name: "lookup", Value: &LookupRequest{Address: account.Address, Fresh: true}},
-		{Name: "found", Value: &LookupResponse{Account: &account, Local: true}},
+		{Name: "lookup", Value: &LookupRequest{Address: account.Address, Fresh: true}, Former: true},
+		{Name: "found", Value: &LookupResponse{Account: &account, Local: true}, Former: true},
 		{Name: "dictionaries", Value: &DictionariesRequest{After: 2}},
 		{Name: "dictionaries-found", Value: &DictionariesResponse{List: []Dictionary{dictionary}}},
 		{Name: "dictionary", Value: &dictionary},
 		{Name: "domain", Value: &domain, Former: true},
-		{Name: "domain-policy", Value: &ruled},
+		{Name: "domain-policy", Value: &ruled, Former: true},
 		{Name: "used-policy", Value: &usedPolicy{Policy: rule, Domains: 3}},
-		{Name: "domain-asked", Value: &DomainRequest{Name: domain.Name}},
+		{Name: "domain-asked", Value: &DomainRequest{Name: domain.Name}, Former: true},
 		{Name: "domain-found", Value: &DomainResponse{Domain: &ruled}},
 		{Name: "set-policy", Value: &Command{SetPolicy: &SetPolicy{Domain: domain.Name, Home: &text, Copies: 3, Survive: policy.Zone, Regions: &rule.Regions}}},
 		{Name: "open-volume-under", Value: &Command{OpenVolumeUnder: &OpenVolumeUnder{Primary: "a", Copies: []string{"a", "b", "c"}, Class: volume.ClassBulk, Policy: rule}}},
-		{Name: "account", Value: &account},
+		{Name: "account", Value: &account, Former: true},
 		{Name: "shard", Value: &shard, Former: true},
 		{Name: "shard-founding", Value: &founding},
 		{Name: "volume", Value: &entry, Former: true},
 		{Name: "volume-last", Value: &counted, Former: true},
 		{Name: "volume-policy", Value: &confined},
 		{Name: "checkpoints", Value: &Checkpoints{Shard: 3, List: []Checkpoint{checkpoint}}},
+		{Name: "set-account-quota", Value: &Command{SetAccountQuota: &SetAccountQuota{Address: account.Address, Limits: change, Follow: true}}},
+		{Name: "set-domain-quota", Value: &Command{SetDomainQuota: &SetDomainQuota{Domain: domain.Name, Default: change, Total: change, Permanent: &yes}}},
+		{Name: "account-limits", Value: &limited},
+		{Name: "domain-quota", Value: &quoted},
+		{Name: "lookup-base", Value: &LookupRequest{Address: account.Address, Fresh: true, Base: true}},
+		{Name: "found-limits", Value: &LookupResponse{Account: &account, Local: true, Limits: &Limited{Limits: *limited.Limits, Own: true, Permanent: true}}},
+		{Name: "domain-asked-afresh", Value: &DomainRequest{Name: domain.Name, Fresh: true}},
 		{Name: "counters", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4}, Former: true},
 		{Name: "counters-topology", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4, Topology: 5}, Former: true},
 		{Name: "counters-moves", Value: &counters{Account: 1, Volume: 2, Noise: 3, Dictionary: 4, Topology: 5, Fence: 6, Moved: 7, Waiting: 8}},

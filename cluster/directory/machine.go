@@ -50,6 +50,9 @@ type Command struct {
 	EnterFound        *EnterFound        `cbor:"74,keyasint,omitempty"`
 
 	NoteRecovery *NoteRecovery `cbor:"75,keyasint,omitempty"`
+
+	SetAccountQuota *SetAccountQuota `cbor:"80,keyasint,omitempty"`
+	SetDomainQuota  *SetDomainQuota  `cbor:"81,keyasint,omitempty"`
 }
 
 // AddShards enters shards that the table lacks.
@@ -194,6 +197,8 @@ func execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 		return setPolicy(t, c.SetPolicy)
 	case c.OpenVolumeUnder != nil:
 		return openVolumeUnder(t, c.OpenVolumeUnder)
+	case c.SetAccountQuota != nil, c.SetDomainQuota != nil:
+		return executeQuota(t, c)
 	}
 	return relocate(t, now, c)
 }
@@ -303,8 +308,20 @@ func addAccount(t *index.Txn, c *AddAccount) (*Result, error) {
 	if a.Home == "" {
 		a.Home = domain.Home
 	}
+	totaled := domain.Quota.totaled()
+	if totaled { // refused before anything is written
+		domain.Quota.enter(nil, +1)
+		if err := withinTotal(&domain, address, nil); err != nil {
+			return nil, err
+		}
+	}
 	if err := place(t, &a); err != nil {
 		return nil, err
+	}
+	if totaled {
+		if err := save(t, []byte(domainTable+domain.Name), &domain); err != nil {
+			return nil, err
+		}
 	}
 	return &Result{Created: true, Account: &a}, save(t, key, &a)
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
@@ -214,31 +211,13 @@ const MethodDomain = "directory.domain"
 
 // DomainRequest names it.
 type DomainRequest struct {
-	Name string `cbor:"1,keyasint"`
+	Name  string `cbor:"1,keyasint"`
+	Fresh bool   `cbor:"2,keyasint,omitempty"` // with all that was acknowledged before
 }
 
 // DomainResponse has it if it is ours.
 type DomainResponse struct {
 	Domain *Domain `cbor:"1,keyasint,omitempty"`
-}
-
-// domainKept is how long a node without a replica goes by an answer.
-const (
-	domainKept  = 500 * time.Millisecond
-	domainsKept = 1024
-)
-
-// domains is what a node knows of them in passing.
-type domains struct {
-	caughtUp atomic.Bool // this node's replica has had all that was there at its first question
-
-	mu     sync.Mutex // guards byName
-	byName map[string]keptDomain
-}
-
-type keptDomain struct {
-	domain Domain
-	until  time.Time
 }
 
 // Policy gives that of a domain, the default of one that is not ours. A node with a replica reads that: it hears of a change when that is applied
@@ -251,14 +230,10 @@ func (s *Service) Policy(ctx context.Context, domain string) (policy.Policy, err
 		}
 		return policy.Of(resp.Domain.Policy), nil
 	}
-	now := time.Now()
-	s.domains.mu.Lock()
-	kept, ok := s.domains.byName[domain]
-	s.domains.mu.Unlock()
-	if ok && now.Before(kept.until) {
-		return policy.Of(kept.domain.Policy), nil
+	if kept, ok := s.domains.get(domain); ok {
+		return policy.Of(kept.Policy), nil
 	}
-	resp, err := askReplica[DomainResponse](ctx, s, MethodDomain, &DomainRequest{Name: domain})
+	resp, err := s.domain(ctx, domain, false)
 	if err != nil {
 		return policy.Policy{}, err
 	}
@@ -266,21 +241,25 @@ func (s *Service) Policy(ctx context.Context, domain string) (policy.Policy, err
 	if resp.Domain != nil {
 		d = *resp.Domain
 	}
-	s.domains.mu.Lock()
-	if len(s.domains.byName) >= domainsKept {
-		clear(s.domains.byName)
-	}
-	s.domains.byName[domain] = keptDomain{d, now.Add(domainKept)}
-	s.domains.mu.Unlock()
+	s.domains.put(domain, d)
 	return policy.Of(d.Policy), nil
 }
 
+// domain asks this node's replica for a domain, or the nearest node that has one.
+func (s *Service) domain(ctx context.Context, name string, fresh bool) (*DomainResponse, error) {
+	req := &DomainRequest{Name: name, Fresh: fresh}
+	if s.Own() {
+		return s.serveDomain(ctx, "", req)
+	}
+	return askReplica[DomainResponse](ctx, s, MethodDomain, req)
+}
+
 func (s *Service) serveDomain(ctx context.Context, _ string, req *DomainRequest) (resp *DomainResponse, err error) {
-	if !s.domains.caughtUp.Load() {
+	if req.Fresh || !s.upToDate.Load() {
 		if err := s.CatchUp(ctx); err != nil {
 			return nil, err
 		}
-		s.domains.caughtUp.Store(true)
+		s.upToDate.Store(true)
 	}
 	v, err := s.view()
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"hongyan/cluster/placement"
@@ -36,12 +38,14 @@ const lookupTimeout = 3 * time.Second
 type LookupRequest struct {
 	Address string `cbor:"1,keyasint"`
 	Fresh   bool   `cbor:"2,keyasint,omitempty"`
+	Base    bool   `cbor:"3,keyasint,omitempty"` // if there is none, the account of the address without its detail is meant
 }
 
 // LookupResponse has the account if it was found.
 type LookupResponse struct {
 	Account *Account `cbor:"1,keyasint,omitempty"`
 	Local   bool     `cbor:"2,keyasint,omitempty"` // the domain is ours
+	Limits  *Limited `cbor:"3,keyasint,omitempty"`
 }
 
 // Service answers questions about the directory and changes it.
@@ -52,8 +56,10 @@ type Service struct {
 	group  func() (*shard.Group, bool)
 	speaks func() (who *shard.Group, ok bool) // the group, if it runs and is filled
 
-	changes *changes // of this node's replica
-	domains domains
+	changes  *changes // of this node's replica
+	domains  answers[Domain]
+	limits   answers[Limited]
+	upToDate atomic.Bool // this node's replica has had all that was there at the first question about a domain
 
 	// Known is the last topology that this node knows without a replica; to be set before the network serves.
 	Known func() *Topology
@@ -61,7 +67,7 @@ type Service struct {
 
 // NewService registers the look-up method. store is nil on a node without a replica.
 func NewService(router *shard.Router, host *shard.Host, net *transport.Net, store *index.Shard) *Service {
-	s := &Service{router: router, net: net, store: store, changes: newChanges(), domains: domains{byName: make(map[string]keptDomain)}, Known: func() *Topology { return new(Topology) }}
+	s := &Service{router: router, net: net, store: store, changes: newChanges(), Known: func() *Topology { return new(Topology) }}
 	s.group = func() (*shard.Group, bool) { return host.Group(placement.DirectoryShard) }
 	s.speaks = func() (*shard.Group, bool) {
 		g, runs := s.group()
@@ -216,15 +222,26 @@ func record[T any](s *Service, key []byte) (item T, err error) {
 // Lookup finds an account by its address. ErrNoAccount and ErrNotLocal are given only after asking
 // afresh; any other error means that nobody could be asked.
 func (s *Service) Lookup(ctx context.Context, address string) (Account, error) {
+	return s.lookup(ctx, &LookupRequest{}, address)
+}
+
+// Recipient is Lookup of who gets mail for an address: of user+detail (RFC 5233), if there is no such account even when asked afresh, the account user.
+func (s *Service) Recipient(ctx context.Context, address string) (Account, error) {
+	return s.lookup(ctx, &LookupRequest{Base: true}, address)
+}
+
+func (s *Service) lookup(ctx context.Context, req *LookupRequest, address string) (Account, error) {
 	canonical, err := Canonical(address)
 	if err != nil {
 		return Account{}, err
 	}
-	resp, err := s.ask(ctx, &LookupRequest{Address: canonical})
-	if err != nil || resp.Account == nil {
+	req.Address = canonical
+	resp, err := s.ask(ctx, req)
+	if err != nil || resp.Account == nil || resp.Account.Address != canonical { // of user+detail an account of its own may be new
 		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 		defer cancel()
-		resp, err = s.ask(ctx, &LookupRequest{Address: canonical, Fresh: true})
+		req.Fresh = true
+		resp, err = s.ask(ctx, req)
 	}
 	switch {
 	case err != nil:
@@ -310,21 +327,33 @@ func (s *Service) serveLookup(ctx context.Context, _ string, req *LookupRequest)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, v.Close()) }()
-	resp = &LookupResponse{}
+	d, err := load[Domain](v, []byte(domainTable+DomainOf(req.Address)))
+	if errors.Is(err, errNoRecord) {
+		return &LookupResponse{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	resp = &LookupResponse{Local: true}
 	a, err := load[Account](v, []byte(accountTable+req.Address))
+	if base, ok := withoutDetail(req.Address); ok && req.Base && errors.Is(err, errNoRecord) {
+		a, err = load[Account](v, []byte(accountTable+base))
+	}
 	switch {
 	case err == nil:
-		resp.Account, resp.Local = &a, true
-		return resp, nil
+		resp.Account = &a
+		resp.Limits = &Limited{Limits: effective(a.Limits, d.Quota), Own: a.Limits != nil, Permanent: d.Quota != nil && d.Quota.Permanent}
 	case !errors.Is(err, errNoRecord):
 		return nil, err
 	}
-	_, err = load[Domain](v, []byte(domainTable+DomainOf(req.Address)))
-	if err != nil && !errors.Is(err, errNoRecord) {
-		return nil, err
-	}
-	resp.Local = err == nil
 	return resp, nil
+}
+
+// withoutDetail is user@domain of a canonical user+detail@domain.
+func withoutDetail(address string) (base string, ok bool) {
+	local, domain, _ := cutLast(address)
+	user, _, ok := strings.Cut(local, "+")
+	return user + "@" + domain, ok && user != ""
 }
 
 // CatchUp waits until this replica holds all that was acknowledged before the call.

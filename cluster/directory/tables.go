@@ -31,6 +31,7 @@ import (
 
 	"hongyan/cluster/policy"
 	"hongyan/engine/codec"
+	"hongyan/engine/index"
 )
 
 // Limits of what is entered.
@@ -50,6 +51,7 @@ type Domain struct {
 	Home string `cbor:"2,keyasint"` // home region of accounts that have none of their own
 	// Policy says where the bytes of its mail may lie; nil is the default.
 	Policy *policy.Policy `cbor:"3,keyasint,omitempty"`
+	Quota  *Quota         `cbor:"4,keyasint,omitempty"`
 }
 
 // Account is a mailbox owner with the credentials.
@@ -59,6 +61,8 @@ type Account struct {
 	Shard    uint32 `cbor:"3,keyasint"`
 	Home     string `cbor:"4,keyasint"`
 	Password string `cbor:"5,keyasint"` // PHC string, Argon2id
+	// Limits of its own; nil are those of its domain.
+	Limits *index.Limits `cbor:"6,keyasint,omitempty"`
 }
 
 // Shard is a mailbox shard as the directory counts it.

@@ -47,12 +47,47 @@ type Command struct {
 // Level is the feature level of programs that can apply the command. What moves accounts is of feature.Moves; the package relocate says so itself.
 func (c *Command) Level() feature.Level {
 	switch {
-	case c.AppendAll != nil, c.Replace != nil, c.Annotate != nil, c.Copy != nil && c.Copy.Dated, c.Told != nil:
+	case c.AppendAll != nil, c.Replace != nil, c.Annotate != nil, c.Copy != nil && c.Copy.Dated, c.Told != nil, c.onTerms():
 		return feature.Sharing
 	case c.Amend != nil, c.Recount != nil:
 		return feature.Moves
 	}
 	return feature.Base
+}
+
+// onTerms says whether the command's meaning is not the one that it always had.
+func (c *Command) onTerms() bool {
+	switch {
+	case c.Deliver != nil:
+		return len(c.Deliver.Terms) > 0
+	case c.Rebind != nil:
+		return len(c.Rebind.Terms) > 0
+	case c.Append != nil:
+		return c.Append.Limits != nil
+	case c.Copy != nil:
+		return c.Copy.Limits != nil
+	}
+	return false
+}
+
+// Terms are what a delivery to one account goes by. Limits stand in the directory and come with the command, as its proposer knows them then (a change is
+// known everywhere within a second): so they have one place, no shard has to be told of a domain's new default, and what a replica decides
+// follows from the log alone. What the account holds is the shard's own count, so the decision is exact.
+type Terms struct {
+	Limits *index.Limits `cbor:"1,keyasint,omitempty"`
+	// Detail of the address (RFC 5233): the folder that is meant, if there is such a one, else INBOX.
+	Detail string `cbor:"2,keyasint,omitempty"`
+}
+
+// Plain says that the terms are those of every delivery.
+func (t *Terms) Plain() bool { return t.Limits == nil && t.Detail == "" }
+
+// termsOf are those of the account with number i, of a list that may be empty.
+func termsOf(list []Terms, i int) Terms {
+	if i < len(list) {
+		return list[i]
+	}
+	return Terms{}
 }
 
 // Amend corrects an entry that contradicts its message's record (package reconcile), if it still is as it was seen.
@@ -106,6 +141,24 @@ type Deliver struct {
 	Accounts []uint64 `cbor:"1,keyasint"`
 	Message  Message  `cbor:"2,keyasint"`
 	Early    bool     `cbor:"3,keyasint,omitempty"` // the bytes are durable on their volume's primary, and elsewhere perhaps not yet
+	Terms    []Terms  `cbor:"4,keyasint,omitempty"` // of each account, or none
+}
+
+// Add enters an account, whose terms need not be plain.
+func (d *Deliver) Add(account uint64, terms Terms) {
+	d.Accounts = append(d.Accounts, account)
+	d.Terms = appendTerms(d.Terms, len(d.Accounts), terms)
+}
+
+// appendTerms enters the terms of the last of n accounts in a list, which stays empty while all are plain.
+func appendTerms(list []Terms, n int, terms Terms) []Terms {
+	if len(list) == 0 && terms.Plain() {
+		return nil
+	}
+	for len(list) < n-1 {
+		list = append(list, Terms{})
+	}
+	return append(list, terms)
 }
 
 // Append enters one message in a folder.
@@ -114,6 +167,8 @@ type Append struct {
 	Mailbox string  `cbor:"2,keyasint"`
 	Message Message `cbor:"3,keyasint"`
 	Early   bool    `cbor:"4,keyasint,omitempty"` // as in Deliver
+
+	Limits *index.Limits `cbor:"5,keyasint,omitempty"` // as in Terms
 }
 
 // Store changes flags of messages.
@@ -135,6 +190,8 @@ type Copy struct {
 	To      string `cbor:"4,keyasint"`
 	Move    bool   `cbor:"5,keyasint,omitempty"`
 	Dated   bool   `cbor:"10,keyasint,omitempty"` // the copies are saved now (RFC 8514); before feature.Sharing they kept the date of what was copied
+
+	Limits *index.Limits `cbor:"6,keyasint,omitempty"` // as in Terms; a move needs none
 }
 
 // Expunge removes messages.
@@ -185,6 +242,7 @@ type Rebind struct {
 	Mailbox  string     `cbor:"2,keyasint"` // where the message is entered if it has to be
 	Old      volume.Ref `cbor:"3,keyasint"`
 	Message  Message    `cbor:"4,keyasint"`
+	Terms    []Terms    `cbor:"5,keyasint,omitempty"` // as in Deliver
 }
 
 // Settle ends what early entries left open of a volume that is sealed: those of records behind Last are removed.
@@ -211,6 +269,8 @@ const (
 	Here        Code = 10
 	Swept       Code = 11
 	NoMessage   Code = 20
+
+	OverQuota Code = 40
 )
 
 // Refusal is one account that could not take a delivery.

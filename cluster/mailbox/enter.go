@@ -3,6 +3,8 @@ package mailbox
 import (
 	"fmt"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"hongyan/engine/index"
 )
 
@@ -14,6 +16,8 @@ type AppendAll struct {
 	Account uint64     `cbor:"1,keyasint"`
 	Mailbox string     `cbor:"2,keyasint"`
 	List    []Entering `cbor:"3,keyasint"`
+
+	Limits *index.Limits `cbor:"4,keyasint,omitempty"` // as in Terms, of all together
 }
 
 // Entering is one of several messages that one command enters.
@@ -31,6 +35,8 @@ type Replace struct {
 	Message Message `cbor:"3,keyasint"`
 	From    uint32  `cbor:"4,keyasint"` // folder of the old one
 	UID     uint32  `cbor:"5,keyasint"`
+
+	Limits *index.Limits `cbor:"6,keyasint,omitempty"` // as in Terms, of what the new message is larger
 }
 
 func (m *Machine) appendAll(t *index.Txn, now int64, c *AppendAll) (*Result, error) {
@@ -41,7 +47,7 @@ func (m *Machine) appendAll(t *index.Txn, now int64, c *AppendAll) (*Result, err
 	for i := range c.List {
 		entries[i] = c.List[i].Message.entry(now)
 	}
-	box, uids, err := m.add(t, now, c.Account, c.Mailbox, entries)
+	box, first, err := m.add(t, now, c.Account, c.Mailbox, Terms{Limits: c.Limits}, entries...)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +57,7 @@ func (m *Machine) appendAll(t *index.Txn, now int64, c *AppendAll) (*Result, err
 		}
 	}
 	m.note(c.Account, box.ID)
-	return &Result{UIDValidity: box.UIDValidity, FirstUID: uids[0]}, nil
+	return &Result{UIDValidity: box.UIDValidity, FirstUID: first}, nil
 }
 
 func (m *Machine) replace(t *index.Txn, now int64, c *Replace) (*Result, error) {
@@ -61,6 +67,15 @@ func (m *Machine) replace(t *index.Txn, now int64, c *Replace) (*Result, error) 
 	to, err := t.MailboxByName(c.Account, c.Mailbox)
 	if err != nil {
 		return nil, err
+	}
+	if c.Limits != nil {
+		old, err := t.Weigh(c.Account, c.From, roaring.BitmapOf(c.UID))
+		if err == nil {
+			err = t.Allow(c.Account, *c.Limits, index.Usage{Bytes: c.Message.Ref.Length - min(old.Bytes, c.Message.Ref.Length)})
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	uid, validity, err := t.Replace(c.Account, c.From, c.UID, to.ID, c.Message.entry(now))
 	if err != nil {

@@ -21,24 +21,26 @@ func samples() []codectest.Sample {
 	told := box
 	told.Told, told.Recent = 4, 1
 	flags := index.Flags{System: index.FlagFlagged, Keywords: []string{"$Work"}}
+	limits := &index.Limits{Bytes: 1 << 30, Messages: 1000}
+	terms := []Terms{{Limits: limits, Detail: "工作"}}
 	return []codectest.Sample{
 		{Name: "ensure", Value: &Command{Ensure: &Ensure{Account: 1}}},
 		{Name: "deliver", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1, 1 << 40}, Message: m}}, Former: true},
 		{Name: "append", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m}}, Former: true},
 		{Name: "store", Value: &Command{Store: &Store{Account: 1, Mailbox: 9, UIDs: uids, Op: uint8(index.OpAdd), System: index.FlagSeen, Keywords: []string{"a"}, UnchangedSince: 77}}},
 		{Name: "copy", Value: &Command{Copy: &Copy{Account: 1, Mailbox: 9, UIDs: uids, To: "Archive", Move: true}}, Former: true},
-		{Name: "copy-dated", Value: &Command{Copy: &Copy{Account: 1, Mailbox: 9, UIDs: uids, To: "Archive", Move: true, Dated: true}}},
-		{Name: "append-all", Value: &Command{AppendAll: &AppendAll{Account: 1, Mailbox: "Sent", List: []Entering{{Message: m, Request: [16]byte{15: 2}}, {Message: m}}}}},
-		{Name: "replace", Value: &Command{Replace: &Replace{Account: 1, Mailbox: "Sent", Message: m, From: 9, UID: 4}}},
+		{Name: "copy-sharing", Value: &Command{Copy: &Copy{Account: 1, Mailbox: 9, UIDs: uids, To: "Archive", Move: true, Dated: true, Limits: limits}}},
+		{Name: "append-all", Value: &Command{AppendAll: &AppendAll{Account: 1, Mailbox: "Sent", List: []Entering{{Message: m, Request: [16]byte{15: 2}}, {Message: m}}, Limits: limits}}},
+		{Name: "replace", Value: &Command{Replace: &Replace{Account: 1, Mailbox: "Sent", Message: m, From: 9, UID: 4, Limits: limits}}},
 		{Name: "expunge", Value: &Command{Expunge: &Expunge{Account: 1, Mailbox: 9, UIDs: uids, OnlyDeleted: true}}},
 		{Name: "create", Value: &Command{Create: &Create{Account: 1, Name: "a/b", SpecialUse: `\Sent`}}},
 		{Name: "delete", Value: &Command{Delete: &Delete{Account: 1, Name: "a/b"}}},
 		{Name: "rename", Value: &Command{Rename: &Rename{Account: 1, From: "a", To: "b"}}},
 		{Name: "subscribe", Value: &Command{Subscribe: &Subscribe{Account: 1, Name: "a", On: true}}},
 		{Name: "condemn", Value: &Command{Condemn: &Condemn{Volume: 7, Generation: 2}}},
-		{Name: "deliver-early", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1}, Message: m, Early: true}}},
-		{Name: "append-early", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m, Early: true}}},
-		{Name: "rebind", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m}}},
+		{Name: "deliver-early", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1}, Message: m, Early: true}}, Former: true},
+		{Name: "append-early", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m, Early: true}}, Former: true},
+		{Name: "rebind", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m}}, Former: true},
 		{Name: "revalidate", Value: &Command{Revalidate: &Revalidate{Accounts: []uint64{5, 9}}}},
 		{Name: "amend", Value: &Command{Amend: &Amend{Account: 1, Mailbox: 9, Entry: index.Amendment{
 			UID: 4, Seen: volume.Ref{Volume: 6, Record: 1}, Ref: m.Ref, Size: 300, Date: 1_700_000_000, Zone: -60, Summary: []byte("summary"),
@@ -82,18 +84,26 @@ func samples() []codectest.Sample {
 		}, Former: true},
 		{Name: "annotate", Value: &Command{Annotate: &Annotate{Account: 1, Mailbox: "INBOX", List: []index.Annotation{{User: 1, Name: "/private/comment", Value: []byte("note")}, {Name: "/shared/comment"}}}}},
 		{Name: "annotation", Value: &index.Annotation{Mailbox: 9, User: 1, Name: "/private/comment", Seq: 77, Value: []byte("note")}},
-		{Name: "frame-annotations", Value: &Frame{
+		{Name: "frame-sharing", Value: &Frame{
 			Code: Moved, Message: "why", Mailboxes: []index.Mailbox{told}, Names: []string{"a"}, UIDs: uids, Unseen: uids,
 			Messages: []index.Message{{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8}},
 			Changed:  []index.FlagChange{{UID: 1, ModSeq: 2, Flags: flags}}, ModSeq: 9, UIDNext: 10, More: true, Applied: 12, Shard: 2, At: 77, Odd: true,
 			Annotations: []index.Annotation{{Mailbox: 9, Name: "/shared/comment", Seq: 77, Value: []byte("note")}},
+			Usage:       &index.Usage{Bytes: 1 << 40, Messages: 7},
+		}},
+		{Name: "deliver-terms", Value: &Command{Deliver: &Deliver{Accounts: []uint64{1, 2}, Message: m, Early: true, Terms: terms}}},
+		{Name: "append-limited", Value: &Command{Append: &Append{Account: 1, Mailbox: "Sent", Message: m, Early: true, Limits: limits}}},
+		{Name: "rebind-terms", Value: &Command{Rebind: &Rebind{Accounts: []uint64{1, 2}, Mailbox: "INBOX", Old: volume.Ref{Volume: 6, Record: 1}, Message: m, Terms: terms}}},
+		{Name: "origin-detail", Value: &Origin{
+			Delivery: [16]byte{15: 1}, From: "a@remote.test", Date: 1_700_000_000, Zone: 480, System: 1, Keywords: []string{"a"},
+			Targets: []Target{{Account: 1, Mailbox: "INBOX", Detail: "工作"}}, Arrived: 1_700_000_001,
 		}},
 		{Name: "message-copied", Value: &index.Message{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8, CopyDate: 9}},
 		{Name: "event", Value: &Event{Account: 1, Mailbox: 2}},
 		{Name: "origin", Value: &Origin{
 			Delivery: [16]byte{15: 1}, From: "a@remote.test", Date: 1_700_000_000, Zone: 480, System: 1, Keywords: []string{"a"},
 			Targets: []Target{{Account: 1, Mailbox: "INBOX"}}, Arrived: 1_700_000_001,
-		}},
+		}, Former: true},
 	}
 }
 

@@ -95,6 +95,7 @@ func (m *Machine) Apply(t *index.Txn, now int64, body []byte) ([]byte, error) {
 func refusal(err error) (Code, bool) {
 	var limit *index.LimitError
 	var moved *index.MovedError
+	var quota *index.QuotaError
 	switch {
 	case errors.As(err, &moved):
 		return Moved, true
@@ -118,6 +119,8 @@ func refusal(err error) (Code, bool) {
 		return NoMessage, true
 	case errors.As(err, &limit):
 		return Limit, true
+	case errors.As(err, &quota):
+		return OverQuota, true
 	case errors.Is(err, errInvalid):
 		return Invalid, true
 	}
@@ -283,9 +286,9 @@ func (w *Message) entry(now int64) index.NewMessage {
 
 // each does something for every account and notes who refuses it; one that cannot take it does not keep it from the others. Bytes that no
 // account may refer to are refused as a whole.
-func (r *Result) each(accounts []uint64, do func(account uint64) error) error {
-	for _, account := range accounts {
-		err := do(account)
+func (r *Result) each(accounts []uint64, do func(i int, account uint64) error) error {
+	for i, account := range accounts {
+		err := do(i, account)
 		if errors.Is(err, index.ErrCondemned) {
 			return err
 		}
@@ -303,16 +306,15 @@ func (r *Result) each(accounts []uint64, do func(account uint64) error) error {
 // deliver gives every account its entry.
 func (m *Machine) deliver(t *index.Txn, now int64, c *Deliver) (*Result, error) {
 	result := &Result{}
-	entry := []index.NewMessage{c.Message.entry(now)}
-	err := result.each(c.Accounts, func(account uint64) error {
-		inbox, _, err := m.add(t, now, account, "INBOX", entry)
+	err := result.each(c.Accounts, func(i int, account uint64) error {
+		box, _, err := m.add(t, now, account, Inbox, termsOf(c.Terms, i), c.Message.entry(now))
 		if err != nil {
 			return err
 		}
 		if c.Early {
-			m.early.add(c.Message.Ref, account, inbox.ID)
+			m.early.add(c.Message.Ref, account, box.ID)
 		}
-		m.note(account, inbox.ID)
+		m.note(account, box.ID)
 		return nil
 	})
 	if err != nil {
@@ -324,21 +326,46 @@ func (m *Machine) deliver(t *index.Txn, now int64, c *Deliver) (*Result, error) 
 	return result, nil
 }
 
-// add enters messages in a folder by name, making the account's first folders before.
-func (m *Machine) add(t *index.Txn, now int64, account uint64, name string, entries []index.NewMessage) (index.Mailbox, []uint32, error) {
+// Inbox is where deliveries go that do not say otherwise.
+const Inbox = "INBOX"
+
+// add enters messages in a folder by name, or in the one that the terms mean, making the account's first folders before. They are numbered without gaps.
+func (m *Machine) add(t *index.Txn, now int64, account uint64, name string, terms Terms, list ...index.NewMessage) (box index.Mailbox, first uint32, err error) {
 	if err := m.ensure(t, account, now); err != nil {
-		return index.Mailbox{}, nil, err
+		return box, 0, err
 	}
-	box, err := t.MailboxByName(account, name)
+	if box, err = m.folder(t, account, name, terms.Detail); err != nil {
+		return box, 0, err
+	}
+	if terms.Limits != nil {
+		more := index.Usage{Messages: uint64(len(list))}
+		for i := range list {
+			more.Bytes += list[i].Size
+		}
+		if err := t.Allow(account, *terms.Limits, more); err != nil {
+			return box, 0, err
+		}
+	}
+	uids, _, err := t.AddMessages(account, box.ID, list)
 	if err != nil {
-		return index.Mailbox{}, nil, err
+		return box, 0, err
 	}
-	uids, _, err := t.AddMessages(account, box.ID, entries)
-	return box, uids, err
+	return box, uids[0], nil
+}
+
+// folder is the one that a detail means, or of a name.
+func (m *Machine) folder(t *index.Txn, account uint64, name, detail string) (index.Mailbox, error) {
+	if detail != "" {
+		box, err := t.MailboxLike(account, detail)
+		if !errors.Is(err, index.ErrNoMailbox) {
+			return box, err
+		}
+	}
+	return t.MailboxByName(account, name)
 }
 
 func (m *Machine) append(t *index.Txn, now int64, c *Append) (*Result, error) {
-	box, uids, err := m.add(t, now, c.Account, c.Mailbox, []index.NewMessage{c.Message.entry(now)})
+	box, uid, err := m.add(t, now, c.Account, c.Mailbox, Terms{Limits: c.Limits}, c.Message.entry(now))
 	if err != nil {
 		return nil, err
 	}
@@ -347,14 +374,14 @@ func (m *Machine) append(t *index.Txn, now int64, c *Append) (*Result, error) {
 		err = t.MarkEarly(c.Message.Ref.Volume)
 	}
 	m.note(c.Account, box.ID)
-	return &Result{UIDValidity: box.UIDValidity, FirstUID: uids[0]}, err
+	return &Result{UIDValidity: box.UIDValidity, FirstUID: uid}, err
 }
 
 // rebind is step 5: afterwards every account has the message once, and with the new reference. For a single account the result says where.
 func (m *Machine) rebind(t *index.Txn, now int64, c *Rebind) (*Result, error) {
 	result := &Result{}
-	err := result.each(c.Accounts, func(account uint64) error {
-		box, uid, err := m.rebindOne(t, now, account, c)
+	err := result.each(c.Accounts, func(i int, account uint64) error {
+		box, uid, err := m.rebindOne(t, now, account, termsOf(c.Terms, i), c)
 		if err == nil && len(c.Accounts) == 1 {
 			result.UIDValidity, result.FirstUID = box.UIDValidity, uid
 		}
@@ -367,7 +394,7 @@ func (m *Machine) rebind(t *index.Txn, now int64, c *Rebind) (*Result, error) {
 }
 
 // rebindOne gives the folder that the message was for and its UID there, 0 if it was moved.
-func (m *Machine) rebindOne(t *index.Txn, now int64, account uint64, c *Rebind) (box index.Mailbox, uid uint32, err error) {
+func (m *Machine) rebindOne(t *index.Txn, now int64, account uint64, terms Terms, c *Rebind) (box index.Mailbox, uid uint32, err error) {
 	if err := t.Changeable(account); err != nil {
 		return box, 0, err
 	}
@@ -376,14 +403,14 @@ func (m *Machine) rebindOne(t *index.Txn, now int64, account uint64, c *Rebind) 
 		return box, 0, err
 	}
 	if len(there) == 0 {
-		box, uids, err := m.add(t, now, account, c.Mailbox, []index.NewMessage{c.Message.entry(now)})
+		box, uid, err := m.add(t, now, account, c.Mailbox, terms, c.Message.entry(now))
 		if err != nil {
 			return box, 0, err
 		}
 		m.note(account, box.ID)
-		return box, uids[0], nil
+		return box, uid, nil
 	}
-	if box, err = t.MailboxByName(account, c.Mailbox); errors.Is(err, index.ErrNoMailbox) {
+	if box, err = m.folder(t, account, c.Mailbox, terms.Detail); errors.Is(err, index.ErrNoMailbox) {
 		return index.Mailbox{}, 0, nil // it was renamed with the message in it
 	}
 	for _, r := range there {
@@ -464,6 +491,15 @@ func (m *Machine) copy(t *index.Txn, now int64, c *Copy) (*Result, error) {
 	to, err := t.MailboxByName(c.Account, c.To)
 	if err != nil {
 		return nil, err
+	}
+	if c.Limits != nil && !c.Move { // what is moved is held already
+		more, err := t.Weigh(c.Account, c.Mailbox, uids)
+		if err == nil {
+			err = t.Allow(c.Account, *c.Limits, more)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	if !c.Dated {
 		now = 0

@@ -86,11 +86,16 @@ func randomCommand(rng *rand.Rand) []byte {
 		Ref:     volume.Ref{Volume: volume.ID(1 + rng.IntN(3)), Record: rng.Uint64N(100), Length: rng.Uint64N(1 << 20)},
 		Summary: []byte{1}, Date: rng.Int64N(1 << 31), System: uint8(rng.IntN(32)),
 	}
+	var terms []Terms
+	if rng.IntN(3) == 0 {
+		limits := &index.Limits{Bytes: 1 + rng.Uint64N(40<<20), Messages: rng.Uint64N(40)}
+		terms = []Terms{{Limits: limits, Detail: name()}, {Detail: "archive"}}
+	}
 	keywords := [][]string{nil, {"$Project"}, {"$project", "other"}}
 	var c Command
 	switch rng.IntN(16) {
 	case 0, 1, 2:
-		c.Deliver = &Deliver{Accounts: []uint64{account, 1 + account%3}, Message: m, Early: rng.IntN(2) == 0}
+		c.Deliver = &Deliver{Accounts: []uint64{account, 1 + account%3}, Message: m, Early: rng.IntN(2) == 0, Terms: terms}
 	case 3, 4:
 		m.Keywords = keywords[rng.IntN(3)]
 		c.Append = &Append{Account: account, Mailbox: name(), Message: m, Early: rng.IntN(2) == 0}
@@ -98,11 +103,14 @@ func randomCommand(rng *rand.Rand) []byte {
 		c.Store = &Store{Account: account, Mailbox: folder, UIDs: uids(), Op: uint8(rng.IntN(3)), System: uint8(rng.IntN(32)), Keywords: keywords[rng.IntN(3)]}
 	case 7, 8:
 		c.Copy = &Copy{Account: account, Mailbox: folder, UIDs: uids(), To: name(), Move: rng.IntN(2) == 0, Dated: rng.IntN(2) == 0}
+		if terms != nil {
+			c.Copy.Limits = terms[0].Limits
+		}
 	case 9:
 		c.Expunge = &Expunge{Account: account, Mailbox: folder, UIDs: uids(), OnlyDeleted: rng.IntN(2) == 0}
 	case 12:
 		old := volume.Ref{Volume: volume.ID(1 + rng.IntN(3)), Record: rng.Uint64N(100)}
-		c.Rebind = &Rebind{Accounts: []uint64{account, 1 + account%3}, Mailbox: name(), Old: old, Message: m}
+		c.Rebind = &Rebind{Accounts: []uint64{account, 1 + account%3}, Mailbox: name(), Old: old, Message: m, Terms: terms}
 	case 13:
 		c.Settle = &Settle{Volume: m.Ref.Volume, Last: 50 + rng.Uint64N(50)}
 	case 14:

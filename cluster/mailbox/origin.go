@@ -36,6 +36,7 @@ func Request(delivery [16]byte, shard uint32) (id [16]byte) {
 type Target struct {
 	Account uint64 `cbor:"1,keyasint"`
 	Mailbox string `cbor:"2,keyasint"`
+	Detail  string `cbor:"3,keyasint,omitempty"` // of a delivery: as in Terms
 }
 
 // ErrHash is of a message whose bytes are not those of its record.

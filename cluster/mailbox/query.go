@@ -21,6 +21,8 @@ const (
 	QueryChanges       QueryKind = 7
 	QueryAnnotations   QueryKind = 50 // of the folder Name, of the account itself without one
 	QueryNotes         QueryKind = 51 // of all folders, without values
+
+	QueryUsage QueryKind = 40
 )
 
 // Query is a question about one account, answered from one consistent view of a replica.
@@ -54,6 +56,7 @@ type Frame struct {
 	Shard     uint32             `cbor:"13,keyasint,omitempty"` // Moved: as in Result
 	At        uint64             `cbor:"14,keyasint,omitempty"`
 	Odd       bool               `cbor:"15,keyasint,omitempty"` // Select: the folder's counts contradict its messages
+	Usage     *index.Usage       `cbor:"16,keyasint,omitempty"`
 
 	Annotations []index.Annotation `cbor:"20,keyasint,omitempty"`
 }
@@ -150,6 +153,12 @@ func answer(v *index.View, q *Query, emit func(*Frame) error) error {
 		return answerChanges(v, q, emit)
 	case QueryAnnotations, QueryNotes:
 		return answerAnnotations(v, q, emit)
+	case QueryUsage:
+		u, err := v.Usage(q.Account)
+		if err != nil {
+			return err
+		}
+		return emit(&Frame{Usage: &u})
 	}
 	return fmt.Errorf("%w: query kind %d", errInvalid, q.Kind)
 }

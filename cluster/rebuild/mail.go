@@ -214,22 +214,23 @@ func (s *shardRun) one(txn *index.Txn, c candidate) error {
 
 // commands are those that enter a message; a folder that was made after the checkpoint is made again.
 func (s *shardRun) commands(o *mailbox.Origin, m *mailbox.Message) (list []mailbox.Command, err error) {
-	var inboxes []uint64
+	var delivery mailbox.Deliver
 	for _, t := range o.Targets {
 		lacks, err := s.lacks(t.Account, o)
 		switch {
 		case err != nil:
 			return nil, err
 		case !lacks:
-		case t.Mailbox == "INBOX":
-			inboxes = append(inboxes, t.Account)
+		case t.Mailbox == mailbox.Inbox:
+			delivery.Add(t.Account, mailbox.Terms{Detail: t.Detail})
 		default:
 			list = append(list, mailbox.Command{Create: &mailbox.Create{Account: t.Account, Name: t.Mailbox}},
 				mailbox.Command{Append: &mailbox.Append{Account: t.Account, Mailbox: t.Mailbox, Message: *m}})
 		}
 	}
-	if len(inboxes) > 0 {
-		list = append(list, mailbox.Command{Deliver: &mailbox.Deliver{Accounts: inboxes, Message: *m}})
+	if len(delivery.Accounts) > 0 {
+		delivery.Message = *m
+		list = append(list, mailbox.Command{Deliver: &delivery})
 	}
 	return list, nil
 }

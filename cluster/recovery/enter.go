@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/shard"
 	"hongyan/engine/volume"
@@ -20,8 +19,9 @@ func (r *Recovery) enter(ctx context.Context, number uint32, c *candidate) (why 
 		return fmt.Sprintf("its bytes cannot be read at %s: %v", r.cfg.Self, err), nil
 	}
 	id := shard.RequestID(mailbox.Request(c.origin.Delivery, number))
-	if len(c.inbox) > 0 {
-		return r.propose(ctx, number, id, &mailbox.Command{Deliver: &mailbox.Deliver{Accounts: c.inbox, Message: *m}})
+	if deliver := c.inbox; len(deliver.Accounts) > 0 {
+		deliver.Message = *m
+		return r.propose(ctx, number, id, &mailbox.Command{Deliver: &deliver})
 	}
 	f := c.folder[0] // an append has one target
 	why, err = r.propose(ctx, number, shard.NewRequestID(), &mailbox.Command{Create: &mailbox.Create{Account: f.Account, Name: f.Mailbox}})
@@ -33,7 +33,7 @@ func (r *Recovery) enter(ctx context.Context, number uint32, c *candidate) (why 
 
 func (r *Recovery) propose(ctx context.Context, number uint32, id shard.RequestID, c *mailbox.Command) (why string, err error) {
 	answer, _, err := c.Commit(func(body []byte) ([]byte, uint64, error) {
-		return r.cfg.Router.ProposeAs(ctx, number, id, feature.Base, body, shard.Background)
+		return r.cfg.Router.ProposeAs(ctx, number, id, c.Level(), body, shard.Background)
 	})
 	var no *mailbox.RefusedError
 	switch {

@@ -122,7 +122,7 @@ type candidate struct {
 	sealed bool
 	hash   [32]byte
 	origin mailbox.Origin
-	inbox  []uint64         // accounts of the shard that it was delivered to
+	inbox  mailbox.Deliver  // to accounts of the shard, without the message
 	folder []mailbox.Target // folders of the shard that it was appended to
 }
 
@@ -133,9 +133,9 @@ type place struct {
 }
 
 func (c *candidate) mail(why string) Mail {
-	m := Mail{Volume: c.at.Volume, Record: c.at.Record, Arrived: c.origin.Arrived, Why: why, Mailbox: "INBOX"}
-	if len(c.inbox) > 0 {
-		m.Account = c.inbox[0]
+	m := Mail{Volume: c.at.Volume, Record: c.at.Record, Arrived: c.origin.Arrived, Why: why, Mailbox: mailbox.Inbox}
+	if len(c.inbox.Accounts) > 0 {
+		m.Account = c.inbox.Accounts[0]
 	} else {
 		m.Account, m.Mailbox = c.folder[0].Account, c.folder[0].Mailbox
 	}
@@ -201,13 +201,13 @@ func look(v *volume.Volume, n uint64, ours map[uint64]bool) (c *candidate, arriv
 	for _, t := range c.origin.Targets {
 		switch {
 		case !ours[t.Account]:
-		case t.Mailbox == "INBOX":
-			c.inbox = append(c.inbox, t.Account)
+		case t.Mailbox == mailbox.Inbox:
+			c.inbox.Add(t.Account, mailbox.Terms{Detail: t.Detail})
 		default:
 			c.folder = append(c.folder, t)
 		}
 	}
-	if len(c.inbox)+len(c.folder) == 0 {
+	if len(c.inbox.Accounts)+len(c.folder) == 0 {
 		return nil, c.origin.Arrived, nil
 	}
 	return c, c.origin.Arrived, nil

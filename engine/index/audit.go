@@ -233,6 +233,9 @@ func (t *Txn) recount(account uint64, id uint32) (bool, error) {
 	c := &sum.audit.Counts
 	mb.meta.Messages, mb.meta.Unseen, mb.meta.Deleted, mb.meta.Size = c.Messages, c.Unseen, c.Deleted, c.Size
 	mb.meta.UIDNext, mb.meta.HighestModSeq = c.UIDNext, c.HighestModSeq
+	if err := t.countAgain(account); err != nil {
+		return false, err
+	}
 	mb.dirty, mb.entry, mb.blocks = true, 0, nil
 	mb.setOpen(&cachedBlock{block: cut(sum.sets[kindUIDs])[mb.openBlock()]})
 	return true, t.writeSets(mb, &sum.sets)
@@ -338,7 +341,9 @@ func (t *Txn) rewrite(mb *mailboxState, was stored, a *Amendment) (changed bool,
 		t.changeRef(a.Seen, mb.key, a.UID, false)
 	}
 	t.changeRef(a.Ref, mb.key, a.UID, true)
-	mb.meta.Size += a.Size - was.hot.size
+	if err := t.tally(mb, 0, int64(a.Size-was.hot.size)); err != nil {
+		return false, err
+	}
 	if err := t.applyFlags(mb, flagEdit{a.UID, was.hot, now.hot}, t.nextModSeq(mb)); err != nil {
 		return false, err
 	}

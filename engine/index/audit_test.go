@@ -72,13 +72,20 @@ func TestRecount(t *testing.T) {
 	if a := audit(t, s); a.Contradicts() || len(a.Broken)+len(a.Unreferenced) > 0 {
 		t.Fatalf("before: %+v", a)
 	}
-	entry(t, s, 4, func(*Txn) {})
+	entry(t, s, 4, func(tx *Txn) { must(t, tx.Allow(1, Limits{Messages: 1 << 40}, Usage{})) }) // what the account holds is counted
 	want := describe(t, s)
 	for name, spoil := range map[string]func(t *testing.T, tx *Txn){
-		"messages":       meta(func(mb *Mailbox) { mb.Messages += 5 }),
-		"unseen":         meta(func(mb *Mailbox) { mb.Unseen = 0 }),
-		"deleted":        meta(func(mb *Mailbox) { mb.Deleted = 77 }),
-		"size":           meta(func(mb *Mailbox) { mb.Size = 1 }),
+		"messages": meta(func(mb *Mailbox) { mb.Messages += 5 }),
+		"unseen":   meta(func(mb *Mailbox) { mb.Unseen = 0 }),
+		"deleted":  meta(func(mb *Mailbox) { mb.Deleted = 77 }),
+		"size":     meta(func(mb *Mailbox) { mb.Size = 1 }),
+		"size of the account too": func(t *testing.T, tx *Txn) {
+			meta(func(mb *Mailbox) { mb.Size -= 9 })(t, tx)
+			c, _, err := tx.q.counters(1)
+			must(t, err)
+			c.used.Bytes -= 9
+			must(t, tx.put(tx.k.account(1, tagCounters), c.encode()))
+		},
 		"next UID":       meta(func(mb *Mailbox) { mb.UIDNext = 5990 }),
 		"highest modseq": meta(func(mb *Mailbox) { mb.HighestModSeq = 1 }),
 		"list": func(t *testing.T, tx *Txn) {

@@ -31,7 +31,7 @@ func fuzzValue[T any](f *testing.F, decode func([]byte) (T, error), encode func(
 }
 
 func FuzzCounters(f *testing.F) {
-	fuzzValue(f, decodeCounters, counters.encode, counters{1, 2, 3, 4})
+	fuzzValue(f, decodeCounters, counters.encode, counters{1, 2, 3, 4, false, Usage{}}, counters{1, 2, 3, 4, true, Usage{Bytes: 1 << 40, Messages: 7}})
 }
 
 func FuzzMeta(f *testing.F) {

@@ -11,11 +11,11 @@ import (
 // number never changes its meaning. Tables are not changed in place: extend gives a new one.
 type keywordTable struct {
 	names  []string
-	number map[string]uint8 // by foldKeyword
+	number map[string]uint8 // by foldASCII
 }
 
-// foldKeyword is for comparing: keywords match regardless of ASCII case (RFC 9051 section 2.3.2).
-func foldKeyword(s string) string {
+// foldASCII is for comparing: keywords match regardless of ASCII case (RFC 9051 section 2.3.2).
+func foldASCII(s string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
 			return r + 'a' - 'A'
@@ -47,7 +47,7 @@ func (t *keywordTable) extend(list []string) (*keywordTable, error) {
 		if err := checkKeyword(name); err != nil {
 			return nil, err
 		}
-		folded := foldKeyword(name)
+		folded := foldASCII(name)
 		if _, ok := out.number[folded]; ok {
 			continue
 		}
@@ -65,7 +65,7 @@ func (t *keywordTable) extend(list []string) (*keywordTable, error) {
 func newKeywordTable(names []string) *keywordTable {
 	t := &keywordTable{number: make(map[string]uint8, len(names)+1)}
 	for _, name := range names {
-		t.add(name, foldKeyword(name))
+		t.add(name, foldASCII(name))
 	}
 	return t
 }
@@ -82,7 +82,7 @@ func (t *keywordTable) numbers(list []string) []byte {
 	}
 	out := make([]byte, 0, len(list))
 	for _, name := range list {
-		if n, ok := t.number[foldKeyword(name)]; ok {
+		if n, ok := t.number[foldASCII(name)]; ok {
 			out = append(out, n)
 		}
 	}
@@ -120,7 +120,7 @@ func decodeKeywords(b []byte) (*keywordTable, error) {
 	t := newKeywordTable(nil)
 	for range n {
 		name := p.text(MaxKeywordBytes)
-		folded := foldKeyword(name)
+		folded := foldASCII(name)
 		if _, repeated := t.number[folded]; repeated && p.err == nil {
 			p.err = errRange
 		}

@@ -1,6 +1,9 @@
 package index
 
-import "math"
+import (
+	"errors"
+	"math"
+)
 
 // EnsureAccount makes the account with its default mailboxes, subscribed, if it does not exist.
 func (t *Txn) EnsureAccount(account uint64, now int64) error {
@@ -103,6 +106,44 @@ func (t *Txn) MailboxByName(account uint64, name string) (Mailbox, error) {
 	return mb.meta, nil
 }
 
+// MailboxLike is the mailbox that the detail of an address means (RFC 5233): the one of that name, else the first whose name differs in the
+// case of ASCII letters only, for addresses lose theirs on the way. ErrNoMailbox if there is none that holds messages. Strangers choose details, so only the
+// first likeNames names of an account are compared.
+func (t *Txn) MailboxLike(account uint64, detail string) (Mailbox, error) {
+	box, err := t.MailboxByName(account, detail)
+	switch {
+	case err == nil && !box.NoSelect:
+		return box, nil
+	case err != nil && !errors.Is(err, ErrNoMailbox) && !errors.Is(err, ErrInvalidName):
+		return Mailbox{}, err
+	}
+	like, err := t.like(account, detail)
+	return like, t.settle("mailbox by an address's detail", err)
+}
+
+const likeNames = 1000
+
+func (t *Txn) like(account uint64, detail string) (Mailbox, error) {
+	names, err := t.names(account, "", likeNames)
+	if err != nil {
+		return Mailbox{}, err
+	}
+	detail = foldASCII(detail)
+	for _, name := range names {
+		if len(name) != len(detail) || foldASCII(name) != detail {
+			continue
+		}
+		mb, err := t.byName(account, name)
+		if err != nil {
+			return Mailbox{}, err
+		}
+		if !mb.meta.NoSelect {
+			return mb.meta, nil
+		}
+	}
+	return Mailbox{}, ErrNoMailbox
+}
+
 // accountAndName checks what every command on names needs.
 func (t *Txn) accountAndName(account uint64, name string) (*accountState, string, error) {
 	if t.err != nil {
@@ -193,6 +234,7 @@ func (t *Txn) addMailbox(account uint64, a *accountState, mb Mailbox, now int64)
 // dropMailbox removes a mailbox, its messages and its name.
 func (t *Txn) dropMailbox(a *accountState, mb *mailboxState) error {
 	a.mailboxes--
+	a.untally(mb)
 	a.dirty = true
 	if err := t.remove(t.k.name(mb.key.account, tagName, mb.meta.Name)); err != nil {
 		return err

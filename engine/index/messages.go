@@ -79,8 +79,9 @@ func (t *Txn) insert(mb *mailboxState, m stored) (uint32, error) {
 	uid := mb.meta.UIDNext
 	m.hot.modseq = t.nextModSeq(mb)
 	m.hot.created = m.hot.modseq
-	mb.meta.Messages++
-	mb.meta.Size += m.hot.size
+	if err := t.tally(mb, 1, int64(m.hot.size)); err != nil {
+		return 0, err
+	}
 	mb.count(m.hot.system)
 	if err := t.put(t.k.uid(mb.key, tagFlags, uid), m.hot.encode()); err != nil {
 		return 0, err
@@ -344,8 +345,9 @@ func (t *Txn) erase(mb *mailboxState, list []stored) error {
 	}
 	modseq := t.nextModSeq(mb)
 	for _, m := range list {
-		mb.meta.Messages--
-		mb.meta.Size -= m.hot.size
+		if err := t.tally(mb, -1, -int64(m.hot.size)); err != nil {
+			return err
+		}
 		mb.uncount(m.hot.system)
 		if err := t.removeRows(mb, m); err != nil {
 			return err

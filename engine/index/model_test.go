@@ -70,6 +70,14 @@ func (m *model) add(a *modelAccount, name string, now int64) *modelBox {
 	return b
 }
 
+func (a *modelAccount) usage() (u Usage) {
+	for name, b := range a.boxes {
+		box := b.mailbox(name, false)
+		u.add(&box)
+	}
+	return u
+}
+
 func (m *model) bump(b *modelBox) uint64 {
 	if b.entry != m.index {
 		b.high = max(b.high+1, m.index)
@@ -313,6 +321,9 @@ func outcome(err error, result ...any) string {
 		if errors.Is(err, kind) {
 			return kind.Error()
 		}
+	}
+	if over := (*QuotaError)(nil); errors.As(err, &over) {
+		return "over quota"
 	}
 	if err != nil {
 		return "unexpected: " + err.Error()

@@ -73,6 +73,11 @@ func compare(t *testing.T, r *rand.Rand, s *Shard, m *model) {
 				t.Fatalf("got %+v want %+v", one, mb)
 			}
 		}
+		used, err := v.Usage(account)
+		must(t, err)
+		if used != a.usage() {
+			t.Fatalf("account %d holds %+v, want %+v", account, used, a.usage())
+		}
 		subs, err := v.Subscriptions(account)
 		must(t, err)
 		if !slices.Equal(subs, slices.Sorted(maps.Keys(a.subscribed))) {

@@ -51,7 +51,7 @@ func randomScript(r *rand.Rand, entries int) []logEntry {
 
 func randomCommand(r *rand.Rand, serial *uint64, index uint64) command {
 	weighted := []string{"add", "add", "add", "add", "store", "store", "store", "copy", "move", "replace", "expunge", "expunge", "create", "create", "delete",
-		"rename", "subscribe", "ensure", "put", "drop", "remember", "told"}
+		"rename", "subscribe", "ensure", "put", "drop", "remember", "told", "allow"}
 	c := command{
 		kind:    weighted[r.IntN(len(weighted))],
 		account: uint64(1 + r.IntN(3)),
@@ -122,6 +122,11 @@ func randomUIDs(r *rand.Rand) *roaring.Bitmap {
 	return bm
 }
 
+// limits are some that accounts of a script are about to reach.
+func (c *command) limits() Limits {
+	return Limits{Bytes: 1 + uint64(c.now)*20, Messages: uint64(c.now) % 30}
+}
+
 func (c *command) real(t *Txn) string {
 	switch c.kind {
 	case "add":
@@ -157,6 +162,8 @@ func (c *command) real(t *Txn) string {
 		return outcome(t.Subscribe(c.account, c.name, c.flag))
 	case "told":
 		return outcome(t.Told(c.account, c.mailbox, c.target*3))
+	case "allow":
+		return outcome(t.Allow(c.account, c.limits(), Usage{Bytes: c.messages[0].Size, Messages: 1}))
 	case "ensure":
 		return outcome(t.EnsureAccount(c.account, c.now))
 	case "put":
@@ -201,6 +208,16 @@ func (c *command) model(m *model) string {
 		delete(a.subscribed, name)
 		if c.flag {
 			a.subscribed[name] = true
+		}
+		return outcome(nil)
+	case "allow":
+		a := m.accounts[c.account]
+		if a == nil {
+			return outcome(ErrNoAccount)
+		}
+		used, limits := a.usage(), c.limits()
+		if limits.Bytes > 0 && used.Bytes+c.messages[0].Size > limits.Bytes || limits.Messages > 0 && used.Messages+1 > limits.Messages {
+			return "over quota"
 		}
 		return outcome(nil)
 	case "ensure":

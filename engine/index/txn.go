@@ -189,12 +189,13 @@ func (t *Txn) settle(what string, err error) error {
 	err = t.s.errorf("%s: %w", what, err)
 	var limit *LimitError
 	var moved *MovedError
+	var quota *QuotaError
 	for _, result := range []error{ErrNoAccount, ErrNoMailbox, ErrExists, ErrInvalidName, ErrHasChildren, ErrCondemned, ErrNoMessage, ErrFenced, ErrHere, ErrSwept} {
 		if errors.Is(err, result) {
 			return err
 		}
 	}
-	if errors.As(err, &limit) || errors.As(err, &moved) {
+	if errors.As(err, &limit) || errors.As(err, &moved) || errors.As(err, &quota) {
 		return err
 	}
 	if t.err == nil {

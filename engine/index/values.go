@@ -140,6 +140,9 @@ type counters struct {
 	uidValidity   uint32 // the last one given
 	mailboxes     uint32
 	subscriptions uint32
+
+	counted bool // what it holds is counted: quota.go
+	used    Usage
 }
 
 func (c counters) encode() []byte {
@@ -147,12 +150,14 @@ func (c counters) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(c.nextMailbox))
 	b = binary.AppendUvarint(b, uint64(c.uidValidity))
 	b = binary.AppendUvarint(b, uint64(c.mailboxes))
-	return binary.AppendUvarint(b, uint64(c.subscriptions))
+	b = binary.AppendUvarint(b, uint64(c.subscriptions))
+	return c.encodeUsage(b)
 }
 
 func decodeCounters(b []byte) (counters, error) {
 	p := parse(b)
 	c := counters{nextMailbox: p.uint32(), uidValidity: p.uint32(), mailboxes: p.uint32(), subscriptions: p.uint32()}
+	c.decodeUsage(p)
 	return c, p.end()
 }
 

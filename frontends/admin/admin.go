@@ -35,7 +35,7 @@ func Run(ctx context.Context, args []string, getenv func(string) string, out io.
 		Flags: commonFlags, Define: s.define,
 		Commands: []command.Command{
 			s.status(), s.volumes(), s.checkpoint(), s.scrub(), s.scrubStart(), s.keys(), s.rotateKeys(), s.textIndexes(), s.rebuildTextIndex(),
-			s.domains(), s.domainPolicy(), s.checkAccount(),
+			s.domains(), s.domainPolicy(), s.quotaShow(), s.quotaSet(), s.checkAccount(),
 			s.nodes(), s.joinNode(), s.weighNode(), s.drainNode(), s.undrainNode(), s.removeNode(), s.replaceNode(), s.placement(),
 			s.moveAccounts(), s.moves(), s.cancelMoves(), s.addShard(),
 			s.pausePlacement("pause", "nothing moves by itself until it is resumed", "placement is paused", true),

@@ -24,7 +24,7 @@ func (s *session) append(c *call) error {
 		return err
 	}
 	name = canonicalName(name)
-	first, more, err := s.take()
+	first, more, err := s.take(s.room)
 	if err != nil {
 		return err
 	}
@@ -66,8 +66,8 @@ type taken struct {
 }
 
 // take takes the next message of a command in, as a stream: the cluster's draft, which is to be closed, bounds the memory, the connection the waits. What speaks
-// against the message is said before its bytes are asked for. more says that another one follows.
-func (s *session) take() (t taken, more bool, err error) {
+// against the message is said before its bytes are asked for, also by room if there is one. more says that another one follows.
+func (s *session) take(room func(size int64) error) (t taken, more bool, err error) {
 	m, err := command.AppendMessage(s.dec)
 	if err != nil {
 		return t, false, err
@@ -81,6 +81,11 @@ func (s *session) take() (t taken, more bool, err error) {
 		return t, false, no(goimap.ResponseCodeCannot, "A message has at least one byte")
 	case t.size > s.mail.MaxMessage():
 		return t, false, no(goimap.ResponseCodeTooBig, "Message too large")
+	}
+	if room != nil {
+		if err := room(t.size); err != nil {
+			return t, false, err
+		}
 	}
 	t.draft = s.mail.NewDraft()
 	if more, err = s.receive(t.draft, m); err != nil {

@@ -53,6 +53,8 @@ func TestOnCluster(t *testing.T) {
 		{"within", testWithin},
 		{"preview", testPreview},
 		{"partial", testPartial},
+		{"quota", testQuota},
+		{"first folders", testFirstFolders},
 		{"unavailable", testUnavailable},
 		{"broken streams", testBrokenStreams},
 		{"lost content", testLostContent},

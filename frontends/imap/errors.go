@@ -25,6 +25,7 @@ func expungeIssued() error {
 // answer turns an error of the cluster into the answer to a command; doing says what failed, for the log.
 func (s *session) answer(doing string, err error) error {
 	var ready *goimap.Error
+	var over *client.QuotaError
 	switch {
 	case err == nil:
 		return nil
@@ -49,6 +50,8 @@ func (s *session) answer(doing string, err error) error {
 		return no(goimap.ResponseCodeHasChildren, "Mailbox has children and holds no messages itself")
 	case errors.Is(err, client.ErrInvalidName):
 		return no(goimap.ResponseCodeCannot, "Not possible with a mailbox of this name")
+	case errors.As(err, &over):
+		return no(codeOverQuota, "The account has no room for it")
 	case errors.Is(err, client.ErrLimit):
 		return no(goimap.ResponseCodeLimit, "Over a limit")
 	case errors.Is(err, client.ErrNoMessage):

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sort"
 	"strings"
@@ -91,7 +92,9 @@ func (s *session) list(c *call) error {
 		}
 		s.tellList(c.name, shown)
 		if len(l.Status) > 0 && f.exists && !f.NoSelect {
-			s.tellStatus(&f.Mailbox, l.Status)
+			if err := s.tellStatus(&f.Mailbox, l.Status); err != nil && !errors.Is(err, client.ErrNoMailbox) {
+				return s.answer("status of "+f.Name, err)
+			}
 		}
 	}
 	return s.out.Err()

@@ -40,6 +40,8 @@ type mail interface {
 	Expunge(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error)
 	Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error)
 	Candidates(ctx context.Context, a client.Account, mailbox, uidValidity uint32, text string) (through uint32, uids *roaring.Bitmap)
+	Quota(ctx context.Context, a client.Account) (client.Quota, error)
+	Room(ctx context.Context, a client.Account, bytes uint64) error
 	Doubt(a client.Account, mailbox, uid uint32, ref client.Ref)
 	Told(ctx context.Context, list []client.Told) error
 	WatchFunc(a client.Account, mailbox uint32, wake func()) (cancel func())

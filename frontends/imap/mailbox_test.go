@@ -29,7 +29,7 @@ func testMailboxes(t *testing.T, c *clustertest.Cluster) {
 	r.want("SELECT nowhere", "NO [NONEXISTENT]")
 	r.want("FETCH 1 FLAGS", "BAD") // and none is open now
 	r.want("STATUS nowhere (MESSAGES)", "NO [NONEXISTENT]")
-	r.want("STATUS INBOX (DELETED-STORAGE)", "BAD")
+	r.want("STATUS INBOX (DELETED-SPACE)", "BAD")
 	st.appendMessage("INBOX", "a: b\r\n\r\nhello\r\n")
 	got := r.ok("STATUS inbox (MESSAGES RECENT UIDNEXT UNSEEN DELETED SIZE APPENDLIMIT)")
 	if !strings.HasPrefix(got[0], "* STATUS INBOX (MESSAGES 1 RECENT 0 UIDNEXT 2 UNSEEN 1 DELETED 0 SIZE 15 APPENDLIMIT ") {

@@ -160,25 +160,34 @@ func (s *session) status(*call) error {
 	if slices.Contains(items, command.StatusModSeq) {
 		s.wantModSeqs()
 	}
-	s.tellStatus(&m, items)
-	return nil
+	return s.answer("status of "+name, s.tellStatus(&m, items))
 }
 
 // tellStatus answers with the figures of a mailbox that were asked for.
-func (s *session) tellStatus(m *client.Mailbox, items []command.StatusItem) {
+func (s *session) tellStatus(m *client.Mailbox, items []command.StatusItem) (err error) {
+	var deleted uint64
+	if slices.Contains(items, command.StatusDeletedStorage) {
+		if deleted, err = s.deletedStorage(m); err != nil {
+			return err
+		}
+	}
 	s.out.Raw("* STATUS ").Mailbox(m.Name).Raw(" (")
 	for i, item := range items {
 		if i > 0 {
 			s.out.SP()
 		}
 		s.out.Raw(string(item)).SP()
-		if item == command.StatusMailboxID {
+		switch item {
+		case command.StatusMailboxID:
 			s.out.Raw("(").Raw(mailboxID(m)).Raw(")")
-			continue
+		case command.StatusDeletedStorage:
+			s.out.Num(deleted)
+		default:
+			s.out.Num(s.figure(m, item))
 		}
-		s.out.Num(s.figure(m, item))
 	}
 	s.out.Line(")")
+	return nil
 }
 
 func (s *session) figure(m *client.Mailbox, item command.StatusItem) uint64 {

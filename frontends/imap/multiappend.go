@@ -31,7 +31,7 @@ func (s *session) appendAll(c *call, name string, next taken) error {
 			return no(goimap.ResponseCodeLimit, "Too many messages in one APPEND")
 		}
 		var err error
-		if next, more, err = s.take(); err != nil {
+		if next, more, err = s.take(s.room); err != nil {
 			return err
 		}
 	}

@@ -22,7 +22,7 @@ func (s *session) replace(c *call) error {
 	if err != nil {
 		return err
 	}
-	m, more, err := s.take()
+	m, more, err := s.take(nil) // there is the old one's
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,10 @@ func (s stub) Replace(ctx context.Context, a client.Account, _, _ uint32, name s
 func (s stub) Mailboxes(context.Context, client.Account) ([]client.Mailbox, error) {
 	return s.boxes, nil
 }
+func (stub) Quota(context.Context, client.Account) (client.Quota, error) {
+	return client.Quota{}, nil
+}
+func (stub) Room(context.Context, client.Account, uint64) error              { return nil }
 func (stub) Subscriptions(context.Context, client.Account) ([]string, error) { return nil, nil }
 func (stub) Status(context.Context, client.Account, string) (client.Mailbox, error) {
 	return client.Mailbox{}, client.ErrNoMailbox

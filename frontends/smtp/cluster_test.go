@@ -126,6 +126,7 @@ func TestThroughACluster(t *testing.T) {
 	if got := stored(t, c.Nodes[2].Client(), two); !slices.Equal(got, want[:1]) {
 		t.Fatalf("second recipient: %.200q", got)
 	}
+	t.Run("details and quotas", func(t *testing.T) { testDetails(t, c, mx, lmtp) })
 	t.Run("one node gone", func(t *testing.T) {
 		c.StopNode(t, 2)
 		m := "Subject: still\r\n\r\n"

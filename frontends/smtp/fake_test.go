@@ -22,14 +22,22 @@ type fake struct {
 	messages map[string][][]byte // by address
 	open     int                 // drafts not closed
 	resolve  error
+	room     func(a client.Account, bytes uint64) error // nil: always
 }
 
 func newFake() *fake { return &fake{limit: 1 << 20, messages: map[string][][]byte{}} }
 
 func (f *fake) MaxMessage() int64 { return f.limit }
 
-// Resolve knows u1@example.test to u9@example.test, and alias@example.test for the first of them.
-func (f *fake) Resolve(_ context.Context, address string) (client.Account, error) {
+func (f *fake) Room(_ context.Context, a client.Account, bytes uint64) error {
+	if f.room == nil {
+		return nil
+	}
+	return f.room(a, bytes)
+}
+
+// Recipient knows u1@example.test to u9@example.test, and alias@example.test for the first of them.
+func (f *fake) Recipient(_ context.Context, address string) (client.Account, error) {
 	if f.resolve != nil {
 		return client.Account{}, f.resolve
 	}

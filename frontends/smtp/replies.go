@@ -21,6 +21,7 @@ var (
 	errNoUser        = reply(550, gosmtp.EnhancedCode{5, 1, 1}, "no such user here")
 	errRelay         = reply(550, gosmtp.EnhancedCode{5, 7, 1}, "relaying denied")
 	errFull          = reply(452, gosmtp.EnhancedCode{4, 2, 2}, "mailbox is full")
+	errFullForGood   = reply(552, gosmtp.EnhancedCode{5, 2, 2}, "mailbox is full")
 	errLater         = reply(451, gosmtp.EnhancedCode{4, 3, 0}, "temporarily unavailable, try later")
 	errBadSender     = reply(501, gosmtp.EnhancedCode{5, 1, 7}, "bad sender address")
 	errBadRecipient  = reply(501, gosmtp.EnhancedCode{5, 1, 3}, "bad recipient address")
@@ -35,7 +36,12 @@ var (
 // replyFor says what an error of the cluster means to a sender. What we do not understand is for later:
 // mail is never refused for good because of trouble of our own.
 func replyFor(err error) *gosmtp.SMTPError {
+	var over *client.QuotaError
 	switch {
+	case errors.As(err, &over) && over.Permanent:
+		return errFullForGood
+	case errors.As(err, &over):
+		return errFull
 	case errors.Is(err, client.ErrNoUser):
 		return errNoUser
 	case errors.Is(err, client.ErrNotLocal):

@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -45,6 +46,7 @@ type transaction struct {
 	from     string
 	helo     string
 	utf8     bool
+	size     uint64   // as announced with MAIL (RFC 1870); 0 is unknown
 	given    []string // recipients as the client named them, in order
 	accounts []client.Account
 	index    []int // for each of given its place in accounts: one account gets one copy however often it is named
@@ -95,7 +97,7 @@ func (s *session) begin(from string, opts *gosmtp.MailOptions) error {
 		return errBusy
 	}
 	tx := &transaction{
-		id: s.srv.nextID(), from: from, helo: s.conn.Hostname(), utf8: opts.UTF8,
+		id: s.srv.nextID(), from: from, helo: s.conn.Hostname(), utf8: opts.UTF8, size: uint64(max(opts.Size, 0)),
 		free: sync.OnceFunc(func() { <-s.srv.slots }),
 	}
 	s.guard.SetBusy(true)
@@ -129,7 +131,7 @@ func (s *session) recipient(to string) error {
 	}
 	ctx, cancel := context.WithTimeout(s.srv.life, resolveTime)
 	defer cancel()
-	account, err := s.srv.store.Resolve(ctx, to)
+	account, err := s.srv.store.Recipient(ctx, to)
 	if err != nil {
 		r := replyFor(err)
 		s.srv.log.Info("recipient refused", "id", tx.id, "remote", s.remote(), "from", tx.from, "to", to,
@@ -139,7 +141,21 @@ func (s *session) recipient(to string) error {
 		}
 		return s.strike(r)
 	}
+	if full := s.full(ctx, tx, account); full != nil {
+		s.srv.log.Info("recipient refused", "id", tx.id, "remote", s.remote(), "from", tx.from, "to", to, "code", full.Code, "reason", full.Message)
+		return full
+	}
 	tx.add(to, account)
+	return nil
+}
+
+// full is the refusal of a recipient whose account has no room for the message. It is given here, for behind the message SMTP has one reply for all recipients.
+// That somebody could not be asked is no reason: the shard that takes the message decides.
+func (s *session) full(ctx context.Context, tx *transaction, account client.Account) *gosmtp.SMTPError {
+	err := s.srv.store.Room(ctx, account, max(tx.size, 1))
+	if over := (*client.QuotaError)(nil); errors.As(err, &over) {
+		return replyFor(err)
+	}
 	return nil
 }
 

@@ -326,6 +326,8 @@ func TestFailures(t *testing.T) {
 		{"gone since RCPT", all(client.ErrNoUser), "550 5.1.1", [2]string{"550", "550"}},
 		{"one gone", only(2, client.ErrNoUser), "451", [2]string{"250", "550"}},
 		{"full", all(client.ErrLimit), "452 4.2.2", [2]string{"452", "452"}},
+		{"over quota", only(2, &client.QuotaError{}), "451", [2]string{"250", "452 4.2.2"}},
+		{"all over quota for good", all(&client.QuotaError{Permanent: true}), "552 5.2.2", [2]string{"552 5.2.2", "552 5.2.2"}},
 		{"unknown trouble", all(errors.New("disk on fire")), "451 4.3.0", [2]string{"451", "451"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -9,7 +9,9 @@ import (
 
 // store is what this package needs of the cluster. Tests put their own behind it to make it fail.
 type store interface {
-	Resolve(ctx context.Context, address string) (client.Account, error)
+	Recipient(ctx context.Context, address string) (client.Account, error)
+	// Room says *client.QuotaError of an account that may not take a message of some bytes.
+	Room(ctx context.Context, a client.Account, bytes uint64) error
 	MaxMessage() int64
 	NewDraft() draft
 	// Deliver returns one error for each of to.Recipients.

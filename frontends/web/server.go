@@ -22,6 +22,8 @@
 //	GET /api/v1/domains             the domains, their policies, what is stored under which
 //	PUT /api/v1/domains/{name}      {"home_region": "…"}
 //	PATCH /api/v1/domains/{name}    {"copies": 3, "survive": "region", "regions": ["…"], "home_region": "…"}: what is given of its policy
+//	GET /api/v1/quotas/{name}       the quota of an account or of a domain, and what the account holds
+//	PATCH /api/v1/quotas/{name}     {"bytes": 1, "messages": 1, "follow": true, "total_bytes": 1, "total_messages": 1, "permanent": true}: what is given
 //	PUT /api/v1/accounts/{address}  {"password": "…", "home_region": "…", "reset": false}; instead of the password
 //	                                "password_hash", Argon2id's PHC string
 //	POST /api/v1/accounts/{address}/check  {"repair": true, "after": {"folder": 1, "uid": 5000}}: entries that contradict what is stored
@@ -82,6 +84,9 @@ type Admin interface {
 	AddDomain(ctx context.Context, name, home string) error
 	Domains(ctx context.Context) (*client.Domains, error)
 	SetPolicy(ctx context.Context, domain string, c client.PolicyChange) error
+	// Quota and SetQuota are of an account or of a domain, by name.
+	Quota(ctx context.Context, name string) (*client.QuotaReport, error)
+	SetQuota(ctx context.Context, name string, c client.QuotaChange) error
 	AddAccount(ctx context.Context, a client.NewAccount) (created bool, err error)
 	Accounts(ctx context.Context) ([]string, error)
 	// Checkpoint has every shard that changed saved into volumes, and gives a value that encoding/json takes.
@@ -225,6 +230,8 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("PUT /api/v1/upgrade", s.putUpgrade)
 	api.HandleFunc("PUT /api/v1/domains/{name}", s.putDomain)
 	api.HandleFunc("PATCH /api/v1/domains/{name}", s.patchDomain)
+	api.HandleFunc("GET /api/v1/quotas/{name}", s.quota)
+	api.HandleFunc("PATCH /api/v1/quotas/{name}", s.patchQuota)
 	api.HandleFunc("PUT /api/v1/accounts/{address}", s.putAccount)
 	api.HandleFunc("POST /api/v1/accounts/{address}/check", s.checkAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)

@@ -104,6 +104,11 @@ func (f *fakeAdmin) AddDomain(_ context.Context, name, home string) error {
 	return f.err
 }
 
+func (f *fakeAdmin) Quota(_ context.Context, name string) (*client.QuotaReport, error) {
+	return &client.QuotaReport{Domain: &client.DomainQuota{Name: name}}, f.err
+}
+func (f *fakeAdmin) SetQuota(context.Context, string, client.QuotaChange) error { return f.err }
+
 func (f *fakeAdmin) Domains(context.Context) (*client.Domains, error) {
 	return &client.Domains{Domains: []client.Domain{{Name: "a.test", Policy: policy.Default()}}}, f.err
 }

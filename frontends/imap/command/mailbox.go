@@ -73,7 +73,7 @@ func Rename(d *wire.Decoder) (from, to string, err error) {
 // StatusItem is a figure of a mailbox that STATUS can tell, by its name.
 type StatusItem string
 
-// The items of RFC 9051 section 6.3.11, RFC 3501, RFC 7889, RFC 7162, RFC 8474.
+// The items of RFC 9051 section 6.3.11, RFC 3501, RFC 7889, RFC 7162, RFC 8474, RFC 9208.
 const (
 	StatusMessages    StatusItem = "MESSAGES"
 	StatusRecent      StatusItem = "RECENT"
@@ -85,6 +85,8 @@ const (
 	StatusAppendLimit StatusItem = "APPENDLIMIT"
 	StatusModSeq      StatusItem = "HIGHESTMODSEQ"
 	StatusMailboxID   StatusItem = "MAILBOXID"
+
+	StatusDeletedStorage StatusItem = "DELETED-STORAGE"
 )
 
 // Status parses STATUS.
@@ -110,7 +112,7 @@ func statusItems(d *wire.Decoder) (items []StatusItem, err error) {
 		}
 		switch item := StatusItem(w); item {
 		case StatusMessages, StatusRecent, StatusUIDNext, StatusUIDValidity, StatusUnseen, StatusDeleted, StatusSize, StatusAppendLimit, StatusModSeq,
-			StatusMailboxID:
+			StatusMailboxID, StatusDeletedStorage:
 			if !slices.Contains(items, item) {
 				items = append(items, item)
 			}

@@ -1,0 +1,97 @@
+package imap
+
+import (
+	"errors"
+
+	goimap "github.com/emersion/go-imap/v2"
+
+	"hongyan/cluster/client"
+	"hongyan/engine/index"
+	"hongyan/frontends/imap/command"
+)
+
+// QUOTA (RFC 9208). An account has one quota root, of the name "", for all its mailboxes. Resources without a limit are not told.
+
+// codeOverQuota refuses what an account has no room for (RFC 9208 section 4.3).
+const codeOverQuota goimap.ResponseCode = "OVERQUOTA"
+
+const kib = 1 << 10 // STORAGE counts in these (RFC 9208 section 5.1)
+
+// getQuota answers GETQUOTA.
+func (s *session) getQuota(*call) error {
+	root, err := command.QuotaRoot(s.dec)
+	if err != nil {
+		return err
+	}
+	if root != "" {
+		return no(goimap.ResponseCodeNonExistent, "No such quota root")
+	}
+	return s.tellQuota()
+}
+
+// getQuotaRoot answers GETQUOTAROOT. The mailbox need not exist.
+func (s *session) getQuotaRoot(*call) error {
+	name, err := command.Mailbox(s.dec)
+	if err != nil {
+		return err
+	}
+	s.out.Raw("* QUOTAROOT ").Mailbox(canonicalName(name)).Line(` ""`)
+	return s.tellQuota()
+}
+
+func (s *session) tellQuota() error {
+	ctx, cancel := s.question()
+	defer cancel()
+	q, err := s.mail.Quota(ctx, s.account)
+	if err != nil {
+		return s.answer("look the quota up", err)
+	}
+	s.out.Raw(`* QUOTA "" (`)
+	if q.Bytes > 0 { // what is used is rounded up, and what may be used down
+		s.out.Raw("STORAGE ").Num((q.Used.Bytes + kib - 1) / kib).SP().Num(q.Bytes / kib)
+	}
+	if q.Messages > 0 {
+		if q.Bytes > 0 {
+			s.out.SP()
+		}
+		s.out.Raw("MESSAGE ").Num(q.Used.Messages).SP().Num(q.Messages)
+	}
+	s.out.Line(")")
+	return nil
+}
+
+// room refuses a message that the account has no room for before it is sent. That nobody could be asked is no reason to: the shard decides.
+func (s *session) room(size int64) error {
+	ctx, cancel := s.question()
+	defer cancel()
+	err := s.mail.Room(ctx, s.account, uint64(size))
+	if over := (*client.QuotaError)(nil); errors.As(err, &over) {
+		return s.answer("append", err)
+	}
+	return nil
+}
+
+// setQuota refuses SETQUOTA: limits are the operators' to set.
+func (s *session) setQuota(*call) error {
+	if err := command.SetQuota(s.dec); err != nil {
+		return err
+	}
+	return no(goimap.ResponseCodeNoPerm, "Quotas are set by the operators")
+}
+
+// deletedStorage is the size of a mailbox's messages that are marked \Deleted, which the index does not count by itself.
+func (s *session) deletedStorage(m *client.Mailbox) (size uint64, err error) {
+	if m.Deleted == 0 {
+		return 0, nil
+	}
+	ctx, cancel := s.question()
+	defer cancel()
+	marked, err := s.mail.Flagged(ctx, s.account, m.ID, index.FlagDeleted)
+	if err == nil {
+		err = s.mail.Messages(ctx, s.account, m.ID, marked, index.WantFlags, func(m *client.Message) error {
+			size += m.Size
+			return nil
+		})
+	}
+	return size, err
+}
