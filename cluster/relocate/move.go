@@ -21,6 +21,7 @@ func (r *Relocator) move(ctx context.Context, account uint64) error {
 	if err != nil {
 		return err
 	}
+	r.committed(time.Since(began))
 	if !m.Moved {
 		there, err := r.bring(ctx, &m)
 		if err != nil || !there {

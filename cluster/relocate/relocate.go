@@ -23,7 +23,6 @@ import (
 
 // Pace of the work.
 const (
-	atOnce         = 8
 	listed         = 256      // moves that are read from the directory at once
 	bytesPerSecond = 32 << 20 // of keys that are imported, by all moves together
 	idlePause      = 2 * time.Second
@@ -67,6 +66,8 @@ type Relocator struct {
 	queue []directory.Relocation // read before, to be taken up; only Run's goroutine uses it
 
 	mu       sync.Mutex // guards what follows
+	pace     pace
+	resting  time.Time // no move begins before
 	active   map[uint64]bool
 	failures map[uint64]*failure
 }
@@ -119,9 +120,9 @@ func (r *Relocator) Run(ctx context.Context) {
 // round takes up moves while there is room. It says whether there are some.
 func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 	r.mu.Lock()
-	room := atOnce - len(r.active)
+	room, resting := r.pace.most()-len(r.active), time.Now().Before(r.resting)
 	r.mu.Unlock()
-	if room == 0 {
+	if room <= 0 || resting {
 		return true, nil
 	}
 	paused := r.cfg.Paused()
@@ -139,8 +140,9 @@ func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 		r.active[m.Account] = true
 		r.mu.Unlock()
 		r.work.Go(func() {
+			began := time.Now()
 			err := r.move(ctx, m.Account)
-			r.ended(ctx, &m, err)
+			r.ended(ctx, &m, time.Since(began), err)
 		})
 	}
 	return some, err
@@ -199,10 +201,18 @@ func (r *Relocator) waits(account uint64) bool {
 	return r.active[account] || f != nil && !f.due()
 }
 
-func (r *Relocator) ended(ctx context.Context, m *directory.Relocation, err error) {
+// committed takes note of how long a commit takes now.
+func (r *Relocator) committed(took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pace.note(took)
+}
+
+func (r *Relocator) ended(ctx context.Context, m *directory.Relocation, took time.Duration, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.active, m.Account)
+	r.resting = time.Now().Add(r.pace.rest(took))
 	if err == nil {
 		delete(r.failures, m.Account)
 		return

@@ -1,0 +1,48 @@
+package relocate
+
+import "time"
+
+// How many accounts move at once follows from how long a commit takes: the idea is that of TCP Vegas. What it takes in quiet times is known from the quickest one lately;
+// when commits take much longer, mail waits for the moves or the moves for mail, and there are to be fewer of them, down to one at a time with rests.
+const (
+	atOnce     = 8
+	firstRoom  = 2
+	slowTimes  = 2                    // as long as in quiet times, and slowBy
+	slowBy     = 5 * time.Millisecond // a disk's or a scheduler's whims
+	forgetting = 256                  // moves after which a quickest one counts little
+	longRest   = 500 * time.Millisecond
+)
+
+// pace is how fast a node moves accounts. The zero value has seen nothing yet.
+type pace struct {
+	quiet time.Duration // a commit in quiet times
+	now   time.Duration // of late
+	room  float64       // how many moves there may be
+}
+
+// note takes account of a commit.
+func (p *pace) note(took time.Duration) {
+	if p.quiet == 0 {
+		p.quiet, p.now, p.room = took, took, firstRoom
+	}
+	p.quiet = min(took, p.quiet+(took-p.quiet)/forgetting)
+	p.now += (took - p.now) / 4
+	if p.slow() {
+		p.room = max(1, p.room*3/4)
+	} else {
+		p.room = min(atOnce, p.room+1/p.room)
+	}
+}
+
+func (p *pace) slow() bool { return p.now > slowTimes*p.quiet+slowBy }
+
+// most is how many accounts may move at once.
+func (p *pace) most() int { return max(firstRoom/2, int(p.room)) }
+
+// rest is how long after a move that took so long the next one waits.
+func (p *pace) rest(took time.Duration) time.Duration {
+	if p.room > 1 || !p.slow() {
+		return 0
+	}
+	return min(took, longRest)
+}
