@@ -11,11 +11,11 @@ PLAIN := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 
 # The race detector needs cgo and a C compiler.
 HAVE_CC := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo yes)
-RACE    := $(if $(HAVE_CC),-race -modfile=$(QUIET)/go.mod)
 
 # Under the race detector pebble checks itself at every step, which takes up to half of the time of our tests. QUIET has its source without that, beside the build cache.
 QUIET  := $(shell go env GOCACHE)/hongyan-quiet-pebble
 PEBBLE := github.com/cockroachdb/pebble/v2
+RACE    := $(if $(HAVE_CC),-race -modfile=$(QUIET)/go.mod)
 
 .PHONY: build run quiet test nightly fmt-check lint fuzz bench gobench clients clean
 
