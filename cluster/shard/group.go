@@ -192,11 +192,17 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 			}
 		}
 	}
+	full, ok := g.cfg.Transport.(fullTransport)
+	if !ok {
+		return errors.New("start raft: the transport cannot ask for pre-votes, or cannot be closed")
+	}
+	through := &beats{fullTransport: full}
 	var err error
-	g.raft, err = raft.NewRaft(conf, g.fsm, g.log, g.log, snaps, g.cfg.Transport)
+	g.raft, err = raft.NewRaft(conf, g.fsm, g.log, g.log, snaps, through)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	through.raft.Store(g.raft)
 	g.started.Store(true)
 	g.leaders.watch(g.raft)
 	return nil

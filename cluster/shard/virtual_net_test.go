@@ -383,20 +383,23 @@ func (t *virtualTransport) InstallSnapshot(raft.ServerID, raft.ServerAddress, *r
 func (t *virtualTransport) Elect(ctx context.Context, candidateIn uint64, logs map[string]uint64) error {
 	t.known.Set(logs)
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.self.id), Addr: []byte(t.self.id)}
-	requests := []any{&raft.TimeoutNowRequest{RPCHeader: header}}
 	if candidateIn > 0 {
-		requests = []any{&raft.RequestVoteRequest{RPCHeader: header, Term: candidateIn + 1, LeadershipTransfer: true}, requests[0]}
-	}
-	for _, r := range requests {
-		select {
-		case t.requests <- raft.RPC{Command: r, RespChan: make(chan raft.RPCResponse, 1)}:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.ctx.Done():
-			return errReset
+		if err := t.HandRaft(ctx, &raft.RequestVoteRequest{RPCHeader: header, Term: candidateIn + 1, LeadershipTransfer: true}); err != nil {
+			return err
 		}
 	}
-	return nil
+	return t.HandRaft(ctx, &raft.TimeoutNowRequest{RPCHeader: header})
+}
+
+func (t *virtualTransport) HandRaft(ctx context.Context, request any) error {
+	select {
+	case t.requests <- raft.RPC{Command: request, RespChan: make(chan raft.RPCResponse, 1)}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.ctx.Done():
+		return errReset
+	}
 }
 
 // askRaft has another replica's raft answer a request.

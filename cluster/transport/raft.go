@@ -209,15 +209,15 @@ func (g *raftGroup) Elect(ctx context.Context, candidateIn uint64, logs map[stri
 	header := raftHeader(g.n.cfg.ID)
 	if candidateIn > 0 {
 		vote := &raft.RequestVoteRequest{RPCHeader: header, Term: candidateIn + 1, LeadershipTransfer: true}
-		if err := g.handRaft(ctx, vote); err != nil {
+		if err := g.HandRaft(ctx, vote); err != nil {
 			return err
 		}
 	}
-	return g.handRaft(ctx, &raft.TimeoutNowRequest{RPCHeader: header})
+	return g.HandRaft(ctx, &raft.TimeoutNowRequest{RPCHeader: header})
 }
 
-// handRaft gives this node's raft a request whose answer is for nobody.
-func (g *raftGroup) handRaft(ctx context.Context, request any) error {
+// HandRaft gives this node's raft a request whose answer is for nobody.
+func (g *raftGroup) HandRaft(ctx context.Context, request any) error {
 	select {
 	case g.requests <- raft.RPC{Command: request, RespChan: make(chan raft.RPCResponse, 1)}:
 		return nil
