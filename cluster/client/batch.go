@@ -11,7 +11,6 @@ import (
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
 	"hongyan/engine/codec"
-	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
 
@@ -148,20 +147,4 @@ func (c *Client) Replace(ctx context.Context, a Account, from, uid uint32, name 
 		}
 	}
 	return 0, 0, unavailable(err)
-}
-
-// enter commits a command that enters messages, wherever the account is. request makes it for a shard, with its id there.
-func (c *Client) enter(ctx context.Context, a Account, request func(number uint32) (shard.RequestID, *mailbox.Command)) (*mailbox.Result, error) {
-	for try := 0; ; try++ {
-		number := c.places.of(a.ID, a.Shard)
-		id, cmd := request(number)
-		r, err := c.changeAs(ctx, number, id, cmd)
-		var moved *index.MovedError
-		if !errors.As(err, &moved) {
-			return r, err
-		}
-		if err := c.follow(ctx, a.ID, moved, try); err != nil {
-			return nil, err
-		}
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/shard"
 	"hongyan/engine/index"
 )
 
@@ -71,8 +72,15 @@ func (c *Client) follow(ctx context.Context, account uint64, moved *index.MovedE
 func (c *Client) changeAccount(ctx context.Context, a Account, cmd *mailbox.Command) (*mailbox.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
+	return c.enter(ctx, a, func(uint32) (shard.RequestID, *mailbox.Command) { return shard.NewRequestID(), cmd })
+}
+
+// enter is changeAccount of a command that request makes for a shard, with its id there.
+func (c *Client) enter(ctx context.Context, a Account, request func(number uint32) (shard.RequestID, *mailbox.Command)) (*mailbox.Result, error) {
 	for try := 0; ; try++ {
-		r, err := c.change(ctx, c.places.of(a.ID, a.Shard), cmd)
+		number := c.places.of(a.ID, a.Shard)
+		id, cmd := request(number)
+		r, err := c.changeAs(ctx, number, id, cmd)
 		var moved *index.MovedError
 		if !errors.As(err, &moved) {
 			return r, err
