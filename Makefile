@@ -17,7 +17,7 @@ QUIET  := $(shell go env GOCACHE)/hongyan-quiet-pebble
 PEBBLE := github.com/cockroachdb/pebble/v2
 RACE    := $(if $(HAVE_CC),-race -modfile=$(QUIET)/go.mod)
 
-.PHONY: build run quiet test nightly fmt-check lint fuzz bench gobench clients clean
+.PHONY: build run quiet test race models nightly fmt-check lint fuzz bench gobench clients clean
 
 build: ## one static binary, bin/hongyan
 	$(PLAIN) go build -ldflags '-X main.version=$(VERSION)' -o bin/hongyan .
@@ -42,9 +42,14 @@ quiet: # a copy of pebble whose checks follow the tag invariants alone
 
 test: lint $(if $(HAVE_CC),quiet) ## everything that must hold
 	@$(if $(HAVE_CC),true,echo "no C compiler: testing without the race detector (install gcc to have it)")
+	@$(MAKE) --no-print-directory -j2 --output-sync=line race $(if $(HAVE_CC),models)
+
+race: # every test, under the race detector if there is a C compiler
 	go test $(RACE) -vet=off -p 3 -timeout 12m $(LONG) $$(go list ./... | grep -vxF "$$(go list $(LONG) $(FORMATS))")
 	go test $(RACE) -vet=off -p 3 -timeout 12m $(if $(HAVE_CC),-skip '$(MODEL)') $(FORMATS)
-	$(if $(HAVE_CC),$(PLAIN) go test -vet=off -p 3 -timeout 12m -run '$(MODEL)' $(MODELS))
+
+models: # in the time that the race pass waits for its clusters
+	$(PLAIN) nice -n 10 go test -vet=off -p 2 -timeout 14m -run '$(MODEL)' $(MODELS)
 
 nightly: build ## the same tests with thousands of random runs where `make test` has hundreds, then the bench suite at length; hours
 	HONGYAN_NIGHTLY=1 go test -timeout 4h ./...

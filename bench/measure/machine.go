@@ -7,11 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"hongyan/bench/report"
 )
@@ -75,32 +73,6 @@ func filesystem(dir string) string {
 		}
 	}
 	return kind
-}
-
-// fsyncTime is the median time of n appends of 10 KiB to a new file in dir, each made durable.
-func fsyncTime(dir string, n int) (took time.Duration, err error) {
-	f, err := os.CreateTemp(dir, "fsync-")
-	if err != nil {
-		return 0, fmt.Errorf("measure the disk: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
-	block := make([]byte, 10<<10)
-	for i := range block {
-		block[i] = byte(i * 7)
-	}
-	times := make([]time.Duration, n)
-	for i := range times {
-		began := time.Now()
-		if _, err := f.Write(block); err != nil {
-			return 0, fmt.Errorf("measure the disk: %w", err)
-		}
-		if err := f.Sync(); err != nil {
-			return 0, fmt.Errorf("measure the disk: %w", err)
-		}
-		times[i] = time.Since(began)
-	}
-	slices.Sort(times)
-	return times[n/2], nil
 }
 
 // Space is what folders take on the disk.

@@ -96,7 +96,9 @@ func (g *growth) run(ctx context.Context, kinds []string) error {
 		Clients: chaosClients, Mailboxes: min(chaosBoxes, 2*len(boxes)), Rate: growOps, Log: g.env.Log}
 	var err error
 	g.stats, err = beside(ctx, o, func(ctx context.Context) error {
-		return g.traffic.run(ctx, func(ctx context.Context) error {
+		return g.traffic.run(ctx, func(ctx context.Context) (err error) {
+			stop := g.yardstick(ctx)
+			defer func() { err = errors.Join(err, stop()) }()
 			load.Sleep(ctx, settleIn)
 			if err := g.steps(ctx, kinds); err != nil {
 				return err
@@ -147,7 +149,17 @@ func (g *growth) rest(ctx context.Context) error {
 }
 
 func (g *growth) newPhase(id, what string, quiet bool) *phase {
-	return &phase{id: id, what: what, quiet: quiet, rec: load.NewRecorder(what, load.RecorderOptions{Began: g.began})}
+	o := load.RecorderOptions{Began: g.began}
+	return &phase{id: id, what: what, quiet: quiet, rec: load.NewRecorder(what, o), bare: load.NewRecorder(what+": bare fsyncs", o)}
+}
+
+// yardstick appends to a file of its own on the cluster's disk, beside everything else: what one machine that all nodes share takes for that tells
+// how much of a slower delivery is the cluster's. It goes on until stop.
+func (g *growth) yardstick(ctx context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- g.fleet.measure(ctx, g.env.Lab.Dir()) }()
+	return func() error { cancel(); return <-done }
 }
 
 // step is one phase, from its begin until all that it caused has come to rest.

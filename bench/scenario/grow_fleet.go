@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"hongyan/bench/load"
 	"hongyan/bench/load/send"
+	"hongyan/bench/measure"
 )
 
 // fleet is the nodes that mail goes to while they come and go. Each message is tried at one node after the other until somebody takes it on. A try that failed
@@ -21,6 +23,7 @@ type fleet struct {
 	berths  []*berth
 	phase   *phase
 	moving  *load.Recorder // of all phases but the quiet ones
+	bare    *load.Recorder // of the same phases
 	refused int
 	said    []string // the first refusals, for people
 }
@@ -38,7 +41,8 @@ type phase struct {
 	id, what string
 	quiet    bool
 	rec      *load.Recorder
-	refused  int // guarded by the fleet
+	bare     *load.Recorder // fsyncs that are not the cluster's
+	refused  int            // guarded by the fleet
 	took     time.Duration
 	moved    int // replicas of shards
 }
@@ -48,10 +52,12 @@ const (
 	againIn  = 20 * time.Millisecond
 	oneTry   = 20 * time.Second
 	dialWait = 2 * time.Second
+	bareEach = 50 * time.Millisecond
 )
 
 func newFleet(t load.Target, journal send.Journal, began time.Time) *fleet {
-	return &fleet{target: t, journal: journal, moving: load.NewRecorder("while nodes come and go", load.RecorderOptions{Began: began})}
+	o := load.RecorderOptions{Began: began}
+	return &fleet{target: t, journal: journal, moving: load.NewRecorder("while nodes come and go", o), bare: load.NewRecorder("bare fsyncs", o)}
 }
 
 // come adds nodes, or has those that were away again.
@@ -126,15 +132,39 @@ func (f *fleet) deliver(ctx context.Context, t load.Turn, m *load.Message) error
 	f.mu.Lock()
 	p := f.phase
 	f.mu.Unlock()
-	ops := []load.Op{p.rec.Begin(t.Due)}
+	return p.record(p.rec, f.moving, t.Due, func() error { return f.persist(ctx, p, t, m) })
+}
+
+// record does something that was due, for the phase and, unless that is a quiet one, for all of them.
+func (p *phase) record(own, all *load.Recorder, due time.Time, do func() error) error {
+	ops := []load.Op{own.Begin(due)}
 	if !p.quiet {
-		ops = append(ops, f.moving.Begin(t.Due))
+		ops = append(ops, all.Begin(due))
 	}
-	err := f.persist(ctx, p, t, m)
+	err := do()
 	for _, op := range ops {
 		op.End(err)
 	}
 	return err
+}
+
+// measure has a yardstick in dir append until ctx ends.
+func (f *fleet) measure(ctx context.Context, dir string) (err error) {
+	y, err := measure.NewYardstick(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, y.Close()) }()
+	for load.Sleep(ctx, bareEach) {
+		f.mu.Lock()
+		p := f.phase
+		f.mu.Unlock()
+		err := p.record(p.bare, f.bare, time.Now(), func() error { _, err := y.Append(); return err })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *fleet) persist(ctx context.Context, p *phase, t load.Turn, m *load.Message) error {

@@ -53,25 +53,35 @@ func (g *growth) against(moving load.Figures) string {
 	}
 	ratio := moving.P99.Seconds() / quiet.P99.Seconds()
 	g.section.Metrics = append(g.section.Metrics, metric("grow.p99.ratio", "delivery while nodes come and go over delivery when it is quiet, p99", ratio, "ratio", report.Lower))
-	return fmt.Sprintf("delivery took %.1f times its quiet p99; ", ratio)
+	said := fmt.Sprintf("delivery took %.1f times its quiet p99", ratio)
+	if bare := g.phases[0].bare.Figures(); bare.P99 > 0 {
+		same := g.fleet.bare.Figures().P99.Seconds() / bare.P99.Seconds()
+		g.section.Metrics = append(g.section.Metrics, metric("grow.fsync.ratio", "one bare fsync of 10 KiB on the same machine while nodes come and go over the same when it is quiet, p99", same, "ratio", report.Info))
+		said += fmt.Sprintf(", a bare fsync on the same machine %.1f times its own", same)
+	}
+	return said + "; "
 }
 
 // table has a line for each step, and gives how many replicas moved in all.
 func (g *growth) table() (moved int) {
-	t := report.Table{Title: "Steps", Columns: []string{"step", "took", "replicas moved", "p50", "p99", "of quiet", "longest wait", "refused"},
-		Note: "A step takes from its begin until all that it caused has come to rest. Times are those of messages that were sent in it, from when they were due until somebody had taken them on. Everything shares one machine: more nodes leave less of it to each."}
-	var quiet float64
+	t := report.Table{Title: "Steps", Columns: []string{"step", "took", "replicas moved", "p50", "p99", "of quiet", "bare fsync, p99", "of quiet", "longest wait", "refused"},
+		Note: "A step takes from its begin until all that it caused has come to rest. Times are those of messages that were sent in it, from when they were due until somebody had taken them on. Everything shares one machine: more nodes leave less of it to each. The bare fsync is one of 10 KiB to a file of the bench's own on the same disk, every 50 ms."}
+	var quiet, still float64
+	of := func(v float64, quiet *float64) string {
+		if *quiet == 0 {
+			*quiet = v
+		}
+		if *quiet == 0 {
+			return "-"
+		}
+		return fmt.Sprintf("%.1f×", v / *quiet)
+	}
 	for _, p := range g.phases {
 		f := p.rec.Figures()
 		p50, p99 := f.P50.Seconds(), f.P99.Seconds()
-		if quiet == 0 {
-			quiet = p99
-		}
-		of := "-"
-		if quiet > 0 {
-			of = fmt.Sprintf("%.1f×", p99/quiet)
-		}
-		t.Rows = append(t.Rows, []string{p.what, units.Format(p.took.Seconds(), "s"), fmt.Sprint(p.moved), units.Format(p50, "s"), units.Format(p99, "s"), of, units.Format(f.Max.Seconds(), "s"), fmt.Sprint(p.refused)})
+		bare := p.bare.Figures().P99.Seconds()
+		t.Rows = append(t.Rows, []string{p.what, units.Format(p.took.Seconds(), "s"), fmt.Sprint(p.moved), units.Format(p50, "s"), units.Format(p99, "s"), of(p99, &quiet),
+			units.Format(bare, "s"), of(bare, &still), units.Format(f.Max.Seconds(), "s"), fmt.Sprint(p.refused)})
 		moved += p.moved
 		g.section.Metrics = append(g.section.Metrics, metric("grow."+p.id+".p99", p.what+": delivery, p99", p99, "s", report.Lower))
 		if p.quiet {
