@@ -28,7 +28,7 @@ func (n *Node) Metrics() prometheus.Collector {
 		r.MustRegister(newJournal(n.logs))
 	}
 	if n.store != nil {
-		r.MustRegister(n.collector.Metrics(), n.cold.Metrics(), n.store.Index.Metrics(), n.checkpoints, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_disk_free_bytes",
+		r.MustRegister(n.collector.Metrics(), n.rehouser.Metrics(), n.cold.Metrics(), n.store.Index.Metrics(), n.checkpoints, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_disk_free_bytes",
 			Help: "Free for volumes, beyond the reserve that is kept for logs and index; NaN if unknown."}, n.freeBytes),
 			newVolumeFiles(n.store.Volumes))
 	}

@@ -34,6 +34,7 @@ import (
 	"hongyan/cluster/placement"
 	"hongyan/cluster/reconcile"
 	"hongyan/cluster/recovery"
+	"hongyan/cluster/rehouse"
 	"hongyan/cluster/relocate"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/scrub"
@@ -82,6 +83,7 @@ type Node struct {
 	cold         *cold.Manager       // nil without the storage role
 	mover        *mover.Mover        // nil without the storage role
 	relocator    *relocate.Relocator // nil without the storage role
+	rehouser     *rehouse.Rehouser   // likewise
 	upgrades     *upgrade.Keeper
 	outdated     chan error         // capacity one: why this node's program is too old for the cluster
 	recovery     *recovery.Recovery // nil without the storage role
@@ -165,6 +167,7 @@ func (n *Node) open(ctx context.Context) error {
 		n.work.Go(func() { n.watchFitness(ctx) })
 		n.startMover(ctx)
 		n.work.Go(func() { n.relocator.Run(ctx) })
+		n.work.Go(func() { n.rehouser.Run(ctx) })
 	}
 	n.closing(func(context.Context) error { n.work.Wait(); return nil })
 	n.work.Go(func() { n.followTopology(ctx) })
@@ -292,6 +295,10 @@ func (n *Node) openServices() error {
 	if n.store != nil {
 		n.relocator = relocate.New(relocate.Config{
 			Self: n.cfg.ID, Net: n.net, Router: n.router, Host: n.host, Directory: n.directory, Paused: n.paused, Clock: &n.clock, Log: n.log.With("part", "relocate"),
+		})
+		n.rehouser = rehouse.New(rehouse.Config{
+			Self: n.cfg.ID, Net: n.net, Host: n.host, Directory: n.directory, Volumes: n.store.Volumes, Cold: n.cold,
+			Door: func() rehouse.Door { return n.client }, Paused: n.paused, Log: n.log.With("part", "rehouse"),
 		})
 	}
 	n.openScrub(manager.Volumes)

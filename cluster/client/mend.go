@@ -128,6 +128,15 @@ type Copied struct {
 // Again puts a message's bytes once more, for an account, with the metadata that its record has. from has to give all of them; what they are not, by length and
 // hash, is refused.
 func (c *Client) Again(ctx context.Context, a Account, ref Ref, meta []byte, from io.Reader) (Copied, error) {
+	rule, err := c.policyOf(ctx, a)
+	if err != nil {
+		return Copied{}, err
+	}
+	return c.AgainUnder(ctx, replica.Place{Home: a.Home, Policy: rule}, ref, meta, from)
+}
+
+// AgainUnder is Again in a place that the caller names.
+func (c *Client) AgainUnder(ctx context.Context, to replica.Place, ref Ref, meta []byte, from io.Reader) (Copied, error) {
 	d := c.NewDraft()
 	defer func() { _ = d.Close() }() // what matters is put by then
 	if _, err := io.Copy(d, from); err != nil {
@@ -139,11 +148,7 @@ func (c *Client) Again(ctx context.Context, a Account, ref Ref, meta []byte, fro
 	if d.blob.Length() != ref.Length || d.blob.Hash() != ref.Hash {
 		return Copied{}, unavailable(fmt.Errorf("record %d of volume %s has other bytes than its header says: scrub it", ref.Record, ref.Volume))
 	}
-	rule, err := c.policyOf(ctx, a)
-	if err != nil {
-		return Copied{}, err
-	}
-	placed, err := c.cfg.Volumes.Put(ctx, replica.Place{Home: a.Home, Policy: rule}, volume.KindMessage, meta, d.blob)
+	placed, err := c.cfg.Volumes.Put(ctx, to, volume.KindMessage, meta, d.blob)
 	if err != nil {
 		return Copied{}, unavailable(err)
 	}

@@ -20,12 +20,7 @@ const maxViews = 64
 
 // Open implements replica.ColdReader.
 func (m *Manager) Open(ctx context.Context, e replica.Entry, ref volume.Ref, off, n uint64) (io.ReadCloser, error) {
-	r, err := m.reader(e, readSilence)
-	if err != nil {
-		return nil, err
-	}
-	src := cold.NewWindow(ctx, r)
-	v, err := m.views.get(e, m.cfg.Fragments, src)
+	r, src, v, err := m.view(ctx, e)
 	if err != nil {
 		return nil, err
 	}
@@ -35,6 +30,27 @@ func (m *Manager) Open(ctx context.Context, e replica.Entry, ref volume.Ref, off
 		return nil, err
 	}
 	return &counted{ReadCloser: out, r: r, stats: &m.stats}, nil
+}
+
+// Meta gives the metadata of a record.
+func (m *Manager) Meta(ctx context.Context, e replica.Entry, record uint64) ([]byte, error) {
+	_, src, v, err := m.view(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	info, err := v.Get(src, record)
+	return info.Meta, err
+}
+
+// view is a cold volume with what its bytes are read through.
+func (m *Manager) view(ctx context.Context, e replica.Entry) (*cold.Reader, io.ReaderAt, *volume.View, error) {
+	r, err := m.reader(e, readSilence)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	src := cold.NewWindow(ctx, r)
+	v, err := m.views.get(e, m.cfg.Fragments, src)
+	return r, src, v, err
 }
 
 // counted notes at its end whether the read was a degraded one.

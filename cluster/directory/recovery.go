@@ -161,3 +161,17 @@ func (s *Service) RecoveryNotes() ([]RecoveryNote, error) {
 
 // Accounts lists all accounts, as this node's replica has them.
 func (s *Service) Accounts() ([]Account, error) { return list[Account](s, accountTable) }
+
+// AccountOf gives the account of a number as this node's replica has it.
+func (s *Service) AccountOf(id uint64) (a Account, known bool, err error) {
+	v, err := s.view()
+	if err != nil {
+		return a, false, err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	address, known, err := v.Get(numberKey(idTable, id))
+	if err == nil && known {
+		a, err = loadIf[Account](v, []byte(accountTable+string(address)))
+	}
+	return a, known && a.ID == id, err
+}

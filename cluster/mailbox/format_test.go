@@ -97,6 +97,10 @@ func samples() []codectest.Sample {
 		{Name: "origin-detail", Value: &Origin{
 			Delivery: [16]byte{15: 1}, From: "a@remote.test", Date: 1_700_000_000, Zone: 480, System: 1, Keywords: []string{"a"},
 			Targets: []Target{{Account: 1, Mailbox: "INBOX", Detail: "工作"}}, Arrived: 1_700_000_001,
+		}, Former: true},
+		{Name: "origin-moved", Value: &Origin{
+			Delivery: [16]byte{15: 1}, From: "a@remote.test", Date: 1_700_000_000, Zone: 480, System: 1, Keywords: []string{"a"},
+			Targets: []Target{{Account: 1, Mailbox: "INBOX", Detail: "工作"}}, Arrived: 1_700_000_001, Before: []Former{{Volume: 7, Record: 2}},
 		}},
 		{Name: "message-copied", Value: &index.Message{UID: 1, ModSeq: 2, Flags: flags, Date: 3, Zone: -60, Size: 5, Ref: m.Ref, Summary: []byte("s"), SaveDate: 8, CopyDate: 9}},
 		{Name: "event", Value: &Event{Account: 1, Mailbox: 2}},

@@ -21,6 +21,14 @@ type Origin struct {
 	Keywords []string `cbor:"6,keyasint,omitempty"`
 	Targets  []Target `cbor:"7,keyasint"`
 	Arrived  int64    `cbor:"8,keyasint,omitempty"` // unix seconds, when the bytes were about to be stored
+	// Before are the records that had these bytes before they were put again (package rehouse), the latest last: an older checkpoint may refer to them.
+	Before []Former `cbor:"9,keyasint,omitempty"`
+}
+
+// Former is a record of a volume.
+type Former struct {
+	Volume volume.ID `cbor:"1,keyasint"`
+	Record uint64    `cbor:"2,keyasint"`
 }
 
 // Request is the id under which a shard's command for the delivery is proposed. A rebuild computes it again, and finds out

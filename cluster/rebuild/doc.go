@@ -10,8 +10,8 @@
 //     entered in the order of their arrival as the machine of the shard would have. Those are left out that the checkpoint refers to, and
 //     those whose request it remembers: they were entered, and expunged, before it. What remembers no more than the last 2^18
 //     requests may bring back mail that was expunged in the day before; it never leaves out what was not entered.
-//  4. Messages whose bytes are in no volume, or whose keys were destroyed, are found and may be dropped: they were expunged after
-//     the checkpoint, and collected since.
+//  4. Messages whose bytes are in no volume, or whose keys were destroyed, are found. Those that another record names as its own former place were put again after
+//     the checkpoint, and are entered there. The others may be dropped: they were expunged after it, and collected since.
 //  5. Every mailbox gets a new UIDVALIDITY, for clients may have seen a later state than this one. Log entries begin
 //     again so far ahead that no modseq or token of before is met again.
 //  6. The directory's table of volumes is brought up to date with the files; numbers of accounts and volumes begin behind all that were seen.

@@ -76,9 +76,19 @@ func (s *shardRun) references() (err error) {
 	})
 }
 
+// refers says whether the checkpoint does, to a record.
+func (s *shardRun) refers(id volume.ID, record uint64) bool {
+	set := s.refs[id]
+	return set != nil && set.Contains(uint32(record))
+}
+
 // consider sorts a message out or keeps it for step 3.
 func (s *shardRun) consider(at place, o *mailbox.Origin) error {
-	if set := s.refs[at.volume]; set != nil && set.Contains(uint32(at.record)) {
+	refers := s.refers(at.volume, at.record)
+	for _, b := range o.Before {
+		refers = refers || s.refers(b.Volume, b.Record)
+	}
+	if refers {
 		s.entered[o.Delivery] = true
 		return nil
 	}
@@ -259,12 +269,17 @@ func (s *shardRun) message(c candidate, o *mailbox.Origin) (*mailbox.Message, er
 	return m, err
 }
 
-// missing is step 4: messages whose bytes are gone. Those of drop are removed.
+// missing is step 4: messages whose bytes are gone. Those that were put again are entered where they are now, the others removed with drop.
 func (s *shardRun) missing(drop bool) error {
 	gone := make(map[box]*roaring.Bitmap)
+	var moved []index.Holder
 	v := s.store.View()
 	err := v.Holders(func(h index.Holder) error {
 		if s.r.readable(h.Volume, h.Record) {
+			return nil
+		}
+		if _, ok := s.r.heirs[record{h.Volume, h.Record}]; ok {
+			moved = append(moved, h)
 			return nil
 		}
 		b := box{h.Account, h.Mailbox}
@@ -275,7 +290,10 @@ func (s *shardRun) missing(drop bool) error {
 		s.report.Missing++
 		return nil
 	})
-	if err := errors.Join(err, v.Close()); err != nil || !drop || len(gone) == 0 {
+	if err = errors.Join(err, v.Close()); err == nil {
+		err = s.rehouse(moved)
+	}
+	if err != nil || !drop {
 		return err
 	}
 	for b, uids := range gone {
@@ -286,6 +304,41 @@ func (s *shardRun) missing(drop bool) error {
 		}
 	}
 	return nil
+}
+
+// rehouse enters messages in the places that their bytes were put to again after the checkpoint.
+func (s *shardRun) rehouse(moved []index.Holder) error {
+	for list := range slices.Chunk(moved, commitEvery) {
+		next := s.report.Applied + 1
+		txn := s.store.Begin()
+		txn.SetIndex(next)
+		for _, h := range list {
+			if err := s.follow(txn, h); err != nil && !errors.Is(err, index.ErrNoMailbox) { // of a deleted folder, whose rows are still to be swept
+				txn.Discard()
+				return err
+			}
+		}
+		if err := txn.Commit(next); err != nil {
+			txn.Discard()
+			return err
+		}
+		s.report.Applied = next
+	}
+	return nil
+}
+
+// follow changes one entry to the present place of its bytes, which are the same by length and hash.
+func (s *shardRun) follow(txn *index.Txn, h index.Holder) (err error) {
+	v := s.store.View()
+	defer func() { err = errors.Join(err, v.Close()) }()
+	at := s.r.heirs[record{h.Volume, h.Record}]
+	return v.Messages(h.Account, h.Mailbox, roaring.BitmapOf(h.UID), index.WantImmutable|index.WantSummary, func(m *index.Message) error {
+		ref := m.Ref
+		ref.Volume, ref.Record = at.volume, at.record
+		_, err := txn.Amend(h.Account, h.Mailbox, &index.Amendment{UID: h.UID, Seen: m.Ref, Ref: ref, Size: m.Size, Date: m.Date, Zone: m.Zone, Summary: m.Summary})
+		s.report.Rehoused++
+		return err
+	})
 }
 
 // drop expunges messages of one folder, as a log entry of its own.

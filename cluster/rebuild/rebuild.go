@@ -35,6 +35,7 @@ type ShardReport struct {
 	Unreadable uint64 `json:"unreadable,omitempty"` // of after it, that no copy gives
 	Missing    uint64 `json:"missing,omitempty"`    // entries whose bytes are in no volume
 	Dropped    uint64 `json:"dropped,omitempty"`    // of these
+	Rehoused   uint64 `json:"rehoused,omitempty"`   // entries whose bytes were put again elsewhere after the checkpoint
 	Applied    uint64 `json:"applied"`              // the last log entry
 }
 
@@ -66,7 +67,8 @@ type run struct {
 	db       *index.DB
 	accounts map[uint32][]uint64 // of each shard
 	shards   map[uint32]*shardRun
-	last     uint64 // the highest number of an account that any record names
+	heirs    map[record]place // records whose bytes were put again, and where (package rehouse)
+	last     uint64           // the highest number of an account that any record names
 	report   Report
 }
 
@@ -74,7 +76,7 @@ type run struct {
 func Run(vs *Volumes, survey *Survey, db *index.DB, o Options) (*Report, error) {
 	r := &run{o: o, vs: vs, survey: survey, cold: make(map[volume.ID]bool),
 		homes: make(map[uint64]string), moved: make(map[uint64]uint32), adopted: make(map[uint64]*adoption), taken: make(map[uint32]int64), requests: make(map[uint32]uint32), db: db,
-		shardOf: make(map[uint64]uint32), accounts: make(map[uint32][]uint64), shards: make(map[uint32]*shardRun)}
+		shardOf: make(map[uint64]uint32), heirs: make(map[record]place), accounts: make(map[uint32][]uint64), shards: make(map[uint32]*shardRun)}
 	for _, id := range o.Cold {
 		r.cold[id] = true
 	}
@@ -215,6 +217,9 @@ func (r *run) sortMail() error {
 			case err != nil:
 				r.o.Say("record %d of volume %s: %v", n, id, err)
 				continue
+			}
+			for _, b := range o.Before {
+				r.heirs[record{b.Volume, b.Record}] = at
 			}
 			known := make(map[uint32]bool)
 			for _, t := range o.Targets {

@@ -19,6 +19,12 @@ type place struct {
 	length uint64
 }
 
+// record names one of a volume.
+type record struct {
+	volume volume.ID
+	number uint64
+}
+
 // Checkpoint is one that was found in the volumes.
 type Checkpoint struct {
 	Shard   uint32

@@ -17,8 +17,15 @@ type Holder struct {
 }
 
 // Holders calls fn for every reference of the shard, ascending by volume and record.
-func (v *View) Holders(fn func(h Holder) error) error {
-	return v.wrap("holders", v.q.scanPrefix(v.q.k.root(tagRef), func(key, _ []byte) error {
+func (v *View) Holders(fn func(h Holder) error) error { return v.holders(v.q.k.root(tagRef), fn) }
+
+// HoldersOf calls it for those to one volume.
+func (v *View) HoldersOf(id volume.ID, fn func(h Holder) error) error {
+	return v.holders(v.q.k.volume(id), fn)
+}
+
+func (v *View) holders(prefix []byte, fn func(h Holder) error) error {
+	return v.wrap("holders", v.q.scanPrefix(prefix, func(key, _ []byte) error {
 		record, m, ok := splitRef(key)
 		if !ok {
 			return v.q.corrupt(key, "length of a reference's key")

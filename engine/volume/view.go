@@ -54,6 +54,14 @@ func (w *View) OpenRef(src io.ReaderAt, ref Ref, off, n uint64) (io.ReadCloser, 
 	return r, errors.Join(err, v.drop())
 }
 
+// Get is Volume.Get.
+func (w *View) Get(src io.ReaderAt, record uint64) (Info, error) {
+	v := w.volume(src)
+	info, err := v.Get(record)
+	w.keep(v)
+	return info, errors.Join(err, v.drop())
+}
+
 // Census is Volume.Census.
 func (w *View) Census(src io.ReaderAt, live *roaring.Bitmap) (Census, error) {
 	v := w.volume(src)
