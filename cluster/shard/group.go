@@ -112,7 +112,8 @@ type Group struct {
 	ctx       context.Context // ends with Stop
 	stop      context.CancelFunc
 	workers   sync.WaitGroup
-	watch     watch         // kept over the group by its host
+	watch     watch // kept over the group by its host
+	calm      calm
 	closed    chan struct{} // raft has shut down
 }
 

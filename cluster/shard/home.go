@@ -81,6 +81,7 @@ func (g *Group) look(now time.Time) {
 		return
 	}
 	home := g.settledHome()
+	g.calmFor(now)
 	switch {
 	case w.acting:
 		return

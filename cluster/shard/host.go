@@ -53,6 +53,8 @@ type Host struct {
 	mu      sync.RWMutex // guards the rest
 	groups  map[uint32]*Group
 	looking bool // lookAfter was started
+	// replacing has the nodes in doubt for whose groups a leader is looked for; a value is sent when one comes in doubt again.
+	replacing map[string]chan struct{}
 }
 
 // NewHost registers the service's methods. Groups are added as they start; until then requests are told to
@@ -73,7 +75,7 @@ func NewHost(net *transport.Net) *Host {
 }
 
 func newHost(peers Peers) *Host {
-	h := &Host{peers: peers, told: newTold(), groups: make(map[uint32]*Group)}
+	h := &Host{peers: peers, told: newTold(), groups: make(map[uint32]*Group), replacing: make(map[string]chan struct{})}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.metrics = newMetrics(h)
 	return h

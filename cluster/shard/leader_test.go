@@ -242,8 +242,8 @@ func TestFalseAlarm(t *testing.T) {
 	alone.peers.doubts(leader.id)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*suspectTimeout)
 	defer cancel()
-	alone.host.takeOver(ctx, leader.id)
-	alone.host.takeOver(ctx, "somebody else")
+	alone.host.takeOver(ctx, leader.id, nil)
+	alone.host.takeOver(ctx, "somebody else", nil)
 	leader.propose(t, "x")
 	if leader.group.raft.CurrentTerm() != term || !leader.group.IsLeader() {
 		t.Error("a false alarm changed the leader")

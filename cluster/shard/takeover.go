@@ -18,7 +18,7 @@ const (
 	suspectGrace   = 20 * time.Millisecond  // for those who have not answered when a majority has: all are to see the same survivors
 	suspectLook    = 25 * time.Millisecond  // whether it is still in doubt
 	standPatience  = 200 * time.Millisecond // and two round trips: for the one who stands to be elected
-	standRounds    = 20                     // after that raft's own timers have done it, or there is no majority
+	standRounds    = 20                     // with an election to hold; after that raft's own timers have done it, or there is no majority
 )
 
 // SuspectRequest says that a voter doubts a node, and asks another to answer as soon as it does too.
@@ -69,28 +69,18 @@ type elector interface {
 //     membership. Survivors that see the same come to the same one.
 //  3. If that is this node, and nobody else leads meanwhile, and the node is still in doubt, stand for election.
 //  4. If no leader is known two round trips later, begin again: two may have stood who saw different things, and shared the votes. Who
-//     is a candidate still, then gives that up and stands in a later term.
+//     is a candidate still, then gives that up and stands in a later term. Each time a group is left alone for longer (calm.go).
 //
 // A group that nobody leads in the second round may have lost the node as a candidate, so it belongs to the groups then. If the node is in doubt no longer, an
 // election that was lost has deposed it all the same: then the voters are asked without doubting anybody, and the best of all stands.
 //
 // A false alarm costs a change of leader and nothing else: votes and terms are Raft's, and read indexes are given by terms, not by
 // leases. One voter's doubt alone changes nothing.
-func (h *Host) takeOver(ctx context.Context, node string) {
-	for round := range standRounds {
+func (h *Host) takeOver(ctx context.Context, node string, more <-chan struct{}) {
+	for round, held := 0, 0; held < standRounds; round++ {
 		doubt := h.peers.InDoubt(node)
-		groups := make(map[uint32]*Group)
-		for _, g := range h.Groups() {
-			if g.cfg.Self == node { // a node that ails is replaced by others
-				return
-			}
-			r := g.roster()
-			votes := r.votes(g.cfg.Self) && r.votes(node)
-			if leader := g.Leader(); votes && g.ctx.Err() == nil && (leader == node && doubt || leader == "" && round > 0) {
-				groups[g.Shard()] = g
-			}
-		}
-		if len(groups) == 0 && (round > 0 || !doubt) || ctx.Err() != nil {
+		groups, later := h.leaderless(node, doubt, round > 0)
+		if len(groups) == 0 && !later && (round > 0 || !doubt) || ctx.Err() != nil {
 			return
 		}
 		began, of := time.Now(), node
@@ -98,13 +88,34 @@ func (h *Host) takeOver(ctx context.Context, node string) {
 			of = nobody
 		}
 		if len(groups) > 0 {
+			held++
 			h.elect(ctx, of, groups)
 		}
 		select {
 		case <-ctx.Done():
+		case <-more:
+			round, held = -1, 0
 		case <-time.After(time.Until(began.Add(standPatience)) + 2*h.farthest()):
 		}
 	}
+}
+
+// leaderless gives the groups that need another leader than a node, and with orphans those that have none. later says that there are more, whose last election was
+// a moment ago.
+func (h *Host) leaderless(node string, doubt, orphans bool) (groups map[uint32]*Group, later bool) {
+	groups = make(map[uint32]*Group)
+	for _, g := range h.Groups() {
+		r, leader := g.roster(), g.Leader()
+		if !r.votes(g.cfg.Self) || !r.votes(node) || g.ctx.Err() != nil || !(leader == node && doubt || leader == "" && orphans) {
+			continue
+		}
+		if g.calmFor(time.Now()) > 0 {
+			later = true
+		} else {
+			groups[g.Shard()] = g
+		}
+	}
+	return groups, later
 }
 
 // farthest is the round trip to the most distant voter that answers.
@@ -297,7 +308,7 @@ func (g *Group) standIf(ctx context.Context, node string, survivors []survivor) 
 	if g.roster().best(survivors) != g.cfg.Self || node != nobody && !g.cfg.Peers.InDoubt(node) {
 		return
 	}
-	if now := g.Leader(); now != "" && now != node {
+	if now := g.Leader(); now != "" && now != node || g.calmFor(time.Now()) > 0 {
 		return
 	}
 	logs := make(map[string]uint64)
@@ -404,10 +415,44 @@ func (h *Host) answerOf(req *SuspectRequest) (*SuspectResponse, error) {
 	return resp, nil
 }
 
-// doubted lets the groups that a node in doubt led look for a new leader.
+// doubted lets the groups that a node in doubt led look for a new leader. A node that comes in doubt again while that goes on has it begin anew: two at
+// once would hold elections against each other.
 func (h *Host) doubted(node string, in bool) {
-	if !in {
+	if !in || h.own(node) { // a node that ails is replaced by others
 		return
 	}
-	h.work.Go(func() { h.takeOver(h.ctx, node) })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if more := h.replacing[node]; more != nil {
+		select {
+		case more <- struct{}{}:
+		default:
+		}
+		return
+	}
+	more := make(chan struct{}, 1)
+	h.replacing[node] = more
+	h.work.Go(func() {
+		for {
+			h.takeOver(h.ctx, node, more)
+			h.mu.Lock()
+			select {
+			case <-more: // it came when the last look was over
+				h.mu.Unlock()
+				continue
+			default:
+			}
+			delete(h.replacing, node)
+			h.mu.Unlock()
+			return
+		}
+	})
+}
+
+// own says whether a node is this one.
+func (h *Host) own(node string) bool {
+	for _, g := range h.Groups() {
+		return g.cfg.Self == node
+	}
+	return false
 }

@@ -46,6 +46,7 @@ type virtualNode struct {
 	disk   *vfs.MemFS
 	stable *memoryStable
 	hung   atomic.Pointer[chan struct{}] // writes to the journal wait until it is closed
+	slow   atomic.Int64                  // nanoseconds that an fsync of the journal takes at most, and a write of terms and votes
 
 	mu         sync.Mutex // guards the rest
 	host       *Host
@@ -64,8 +65,9 @@ type virtualNode struct {
 
 // memoryStable keeps terms and votes over a crash.
 type memoryStable struct {
-	mu sync.Mutex
-	m  map[string][]byte
+	drag atomic.Pointer[virtualNode] // whose disk is slow
+	mu   sync.Mutex                  // guards m
+	m    map[string][]byte
 }
 
 // of is one shard's.
@@ -79,6 +81,9 @@ type shardStable struct {
 func (s shardStable) key(name []byte) string { return fmt.Sprintf("%d/%s", s.shard, name) }
 
 func (s shardStable) Set(key, value []byte) error {
+	if n := s.drag.Load(); n != nil {
+		n.drag()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.m[s.key(key)] = slices.Clone(value)
@@ -221,7 +226,39 @@ func (n *virtualNode) gate(op errorfs.Op) error {
 	if hung := n.hung.Load(); hung != nil {
 		<-*hung
 	}
+	if op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData {
+		n.drag()
+	}
 	return nil
+}
+
+// drag takes the time of a slow disk.
+func (n *virtualNode) drag() {
+	if most := n.slow.Load(); most > 0 {
+		time.Sleep(time.Duration(rand.Int64N(most)))
+	}
+}
+
+// slacken has the disk be slow from now on. The node says that it ails for as long as a write has taken too long, as cluster's watchVitals does.
+func (n *virtualNode) slacken(most time.Duration) {
+	n.slow.Store(int64(most))
+	n.stable.drag.Store(n)
+	life := n.life()
+	n.work.Go(func() {
+		ails := false
+		for n.slow.Load() > 0 {
+			select {
+			case <-life:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			if is := n.logs.Stalled() > 130*time.Millisecond; is != ails {
+				ails = is
+				n.ail(is)
+			}
+		}
+		n.ail(false)
+	})
 }
 
 // kill ends the process and takes from its disk what was not fsynced, or a part of that. Its connections break.
