@@ -193,12 +193,7 @@ func TestPolicies(t *testing.T) {
 	mainland := policy.Policy{Copies: 2, Survive: policy.Region, Regions: []string{"north", "south"}}
 	thrice := policy.Policy{Copies: 3, Survive: policy.Region}
 	zonal := policy.Policy{Copies: 2, Survive: policy.Zone, Regions: []string{"south"}}
-	a := l.domain("a.test", client.PolicyChange{})
-	l.mail(l.by, message(0, 300), a)
-	regions := []string{"south", "north"}
-	if err := l.by.SetPolicy(ctx(t), "a.test", client.PolicyChange{Regions: &regions}); err != nil {
-		t.Fatal(err)
-	}
+	a := l.domain("a.test", client.PolicyChange{Regions: &[]string{"south", "north"}})
 	b := l.domain("b.test", client.PolicyChange{Copies: 3})
 	c := l.domain("c.test", client.PolicyChange{Survive: policy.Zone, Regions: &[]string{"south"}})
 	for domain, change := range map[string]client.PolicyChange{
@@ -219,7 +214,7 @@ func TestPolicies(t *testing.T) {
 		large[i] = byte('!' + rand.N(90))
 	}
 	l.mail(l.Nodes[4], large, a)
-	l.under(a, policy.Default(), mainland, mainland, mainland, mainland, mainland, mainland)
+	l.under(a, mainland, mainland, mainland, mainland, mainland, mainland)
 	l.under(b, thrice, thrice, thrice, thrice, thrice)
 	l.under(c, zonal, zonal, zonal, zonal, zonal)
 	check := func() {

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -368,5 +370,83 @@ func TestRebuild(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// rehouse puts what shards refer to in a volume into others, as package rehouse does, and removes the volume.
+func (w *world) rehouse(from volume.ID) (entries int) {
+	old, err := w.set.Get(from)
+	must(w.t, err)
+	w.open = slices.DeleteFunc(w.open, func(v *volume.Volume) bool { return v == old })
+	for shard := uint32(1); shard <= mailShards; shard++ {
+		var holders []index.Holder
+		v := w.live.Shard(shard).View()
+		must(w.t, v.HoldersOf(from, func(h index.Holder) error { holders = append(holders, h); return nil }))
+		put := make(map[uint64]volume.Ref)
+		for _, h := range holders {
+			must(w.t, v.Messages(h.Account, h.Mailbox, roaring.BitmapOf(h.UID), index.WantImmutable|index.WantSummary, func(m *index.Message) error {
+				if _, ok := put[h.Record]; !ok {
+					put[h.Record] = w.again(old, m.Ref)
+				}
+				w.command(shard, w.randomID(), &mailbox.Command{Amend: &mailbox.Amend{Account: h.Account, Mailbox: h.Mailbox, Entry: index.Amendment{
+					UID: h.UID, Seen: m.Ref, Ref: put[h.Record], Size: m.Size, Date: m.Date, Zone: m.Zone, Summary: m.Summary,
+				}}}, false)
+				entries++
+				return nil
+			}))
+		}
+		must(w.t, v.Close())
+	}
+	must(w.t, w.set.Remove(from))
+	return entries
+}
+
+// again puts a record's message once more, in another volume.
+func (w *world) again(v *volume.Volume, ref volume.Ref) volume.Ref {
+	info, err := v.Get(ref.Record)
+	must(w.t, err)
+	o := new(mailbox.Origin)
+	must(w.t, codec.Unmarshal(info.Meta, o))
+	o.Before = append(o.Before, mailbox.Former{Volume: ref.Volume, Record: ref.Record})
+	r, err := v.OpenRef(ref, 0, ref.Length)
+	must(w.t, err)
+	body, err := io.ReadAll(r)
+	must(w.t, errors.Join(err, r.Close()))
+	return w.put(volume.KindMessage, o, body)
+}
+
+// Messages that were put under another policy after the last checkpoint, also twice, and whose former volumes are gone, come back as the checkpoint has them.
+func TestRehoused(t *testing.T) {
+	for seed := range uint64(5) {
+		w := newWorld(t, seed)
+		for range 60 {
+			w.deliver()
+			w.change()
+		}
+		first := w.open[0]
+		w.open = w.open[1:] // parts of checkpoints are not put again
+		w.checkpoint()
+		w.open = append(w.open, first)
+		for range 10 {
+			w.deliver()
+		}
+		w.volume(9)
+		kept := w.open[:len(w.open)-2]
+		w.open = w.open[len(w.open)-2:] // the first and the new one
+		n := w.rehouse(first.Header().ID)
+		w.volume(10)
+		n += w.rehouse(9)
+		w.open = append(w.open, kept...)
+		got, report := w.rebuild(fmt.Sprint("/rebuilt-", seed), Options{DropMissing: true})
+		w.compare(got)
+		moved := uint64(0)
+		for _, s := range report.Shards {
+			if moved += s.Rehoused; s.Missing+s.Refused+s.Unreadable > 0 {
+				t.Errorf("%+v", s)
+			}
+		}
+		if n == 0 || moved == 0 {
+			t.Errorf("seed %d: %d entries were put elsewhere, %d were found there", seed, n, moved)
+		}
 	}
 }

@@ -119,7 +119,7 @@ func (s *session) showPolicy(ctx context.Context, name string, changed bool, out
 			if err := printDomains(out, []client.Domain{d}); err != nil || !changed {
 				return err
 			}
-			_, err := fmt.Fprintln(out, "New mail follows this. Mail that is stored stays where it is, in the volumes of the policy that it came under; `hongyan admin domain list` counts them.")
+			_, err := fmt.Fprintln(out, "New mail follows this at once, stored mail in the background; `hongyan admin domain list` counts what lies under which policy.")
 			return err
 		})
 	}
