@@ -143,17 +143,17 @@ func (s *shardRun) enter() error {
 	next := applied + ahead
 	for len(s.pending) > 0 {
 		n := min(len(s.pending), commitEvery)
-		txn := s.store.Begin()
-		for _, c := range s.pending[:n] {
-			next++
-			txn.SetIndex(next)
-			if err := s.one(txn, c); err != nil {
-				txn.Discard()
-				return err
+		err := s.transact(func(txn *index.Txn) (uint64, error) {
+			for _, c := range s.pending[:n] {
+				next++
+				txn.SetIndex(next)
+				if err := s.one(txn, c); err != nil {
+					return 0, err
+				}
 			}
-		}
-		if err := txn.Commit(next); err != nil {
-			txn.Discard()
+			return next, nil
+		})
+		if err != nil {
 			return err
 		}
 		s.pending = s.pending[n:]
@@ -163,20 +163,41 @@ func (s *shardRun) enter() error {
 
 // close is step 5: the last entry.
 func (s *shardRun) close(at uint64) error {
-	txn := s.store.Begin()
-	txn.SetIndex(at)
-	for _, account := range s.r.accounts[s.number] {
-		if err := txn.Revalidate(account, s.r.o.Now); err != nil {
-			txn.Discard()
-			return err
+	s.report.Applied = at - 1
+	return s.entry(func(txn *index.Txn) error {
+		for _, account := range s.r.accounts[s.number] {
+			if err := txn.Revalidate(account, s.r.o.Now); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+}
+
+// entry does what one log entry would, behind all that were.
+func (s *shardRun) entry(do func(txn *index.Txn) error) error {
+	next := s.report.Applied + 1
+	err := s.transact(func(txn *index.Txn) (uint64, error) {
+		txn.SetIndex(next)
+		return next, do(txn)
+	})
+	if err == nil {
+		s.report.Applied = next
 	}
-	if err := txn.Commit(at); err != nil {
+	return err
+}
+
+// transact commits what do does; that gives the last entry.
+func (s *shardRun) transact(do func(txn *index.Txn) (last uint64, err error)) error {
+	txn := s.store.Begin()
+	last, err := do(txn)
+	if err == nil {
+		err = txn.Commit(last)
+	}
+	if err != nil {
 		txn.Discard()
-		return err
 	}
-	s.report.Applied = at
-	return nil
+	return err
 }
 
 // one enters a message in the folders of this shard that it was for.
@@ -309,20 +330,17 @@ func (s *shardRun) missing(drop bool) error {
 // rehouse enters messages in the places that their bytes were put to again after the checkpoint.
 func (s *shardRun) rehouse(moved []index.Holder) error {
 	for list := range slices.Chunk(moved, commitEvery) {
-		next := s.report.Applied + 1
-		txn := s.store.Begin()
-		txn.SetIndex(next)
-		for _, h := range list {
-			if err := s.follow(txn, h); err != nil && !errors.Is(err, index.ErrNoMailbox) { // of a deleted folder, whose rows are still to be swept
-				txn.Discard()
-				return err
+		err := s.entry(func(txn *index.Txn) error {
+			for _, h := range list {
+				if err := s.follow(txn, h); err != nil && !errors.Is(err, index.ErrNoMailbox) { // of a deleted folder, whose rows are still to be swept
+					return err
+				}
 			}
-		}
-		if err := txn.Commit(next); err != nil {
-			txn.Discard()
+			return nil
+		})
+		if err != nil {
 			return err
 		}
-		s.report.Applied = next
 	}
 	return nil
 }
@@ -343,23 +361,16 @@ func (s *shardRun) follow(txn *index.Txn, h index.Holder) (err error) {
 
 // drop expunges messages of one folder, as a log entry of its own.
 func (s *shardRun) drop(b box, uids *roaring.Bitmap) error {
-	next := s.report.Applied + 1
-	txn := s.store.Begin()
-	txn.SetIndex(next)
-	gone, err := txn.Expunge(b.account, b.mailbox, uids, false)
-	if err != nil && !errors.Is(err, index.ErrNoMailbox) { // of a deleted folder, whose rows are still to be swept
-		txn.Discard()
+	return s.entry(func(txn *index.Txn) error {
+		gone, err := txn.Expunge(b.account, b.mailbox, uids, false)
+		if gone != nil && err == nil {
+			s.report.Dropped += gone.GetCardinality()
+		}
+		if errors.Is(err, index.ErrNoMailbox) { // of a deleted folder, whose rows are still to be swept
+			err = nil
+		}
 		return err
-	}
-	if err := txn.Commit(next); err != nil {
-		txn.Discard()
-		return err
-	}
-	s.report.Applied = next
-	if gone != nil {
-		s.report.Dropped += gone.GetCardinality()
-	}
-	return nil
+	})
 }
 
 type box struct {
