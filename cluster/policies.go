@@ -3,11 +3,17 @@ package cluster
 import (
 	"context"
 	"slices"
+	"time"
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/directory"
+	"hongyan/cluster/placement"
 	"hongyan/cluster/policy"
+	"hongyan/cluster/rehouse"
 )
+
+// followsWait is how long nodes are waited for that say how far stored mail follows its policies.
+const followsWait = 2 * time.Second
 
 // Domains lists the domains that are ours with their policies, and what is stored under which.
 func (n *Node) Domains(ctx context.Context) (*client.Domains, error) {
@@ -15,7 +21,7 @@ func (n *Node) Domains(ctx context.Context) (*client.Domains, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &client.Domains{Domains: []client.Domain{}, Stored: []client.StoredUnder{}}
+	out := &client.Domains{Domains: []client.Domain{}, Stored: []client.StoredUnder{}, Follows: n.follows(ctx)}
 	up := n.placesUp()
 	for _, d := range list {
 		one := client.Domain{Name: d.Name, Home: d.Home, Policy: policy.Of(d.Policy)}
@@ -49,6 +55,19 @@ func (n *Node) Domains(ctx context.Context) (*client.Domains, error) {
 		return 1
 	})
 	return out, nil
+}
+
+// follows says of every shard how far its stored mail follows the policies.
+func (n *Node) follows(ctx context.Context) []client.Following {
+	ctx, stop := context.WithTimeout(ctx, followsWait)
+	defer stop()
+	list := append([]client.Following{}, rehouse.Ask(ctx, n.net, n.storageNodes())...)
+	for _, g := range n.topology.Load().Groups {
+		if g.Shard != placement.DirectoryShard && !slices.ContainsFunc(list, func(f client.Following) bool { return f.Shard == g.Shard }) {
+			list = append(list, client.Following{Shard: g.Shard, Why: "nobody who leads it answers"})
+		}
+	}
+	return list
 }
 
 // placesUp is where the nodes are that take mail and answer.

@@ -69,6 +69,16 @@ func (l *lands) records(a client.Account, folders ...string) (list []volume.Ref)
 	return list
 }
 
+// followed says whether no shard has anything to go.
+func (l *lands) followed() bool {
+	l.t.Helper()
+	d, err := l.by.Domains(ctx(l.t))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return len(d.Follows) == l.Configs[0].Shards && !slices.ContainsFunc(d.Follows, func(f client.Following) bool { return f.Waiting > 0 || f.Why != "" })
+}
+
 // lies says whether all of an account's messages are in volumes of a policy.
 func (l *lands) lies(a client.Account, rule policy.Policy) bool {
 	l.t.Helper()
@@ -168,5 +178,6 @@ func TestStoredMailFollowsItsPolicy(t *testing.T) {
 				func() string { return fmt.Sprintf("no volume is left under %s: %v", mainland, l.entries(mainland)) })
 		}
 		same("after the old volumes went")
+		clustertest.Eventually(t, 60*time.Second, func() bool { return l.followed() }, func() string { return "every shard says that it has nothing to go" })
 	}
 }

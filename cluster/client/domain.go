@@ -11,10 +11,21 @@ type Domain struct {
 	Impossible string `json:"impossible,omitempty"`
 }
 
-// Domains has all of them, and in how many volumes mail lies under which policy: a volume keeps the one that it was opened under.
+// Domains has all of them, and in how many volumes mail lies under which policy: a volume keeps the one that it was opened under. Follows says of each shard how far its stored
+// mail has been put under the policies that its domains have now.
 type Domains struct {
 	Domains []Domain      `json:"domains"`
 	Stored  []StoredUnder `json:"stored"`
+	Follows []Following   `json:"follows"`
+}
+
+// Following is how far a shard's stored mail follows the policies of its domains, as the node knows that leads it.
+type Following struct {
+	Shard   uint32 `cbor:"1,keyasint" json:"shard"`
+	Node    string `cbor:"2,keyasint" json:"node"`
+	Waiting int    `cbor:"3,keyasint,omitempty" json:"volumes_waiting"` // with messages that are to be put elsewhere, or that could not be looked at
+	Why     string `cbor:"4,keyasint,omitempty" json:"why,omitempty"`   // one of them waits
+	Looked  bool   `cbor:"5,keyasint,omitempty" json:"looked"`          // every volume was looked at, a minute after the last change of a policy or later
 }
 
 // StoredUnder counts volumes under a policy, and the bytes of one copy of those that are sealed.

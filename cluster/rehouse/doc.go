@@ -3,7 +3,8 @@
 // A volume keeps its policy for life, so a message that lies under another one is put once more. Each node does it for the shards that it leads, one volume at a
 // time, in small steps:
 //
-//  1. Find. The shard's references to a sealed volume are gone through, and those kept whose account's domain wants another policy.
+//  1. Find. The shard's references to a volume are gone through, and those kept whose account's domain wants another policy. Volumes that the shard may refer to
+//     in vain (package settle) wait until they have ended.
 //  2. Put. A node with the volume's bytes, whole or cold, appends the record again under the wanted policy, with the metadata that it had and the place where it
 //     was. References of one record to the same policy share the new one.
 //  3. Enter. The shard changes each entry to the new place by a command that does nothing if the entry is not what was seen. UID, flags, dates stay; the

@@ -70,6 +70,7 @@ type Rehouser struct {
 	rate    *rate.Limiter
 	turn    chan struct{} // a record that is put again for another node
 	metrics *metrics
+	left    left
 
 	// Only Run's goroutine uses what follows.
 	done       map[place]look
@@ -94,6 +95,7 @@ type look struct {
 func New(cfg Config) *Rehouser {
 	r := &Rehouser{cfg: cfg, rate: rate.NewLimiter(bytesPerSecond, bytesPerSecond), turn: make(chan struct{}, atOnce), metrics: newMetrics(), done: make(map[place]look)}
 	transport.HandleUnary(cfg.Net, methodPut, r.servePut)
+	transport.HandleUnary(cfg.Net, methodStatus, r.serveStatus)
 	return r
 }
 
@@ -151,9 +153,6 @@ func (r *Rehouser) wishes(ctx context.Context) (*wishes, error) {
 		}
 	}
 	w.sum = sum.String()
-	if w.sum != r.sum || r.changed.IsZero() {
-		r.sum, r.changed = w.sum, time.Now()
-	}
 	return w, nil
 }
 
@@ -170,6 +169,9 @@ func (r *Rehouser) round(ctx context.Context) (moved bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if w.sum != r.sum || r.changed.IsZero() {
+		r.sum, r.changed = w.sum, time.Now()
+	}
 	list, err := r.cfg.Directory.Volumes(ctx)
 	if err != nil {
 		return false, err
@@ -179,17 +181,23 @@ func (r *Rehouser) round(ctx context.Context) (moved bool, err error) {
 	for i := range list {
 		e := &list[i]
 		there[e.ID] = true
-		if e.State != replica.Sealed || e.Length == 0 || !w.other(policy.Of(e.Policy).Key()) {
+		if e.State == replica.Sealed && e.Length == 0 || !w.other(policy.Of(e.Policy).Key()) {
 			continue
 		}
 		for _, g := range led {
 			moved, err := r.volume(ctx, g, e, w)
 			if err != nil {
+				r.left.note(place{g.Shard(), e.ID}, err.Error())
 				reasons = errors.Join(reasons, fmt.Errorf("shard %d, volume %s: %w", g.Shard(), e.ID, err))
 			}
 			if moved || ctx.Err() != nil {
 				return moved, reasons
 			}
+		}
+	}
+	if time.Since(r.changed) > lateFor {
+		for _, g := range led {
+			r.left.looked(g.Shard(), w.sum, there)
 		}
 	}
 	maps.DeleteFunc(r.done, func(p place, _ look) bool { return !there[p.volume] })
@@ -210,8 +218,16 @@ func (r *Rehouser) volume(ctx context.Context, g *shard.Group, e *replica.Entry,
 	if err != nil {
 		return false, err
 	}
+	switch {
+	case len(pieces) > 0:
+		r.left.note(at, "messages are put elsewhere")
+	case !whole:
+		r.left.note(at, "the shard may refer to it in vain until it has ended, or an account moves")
+	default:
+		r.left.note(at, "")
+	}
 	if len(pieces) == 0 {
-		if whole && time.Since(r.changed) > lateFor {
+		if whole && e.State == replica.Sealed && time.Since(r.changed) > lateFor {
 			r.done[at] = look{w.sum, time.Now()}
 		}
 		return false, nil
@@ -256,7 +272,7 @@ func (r *Rehouser) find(ctx context.Context, g *shard.Group, e *replica.Entry, w
 	v := g.View()
 	defer func() { err = errors.Join(err, v.Close()) }()
 	if early, err := v.IsEarly(e.ID); err != nil || early {
-		return nil, false, err // package settle may still remove what refers to it
+		return nil, false, err // package settle may still remove what refers to it; that ends soon after the volume
 	}
 	whole = true
 	own := policy.Of(e.Policy).Key()

@@ -17,7 +17,7 @@ import (
 func (s *session) domains() command.Command {
 	return ask(s, "domain list", "the domains, where the bytes of their mail may lie and in how many copies, and what is stored under which policy", "GET", "/api/v1/domains", nil,
 		func(out io.Writer, l *client.Domains) error {
-			return errors.Join(printDomains(out, l.Domains), printStored(out, l.Stored))
+			return errors.Join(printDomains(out, l.Domains), printStored(out, l.Stored), printFollows(out, l.Follows))
 		})
 }
 
@@ -47,6 +47,27 @@ func printStored(out io.Writer, list []client.StoredUnder) error {
 		rows = append(rows, []string{fmt.Sprint(u.Copies), u.Survive, regionList(u.Regions), fmt.Sprint(u.Volumes), fmt.Sprintf("%d MiB", u.Bytes>>20)})
 	}
 	return command.Table(out, "STORED-COPIES SURVIVE REGIONS VOLUMES SEALED", rows)
+}
+
+// printFollows says which shards have stored mail under another policy than its domain has now.
+func printFollows(out io.Writer, list []client.Following) error {
+	var rows [][]string
+	for _, f := range list {
+		if state := "not known yet"; !f.Looked || f.Waiting > 0 {
+			if f.Waiting > 0 || f.Why != "" {
+				state = fmt.Sprintf("%d volumes to go: %s", f.Waiting, f.Why)
+			}
+			rows = append(rows, []string{fmt.Sprint(f.Shard), f.Node, state})
+		}
+	}
+	if len(rows) == 0 {
+		_, err := fmt.Fprintf(out, "\nStored mail of all %d shards lies under the policies that its domains have now.\n", len(list))
+		return err
+	}
+	if _, err := fmt.Fprintln(out); err != nil {
+		return err
+	}
+	return command.Table(out, "SHARD LEADER STORED-MAIL-FOLLOWS", rows)
 }
 
 func regionList(regions []string) string {
@@ -119,7 +140,7 @@ func (s *session) showPolicy(ctx context.Context, name string, changed bool, out
 			if err := printDomains(out, []client.Domain{d}); err != nil || !changed {
 				return err
 			}
-			_, err := fmt.Fprintln(out, "New mail follows this at once, stored mail in the background; `hongyan admin domain list` counts what lies under which policy.")
+			_, err := fmt.Fprintln(out, "New mail follows this at once, stored mail in the background; `hongyan admin domain list` says how far that is.")
 			return err
 		})
 	}
