@@ -13,17 +13,17 @@ import (
 
 var outlineNames = []string{"Subject", "from", "To", "Received", "X-Loop", "References", "x-odd"}
 
-// checkOutline holds an outline against what Decode says of the same bytes, which it can read.
-func checkOutline(t *testing.T, o *Outline, enc []byte, whole *Summary) {
+// checkOutline holds an outline against what Decode says of the same bytes, which it can read. If they are odd, the outline may leave them to Decode.
+func checkOutline(t *testing.T, o *Outline, enc []byte, whole *Summary, odd bool) {
 	t.Helper()
 	if !o.Read(enc) {
-		if !whole.Degraded {
+		if !whole.Degraded && !odd {
 			t.Fatalf("no outline of a summary that can be decoded: %x", enc)
 		}
 		return
 	}
 	env, ok := o.Envelope()
-	if !ok || !reflect.DeepEqual(env, &whole.Envelope) || o.SentDate() != whole.SentDate {
+	if ok && !reflect.DeepEqual(env, &whole.Envelope) || !ok && !odd || o.SentDate() != whole.SentDate {
 		t.Fatalf("got %+v, %v, sent %d, want %+v, %d", env, ok, o.SentDate(), whole.Envelope, whole.SentDate)
 	}
 	for _, name := range outlineNames {
@@ -53,7 +53,7 @@ func TestOutlineSaysWhatDecodeSays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkOutline(t, &o, enc, whole)
+		checkOutline(t, &o, enc, whole, false)
 	}
 }
 
@@ -109,7 +109,7 @@ func FuzzOutline(f *testing.F) {
 		case !read:
 			return
 		case err == nil:
-			checkOutline(t, &o, b, whole)
+			checkOutline(t, &o, b, whole, true)
 		default: // a structure that makes no sense, or an envelope
 			o.Envelope()
 			o.Fields(outlineNames)
