@@ -1,7 +1,5 @@
 package message
 
-import "encoding/binary"
-
 // Outline is what searching and sorting need of an encoded summary: the captured fields and the envelope, without the structure, which is most of the
 // work of Decode. It points into the encoding, which must stay as it is meanwhile; Read makes it anew in the same memory.
 //
@@ -216,9 +214,11 @@ func head(b []byte) (major byte, arg uint64, rest []byte, ok bool) {
 	if arg > 27 || len(rest) < size {
 		return 0, 0, nil, false
 	}
-	var wide [8]byte
-	copy(wide[8-size:], rest[:size])
-	return major, binary.BigEndian.Uint64(wide[:]), rest[size:], true
+	arg = 0
+	for _, c := range rest[:size] {
+		arg = arg<<8 | uint64(c)
+	}
+	return major, arg, rest[size:], true
 }
 
 // skip gives what follows the item that b starts with, with all that is in it. It is false for tags and what head refuses.
