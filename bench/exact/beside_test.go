@@ -16,7 +16,6 @@ import (
 
 	"hongyan/bench/lab/labtest"
 	"hongyan/bench/mail"
-	"hongyan/bench/measure"
 )
 
 var (
@@ -166,20 +165,12 @@ func (s *side) fill(b *testing.B, raws []string) {
 // measure does an operation once.
 func (s *side) measure(b *testing.B, op besideOp) {
 	commands := op.commands(s.messages, s.done)
-	before := s.used(b)
+	before := used(b, s.server)
 	began := time.Now()
 	s.client.must(b, commands...)
 	s.times = append(s.times, time.Since(began))
-	s.cpu += s.used(b).CPU - before.CPU
+	s.cpu += used(b, s.server).CPU - before.CPU
 	s.done++
-}
-
-func (s *side) used(b *testing.B) measure.Usage {
-	u, err := measure.Processes(s.server.pid)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return u
 }
 
 // tell prints what was measured of an operation, and begins anew.
@@ -202,7 +193,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // weigh opens sessions in IDLE and gives how many bytes the server grew by for each.
 func (s *side) weigh(b *testing.B) float64 {
 	ask(b, s.server, besideUser).must(b, "SELECT INBOX")
-	before := s.used(b).Memory
+	before := used(b, s.server).Memory
 	for range *besideSessions {
 		c := ask(b, s.server, besideUser)
 		c.must(b, "SELECT INBOX")
@@ -214,7 +205,7 @@ func (s *side) weigh(b *testing.B) float64 {
 		}
 	}
 	time.Sleep(3 * time.Second) // buffers and stacks of the logins are given back
-	return (float64(s.used(b).Memory) - float64(before)) / float64(*besideSessions)
+	return (float64(used(b, s.server).Memory) - float64(before)) / float64(*besideSessions)
 }
 
 // asker is a session whose answers are only read to their ends.
@@ -225,17 +216,25 @@ type asker struct {
 }
 
 func ask(b *testing.B, s server, user string) *asker {
-	conn, err := tls.Dial("tcp", s.imaps, &tls.Config{InsecureSkipVerify: true}) // a server of this test
+	a, err := dialAsker(b, s, user)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = conn.Close() })
-	a := &asker{conn: conn, r: bufio.NewReaderSize(conn, 64<<10)}
-	if _, err := a.r.ReadString('\n'); err != nil {
-		b.Fatal(err)
-	}
-	a.must(b, fmt.Sprintf("LOGIN %s %s", user, password))
 	return a
+}
+
+// dialAsker logs in. The session ends with the benchmark.
+func dialAsker(b *testing.B, s server, user string) (*asker, error) {
+	conn, err := tls.Dial("tcp", s.imaps, &tls.Config{InsecureSkipVerify: true}) // a server of this test
+	if err != nil {
+		return nil, err
+	}
+	b.Cleanup(func() { _ = conn.Close() })
+	a := &asker{conn: conn, r: bufio.NewReader(conn)}
+	if _, err := a.r.ReadString('\n'); err != nil {
+		return nil, err
+	}
+	return a, a.ask(fmt.Sprintf("LOGIN %s %s", user, password))
 }
 
 // must sends commands at once and reads all answers. Each has to succeed.

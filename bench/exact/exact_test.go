@@ -44,7 +44,8 @@ func TestExact(t *testing.T) {
 // server is where one listens.
 type server struct {
 	imaps, lmtp, pop3s string
-	pid                int // all its processes are below that
+	pid                int      // all its processes are below that
+	nodes              []string // imaps of all nodes
 }
 
 // lines are a message's with CRLF, as SMTP has them.
@@ -116,7 +117,7 @@ func unchanged(t *testing.T, s server, list []Message) {
 // delivered takes messages in by LMTP and back by IMAP and POP3. In front of them are the fields of their way.
 func delivered(t *testing.T, s server, list []Message) {
 	const user = "u0002@example.test"
-	if err := lmtp(s.lmtp, user, list); err != nil {
+	if err := lmtp(s.lmtp, []string{user}, list); err != nil {
 		t.Fatal(err)
 	}
 	c := open(t, s, user)
@@ -233,8 +234,12 @@ func startProgram(t testing.TB, program string, flags ...string) server {
 	pid := run(t, dir, program, append([]string{"dev", "--dir", dir, "--port-base", fmt.Sprint(freePorts(t)), "--accounts", "3", "--restart", "never"}, flags...)...)
 	var c *lab.Cluster
 	eventually(t, "the cluster is ready", func() (err error) { c, err = lab.Read(dir); return err })
-	n := c.Nodes[0]
-	return server{n.IMAPS, n.LMTP, n.POP3S, pid}
+	n, s := c.Nodes[0], server{pid: pid}
+	s.imaps, s.lmtp, s.pop3s = n.IMAPS, n.LMTP, n.POP3S
+	for _, n := range c.Nodes {
+		s.nodes = append(s.nodes, n.IMAPS)
+	}
+	return s
 }
 
 // run starts a program that ends with the test.
