@@ -194,8 +194,8 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 func (s *side) weigh(b *testing.B) float64 {
 	ask(b, s.server, besideUser).must(b, "SELECT INBOX")
 	before := used(b, s.server).Memory
-	for range *besideSessions {
-		c := ask(b, s.server, besideUser)
+	for i := range *besideSessions {
+		c := ask(b, s.server, fmt.Sprintf("u%04d@example.test", i%3+1)) // an account may have 100
 		c.must(b, "SELECT INBOX")
 		if _, err := io.WriteString(c.conn, "i IDLE\r\n"); err != nil {
 			b.Fatal(err)
