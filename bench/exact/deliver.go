@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// lmtp delivers messages to a recipient (RFC 2033), one transaction each.
-func lmtp(addr, recipient string, messages []Message) error {
+// lmtp delivers messages to recipients (RFC 2033), one transaction each.
+func lmtp(addr string, recipients []string, messages []Message) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
@@ -41,18 +41,28 @@ func lmtp(addr, recipient string, messages []Message) error {
 		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 			return err
 		}
-		for _, step := range []struct {
-			code int
-			line string
-		}{{250, "MAIL FROM:<a@exact.test> BODY=8BITMIME"}, {250, "RCPT TO:<" + recipient + ">"}, {354, "DATA"}} {
-			if err := say(step.code, step.line); err != nil {
-				return fmt.Errorf("%s: %w", messages[i].Name, err)
+		err := say(250, "MAIL FROM:<a@exact.test> BODY=8BITMIME")
+		for _, r := range recipients {
+			if err == nil {
+				err = say(250, "RCPT TO:<"+r+">")
 			}
+		}
+		if err == nil {
+			err = say(354, "DATA")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", messages[i].Name, err)
 		}
 		if err := writeData(c.W, ended(messages[i].Raw)); err != nil {
 			return err
 		}
-		if err := say(250, "."); err != nil {
+		err = say(250, ".")
+		for range len(recipients) - 1 { // each has an answer
+			if err == nil {
+				_, _, err = c.ReadResponse(250)
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", messages[i].Name, err)
 		}
 	}

@@ -27,6 +27,7 @@ ssl_cert = <%[1]s/cert.pem
 ssl_key = <%[1]s/key.pem
 default_internal_user = dovecot
 default_login_user = dovenull
+mail_max_userip_connections = 10000
 mail_location = mdbox:%[1]s/mail/%%u
 mail_uid = 1000
 mail_gid = 1000
@@ -53,8 +54,8 @@ namespace inbox {
 }
 `
 
-// startDovecot runs one. Without it the test is skipped.
-func startDovecot(t *testing.T) server {
+// startDovecot runs one, with further settings. Without it the test is skipped.
+func startDovecot(t testing.TB, settings string) server {
 	program, err := exec.LookPath("dovecot")
 	if err != nil {
 		program = "/usr/sbin/dovecot"
@@ -77,15 +78,15 @@ func startDovecot(t *testing.T) server {
 		func() error { return os.Chown(filepath.Join(dir, "mail"), 1000, 1000) },
 		func() error { return certificate(dir) },
 		func() error {
-			return os.WriteFile(filepath.Join(dir, "dovecot.conf"), fmt.Appendf(nil, dovecotConf, dir, port), 0o600)
+			return os.WriteFile(filepath.Join(dir, "dovecot.conf"), append(fmt.Appendf(nil, dovecotConf, dir, port), settings+"\n"...), 0o600)
 		},
 	} {
 		if err := step(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	run(t, dir, program, "-F", "-c", filepath.Join(dir, "dovecot.conf"))
-	s := server{imaps: fmt.Sprintf("127.0.0.1:%d", port)}
+	pid := run(t, dir, program, "-F", "-c", filepath.Join(dir, "dovecot.conf"))
+	s := server{imaps: fmt.Sprintf("127.0.0.1:%d", port), pid: pid}
 	eventually(t, "Dovecot listens", func() error {
 		c, err := net.Dial("tcp", s.imaps)
 		if err == nil {
@@ -96,7 +97,7 @@ func startDovecot(t *testing.T) server {
 	return s
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func TestExact(t *testing.T) {
 		t.Skip("takes two minutes: HONGYAN_NIGHTLY is not set")
 	}
 	files := corpus(t)
-	theirs := startDovecot(t)
+	theirs := startDovecot(t, "")
 	ours := startHongyan(t)
 	var kept, clean []Message
 	for _, m := range files {
@@ -42,7 +42,11 @@ func TestExact(t *testing.T) {
 }
 
 // server is where one listens.
-type server struct{ imaps, lmtp, pop3s string }
+type server struct {
+	imaps, lmtp, pop3s string
+	pid                int      // all its processes are below that
+	nodes              []string // imaps of all nodes
+}
 
 // lines are a message's with CRLF, as SMTP has them.
 func lines(raw []byte) []byte {
@@ -113,7 +117,7 @@ func unchanged(t *testing.T, s server, list []Message) {
 // delivered takes messages in by LMTP and back by IMAP and POP3. In front of them are the fields of their way.
 func delivered(t *testing.T, s server, list []Message) {
 	const user = "u0002@example.test"
-	if err := lmtp(s.lmtp, user, list); err != nil {
+	if err := lmtp(s.lmtp, []string{user}, list); err != nil {
 		t.Fatal(err)
 	}
 	c := open(t, s, user)
@@ -222,17 +226,24 @@ func TestReasons(t *testing.T) {
 }
 
 // startHongyan runs a cluster of the real program.
-func startHongyan(t *testing.T) server {
+func startHongyan(t testing.TB) server { return startProgram(t, labtest.Build(t, "../..")) }
+
+// startProgram runs a cluster of a program.
+func startProgram(t testing.TB, program string, flags ...string) server {
 	dir := t.TempDir()
-	run(t, dir, labtest.Build(t, "../.."), "dev", "--dir", dir, "--port-base", fmt.Sprint(freePorts(t)), "--accounts", "3", "--restart", "never")
+	pid := run(t, dir, program, append([]string{"dev", "--dir", dir, "--port-base", fmt.Sprint(freePorts(t)), "--accounts", "3", "--restart", "never"}, flags...)...)
 	var c *lab.Cluster
 	eventually(t, "the cluster is ready", func() (err error) { c, err = lab.Read(dir); return err })
-	n := c.Nodes[0]
-	return server{n.IMAPS, n.LMTP, n.POP3S}
+	n, s := c.Nodes[0], server{pid: pid}
+	s.imaps, s.lmtp, s.pop3s = n.IMAPS, n.LMTP, n.POP3S
+	for _, n := range c.Nodes {
+		s.nodes = append(s.nodes, n.IMAPS)
+	}
+	return s
 }
 
 // run starts a program that ends with the test.
-func run(t *testing.T, dir, program string, args ...string) {
+func run(t testing.TB, dir, program string, args ...string) (pid int) {
 	t.Helper()
 	cmd := exec.Command(program, args...)
 	log, err := os.Create(filepath.Join(dir, "out.log"))
@@ -248,9 +259,10 @@ func run(t *testing.T, dir, program string, args ...string) {
 		_ = cmd.Wait()
 		_ = log.Close()
 	})
+	return cmd.Process.Pid
 }
 
-func eventually(t *testing.T, what string, try func() error) {
+func eventually(t testing.TB, what string, try func() error) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
@@ -262,7 +274,7 @@ func eventually(t *testing.T, what string, try func() error) {
 }
 
 // freePorts is the first of some hundred ports of which the first is free.
-func freePorts(t *testing.T) int {
+func freePorts(t testing.TB) int {
 	for base := 20000; base < 32000; base += 500 {
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+25)); err == nil {
 			_ = l.Close()

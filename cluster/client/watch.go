@@ -144,13 +144,26 @@ func (c *Client) WatchFunc(a Account, folder uint32, wake func()) (cancel func()
 	})
 }
 
-// publish passes on what a shard's replica here, or a remote watch, saw. It never blocks.
+// publish passes on what a shard's replica here saw. It never blocks.
 func (h *hub) publish(shard uint32, events []mailbox.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for r := range h.remotes[shard] {
 		r.offer(events)
 	}
+	h.wake(shard, events)
+}
+
+// relay passes on what a remote watch saw: to sessions here only. A replica may have come up here since the watch began, and be watched
+// by the very node that it watches, or be itself that node: events would go round for ever.
+func (h *hub) relay(shard uint32, events []mailbox.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wake(shard, events)
+}
+
+// wake wakes the sessions that events concern. The caller holds mu.
+func (h *hub) wake(shard uint32, events []mailbox.Event) {
 	if events == nil {
 		for account, set := range h.sessions {
 			for w := range set {
@@ -265,7 +278,7 @@ func (h *hub) follow(ctx context.Context, shard uint32) {
 			pause(ctx, watchCheck)
 			continue
 		}
-		if node := nodes[turn%len(nodes)]; h.net.Up(node) {
+		if node := nodes[turn%len(nodes)]; node != h.net.ID() && h.net.Up(node) {
 			err := h.watchAt(ctx, node, shard)
 			if ctx.Err() == nil {
 				h.log.Debug("a watch ended", "shard", shard, "node", node, "err", err)
@@ -290,6 +303,9 @@ func (h *hub) watchAt(ctx context.Context, node string, shard uint32) error {
 			return errors.Join(err, ctx.Err())
 		}
 		h.reached(shard, f.Applied)
-		h.publish(shard, f.Events)
+		h.relay(shard, f.Events)
+		if _, here := h.host.Group(shard); here { // since the watch began; it publishes itself
+			return nil
+		}
 	}
 }

@@ -69,6 +69,25 @@ func TestWhoIsWoken(t *testing.T) {
 	}
 }
 
+// What a replica here saw goes to other nodes that watch it, what another node told does not: they may be the ones that told it.
+func TestNothingIsRelayedBack(t *testing.T) {
+	c := newTestHub()
+	wake, cancel := c.Watch(account, 0)
+	defer cancel()
+	r := &remoteWatch{wake: make(chan struct{}, 1)}
+	c.hub.remotes[1] = map[*remoteWatch]struct{}{r: {}}
+	for _, events := range [][]mailbox.Event{nil, {{Account: 7, Mailbox: 1}}} {
+		c.Publish(1, events)
+		if _, ok := r.take(); !ok || !woken(wake) {
+			t.Errorf("%v was not published", events)
+		}
+		c.hub.relay(1, events)
+		if got, ok := r.take(); ok || !woken(wake) {
+			t.Errorf("%v was relayed as %v, or woke nobody", events, got)
+		}
+	}
+}
+
 // fakeReplica is what feed watches.
 type fakeReplica struct {
 	applied atomic.Uint64

@@ -116,7 +116,7 @@ type Message struct {
 	Date     int64      `cbor:"4,keyasint,omitempty"` // any Want but WantSummary: internal date, unix seconds
 	Zone     int16      `cbor:"5,keyasint,omitempty"` // as Date: minutes east of UTC
 	Size     uint64     `cbor:"6,keyasint,omitempty"` // as Date
-	Ref      volume.Ref `cbor:"7,keyasint,omitempty"` // WantImmutable
+	Ref      volume.Ref `cbor:"7,keyasint,omitempty"` // WantImmutable, WantSummary
 	Summary  []byte     `cbor:"8,keyasint,omitempty"` // WantSummary: an encoded message.Summary
 	SaveDate int64      `cbor:"9,keyasint,omitempty"` // WantImmutable: when it came into this account
 	// CopyDate is when it was copied or moved into this mailbox (WantImmutable); 0: it came here first, or before copies were dated.

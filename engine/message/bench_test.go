@@ -97,3 +97,28 @@ func BenchmarkTextReader(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOutlineTypical reads what a search needs, and an envelope as sorting does.
+func BenchmarkOutlineTypical(b *testing.B) {
+	enc, err := scan(typical()).Encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		read func(o *Outline) bool
+	}{
+		{"subject", func(o *Outline) bool { _, ok := o.Fields([]string{"Subject"}); return ok }},
+		{"envelope", func(o *Outline) bool { _, ok := o.Envelope(); return ok }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var o Outline
+			b.ReportAllocs()
+			for b.Loop() {
+				if !o.Read(enc) || !c.read(&o) {
+					b.Fatal("not read")
+				}
+			}
+		})
+	}
+}

@@ -35,6 +35,8 @@ func TestOnCluster(t *testing.T) {
 		{"changes in parts", testParts},
 		{"vanished messages", testVanished},
 		{"silent store", testSilentStore},
+		{"stores sent at once", testStoreRun},
+		{"stores sent at once, at random", testStoreRuns},
 		{"idle", testIdle},
 		{"notify", testNotify},
 		{"notify of names", testNotifyNames},

@@ -151,7 +151,7 @@ func (s *session) command() error {
 			err = skipped
 		}
 	}
-	if err == nil && s.sel == was { // what SELECT says is of one moment: no message that came since may get in, UIDNEXT being told
+	if err == nil && s.sel == was && !s.run.goesOn(s.count) { // what SELECT says is of one moment: no message that came since may get in, UIDNEXT being told
 		err = s.poll(h.steady)
 		s.addHighest(c)
 	}

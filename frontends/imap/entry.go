@@ -24,9 +24,10 @@ type entry struct {
 	saved int64 // when it came into the mailbox
 	size  uint64
 	ref   client.Ref
-	raw   []byte          // the stored summary; nil where it was not asked for
-	sum   *client.Summary // made of raw by summarise, and only kept while the message is answered for
-	seen  bool            // \Seen was set by this very command
+	raw   []byte           // the stored summary; nil where it was not asked for
+	sum   *client.Summary  // made of raw by summarise, and only kept while the message is answered for
+	lines *message.Outline // of raw, by outline; nil when there is none
+	seen  bool             // \Seen was set by this very command
 }
 
 // load asks for messages, in the order of their UIDs; those that vanished are missing.
@@ -34,9 +35,6 @@ func (s *session) load(sel *selected, uids *roaring.Bitmap, want client.Want) ([
 	ctx, cancel := s.question()
 	defer cancel()
 	out := make([]*entry, 0, uids.GetCardinality())
-	if want&index.WantSummary != 0 {
-		want |= index.WantImmutable // the bytes may have to be scanned instead
-	}
 	err := s.mail.Messages(ctx, s.account, sel.id, uids, want, func(m *client.Message) error {
 		e := &entry{uid: m.UID, box: sel.id, flags: keepFlags(m.Flags), mod: m.ModSeq, date: m.Date, zone: m.Zone, saved: m.Saved(), size: m.Size, ref: m.Ref}
 		if want&index.WantSummary != 0 {
@@ -68,8 +66,38 @@ func (s *session) summarise(e *entry) error {
 	return nil
 }
 
+// outline does for what asks for header fields and the envelope what summarise does for all, in a small part of the time. o is the memory for it, one message after the other.
+func (s *session) outline(e *entry, o *message.Outline) error {
+	if e.raw != nil && o.Read(e.raw) {
+		e.lines = o
+		return nil
+	}
+	return s.summarise(e)
+}
+
+// envelope is that of an entry that was outlined or summarised.
+func (s *session) envelope(e *entry) (*message.Envelope, error) {
+	if e.sum == nil && e.lines != nil {
+		if v, ok := e.lines.Envelope(); ok {
+			return v, nil
+		}
+	}
+	if err := s.summarise(e); err != nil {
+		return nil, err
+	}
+	return &e.sum.Envelope, nil
+}
+
+// sentDate is the Date of a message that was outlined or summarised, in unix seconds; 0 when it is unknown.
+func (e *entry) sentDate() int64 {
+	if e.sum == nil {
+		return e.lines.SentDate()
+	}
+	return e.sum.SentDate
+}
+
 // forget drops what an entry that was answered for keeps.
-func (e *entry) forget() { e.raw, e.sum = nil, nil }
+func (e *entry) forget() { e.raw, e.sum, e.lines = nil, nil, nil }
 
 // scan makes a message's summary from its bytes, where the stored one does not do.
 func (s *session) scan(e *entry) (*client.Summary, error) {

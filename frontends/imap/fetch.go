@@ -10,6 +10,7 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/engine/index"
+	"hongyan/engine/message"
 	"hongyan/frontends/imap/command"
 )
 
@@ -34,11 +35,13 @@ type fetching struct {
 	flags  bool // flags were asked for
 	modseq bool // modification sequences were
 
-	needBytes bool     // some section may have to be read
-	setsSeen  bool     // reading sets \Seen
-	lost      bool     // a message vanished meanwhile
-	void      error    // of a message whose content is lost
-	noted     []uint64 // modseqs of \Seen that it set
+	structure bool            // the structure of messages was asked for
+	lines     message.Outline // of the message that is answered for, where that does
+	needBytes bool            // some section may have to be read
+	setsSeen  bool            // reading sets \Seen
+	lost      bool            // a message vanished meanwhile
+	void      error           // of a message whose content is lost
+	noted     []uint64        // modseqs of \Seen that it set
 }
 
 // fetch answers FETCH and UID FETCH.
@@ -86,11 +89,14 @@ func (s *session) fetch(c *call) error {
 func (f *fetching) plan() {
 	for i := range f.items {
 		switch it := &f.items[i]; it.Kind {
-		case command.ItemFlags, command.ItemModSeq:
-			f.want |= index.WantFlags
-		case command.ItemInternalDate, command.ItemSize, command.ItemEmailID, command.ItemSaveDate:
+		case command.ItemFlags, command.ItemModSeq, command.ItemInternalDate, command.ItemSize:
+			f.want |= index.WantFlags // all in the small row
+		case command.ItemEmailID, command.ItemSaveDate:
 			f.want |= index.WantImmutable
-		case command.ItemEnvelope, command.ItemBody, command.ItemBodyStructure:
+		case command.ItemEnvelope:
+			f.want |= index.WantSummary
+		case command.ItemBody, command.ItemBodyStructure:
+			f.structure = true
 			f.want |= index.WantSummary
 		case command.ItemPreview:
 			f.needBytes = true
@@ -147,7 +153,7 @@ func (f *fetching) chunk(uids *roaring.Bitmap) error {
 		return f.pipeline(list)
 	}
 	for _, e := range list {
-		err := f.s.summarise(e)
+		err := f.summarise(e)
 		if errors.Is(err, client.ErrLost) {
 			f.void = err
 			continue
@@ -310,6 +316,21 @@ func (f *fetching) prepare(ctx context.Context, e *entry) (v *sections) {
 	return v
 }
 
+// summarise makes of a message's summary what is needed to write its values.
+func (f *fetching) summarise(e *entry) error {
+	switch {
+	case e.raw == nil:
+		return nil
+	case f.structure:
+		return f.s.summarise(e)
+	}
+	err := f.s.outline(e, &f.lines)
+	if err == nil {
+		_, err = f.s.envelope(e)
+	}
+	return err
+}
+
 // write answers for one message. Once it has begun a section that then cannot be read to its end, there is no answer
 // left but to hang up.
 func (f *fetching) write(ctx context.Context, e *entry, v *sections) error {
@@ -362,7 +383,8 @@ func (f *fetching) value(e *entry, kind command.ItemKind) {
 	case command.ItemSize:
 		out.Num(e.size)
 	case command.ItemEnvelope:
-		envelopeOut(out, &e.sum.Envelope)
+		v, _ := f.s.envelope(e) // it has been made
+		envelopeOut(out, v)
 	case command.ItemBody, command.ItemBodyStructure:
 		structureOut(out, e.sum.Structure, kind == command.ItemBodyStructure)
 	case command.ItemEmailID:

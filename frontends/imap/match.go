@@ -46,6 +46,8 @@ func (q *query) matches(k *command.Key, e *entry) (bool, error) {
 		return e.date >= q.now-k.Size, nil
 	case command.KeyEmailID:
 		return emailID(e.ref) == k.Text, nil
+	case command.KeySentBefore, command.KeySentSince:
+		return q.matchSent(k, e)
 	}
 	return matchValue(k, e), nil
 }
@@ -86,7 +88,7 @@ func (q *query) hasFlag(f goimap.Flag, e *entry) bool {
 	return hasKeyword(e.flags.Keywords, string(f))
 }
 
-// matchValue checks sizes and dates. Dates are compared as days, each in its own zone (RFC 9051 section 6.4.4).
+// matchValue checks sizes and dates but that of the message itself. Dates are compared as days, each in its own zone (RFC 9051 section 6.4.4).
 func matchValue(k *command.Key, e *entry) bool {
 	switch k.Kind {
 	case command.KeyLarger:
@@ -99,19 +101,26 @@ func matchValue(k *command.Key, e *entry) bool {
 		return floorDay(e.date+int64(e.zone)*60) >= floorDay(k.Date.Unix())
 	case command.KeySavedBefore: // in UTC, as it is shown
 		return floorDay(e.saved) < floorDay(k.Date.Unix())
-	case command.KeySavedSince:
-		return floorDay(e.saved) >= floorDay(k.Date.Unix())
 	}
-	sent := dateOf(e.sum.Envelope.Date, e.sum.SentDate)
+	return floorDay(e.saved) >= floorDay(k.Date.Unix()) // KeySavedSince
+}
+
+// matchSent checks the date that the message says it was sent.
+func (q *query) matchSent(k *command.Key, e *entry) (bool, error) {
+	v, err := q.s.envelope(e)
+	if err != nil {
+		return false, err
+	}
+	sent := dateOf(v.Date, e.sentDate())
 	if sent.IsZero() {
-		return false // no date is neither before nor after another
+		return false, nil // no date is neither before nor after another
 	}
 	_, offset := sent.Zone()
 	day := floorDay(sent.Unix() + int64(offset))
 	if k.Kind == command.KeySentBefore {
-		return day < floorDay(k.Date.Unix())
+		return day < floorDay(k.Date.Unix()), nil
 	}
-	return day >= floorDay(k.Date.Unix())
+	return day >= floorDay(k.Date.Unix()), nil
 }
 
 // floorDay numbers the day of a moment.
@@ -135,16 +144,25 @@ func (q *query) matchHeader(h *command.Key, e *entry) (bool, error) {
 			return true, nil
 		}
 	}
-	for _, a := range addresses(&e.sum.Envelope, h.Field) {
+	list, err := q.addresses(e, h.Field)
+	for _, a := range list {
 		if strings.Contains(fold(a.Mailbox+"@"+a.Host), needle) {
 			return true, nil
 		}
 	}
-	return false, nil
+	return false, err
 }
 
 // fields are those header fields of a message, from its summary where that has them.
 func (s *session) fields(ctx context.Context, e *entry, names []string) ([]byte, error) {
+	if e.sum == nil && e.lines != nil {
+		if fields, ok := e.lines.Fields(names); ok {
+			return fields, nil
+		}
+	}
+	if err := s.summarise(e); err != nil {
+		return nil, err
+	}
 	if fields, ok := e.sum.Fields(names); ok {
 		return fields, nil
 	}
@@ -156,18 +174,25 @@ func (s *session) fields(ctx context.Context, e *entry, names []string) ([]byte,
 }
 
 // addresses are those of a field, in the form that people search for, which comments in the message may break up.
-func addresses(e *message.Envelope, field string) []message.Address {
-	switch strings.ToUpper(field) {
-	case "FROM":
-		return e.From
-	case "TO":
-		return e.To
-	case "CC":
-		return e.Cc
-	case "BCC":
-		return e.Bcc
+func (q *query) addresses(e *entry, field string) ([]message.Address, error) {
+	field = strings.ToUpper(field)
+	switch field {
+	case "FROM", "TO", "CC", "BCC":
+	default:
+		return nil, nil
 	}
-	return nil
+	v, err := q.s.envelope(e)
+	switch {
+	case err != nil:
+		return nil, err
+	case field == "FROM":
+		return v.From, nil
+	case field == "TO":
+		return v.To, nil
+	case field == "CC":
+		return v.Cc, nil
+	}
+	return v.Bcc, nil
 }
 
 // fieldValues are the unfolded values of the fields in a header.

@@ -9,6 +9,7 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/engine/index"
+	"hongyan/engine/message"
 	"hongyan/frontends/imap/command"
 )
 
@@ -85,14 +86,14 @@ func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error)
 	if err != nil || exact {
 		return rest, err
 	}
-	found := roaring.New()
+	found, lines := roaring.New(), new(message.Outline)
 	err = chunks(rest, q.chunkSize(), func(some *roaring.Bitmap) error {
 		list, err := s.load(sel, some, q.want)
 		if err != nil {
 			return err
 		}
 		for _, e := range list {
-			err := s.summarise(e)
+			err := s.outline(e, lines)
 			ok := false
 			if err == nil {
 				ok, err = q.matches(key, e)
@@ -148,15 +149,13 @@ type query struct {
 // needs finds out what a key needs of messages.
 func (q *query) needs(k *command.Key) {
 	switch k.Kind {
-	case command.KeyHeader, command.KeyBody, command.KeyText:
-		q.want |= index.WantSummary | index.WantImmutable
-	case command.KeyOlder, command.KeyYounger:
-		q.want |= index.WantFlags
+	case command.KeyHeader, command.KeyBody, command.KeyText, command.KeySentBefore, command.KeySentSince:
+		q.want |= index.WantSummary
 	case command.KeyEmailID:
 		q.want |= index.WantImmutable
-	case command.KeySentBefore, command.KeySentSince:
-		q.want |= index.WantSummary
-	case command.KeyBefore, command.KeySince, command.KeySavedBefore, command.KeySavedSince, command.KeyLarger, command.KeySmaller:
+	case command.KeyBefore, command.KeySince, command.KeyOlder, command.KeyYounger, command.KeyLarger, command.KeySmaller:
+		q.want |= index.WantFlags // in the small row
+	case command.KeySavedBefore, command.KeySavedSince:
 		q.want |= index.WantImmutable
 	case command.KeyFlag:
 		if systemBit(k.Flag) == 0 && !recent(k.Flag) {

@@ -39,6 +39,7 @@ type session struct {
 	count      int // commands
 	sel        *selected
 	notify     *notification // nil: the client has not asked
+	run        *storeRun     // STOREs that were sent at once; nil: none
 }
 
 // selected is the mailbox that a session has open.

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -107,13 +108,16 @@ func (s *session) sorted(sel *selected, asked *command.Sort) ([]uint32, error) {
 	}
 	want := client.Want(index.WantFlags)
 	if slices.ContainsFunc(asked.Criteria, func(c command.Criterion) bool { return c.Kind != command.SortArrival && c.Kind != command.SortSize }) {
-		want = index.WantSummary
+		want |= index.WantSummary
 	}
 	sorter, key := new(order.Sorter), []byte(nil)
 	held := holding{total: &s.srv.sorting}
 	defer held.release()
 	err = s.eachFound(sel, found, want, func(_ context.Context, e *entry) error {
-		key = sortKey(key[:0], asked.Criteria, e)
+		var err error
+		if key, err = s.sortKey(key[:0], asked.Criteria, e); err != nil {
+			return err
+		}
 		sorter.Add(e.uid, key)
 		return held.grow(sorter.Size())
 	})
@@ -123,7 +127,7 @@ func (s *session) sorted(sel *selected, asked *command.Sort) ([]uint32, error) {
 	return sorter.Sorted(), nil
 }
 
-// eachFound calls fn for each message of a set, with what was wanted of it. A message whose content is lost has an empty summary.
+// eachFound calls fn for each message of a set, with what was wanted of it. A message whose content is lost has an empty summary; fn may be the first to notice, and is called again then.
 func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Want, fn func(context.Context, *entry) error) error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
 	defer cancel()
@@ -131,17 +135,19 @@ func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Wa
 	if want&index.WantSummary != 0 {
 		size = summaryChunk
 	}
+	lines := new(message.Outline)
 	err := chunks(found, size, func(some *roaring.Bitmap) error {
 		list, err := s.load(sel, some, want)
 		if err != nil {
 			return err
 		}
 		for _, e := range list {
-			err := s.summarise(e)
-			if errors.Is(err, client.ErrLost) {
-				e.sum, err = &client.Summary{Structure: new(message.Part), HeadersComplete: true}, nil
-			}
+			err := s.outline(e, lines)
 			if err == nil {
+				err = fn(ctx, e)
+			}
+			if errors.Is(err, client.ErrLost) {
+				e.sum = &client.Summary{Structure: new(message.Part), HeadersComplete: true}
 				err = fn(ctx, e)
 			}
 			if err != nil {
@@ -158,7 +164,7 @@ func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Wa
 }
 
 // sortKey appends the key of a message.
-func sortKey(key []byte, criteria []command.Criterion, e *entry) []byte {
+func (s *session) sortKey(key []byte, criteria []command.Criterion, e *entry) ([]byte, error) {
 	for _, c := range criteria {
 		switch c.Kind {
 		case command.SortArrival:
@@ -168,19 +174,18 @@ func sortKey(key []byte, criteria []command.Criterion, e *entry) []byte {
 		case command.SortSize:
 			key = order.AppendNumber(key, int64(e.size), c.Reverse)
 		default:
-			key = order.AppendText(key, sortText(c.Kind, &e.sum.Envelope), c.Reverse)
+			v, err := s.envelope(e)
+			if err != nil {
+				return nil, err
+			}
+			key = order.AppendText(key, sortText(c.Kind, v), c.Reverse)
 		}
 	}
-	return key
+	return key, nil
 }
 
 // sentDate is a message's Date, or its internal date if that cannot be read (RFC 5256 section 2.2).
-func sentDate(e *entry) int64 {
-	if e.sum.SentDate != 0 {
-		return e.sum.SentDate
-	}
-	return e.date
-}
+func sentDate(e *entry) int64 { return cmp.Or(e.sentDate(), e.date) }
 
 func sortText(kind command.SortKind, v *message.Envelope) string {
 	switch kind {

@@ -1,8 +1,6 @@
 package imap
 
 import (
-	"context"
-
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
 
@@ -24,7 +22,7 @@ func (s *session) store(c *call) error {
 	if err != nil {
 		return err
 	}
-	flags, err := flagsIn(asked.Flags)
+	t, err := s.newStoring(sel, asked, c.uid)
 	if err != nil {
 		return err
 	}
@@ -35,9 +33,7 @@ func (s *session) store(c *call) error {
 	if asked.Conditional {
 		s.wantModSeqs()
 	}
-	t := &storing{s: s, sel: sel, op: flagOp(asked.Op), flags: flags, silent: asked.Silent, byUID: c.uid,
-		conditional: asked.Conditional, since: asked.Since, failed: roaring.New()}
-	if err := chunks(uids, changeChunk, t.chunk); err != nil {
+	if err := t.all(uids); err != nil {
 		sel.disown(t.noted)
 		return s.answer("store flags in "+sel.name, err)
 	}
@@ -48,6 +44,15 @@ func (s *session) store(c *call) error {
 		c.code = string(codeExpungeIssued) // the flags of the others are as asked (RFC 2180 section 4.2 leaves the choice)
 	}
 	return nil
+}
+
+func (s *session) newStoring(sel *selected, asked *command.Store, byUID bool) (*storing, error) {
+	flags, err := flagsIn(asked.Flags)
+	if err != nil {
+		return nil, err
+	}
+	return &storing{s: s, sel: sel, op: flagOp(asked.Op), flags: flags, silent: asked.Silent, byUID: byUID,
+		conditional: asked.Conditional, since: asked.Since, failed: roaring.New()}, nil
 }
 
 // modified names the messages whose flags a conditional STORE left alone (RFC 7162 section 3.1.3).
@@ -98,47 +103,70 @@ func (sel *selected) disown(modseqs []uint64) {
 	}
 }
 
-// chunk stores in one set of messages. A silent STORE must not hide what others changed meanwhile: first it only
-// touches messages that did not change since the view's modseq, and it tells the new flags of the others.
+// chunk stores in one set of messages, and answers for it.
 func (t *storing) chunk(uids *roaring.Bitmap) error {
-	ctx, cancel := t.s.question()
-	defer cancel()
 	if t.conditional {
-		return t.attempt(ctx, uids)
+		return t.attempt(uids)
 	}
-	if t.silent {
-		changed, failed, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
-		if err != nil {
-			return err
-		}
-		t.note(changed)
-		if err := t.tellModSeqs(changed); err != nil || failed == nil || failed.IsEmpty() {
-			return err
-		}
-		uids = failed
-	}
-	changed, _, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, 0)
+	ch, err := t.change(uids)
 	if err != nil {
 		return err
 	}
+	return t.tell(ch.told, ch.now, true)
+}
+
+// flagChange is what a change of flags came to.
+type flagChange struct {
+	told *roaring.Bitmap              // the messages whose flags are told
+	now  map[uint32]client.FlagChange // the flags of those of them that exist
+}
+
+// change stores in one set of messages. A silent STORE must not hide what others changed meanwhile: first it only
+// touches messages that did not change since the view's modseq, and the new flags of the others are told.
+func (t *storing) change(uids *roaring.Bitmap) (ch flagChange, err error) {
+	ctx, cancel := t.s.question()
+	defer cancel()
+	ch.told = uids
+	var changed []client.FlagChange
+	if t.silent {
+		changed, ch.told, err = t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
+		if err != nil {
+			return ch, err
+		}
+		t.note(changed)
+		if err := t.tellModSeqs(changed); err != nil || ch.told.IsEmpty() {
+			return ch, err
+		}
+	}
+	if changed, _, err = t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, ch.told, t.op, t.flags, 0); err != nil {
+		return ch, err
+	}
 	t.note(changed)
-	return t.tell(uids, changed, true)
+	ch.now, err = t.current(ch.told, changed)
+	return ch, err
 }
 
 // attempt is chunk of a conditional STORE, which is answered for each message that was free of changes, also by a silent one. No message is
 // as old as 0, which the cluster would take for no condition.
-func (t *storing) attempt(ctx context.Context, uids *roaring.Bitmap) error {
+func (t *storing) attempt(uids *roaring.Bitmap) error {
 	if t.since == 0 {
 		t.failed.Or(uids)
 		return nil
 	}
+	ctx, cancel := t.s.question()
+	defer cancel()
 	changed, failed, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, t.since)
 	if err != nil {
 		return err
 	}
 	t.note(changed)
 	t.failed.Or(failed)
-	return t.tell(roaring.AndNot(uids, failed), changed, !t.silent)
+	told := roaring.AndNot(uids, failed)
+	now, err := t.current(told, changed)
+	if err != nil {
+		return err
+	}
+	return t.tell(told, now, !t.silent)
 }
 
 // tellModSeqs answers a silent STORE: whoever counts on modification sequences must learn those of its own changes.
@@ -171,10 +199,9 @@ func (t *storing) note(changed []client.FlagChange) {
 	t.noted = append(t.noted, own)
 }
 
-// tell answers with the flags of all messages, also of those that had them already: "as if a FETCH of those flags was
-// done" (RFC 9051 section 6.4.6). With flags unset only modification sequences are told.
-func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange, flags bool) error {
-	now := make(map[uint32]client.FlagChange, len(changed))
+// current is the flags of those messages that exist, of which some were changed.
+func (t *storing) current(uids *roaring.Bitmap, changed []client.FlagChange) (now map[uint32]client.FlagChange, err error) {
+	now = make(map[uint32]client.FlagChange, len(changed))
 	for _, c := range changed {
 		now[c.UID] = c
 	}
@@ -182,17 +209,21 @@ func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange, flags 
 	for _, c := range changed {
 		same.Remove(c.UID)
 	}
-	if !same.IsEmpty() {
-		ctx, cancel := t.s.question()
-		defer cancel()
-		err := t.s.mail.Messages(ctx, t.s.account, t.sel.id, same, index.WantFlags, func(m *client.Message) error {
-			now[m.UID] = client.FlagChange{UID: m.UID, ModSeq: m.ModSeq, Flags: keepFlags(m.Flags)}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+	if same.IsEmpty() {
+		return now, nil
 	}
+	ctx, cancel := t.s.question()
+	defer cancel()
+	err = t.s.mail.Messages(ctx, t.s.account, t.sel.id, same, index.WantFlags, func(m *client.Message) error {
+		now[m.UID] = client.FlagChange{UID: m.UID, ModSeq: m.ModSeq, Flags: keepFlags(m.Flags)}
+		return nil
+	})
+	return now, err
+}
+
+// tell answers with the flags of all messages, also of those that had them already: "as if a FETCH of those flags was
+// done" (RFC 9051 section 6.4.6). With flags unset only modification sequences are told.
+func (t *storing) tell(uids *roaring.Bitmap, now map[uint32]client.FlagChange, flags bool) error {
 	seqs := walker{v: &t.sel.view}
 	for it := uids.Iterator(); it.HasNext(); {
 		uid := it.Next()

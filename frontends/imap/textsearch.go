@@ -62,6 +62,9 @@ func (q *query) matchText(e *entry, text string, header bool) (bool, error) {
 	if !q.candidatesFor(text).may(e.uid) {
 		return false, nil
 	}
+	if err := q.s.summarise(e); err != nil {
+		return false, err
+	}
 	t := message.Texts{
 		Open:  func(from, to uint64) (io.ReadCloser, error) { return q.s.openBytes(q.ctx, e, from, to) },
 		Field: func(text string) (bool, error) { return bytes.Contains([]byte(fold(text)), needle), nil },

@@ -41,8 +41,11 @@ func (s *session) threads(sel *selected, asked *command.Thread, held *holding) (
 		return nil, err
 	}
 	t := order.NewThreads()
-	err = s.eachFound(sel, found, index.WantSummary, func(ctx context.Context, e *entry) error {
-		v := &e.sum.Envelope
+	err = s.eachFound(sel, found, index.WantFlags|index.WantSummary, func(ctx context.Context, e *entry) error {
+		v, err := s.envelope(e)
+		if err != nil {
+			return err
+		}
 		m := order.Mail{UID: e.uid, Sent: sentDate(e), Subject: message.DecodeHeader(v.Subject)}
 		if asked.Algorithm == command.OrderedSubject {
 			t.AddSubject(&m)

@@ -63,6 +63,9 @@ func (d *Decoder) SetUTF8() { d.utf8 = true }
 // Buffered is how much was read ahead of the current line.
 func (d *Decoder) Buffered() int { return d.w - d.r }
 
+// Ahead is what was read ahead of the current line, to be looked at only: good until more is read.
+func (d *Decoder) Ahead() []byte { return d.unread() }
+
 // Release gives the buffer back when it is empty. Tokens of the current command are void.
 func (d *Decoder) Release() {
 	if d.buf == nil || d.r != d.w {
