@@ -11,9 +11,10 @@
 //  1. The node notes that a session of its own wants the account, and asks the leader. It asks again, under the same session number, until it is answered.
 //  2. The leader has the account in its state, and a majority says after the question that it leads.
 //  3. If it knows of another session, it asks that one's node. One that is gone there frees the account; one that is not, or does not answer, has it until its lease ends.
-//  4. If it knows of none it may be new in office, or the account new in the shard. In the first Term of either it asks every node whether a
-//     session there has the account. While one does not answer nothing is granted until Term is over: a node that is dead costs those who log in then that wait.
-//  5. It notes the session, and answers.
+//  4. If it knows of none it notes this one. It may be new in office, or the account new in the shard: in the first Term of either it asks every node whether a
+//     session there has the account, which counts, or wants it, which does not, so that of two that come at once one gets it. While a node does not answer nothing
+//     is granted until Term is over: a node that is dead costs those who log in then that wait.
+//  5. It answers.
 //
 // A node renews what its sessions have all 2.5 s, with one call for each shard that there are some of. A new leader takes a renewal for an answer to step 4.
 // A session that ends tells the leader, and nothing depends on that (step 3). One whose lease ran out takes it again, if nobody has come between.
@@ -27,5 +28,5 @@
 //   - A node that was started anew has no sessions of before.
 //
 // A session that stops for long between a look at its lease and what it does then is not stopped from doing it: that rests on UIDs, see package pop3 of the frontends.
-// A node whose program is older has no part in it: as a leader it leaves each node to itself, and of its sessions nobody knows.
+// A node whose program is older has no part in it: where one is asked as the leader each node is left to itself, and of its sessions nobody knows.
 package lease
