@@ -222,9 +222,7 @@ func TestOlderProgram(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := one(t, 3)
 		defer w.close()
-		for _, n := range w.nodes {
-			n.old = true
-		}
+		w.setOld(true)
 		a, b := w.must(1), w.must(2)
 		if _, err := w.take(1, 0, time.Minute); !errors.Is(err, ErrInUse) {
 			t.Fatal(err)
@@ -234,9 +232,7 @@ func TestOlderProgram(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.Release()
-		for _, n := range w.nodes {
-			n.old = false
-		}
+		w.setOld(false)
 		w.elect(1, 0)
 		time.Sleep(2 * renewEvery) // and now it has one
 		if _, err := w.take(2, 0, time.Minute); !errors.Is(err, ErrInUse) {

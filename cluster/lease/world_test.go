@@ -95,6 +95,20 @@ func (n *node) setCut(cut bool) {
 	n.cut = cut
 }
 
+func (n *node) isOld() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.old
+}
+
+func (w *world) setOld(old bool) {
+	for _, n := range w.nodes {
+		n.mu.Lock()
+		n.old = old
+		n.mu.Unlock()
+	}
+}
+
 // elect makes a node the leader of a shard; the one before does not hear of it.
 func (w *world) elect(shard uint32, i int) {
 	w.mu.Lock()
@@ -162,7 +176,7 @@ func (n *node) call(ctx context.Context, to *node, method string, req, resp any)
 	if err := n.w.way(ctx, n, to); err != nil {
 		return err
 	}
-	if to.old {
+	if to.isOld() {
 		return wire.Errorf(wire.Unsupported, "no call %s", method)
 	}
 	var err error
