@@ -76,7 +76,11 @@ bench: build ## the bench suite, everything short: ten minutes, report in REPORT
 gobench: ## Go benchmarks; BENCH selects some by name
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
-clients: build ## mail programs against a cluster over TLS, those that are installed (isync fetchmail getmail6 mutt offlineimap3 curl python3)
+PROGRAMS := curl python3 mbsync fetchmail getmail offlineimap mutt script
+
+clients: build ## mail programs against a cluster over TLS, those that are installed (Debian: curl python3 isync fetchmail getmail6 offlineimap3 mutt bsdutils)
+	@for p in $(PROGRAMS); do command -v $$p >/dev/null || echo "NOT INSTALLED, and so not tested: $$p"; done
+	@[ -f "$(abspath $(CORPUS))" ] || echo "NO MESSAGES: $(abspath $(CORPUS)) is missing, all is skipped (CORPUS=… names another)"
 	HONGYAN_CLIENTS=$(abspath $(CORPUS)) go test -count=1 -timeout 20m -v ./frontends/clients
 
 clean:

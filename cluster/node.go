@@ -372,6 +372,7 @@ func (n *Node) machine(number uint32) (shard.Machine, error) {
 		n.client.Publish(number, events)
 		n.text.Publish(number, events)
 	})
+	m.Arrives = func(account uint64) { n.client.Arrived(number, account) }
 	early, err := m.Track(n.store.Index.Shard(number))
 	if err != nil {
 		return nil, fmt.Errorf("shard %d: %w", number, err)

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"hongyan/bench/history"
+	"hongyan/cluster/supervise/notifytest"
 )
 
 // TestSupervision: a node tells systemd, here a socket of the test's, that it serves and works. When its disk hangs or fails it says so and ends;
@@ -20,7 +20,7 @@ func TestSupervision(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs a node for a while")
 	}
-	heard := notifySocket(t)
+	heard := notifytest.Listen(t, 400*time.Millisecond)
 	r := &crashRun{t: t, bin: program.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
 	var log lockedBuffer
 	h, err := Launch(t.Context(), LaunchOptions{Exe: r.bin, Dir: r.dir, Accounts: 1, Regions: []Region{{"south", 1}, {"north", 1}}, Restart: OnFailure, DiskFaults: true, Log: &log})
@@ -48,9 +48,9 @@ func TestSupervision(t *testing.T) {
 	r.cluster = r.reread()
 	node := r.cluster.Nodes[0]
 	for range r.cluster.Nodes {
-		heard.await(t, "READY=1")
+		heard.Hear(t, "READY=1")
 	}
-	heard.await(t, "WATCHDOG=1")
+	heard.Hear(t, "WATCHDOG=1")
 
 	// Killed, it comes back with another configuration, and says what was before.
 	do := func(err error) {
@@ -62,7 +62,7 @@ func TestSupervision(t *testing.T) {
 	do(h.Kill(node.ID))
 	patient(t, filepath.Join(r.dir, node.ID, "node.yaml"), 4)
 	do(h.Start(node.ID))
-	heard.await(t, "READY=1")
+	heard.Hear(t, "READY=1")
 	write := func() { // which needs the disk
 		work.Go(func() {
 			_ = r.attempt(node, []string{r.cluster.Accounts[0].Address}, []byte("Subject: x\r\n\r\nx\r\n"), true)
@@ -79,15 +79,15 @@ func TestSupervision(t *testing.T) {
 		do(h.Disk(node.ID, DiskFault{Kind: fault.kind}))
 		write()
 		if fault.kind == DiskHang {
-			heard.await(t, "STATUS=does not serve: ", "the disk hangs")
-			heard.await(t, "STOPPING=1")
+			heard.Hear(t, "STATUS=does not serve: ", "the disk hangs")
+			heard.Hear(t, "STOPPING=1")
 		}
 		eventuallyWithin(t, 60*time.Second, fmt.Sprintf("the node has ended by %s", fault.kind), func() bool { return status().Nodes[0].Restarts > before })
 		do(h.Disk(node.ID, DiskFault{Kind: DiskOK}))
 		if line := log.line("node died", fault.reasons); line == "" || !strings.Contains(line, "restart_in=") {
 			t.Errorf("no line of the supervisor says why the node died by %s:\n%s", fault.kind, log.String())
 		}
-		heard.await(t, "READY=1")
+		heard.Hear(t, "READY=1")
 	}
 	own, err := os.ReadFile(filepath.Join(r.dir, node.ID, "node.log"))
 	do(err)
@@ -139,60 +139,4 @@ func (l *lockedBuffer) line(what string, reasons []string) string {
 		}
 	}
 	return ""
-}
-
-// notified is what nodes told the socket, which the test's children inherit by name.
-type notified struct{ lines chan string }
-
-func notifySocket(t *testing.T) *notified {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "notify") // short: the name of a socket has a hundred bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = c.Close()
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "s"))
-	t.Setenv("WATCHDOG_USEC", "400000")
-	n := &notified{lines: make(chan string, 10_000)}
-	go func() {
-		b := make([]byte, 4096)
-		for {
-			k, err := c.Read(b)
-			if err != nil {
-				return
-			}
-			for line := range strings.SplitSeq(string(b[:k]), "\n") {
-				select {
-				case n.lines <- line:
-				default: // nobody has read for an hour
-				}
-			}
-		}
-	}()
-	return n
-}
-
-// await reads on until a line begins with one text and has the others.
-func (n *notified) await(t *testing.T, begins string, has ...string) {
-	t.Helper()
-	limit := time.After(60 * time.Second)
-	for {
-		select {
-		case line := <-n.lines:
-			if strings.HasPrefix(line, begins) && !slices.ContainsFunc(has, func(s string) bool { return !strings.Contains(line, s) }) {
-				return
-			}
-		case <-limit:
-			t.Fatalf("systemd would not hear %q with %q", begins, has)
-		}
-	}
 }

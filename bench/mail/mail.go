@@ -61,12 +61,6 @@ func New(seed uint64) *Generator {
 	return g
 }
 
-// Accounts is the number of those who get mail.
-func (g *Generator) Accounts() int { return len(g.people) }
-
-// Address is the address of an account.
-func (g *Generator) Address(account int) string { return g.people[account].address }
-
 func (g *Generator) language(chinese bool) *language {
 	if chinese {
 		return g.chinese

@@ -32,7 +32,7 @@ func TestMix(t *testing.T) {
 	if mean := total / n; mean < 28e3 || mean > 42e3 {
 		t.Errorf("mean size %d, want about 35000", mean)
 	}
-	if New(2).Address(0) == g.Address(0) {
+	if New(2).people[0].address == g.people[0].address {
 		t.Error("two seeds give the same people")
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"hongyan/cluster/clock"
 	"hongyan/cluster/directory"
+	"hongyan/cluster/lease"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
@@ -45,6 +46,7 @@ var (
 	ErrInvalidHash    = errors.New("invalid password hash")
 	ErrLimit          = errors.New("over a limit")
 	ErrNoMessage      = errors.New("message has been expunged")
+	ErrInUse          = lease.ErrInUse
 )
 
 // errCondemned asks for the bytes to be put again.
@@ -113,6 +115,7 @@ type Client struct {
 	readers *readers
 	login   *logins
 	places  places
+	leases  *lease.Service
 
 	mu     sync.Mutex        // guards tokens
 	tokens map[uint32]uint64 // per shard, the latest entry that was written or seen through this door
@@ -124,19 +127,22 @@ func New(cfg Config) *Client {
 	c := &Client{cfg: cfg, login: newLogins(), tokens: make(map[uint32]uint64)}
 	c.hub = newHub(cfg.Net, cfg.Router, cfg.Host, c.reached, c.places.of, cfg.Log)
 	c.readers = newReaders(cfg.Volumes)
+	c.leases = lease.New(cfg.Net, leased{c}, cfg.Log)
 	cfg.Net.Handle(methodQuery, c.serveQuery)
 	cfg.Net.Handle(methodWatch, c.hub.serve)
 	return c
 }
 
-// Start begins to follow the shards that this node has no replica of, and to look after what its replicas may not show yet. Close ends it.
+// Start begins to follow the shards that this node has no replica of, to look after what its replicas may not show yet, and to renew leases. Close ends it.
 func (c *Client) Start() {
 	c.hub.start()
 	c.readers.start()
+	c.leases.Start()
 }
 
 // Close ends the watches.
 func (c *Client) Close() {
+	c.leases.Close()
 	c.readers.close()
 	c.hub.close()
 }

@@ -19,6 +19,9 @@ type Event struct {
 
 // Machine applies commands to one shard's part of the index.
 type Machine struct {
+	// Arrives, if set, is told of an account that is about to become this shard's, before anybody can see it.
+	Arrives func(account uint64)
+
 	publish func([]Event) // after the batch is visible; nil means "look at everything again"
 	pending []Event
 	early   *Early

@@ -55,6 +55,9 @@ func (m *Machine) move(t *index.Txn, c *Move) (*Result, error) {
 	case MoveArrived:
 		err = m.arrived(t, c)
 	case MoveActivate:
+		if m.Arrives != nil {
+			m.Arrives(c.Account)
+		}
 		err = t.Activate(c.Account, c.Fence)
 	case MoveRelease:
 		err = t.Release(c.Account, c.Fence, c.Shard, c.At)

@@ -84,6 +84,8 @@ func rebuildMoved(t *testing.T, steps, saved int, groups []placement.Group) {
 	w := newWorld(t, uint64(steps)<<3|uint64(saved))
 	for range 12 {
 		w.deliver()
+		w.several()
+		w.replace()
 		w.change()
 	}
 	w.checkpoint()

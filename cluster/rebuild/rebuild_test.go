@@ -234,6 +234,7 @@ func (w *world) change() {
 		{Delete: &mailbox.Delete{Account: a.ID, Name: "Work/2026"}},
 		{Subscribe: &mailbox.Subscribe{Account: a.ID, Name: "Lists", On: true}},
 	}
+	list = append(list, w.shared(a, box, set)...)
 	w.command(a.Shard, w.randomID(), &list[w.rng.IntN(len(list))], false)
 }
 
@@ -244,6 +245,7 @@ func (w *world) checkpoint() {
 	for shard := range uint32(mailShards + 1) {
 		must(w.t, w.expected.Shard(shard).Load(strings.NewReader(w.save(shard))))
 	}
+	w.compare(w.live) // as a replica does that is made from another one's state
 }
 
 // save saves a shard in parts.
@@ -305,11 +307,12 @@ func (w *world) contents(db *index.DB, a directory.Account) map[string][]string 
 	}
 	must(w.t, err)
 	for _, b := range boxes {
-		lines := []string{fmt.Sprint(b.ID, b.UIDNext, b.Messages, b.Unseen, b.Deleted, b.Size, b.SpecialUse, b.Subscribed, b.NoSelect)}
+		lines := []string{fmt.Sprint(b.ID, b.UIDNext, b.Messages, b.Unseen, b.Deleted, b.Size, b.SpecialUse, b.Subscribed, b.NoSelect, " told ", b.Told, b.Recent)}
+		lines = append(lines, w.notes(v, a.ID, b.ID)...)
 		if !b.NoSelect {
 			must(w.t, v.Messages(a.ID, b.ID, nil, index.WantFlags|index.WantImmutable|index.WantSummary, func(m *index.Message) error {
-				lines = append(lines, fmt.Sprintf("uid %d flags %v date %d %d size %d saved %d bytes %x summary %x", m.UID, m.Flags, m.Date, m.Zone, m.Size,
-					m.SaveDate, m.Ref.Hash[:4], sha256.Sum256(m.Summary)))
+				lines = append(lines, fmt.Sprintf("uid %d flags %v date %d %d size %d saved %d %d bytes %x summary %x", m.UID, m.Flags, m.Date, m.Zone, m.Size,
+					m.SaveDate, m.Saved(), m.Ref.Hash[:4], sha256.Sum256(m.Summary)))
 				return nil
 			}))
 		}
@@ -318,6 +321,7 @@ func (w *world) contents(db *index.DB, a directory.Account) map[string][]string 
 	subscribed, err := v.Subscriptions(a.ID)
 	must(w.t, err)
 	out["subscriptions"] = subscribed
+	out["account"] = append(w.notes(v, a.ID, 0), w.usage(v, a.ID))
 	return out
 }
 
@@ -347,9 +351,14 @@ func TestRebuild(t *testing.T) {
 				}
 			}
 			mixed := func(int) {
-				if w.rng.IntN(2) == 0 {
+				switch w.rng.IntN(8) {
+				case 0:
+					w.several()
+				case 1:
+					w.replace()
+				case 2, 3, 4:
 					w.deliver()
-				} else {
+				default:
 					w.change()
 				}
 			}
@@ -358,7 +367,7 @@ func TestRebuild(t *testing.T) {
 			steps(40, mixed)
 			w.checkpoint()
 			w.volume(9) // the directory's checkpoint does not know it
-			steps(30, func(int) { w.deliver() })
+			steps(30, func(int) { w.deliver(); w.several(); w.replace() })
 			got, report := w.rebuild("/rebuilt", Options{DropMissing: true})
 			w.compare(got)
 			if report.Accounts != len(w.accounts) || report.Strangers != 0 || report.Volumes != len(w.open) {

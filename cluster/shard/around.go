@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hongyan/cluster/wire"
+	"hongyan/engine/codec"
 )
 
 // A node that has lost the leader while others reach it, since one link is cut, goes around: it has one of them pass its request on.
@@ -20,12 +21,15 @@ type RelayRequest struct {
 	Leader    string            `cbor:"1,keyasint"`
 	Propose   *ProposeRequest   `cbor:"2,keyasint,omitempty"`
 	ReadIndex *ReadIndexRequest `cbor:"3,keyasint,omitempty"`
+	Method    string            `cbor:"4,keyasint,omitempty"` // of another request, which is Body
+	Body      codec.Raw         `cbor:"5,keyasint,omitempty"`
 }
 
 // RelayResponse has that request's response.
 type RelayResponse struct {
 	Propose   *ProposeResponse   `cbor:"1,keyasint,omitempty"`
 	ReadIndex *ReadIndexResponse `cbor:"2,keyasint,omitempty"`
+	Body      codec.Raw          `cbor:"3,keyasint,omitempty"`
 }
 
 // behind is the leader that a node named which this node cannot reach and that one can; "" if it did not.
@@ -38,13 +42,19 @@ func (r *Router) behind(node string, err error) string {
 }
 
 // around has a node pass a request on to the leader.
-func (r *Router) around(ctx context.Context, patience time.Duration, by, leader string, req, resp any) error {
+func (r *Router) around(ctx context.Context, patience time.Duration, by, leader, method string, req, resp any) error {
 	relayed := &RelayRequest{Leader: leader}
 	switch req := req.(type) {
 	case *ProposeRequest:
 		relayed.Propose = req
 	case *ReadIndexRequest:
 		relayed.ReadIndex = req
+	default:
+		body, err := codec.Marshal(req)
+		if err != nil {
+			return err
+		}
+		relayed.Method, relayed.Body = method, body
 	}
 	var got RelayResponse
 	if err := r.attempt(ctx, patience, by, MethodRelay, relayed, &got); err != nil {
@@ -61,6 +71,10 @@ func (r *Router) around(ctx context.Context, patience time.Duration, by, leader 
 			*resp = *got.ReadIndex
 			return nil
 		}
+	default:
+		if len(got.Body) > 0 {
+			return codec.Unmarshal(got.Body, resp)
+		}
 	}
 	return wire.Errorf(wire.Internal, "%s passed a %T on and gave no answer", by, req)
 }
@@ -76,6 +90,8 @@ func (h *Host) relay(ctx context.Context, from string, req *RelayRequest) (*Rela
 	case req.ReadIndex != nil:
 		out.ReadIndex = new(ReadIndexResponse)
 		err = h.peers.CallSound(ctx, req.Leader, MethodReadIndex, req.ReadIndex, out.ReadIndex)
+	case req.Method != "":
+		err = h.peers.CallSound(ctx, req.Leader, req.Method, req.Body, &out.Body)
 	default:
 		err = wire.Errorf(wire.Invalid, "a request that this version does not know")
 	}

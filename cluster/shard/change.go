@@ -67,7 +67,7 @@ func (r *Router) Members(ctx context.Context, shard uint32, likely placement.Gro
 // while a learner that should vote lags. After any other error the step may have been taken.
 func (r *Router) Change(ctx context.Context, step placement.Step, now placement.Group) (placement.Group, error) {
 	var resp ChangeResponse
-	err := r.atLeader(ctx, step.Shard, MethodChange, &ChangeRequest{Step: step, Now: now}, &resp)
+	err := r.AtLeader(ctx, step.Shard, MethodChange, &ChangeRequest{Step: step, Now: now}, &resp)
 	return resp.Group, err
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"hongyan/cluster/feature"
 	"hongyan/cluster/placement"
+	"hongyan/engine/codec"
 	"hongyan/engine/codec/codectest"
 )
 
@@ -73,7 +74,10 @@ func TestFormats(t *testing.T) {
 		{Name: "changed", Value: &ChangeResponse{Group: formatGroup}},
 		{Name: "suspect-2", Value: &SuspectRequest{Node: "a", Shards: []uint32{1, 2}, Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
 		{Name: "suspected-2", Value: &SuspectResponse{Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
-		{Name: "relay", Value: &RelayRequest{Leader: "a", Propose: &ProposeRequest{Shard: 1, Command: []byte("command")}, ReadIndex: &ReadIndexRequest{Shard: 1}}},
-		{Name: "relayed", Value: &RelayResponse{Propose: &ProposeResponse{Index: 70_000, Result: []byte("result")}, ReadIndex: &ReadIndexResponse{Index: 70_000}}},
+		{Name: "relay", Value: &RelayRequest{Leader: "a", Propose: &ProposeRequest{Shard: 1, Command: []byte("command")}, ReadIndex: &ReadIndexRequest{Shard: 1}}, Former: true},
+		{Name: "relay-2", Value: &RelayRequest{Leader: "a", Propose: &ProposeRequest{Shard: 1, Command: []byte("command"), Class: Bulk},
+			ReadIndex: &ReadIndexRequest{Shard: 1}, Method: "lease.ask", Body: codec.Raw{0xa0}}},
+		{Name: "relayed", Value: &RelayResponse{Propose: &ProposeResponse{Index: 70_000, Result: []byte("result")}, ReadIndex: &ReadIndexResponse{Index: 70_000}}, Former: true},
+		{Name: "relayed-2", Value: &RelayResponse{Propose: &ProposeResponse{Index: 70_000, Result: []byte("result")}, ReadIndex: &ReadIndexResponse{Index: 70_000}, Body: codec.Raw{0xa0}}},
 	})
 }

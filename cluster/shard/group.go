@@ -104,9 +104,10 @@ type Group struct {
 	started  atomic.Bool   // raft is set
 	end      sync.Once
 
-	leading   atomic.Bool     // so raft said last: followers are told of commits
-	leaders   leaders         // that raft has come to know
-	ready     atomic.Uint64   // the term in which this leader has applied all that came before it
+	leading   atomic.Bool   // so raft said last: followers are told of commits
+	leaders   leaders       // that raft has come to know
+	ready     atomic.Uint64 // the term in which this leader has applied all that came before it
+	office    atomic.Pointer[office]
 	rounds    rounds          // shared read index rounds
 	proposals proposals       // that wait for their entry
 	ctx       context.Context // ends with Stop
@@ -324,6 +325,7 @@ func (g *Group) takeOffice(ctx context.Context) {
 	for g.raft.State() == raft.Leader && ctx.Err() == nil {
 		term := g.raft.CurrentTerm()
 		if err := g.await(ctx, g.raft.Barrier(time.Second)); err == nil && g.raft.CurrentTerm() == term {
+			g.office.Store(&office{term, time.Now()})
 			g.ready.Store(term)
 			g.cfg.Log.Info("leads", "shard", g.Shard(), "term", term)
 			return

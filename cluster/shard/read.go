@@ -59,6 +59,28 @@ func (g *Group) readRound(ctx context.Context) (uint64, error) {
 	return applied, nil
 }
 
+// office is when this replica became the leader of a term, at the earliest.
+type office struct {
+	term  uint64
+	since time.Time
+}
+
+// Office says since when this replica leads, by the monotonic clock, and in which term. Like a read index it is the answer of a leader that no later one had
+// been elected beside when it was asked.
+func (g *Group) Office(ctx context.Context) (term uint64, since time.Time, err error) {
+	o := g.office.Load()
+	if o == nil {
+		return 0, time.Time{}, g.notLeader()
+	}
+	if _, err := g.ReadIndex(ctx); err != nil {
+		return 0, time.Time{}, err
+	}
+	if g.raft.CurrentTerm() != o.term { // else the round was one of this term: terms only grow
+		return 0, time.Time{}, g.notLeader()
+	}
+	return o.term, o.since, nil
+}
+
 // confirm is step 3: it returns nil once a majority of the voters is known to be in term.
 func (g *Group) confirm(ctx context.Context, voters []string, term uint64) error {
 	need := len(voters) / 2 // besides this node

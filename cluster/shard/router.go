@@ -95,7 +95,7 @@ func (r *Router) propose(ctx context.Context, shard uint32, c Command, class Cla
 	c.Now = r.Clock.Now().Unix()
 	req := &ProposeRequest{Shard: shard, Command: c.Encode(), Class: class}
 	var resp ProposeResponse
-	if err := r.atLeader(ctx, shard, MethodPropose, req, &resp); err != nil {
+	if err := r.AtLeader(ctx, shard, MethodPropose, req, &resp); err != nil {
 		return nil, 0, err
 	}
 	return resp.Result, resp.Index, nil
@@ -104,12 +104,12 @@ func (r *Router) propose(ctx context.Context, shard uint32, c Command, class Cla
 // ReadIndex asks the shard's leader for the entry that a fresh read must wait for.
 func (r *Router) ReadIndex(ctx context.Context, shard uint32) (uint64, error) {
 	var resp ReadIndexResponse
-	err := r.atLeader(ctx, shard, MethodReadIndex, &ReadIndexRequest{Shard: shard}, &resp)
+	err := r.AtLeader(ctx, shard, MethodReadIndex, &ReadIndexRequest{Shard: shard}, &resp)
 	return resp.Index, err
 }
 
-// atLeader calls method at the leader, looking for it until ctx ends.
-func (r *Router) atLeader(ctx context.Context, shard uint32, method string, req, resp any) error {
+// AtLeader calls a method at the shard's leader, whoever that becomes, until ctx ends. The handler says NotLeader where it does not lead.
+func (r *Router) AtLeader(ctx context.Context, shard uint32, method string, req, resp any) error {
 	return r.atLeaderOf(ctx, shard, placement.Group{}, method, req, resp)
 }
 
@@ -133,7 +133,7 @@ func (r *Router) voters(shard uint32, likely placement.Group) (placement.Group, 
 	return group, len(group.Voters) > 0
 }
 
-// atLeaderOf is atLeader, with others who may know.
+// atLeaderOf is AtLeader, with others who may know.
 func (r *Router) atLeaderOf(ctx context.Context, shard uint32, likely placement.Group, method string, req, resp any) error {
 	group, ok := r.voters(shard, likely)
 	if !ok {
@@ -158,7 +158,7 @@ func (r *Router) atLeaderOf(ctx context.Context, shard uint32, likely placement.
 				patience = min(2*patience, longestAttempt)
 			}
 			if leader := r.behind(target, err); leader != "" {
-				if err = r.around(ctx, patience, target, leader, req, resp); err == nil {
+				if err = r.around(ctx, patience, target, leader, method, req, resp); err == nil {
 					return nil
 				}
 				if !retryable(err) {

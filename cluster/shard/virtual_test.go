@@ -214,8 +214,10 @@ func (c *virtualClients) settle() {
 	}
 	for name, shard := range c.tried {
 		_, told := c.acked[name]
-		if n := stored(w.t, w.nodes[0].list[shard].cfg.Store, name); n > 1 || told && n != 1 {
-			w.t.Errorf("%s, acknowledged %v, is there %d times", name, told, n)
+		for _, n := range w.nodes {
+			if times := stored(w.t, n.list[shard].cfg.Store, name); times > 1 || told && times != 1 {
+				w.t.Errorf("%s, acknowledged %v, is there %d times on %s", name, told, times, n.id)
+			}
 		}
 	}
 	if len(c.acked) == 0 {

@@ -5,16 +5,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"hongyan/cluster/supervise/notifytest"
 )
 
 const deadLine = 20 * time.Second
@@ -103,55 +103,11 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// manager is a notify socket as systemd's.
-func manager(t *testing.T, watchdog time.Duration) *net.UnixConn {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "notify") // short: the name of a socket has a hundred bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "s"))
-	t.Setenv("WATCHDOG_PID", fmt.Sprint(os.Getpid()))
-	t.Setenv("WATCHDOG_USEC", "")
-	if watchdog > 0 {
-		t.Setenv("WATCHDOG_USEC", fmt.Sprint(watchdog.Microseconds()))
-	}
-	return c
-}
-
-// hear reads until a message has a line, and gives the messages before it.
-func hear(t *testing.T, c *net.UnixConn, line string) (before []string) {
-	t.Helper()
-	if err := c.SetReadDeadline(time.Now().Add(deadLine)); err != nil {
-		t.Fatal(err)
-	}
-	b := make([]byte, 4096)
-	for {
-		n, err := c.Read(b)
-		if err != nil {
-			t.Fatalf("waiting for %s: %v after %q", line, err, before)
-		}
-		if slices.Contains(strings.Split(string(b[:n]), "\n"), line) {
-			return before
-		}
-		before = append(before, string(b[:n]))
-	}
-}
-
 func TestHeart(t *testing.T) {
 	for _, watchdog := range []time.Duration{0, 40 * time.Millisecond} {
 		t.Run(watchdog.String(), func(t *testing.T) {
-			c := manager(t, watchdog)
+			c := notifytest.Listen(t, watchdog)
+			t.Setenv("WATCHDOG_PID", fmt.Sprint(os.Getpid()))
 			var stuck atomic.Bool
 			release := make(chan struct{})
 			why := []string{"shard 1: no leader\nfor long", "shard 2: no leader"}
@@ -164,19 +120,19 @@ func TestHeart(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan struct{})
 			go func() { defer close(done); h.Beat(ctx) }()
-			if before := hear(t, c, "READY=1"); len(before) > 0 {
+			if before := c.Hear(t, "READY=1"); len(before) > 0 {
 				t.Errorf("before it is ready: %q", before)
 			}
-			hear(t, c, "STATUS=does not serve: shard 1: no leader; for long (and 1 more)")
+			c.Hear(t, "STATUS=does not serve: shard 1: no leader; for long (and 1 more)")
 			if watchdog > 0 {
-				hear(t, c, "WATCHDOG=1")
+				c.Hear(t, "WATCHDOG=1")
 				stuck.Store(true)
-				quiet(t, c, 5*watchdog)
+				c.Quiet(t, 5*watchdog) // a node that is stuck feeds no watchdog
 				close(release)
-				hear(t, c, "WATCHDOG=1")
+				c.Hear(t, "WATCHDOG=1")
 			}
 			cancel()
-			for _, m := range hear(t, c, "STOPPING=1") {
+			for _, m := range c.Hear(t, "STOPPING=1") {
 				if watchdog == 0 && strings.Contains(m, "WATCHDOG") {
 					t.Errorf("nobody asked for %q", m)
 				}
@@ -184,21 +140,6 @@ func TestHeart(t *testing.T) {
 			<-done
 		})
 	}
-}
-
-// quiet waits until nothing has come for a while.
-func quiet(t *testing.T, c *net.UnixConn, d time.Duration) {
-	t.Helper()
-	b := make([]byte, 4096)
-	for deadline := time.Now().Add(deadLine); time.Now().Before(deadline); {
-		if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := c.Read(b); err != nil {
-			return
-		}
-	}
-	t.Error("a node that is stuck feeds the watchdog")
 }
 
 // Without systemd nothing happens, and nobody waits.

@@ -274,6 +274,18 @@ func TestReadersAndDestroyers(t *testing.T) {
 
 // TestFailedSync: what an fsync did not cover is not called destroyed, and nothing is written after it.
 func TestFailedSync(t *testing.T) {
+	for name, destroy := range map[string]func(*File) error{
+		"destroy": func(f *File) error { return f.Destroy([]uint64{7}) },
+		"keep": func(f *File) error {
+			_, err := f.Keep(func(n uint64) bool { return n != 7 })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testFailedSync(t, destroy) })
+	}
+}
+
+func testFailedSync(t *testing.T, destroy func(*File) error) {
 	mem, s, m := memFS(t), NewSecret(100), testMaster(t, "a")
 	closed(t, newFile(t, mem, m, s))
 	failing := true
@@ -285,11 +297,11 @@ func TestFailedSync(t *testing.T) {
 	}))
 	f, err := Open(fs, testPath, m)
 	must(t, err)
-	if err := f.Destroy([]uint64{7}); !errors.Is(err, errorfs.ErrInjected) {
+	if err := destroy(f); !errors.Is(err, errorfs.ErrInjected) {
 		t.Fatal(err)
 	}
 	failing = false
-	if err := f.Destroy([]uint64{7}); !errors.Is(err, ErrFailed) {
+	if err := destroy(f); !errors.Is(err, ErrFailed) {
 		t.Fatalf("a second fsync was believed: %v", err)
 	}
 	if err := f.Rewrap(t.Context(), m); !errors.Is(err, ErrFailed) {
@@ -302,7 +314,7 @@ func TestFailedSync(t *testing.T) {
 	// Opened anew, the slot reads as zero from memory. It has to be written again all the same.
 	f, err = Open(fs, testPath, m)
 	must(t, err)
-	must(t, f.Destroy([]uint64{7}))
+	must(t, destroy(f))
 	closed(t, f)
 	f, err = Open(mem.CrashClone(vfs.CrashCloneCfg{}), testPath, m)
 	must(t, err)

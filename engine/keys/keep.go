@@ -1,13 +1,13 @@
 package keys
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 )
 
 // Keep destroys the keys of all records but those that stay, for good once it returns, and says how many there were. A damaged sector
-// does not keep the others from it; on an error it is repeated when the sector has been mended.
+// does not keep the others from it; on an error it is repeated when the sector has been mended. What is zero already is written again: it may be what an fsync
+// that failed has left in memory, and not on the disk.
 func (f *File) Keep(stay func(n uint64) bool) (destroyed uint64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -21,7 +21,7 @@ func (f *File) Keep(stay func(n uint64) bool) (destroyed uint64, err error) {
 		destroyed += n
 		return err
 	})
-	if err == nil && destroyed > 0 {
+	if err == nil {
 		err = f.sync()
 	}
 	if err != nil {
@@ -33,18 +33,17 @@ func (f *File) Keep(stay func(n uint64) bool) (destroyed uint64, err error) {
 	return destroyed, nil
 }
 
-// keepRun clears the slots of a run of sectors that do not stay, and writes the sectors that this changes, neighbours together.
+// keepRun clears the slots of a run of sectors that do not stay, and writes the sectors that have some, neighbours together.
 func (f *File) keepRun(first int, run []byte, damaged []error, stay func(n uint64) bool) (destroyed uint64, err error) {
 	dirty := 0 // bytes before here that are to be written
 	for at := 0; at <= len(run); at += sectorSize {
-		n := uint64(0)
 		if at < len(run) && damaged[at/sectorSize] == nil {
-			n = f.keepSector(first+at/sectorSize, run[at:at+sectorSize], stay)
+			n, cleared := f.keepSector(first+at/sectorSize, run[at:at+sectorSize], stay)
 			destroyed += n
-		}
-		if n > 0 {
-			dirty += sectorSize
-			continue
+			if cleared {
+				dirty += sectorSize
+				continue
+			}
 		}
 		if dirty > 0 {
 			if err := f.write(run[at-dirty:at], sectorOffset(first)+int64(at-dirty)); err != nil {
@@ -56,23 +55,21 @@ func (f *File) keepRun(first int, run []byte, damaged []error, stay func(n uint6
 	return destroyed, nil
 }
 
-// keepSector clears the slots of a sector that do not stay.
-func (f *File) keepSector(i int, b []byte, stay func(n uint64) bool) (destroyed uint64) {
-	var none [sectorSlots * slotSize]byte
-	if bytes.Equal(b[:len(none)], none[:]) { // most, once a volume is old
-		return 0
-	}
+// keepSector clears the slots of a sector that do not stay, and says whether there are any, and how many were not zero before.
+func (f *File) keepSector(i int, b []byte, stay func(n uint64) bool) (destroyed uint64, cleared bool) {
 	for s := range sectorSlots {
 		n := uint64(i*sectorSlots + s + 1)
-		slot := b[s*slotSize : (s+1)*slotSize]
-		if n > uint64(f.slots) || zero(slot) || stay(n) {
+		if n > uint64(f.slots) || stay(n) {
 			continue
 		}
-		clear(slot)
-		destroyed++
+		cleared = true
+		if slot := b[s*slotSize : (s+1)*slotSize]; !zero(slot) {
+			clear(slot)
+			destroyed++
+		}
 	}
 	if destroyed > 0 {
 		sealSector(b, f.volume, i)
 	}
-	return destroyed
+	return destroyed, cleared
 }

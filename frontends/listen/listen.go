@@ -33,6 +33,7 @@ type Config struct {
 	Idle       time.Duration  // longest time a connection waits for input without progress; default 5 min
 	MinRate    int            // input bytes that buy a second of waiting; 0: any byte restores all of Idle
 	WriteIdle  time.Duration  // longest time for the peer to take a piece of output; default 1 min
+	Gone       time.Duration  // after which a silent peer whose machine no longer answers is dropped; default 4 min
 	Log        *slog.Logger
 }
 
@@ -42,9 +43,9 @@ const (
 	defaultIdle       = 5 * time.Minute
 	defaultWriteIdle  = time.Minute
 
-	keepAliveIdle     = 2 * time.Minute
-	keepAliveInterval = 30 * time.Second
-	keepAliveCount    = 4
+	defaultGone = 4 * time.Minute
+
+	keepAliveCount = 4 // questions in the second half of Gone
 
 	busyTimeout    = 200 * time.Millisecond // for the refusal's text: it fits any fresh socket's buffer
 	maxAcceptPause = time.Second
@@ -82,6 +83,9 @@ func Wrap(l net.Listener, cfg Config) *Listener {
 	}
 	if cfg.WriteIdle <= 0 {
 		cfg.WriteIdle = defaultWriteIdle
+	}
+	if cfg.Gone <= 0 {
+		cfg.Gone = defaultGone
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -163,7 +167,7 @@ func (l *Listener) admit(raw net.Conn) *Conn {
 	}
 	if t, ok := raw.(*net.TCPConn); ok {
 		err := t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true,
-			Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount})
+			Idle: l.cfg.Gone / 2, Interval: l.cfg.Gone / 2 / keepAliveCount, Count: keepAliveCount})
 		if err != nil {
 			l.cfg.Log.Debug("keepalive not set", "protocol", l.cfg.Name, "remote", addr, "error", err)
 		}

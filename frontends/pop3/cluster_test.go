@@ -41,7 +41,7 @@ func TestThroughACluster(t *testing.T) {
 		deliver(t, c.Nodes[0].Client(), a, m)
 	}
 	abroad := c.Nodes[2].Client()
-	_, addr := serve(t, abroad, abroad, true, io.Discard)
+	_, addr := serve(t, door{abroad}, abroad, true, io.Discard)
 	p := login(t, addr)
 	p.do("STAT", fmt.Sprintf("+OK 3 %d", len(want[0])+len(want[1])+len(want[2])))
 	for i, m := range want {
@@ -58,7 +58,7 @@ func TestThroughACluster(t *testing.T) {
 	p.do("QUIT", "+OK")
 
 	home := c.Nodes[0].Client()
-	_, addr = serve(t, home, home, true, io.Discard)
+	_, addr = serve(t, door{home}, home, true, io.Discard)
 	p = login(t, addr)
 	p.do("STAT", "+OK 3 ")
 	p.do("UIDL 2", "+OK 2 "+names[5])
@@ -85,7 +85,7 @@ func stopMidway(t *testing.T, c *clustertest.Cluster, a client.Account) {
 	large := "Subject: large\r\n\r\n" + strings.Repeat("more than the sockets' buffers hold\r\n", 400_000)
 	abroad := c.Nodes[2].Client()
 	deliver(t, abroad, a, large)
-	_, addr := serve(t, abroad, abroad, true, io.Discard)
+	_, addr := serve(t, door{abroad}, abroad, true, io.Discard)
 	p := login(t, addr)
 	p.do("STAT", "+OK 4 ")
 	p.do("RETR 4", fmt.Sprintf("+OK %d", len(large)))

@@ -37,6 +37,56 @@ type fake struct {
 	breaks   int  // reads that end in the middle
 	opened   int  // bodies not closed
 	largest  int  // most messages asked about at once
+	shared   bool // anybody gets the lock
+	holder   *fakeLock
+	cut      bool // who has the lock does not know whether it still has it
+}
+
+// fakeLock is a session's lock. One that is not the fake's holder any more is lost.
+type fakeLock struct{ f *fake }
+
+func (f *fake) Exclusive(ctx context.Context, _ client.Account, patience time.Duration) (lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		f.mu.Lock()
+		free := f.holder == nil || f.shared
+		l := &fakeLock{f}
+		if free {
+			f.holder = l
+		}
+		f.mu.Unlock()
+		if free {
+			return l, nil
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return nil, client.ErrInUse
+		}
+	}
+}
+
+func (l *fakeLock) Hold(context.Context) error {
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	switch {
+	case l.f.shared:
+		return nil
+	case l.f.cut:
+		return client.ErrUnavailable
+	case l.f.holder != l:
+		return client.ErrInUse
+	}
+	return nil
+}
+
+func (l *fakeLock) Release() {
+	l.f.mu.Lock()
+	defer l.f.mu.Unlock()
+	if l.f.holder == l {
+		l.f.holder = nil
+	}
 }
 
 func newFake(messages ...string) *fake {

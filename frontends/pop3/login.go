@@ -1,6 +1,7 @@
 package pop3
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -132,9 +133,9 @@ func (s *session) login(user, password string) error {
 		s.guard.Limit(-1)
 		s.ok("%d messages", s.drop.count())
 		return nil
-	case errors.Is(err, errInUse):
+	case errors.Is(err, client.ErrInUse):
 		s.srv.metrics.inUse.Inc()
-		s.fail("[IN-USE] %v", err)
+		s.fail("[IN-USE] another session has the maildrop open, try later")
 		return nil // the password was right
 	case errors.Is(err, auth.ErrThrottled):
 		s.fail("[SYS/TEMP] too many failed logins, try later")
@@ -149,14 +150,33 @@ func (s *session) login(user, password string) error {
 
 // open locks the account's maildrop and takes its snapshot. The lock comes first: what the session before removes at its QUIT is not shown.
 func (s *session) open(account client.Account) error {
-	if !s.srv.locks.lock(s.context(), account.ID) {
-		return errInUse
+	ctx, cancel := context.WithTimeout(s.context(), callTime)
+	defer cancel()
+	lock, err := s.srv.store.Exclusive(ctx, account, s.srv.cfg.Limits.LockWait)
+	if err != nil {
+		return fmt.Errorf("lock the maildrop of account %d: %w", account.ID, err)
 	}
 	drop, err := openMaildrop(s.context(), s.srv.store, account)
 	if err != nil {
-		s.srv.locks.unlock(account.ID)
+		lock.Release()
 		return err
 	}
-	s.drop = drop
+	s.lock, s.drop = lock, drop
 	return nil
+}
+
+// hold makes sure that the lock is this session's still, and says why if not. errLost ends the session.
+func (s *session) hold() (ok bool, err error) {
+	ctx, cancel := context.WithTimeout(s.context(), callTime)
+	defer cancel()
+	err = s.lock.Hold(ctx)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, client.ErrInUse):
+		s.fail("[IN-USE] the maildrop could not be kept, another session has it: this one ends, and removes nothing")
+		return false, errLost
+	}
+	s.trouble(err)
+	return false, nil
 }

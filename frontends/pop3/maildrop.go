@@ -137,8 +137,8 @@ func (m *maildrop) same(ctx context.Context) error {
 }
 
 // commit removes what is marked and returns how many messages that was. After an error some may be left; one whose answer was lost may be
-// removed and not counted.
-func (m *maildrop) commit(ctx context.Context) (removed uint64, err error) {
+// removed and not counted. Before each part it looks whether the session has its lock.
+func (m *maildrop) commit(ctx context.Context, by lock) (removed uint64, err error) {
 	if m.deleted.IsEmpty() {
 		return 0, nil
 	}
@@ -152,7 +152,11 @@ func (m *maildrop) commit(ctx context.Context) (removed uint64, err error) {
 			return removed, nil
 		}
 		call, cancel := context.WithTimeout(ctx, callTime)
-		gone, err := m.store.Expunge(call, m.account, m.box.ID, roaring.BitmapOf(uids[:n]...), false)
+		err := by.Hold(call)
+		var gone *roaring.Bitmap
+		if err == nil {
+			gone, err = m.store.Expunge(call, m.account, m.box.ID, roaring.BitmapOf(uids[:n]...), false)
+		}
 		cancel()
 		if err != nil {
 			return removed, fmt.Errorf("remove messages of account %d: %w", m.account.ID, err)

@@ -90,8 +90,10 @@ func TestDeletion(t *testing.T) {
 	p.do("STAT", "+OK 2 ")
 }
 
+// Two sessions at once, as when one was stopped for long behind a look at its lock.
 func TestTwoSessions(t *testing.T) {
 	f := newFake(first, second)
+	f.shared = true
 	_, here := serve(t, f, f, true, io.Discard)
 	_, there := serve(t, f, f, true, io.Discard) // another node
 	a, b := login(t, here), login(t, there)
@@ -143,6 +145,51 @@ func TestLock(t *testing.T) {
 	f.setDown(false)
 	c.do("USER u@example.test", "+OK")
 	c.do("PASS secret", "+OK")
+}
+
+// A session that does not know whether it has its lock waits; one that has lost it ends, and removes nothing.
+func TestLostLock(t *testing.T) {
+	f := newFake(first, second)
+	_, addr := serve(t, f, f, true, io.Discard)
+	hurt := func(cut, lost bool) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.cut = cut
+		if lost {
+			f.holder = &fakeLock{f}
+		}
+	}
+	a := login(t, addr)
+	a.do("DELE 1", "+OK")
+	hurt(true, false)
+	a.do("STAT", "-ERR [SYS/TEMP]")
+	hurt(false, false)
+	a.do("STAT", "+OK 1 ")
+	hurt(true, false)
+	a.do("QUIT", "-ERR [SYS/TEMP] temporarily unavailable, 0 of 1 ")
+	a.ended()
+
+	hurt(false, false)
+	a = login(t, addr)
+	a.do("DELE 1", "+OK")
+	hurt(false, true)
+	a.do("STAT", "-ERR [IN-USE]")
+	a.ended()
+
+	f.holder = nil
+	a = login(t, addr)
+	a.do("DELE 1", "+OK")
+	hurt(false, true)
+	a.do("QUIT", "-ERR [IN-USE] another session has the maildrop by now, 0 of 1 ")
+	a.ended()
+
+	f.holder = nil
+	a = login(t, addr)
+	hurt(false, true)
+	a.do("QUIT", "+OK") // it removes nothing
+	if got := f.left(); len(got) != 2 {
+		t.Fatalf("left %v", got)
+	}
 }
 
 // A mailbox that was restored meanwhile may have other messages under the same UIDs.
@@ -406,7 +453,11 @@ func TestCommitInParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.deleted.AddRange(5, 3*expungeChunk)
-	removed, err := m.commit(t.Context())
+	by, err := f.Exclusive(t.Context(), m.account, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed, err := m.commit(t.Context(), by)
 	if err != nil || removed != 3*expungeChunk-5 || len(f.left()) != 4 {
 		t.Fatalf("removed %d, left %d, %v", removed, len(f.left()), err)
 	}

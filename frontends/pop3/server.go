@@ -4,12 +4,13 @@
 // A session shows the INBOX as it was at login: every message that was acknowledged by then, under numbers that do
 // not move. DELE only marks; QUIT removes what was marked, and nothing else does.
 //
-// A session locks the maildrop (RFC 1939 section 4) against other POP3 sessions of the same server: [IN-USE]. Nothing rests on that lock. The same INBOX
-// is open to IMAP clients, and to POP3 sessions at other nodes, all the time: a lock of the whole cluster would outlive a node that died and
-// shut owners out. What keeps sessions apart is UIDs: a session names messages by UID, UIDs are never used again, and before it removes any
-// it makes sure that the mailbox is the one they were of; so it can neither show nor remove one message in another's place. What others
-// remove meanwhile keeps its number here; RETR, TOP and LIST of it answer -ERR, a LIST of all
-// leaves it out, and removing it again is no error. Two sessions that delete the same message both succeed.
+// A session locks the maildrop (RFC 1939 section 4) against other POP3 sessions in the whole cluster: [IN-USE]. The lock is a lease (package
+// cluster/lease): that of a node that died ends within seconds. A session that cannot renew it, since its node hung or was cut off, takes it again before its next
+// command, or ends without removing anything if another one has it by then. IMAP clients are not locked out, and a session may be stopped for any time
+// behind its look at the lease. So nothing rests on the lock. What keeps sessions apart is UIDs: a session names messages by UID, UIDs are never used again,
+// and before it removes any it makes sure that the mailbox is the one they were of; so it can neither show nor remove one message in another's place. What
+// others remove meanwhile keeps its number here; RETR, TOP and LIST of it answer -ERR, a LIST of all
+// leaves it out, and removing it again is no error.
 //
 // Memory is bounded whatever the mailbox holds: of a maildrop a session keeps two sets of UIDs, sizes and bodies stream.
 // A crash, or a connection that is lost before QUIT, changes nothing (RFC 1939 section 6).
@@ -57,7 +58,8 @@ const (
 	defaultMaxConns   = 4096
 	defaultMaxPerAddr = 64
 	defaultLockWait   = 3 * time.Second
-	minRate           = 64 // input bytes that buy a second of waiting
+	minRate           = 64               // input bytes that buy a second of waiting
+	gone              = 48 * time.Second // after which a client whose machine has died keeps nobody out any more
 )
 
 // store is what this package needs of the cluster.
@@ -67,6 +69,24 @@ type store interface {
 	Messages(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, want client.Want, fn func(m *client.Message) error) error
 	Expunge(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error)
 	Open(ctx context.Context, a client.Account, mailbox, uid uint32, ref client.Ref, off, n uint64) (io.ReadCloser, error)
+	Exclusive(ctx context.Context, a client.Account, patience time.Duration) (lock, error)
+}
+
+// lock is a session's hold on an account.
+type lock interface {
+	Hold(ctx context.Context) error
+	Release()
+}
+
+// door is the cluster's.
+type door struct{ *client.Client }
+
+func (d door) Exclusive(ctx context.Context, a client.Account, patience time.Duration) (lock, error) {
+	l, err := d.Client.Exclusive(ctx, a, patience)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // Server serves any number of listeners.
@@ -76,7 +96,6 @@ type Server struct {
 	log   *slog.Logger
 
 	metrics *metrics
-	locks   *locks
 
 	life context.Context // ends after a Shutdown
 	end  context.CancelFunc
@@ -88,7 +107,7 @@ type Server struct {
 }
 
 // New returns a Server of cfg.Client's accounts.
-func New(cfg Config) *Server { return newServer(cfg, cfg.Client) }
+func New(cfg Config) *Server { return newServer(cfg, door{cfg.Client}) }
 
 func newServer(cfg Config, st store) *Server {
 	if cfg.Limits.MaxConns <= 0 {
@@ -100,7 +119,7 @@ func newServer(cfg Config, st store) *Server {
 	if cfg.Limits.LockWait <= 0 {
 		cfg.Limits.LockWait = defaultLockWait
 	}
-	s := &Server{cfg: cfg, store: st, log: cfg.Log, locks: newLocks(cfg.Limits.LockWait)}
+	s := &Server{cfg: cfg, store: st, log: cfg.Log}
 	s.metrics = newMetrics(s)
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
@@ -110,7 +129,7 @@ func newServer(cfg Config, st store) *Server {
 // comes first (POP3S, RFC 8314 section 3.3).
 func (s *Server) Serve(l net.Listener, secure bool) error {
 	cfg := listen.Config{
-		Name: "pop3", Allow: s.cfg.Allow, Log: s.log, Idle: loginIdle, MinRate: minRate,
+		Name: "pop3", Allow: s.cfg.Allow, Log: s.log, Idle: loginIdle, MinRate: minRate, Gone: gone,
 		MaxConns: s.cfg.Limits.MaxConns, MaxPerAddr: s.cfg.Limits.MaxPerAddr,
 	}
 	if secure {
@@ -149,7 +168,7 @@ func (s *Server) serve(guard *listen.Conn, secure bool) {
 		}
 		if se.drop != nil {
 			s.metrics.sessions.Dec()
-			s.locks.unlock(se.drop.account.ID)
+			se.lock.Release()
 		}
 		// What could still be said was flushed; errors of closing tell nothing new.
 		_ = se.conn.Close()

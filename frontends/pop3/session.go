@@ -33,6 +33,7 @@ var (
 	errTooLong  = errors.New("line is too long")
 	errTooMany  = errors.New("too many bad commands")
 	errInjected = errors.New("commands behind STLS")
+	errLost     = errors.New("another session has the maildrop")
 	errNoTLS    = errors.New("TLS failed")
 )
 
@@ -47,7 +48,8 @@ type session struct {
 
 	user     string    // of USER
 	drop     *maildrop // nil before the login
-	commands int       // before the login
+	lock     lock
+	commands int // before the login
 	bad      int
 	failures int
 
@@ -147,6 +149,11 @@ func (s *session) command(line string) error {
 			return errTooMany
 		}
 		return s.greeting(verb, arg)
+	}
+	if verb != "QUIT" { // that looks itself, if there is something to remove
+		if ok, err := s.hold(); !ok {
+			return err
+		}
 	}
 	return s.transaction(verb, arg)
 }

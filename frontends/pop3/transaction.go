@@ -226,14 +226,17 @@ func (s *session) remove(arg string) error {
 // quit enters the update state: it removes what is marked (RFC 1939 section 6).
 func (s *session) quit() error {
 	marked := s.drop.deleted.GetCardinality()
-	removed, err := s.drop.commit(s.context())
+	removed, err := s.drop.commit(s.context(), s.lock)
 	s.removed = removed
 	s.srv.metrics.removed.Add(float64(removed))
 	if err != nil {
 		s.srv.metrics.failures.Inc()
 		why := "[SYS/TEMP] temporarily unavailable"
-		if errors.Is(err, errReplaced) {
+		switch {
+		case errors.Is(err, errReplaced):
 			why = errReplaced.Error()
+		case errors.Is(err, client.ErrInUse):
+			why = "[IN-USE] another session has the maildrop by now"
 		}
 		s.fail("%s, %d of %d deleted messages were removed", why, removed, marked)
 		return err

@@ -200,10 +200,6 @@ func readByPOP3(ctx context.Context, t *testing.T, target load.Target) {
 	if _, ok := load.Due(raw); err != nil || !ok {
 		t.Errorf("RETR: %d bytes, %v", len(raw), err)
 	}
-	top, err := p.Top(ctx, 1, 0)
-	if err != nil || !bytes.HasPrefix(raw, bytes.TrimSpace(top)) {
-		t.Errorf("TOP: %d bytes, %v", len(top), err)
-	}
 	if _, err := p.Retr(ctx, 1_000_000); load.Classify(err) != load.No {
 		t.Errorf("RETR of nothing: %v", err)
 	}

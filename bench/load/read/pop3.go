@@ -180,11 +180,6 @@ func (p *POP3) Retr(ctx context.Context, n int) ([]byte, error) {
 	return p.text(ctx, "RETR "+strconv.Itoa(n))
 }
 
-// Top fetches a message's header and so many lines of its body.
-func (p *POP3) Top(ctx context.Context, n, lines int) ([]byte, error) {
-	return p.text(ctx, "TOP "+strconv.Itoa(n)+" "+strconv.Itoa(lines))
-}
-
 func (p *POP3) text(ctx context.Context, line string) (raw []byte, err error) {
 	err = p.do(ctx, line, func() error {
 		if _, err := p.ask(line); err != nil {
