@@ -28,6 +28,9 @@ func (s *session) sort(c *call) error {
 		return s.refused(&asked.Options, err)
 	}
 	sel, err := s.open()
+	if err == nil {
+		err = sel.tagTaken(c, &asked.Search)
+	}
 	if err != nil {
 		return err
 	}
@@ -53,7 +56,11 @@ func (s *session) sort(c *call) error {
 	}
 	numbers := s.numbers(c, sel, uids)
 	if asked.Extended {
-		return s.tellExtended(c, &asked.Search, inOrder(numbers), top)
+		err := s.tellExtended(c, &asked.Search, inOrder(numbers), top)
+		if asked.Update {
+			s.refuseUpdate(c, "Results in an order are not kept up to date")
+		}
+		return err
 	}
 	s.out.Raw("* SORT")
 	for _, n := range numbers {
@@ -131,12 +138,14 @@ func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Wa
 	if want&index.WantSummary != 0 {
 		size = summaryChunk
 	}
+	done := uint64(0)
 	err := chunks(found, size, func(some *roaring.Bitmap) error {
 		list, err := s.load(sel, some, want)
 		if err != nil {
 			return err
 		}
-		for _, e := range list {
+		for i, e := range list {
+			s.progress(done+uint64(i), found.GetCardinality())
 			err := s.summarise(e)
 			if errors.Is(err, client.ErrLost) {
 				e.sum, err = &client.Summary{Structure: new(message.Part), HeadersComplete: true}, nil
@@ -149,7 +158,8 @@ func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Wa
 			}
 			e.forget()
 		}
-		return ctx.Err()
+		done += some.GetCardinality()
+		return errors.Join(ctx.Err(), s.out.Err())
 	})
 	if err != nil && ctx.Err() != nil && s.ctx.Err() == nil {
 		return no(goimap.ResponseCodeLimit, "Took too long; narrow the search down")

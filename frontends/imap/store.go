@@ -37,7 +37,7 @@ func (s *session) store(c *call) error {
 	}
 	t := &storing{s: s, sel: sel, op: flagOp(asked.Op), flags: flags, silent: asked.Silent, byUID: c.uid,
 		conditional: asked.Conditional, since: asked.Since, failed: roaring.New()}
-	if err := chunks(uids, changeChunk, t.chunk); err != nil {
+	if err := s.steps(uids, changeChunk, t.chunk); err != nil {
 		sel.disown(t.noted)
 		return s.answer("store flags in "+sel.name, err)
 	}
@@ -238,7 +238,11 @@ func (s *session) copy(c *call) error {
 		_, err := s.mail.Status(ctx, s.account, dest)
 		return s.answerInto("copy to "+dest, err)
 	}
-	res, err := s.mail.Copy(ctx, s.account, sel.id, uids, dest)
+	var res client.CopyResult
+	err = s.patiently(func() (err error) {
+		res, err = s.mail.Copy(ctx, s.account, sel.id, uids, dest)
+		return err
+	})
 	if err != nil {
 		return s.answerInto("copy to "+dest, err)
 	}
@@ -274,10 +278,14 @@ func (s *session) move(c *call) error {
 		return expungeIssued()
 	}
 	dest = canonicalName(dest)
-	err = chunks(uids, changeChunk, func(some *roaring.Bitmap) error {
+	err = s.steps(uids, changeChunk, func(some *roaring.Bitmap) error {
 		ctx, cancel := s.question()
 		defer cancel()
-		res, err := s.mail.Move(ctx, s.account, sel.id, some, dest)
+		var res client.CopyResult
+		err := s.patiently(func() (err error) {
+			res, err = s.mail.Move(ctx, s.account, sel.id, some, dest)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -343,10 +351,14 @@ func (s *session) remove(sel *selected, only *goimap.UIDSet, tell func() error) 
 
 // removeAll removes those of uids that are marked \Deleted; tell takes what is gone out of the view.
 func (s *session) removeAll(sel *selected, uids *roaring.Bitmap, tell func() error) error {
-	err := chunks(uids, index.MaxChange, func(some *roaring.Bitmap) error {
+	err := s.steps(uids, index.MaxChange, func(some *roaring.Bitmap) error {
 		ctx, cancel := s.question()
 		defer cancel()
-		removed, err := s.mail.Expunge(ctx, s.account, sel.id, some, true)
+		var removed *roaring.Bitmap
+		err := s.patiently(func() (err error) {
+			removed, err = s.mail.Expunge(ctx, s.account, sel.id, some, true)
+			return err
+		})
 		if err != nil {
 			return err
 		}
