@@ -38,6 +38,7 @@ func TestOnCluster(t *testing.T) {
 		{"idle", testIdle},
 		{"notify", testNotify},
 		{"notify of names", testNotifyNames},
+		{"notify of own changes", testNotifyOwn},
 		{"annotations", testMetadata},
 		{"search", testSearch},
 		{"saved search", testSavedSearch},

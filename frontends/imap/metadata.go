@@ -167,6 +167,9 @@ func (s *session) setMetadata(*call) error {
 	if errors.Is(err, client.ErrLimit) {
 		return no("METADATA TOOMANY", "Too many annotations")
 	}
+	if err == nil {
+		s.notify.annotated(s, name, asked.Entries)
+	}
 	return s.answer("set annotations of "+name, err)
 }
 

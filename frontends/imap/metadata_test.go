@@ -64,4 +64,8 @@ func testMetadata(t *testing.T, c *clustertest.Cluster) {
 	r.hears(`* METADATA "Sent" /shared/comment`)
 	other.ok(`SETMETADATA "" (/private/vendor/x/y "other")`)
 	r.hears(`* METADATA "" /private/vendor/x/y`)
+	r.ok(`SETMETADATA Sent (/shared/vendor/many/0-1 NIL /shared/comment "mine")`) // not told: the client knows
+	r.ok(`SETMETADATA "" (/private/vendor/x/y "mine")`)
+	other.ok(`SETMETADATA Sent (/shared/vendor/many/0-2 NIL)`)
+	r.hears(`* METADATA "Sent" /shared/vendor/many/0-2`)
 }

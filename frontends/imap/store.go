@@ -247,6 +247,7 @@ func (s *session) copy(c *call) error {
 		return s.answerInto("copy to "+dest, err)
 	}
 	sel.stale = true
+	s.added(dest, roaring.BitmapOf(res.Dest...))
 	c.code = copyCode(res)
 	return nil
 }
@@ -290,6 +291,7 @@ func (s *session) move(c *call) error {
 			return err
 		}
 		sel.stale = true
+		s.added(dest, roaring.BitmapOf(res.Dest...))
 		if code := copyCode(res); code != "" {
 			s.out.Raw("* OK [").Raw(code).Line("] Moved")
 		}
