@@ -13,11 +13,12 @@ import (
 )
 
 // Contexts (RFC 5267) are searches whose results a client is kept informed of, as long as it has the mailbox open. What changed in the mailbox is
-// held against each of them when the client is told of it; so they cost what changes, not what is there. Searches that would need the messages
-// read, or whose results change by themselves, are not kept up to date, and sorted ones neither.
+// held against each of them when the client is told of it; so they cost what changes, not what is there. Searches whose results change by
+// themselves are not kept up to date, sorted ones neither, and those that look into messages only as long as few change at once.
 
 const (
 	maxContexts = 10     // of a session
+	maxReread   = 1_000  // messages that may have to be read for one update of a context
 	maxTouched  = 10_000 // changed messages that are held against contexts one by one; beyond, all messages are
 )
 
@@ -45,14 +46,22 @@ type touched struct {
 	fresh  bool  // it is new, and not this session's own
 }
 
-// find is the context of a command.
-func (cs *contexts) find(tag string) int {
-	return slices.IndexFunc(cs.list, func(c *searchContext) bool { return c.tag == tag })
+// errDear ends a query that would have too many messages read.
+var errDear = errors.New("too many messages to look into")
+
+// has says whether the search with a tag is kept up to date.
+func (cs *contexts) has(tag string) bool {
+	return slices.ContainsFunc(cs.list, func(c *searchContext) bool { return c.tag == tag })
+}
+
+// drop ends that.
+func (cs *contexts) drop(tag string) {
+	cs.list = slices.DeleteFunc(cs.list, func(c *searchContext) bool { return c.tag == tag })
 }
 
 // tagTaken refuses the tag of a search that is still told of (RFC 5267 section 4.3).
 func (sel *selected) tagTaken(c *call, asked *command.Search) error {
-	if asked.Update && sel.contexts.find(c.tag) >= 0 {
+	if asked.Update && sel.contexts.has(c.tag) {
 		return bad("A search with this tag is being updated")
 	}
 	return nil
@@ -62,9 +71,9 @@ func (sel *selected) tagTaken(c *call, asked *command.Search) error {
 func (s *session) keep(c *call, sel *selected, asked *command.Search, found *roaring.Bitmap) {
 	switch cs := &sel.contexts; {
 	case len(cs.list) >= maxContexts:
-		s.refuseUpdate(c, "Too many contexts")
-	case changesUnseen(asked.Key):
-		s.refuseUpdate(c, "Results of such a search are not kept up to date")
+		s.refuseUpdate(c.tag, "Too many contexts")
+	case changesByItself(asked.Key):
+		s.refuseUpdate(c.tag, "Results of such a search are not kept up to date")
 	default:
 		kept := &searchContext{tag: c.tag, uid: c.uid, key: asked.Key, sets: make(map[*command.Key]*roaring.Bitmap),
 			uids: found.Clone(), items: asked.Items, untold: roaring.New()}
@@ -75,17 +84,17 @@ func (s *session) keep(c *call, sel *selected, asked *command.Search, found *roa
 }
 
 // refuseUpdate says that the client will not hear of changes of a result (RFC 5267 section 4.3.1).
-func (s *session) refuseUpdate(c *call, why string) {
-	s.out.Raw("* NO [NOUPDATE ").String(c.tag).Raw("] ").Line(why)
+func (s *session) refuseUpdate(tag, why string) {
+	s.out.Raw("* NO [NOUPDATE ").String(tag).Raw("] ").Line(why)
 }
 
-// changesUnseen says whether a result can change although no message does, or whether messages must be read to know.
-func changesUnseen(k *command.Key) bool {
+// changesByItself says whether a result can change although no message does.
+func changesByItself(k *command.Key) bool {
 	switch k.Kind {
-	case command.KeyBody, command.KeyText, command.KeyOlder, command.KeyYounger, command.KeyModSeq:
+	case command.KeyOlder, command.KeyYounger, command.KeyModSeq:
 		return true
 	}
-	return slices.ContainsFunc(k.Keys, changesUnseen)
+	return slices.ContainsFunc(k.Keys, changesByItself)
 }
 
 // freeze resolves the sets of a key. Sequence numbers, "*" and "$" mean what they meant when the search was made; "n:*" has all UIDs from n on.
@@ -151,29 +160,41 @@ func (s *session) updateContexts(sel *selected) error {
 	if !cs.all {
 		base.And(keysOf(cs.touched))
 	}
-	for _, c := range cs.list {
-		q := s.newQuery(sel, c.key)
-		q.sets = c.sets
-		if q.touched = cs.touched; cs.all {
-			q.touched = nil
-		}
-		match, err := q.run(c.key, base)
-		if err != nil {
+	for _, c := range slices.Clone(cs.list) {
+		switch err := s.updateContext(sel, c, base); {
+		case errors.Is(err, errDear):
+			s.refuseUpdate(c.tag, "Too much changed at once for such a search")
+			cs.drop(c.tag)
+		case err != nil:
 			return s.later("update a search in "+sel.name, err)
-		}
-		joined := roaring.AndNot(match, c.uids)
-		left := roaring.And(roaring.AndNot(base, match), c.uids)
-		c.uids.AndNot(left)
-		c.uids.Or(joined)
-		s.tellContext(sel, c, left, joined)
-		for it := joined.Iterator(); len(c.items) > 0 && it.HasNext(); {
-			if uid := it.Next(); cs.touched[uid].fresh {
-				c.untold.Add(uid)
-			}
 		}
 	}
 	cs.all, cs.touched = false, nil
 	return s.tellJoined(sel)
+}
+
+// updateContext does it for one, of which some messages may have joined or left the result.
+func (s *session) updateContext(sel *selected, c *searchContext, some *roaring.Bitmap) error {
+	q := s.newQuery(sel, c.key)
+	q.sets, q.touched = c.sets, sel.contexts.touched
+	if dear(c.key) {
+		q.limit = maxReread
+	}
+	match, err := q.run(c.key, some)
+	if err != nil {
+		return err
+	}
+	joined := roaring.AndNot(match, c.uids)
+	left := roaring.And(roaring.AndNot(some, match), c.uids)
+	c.uids.AndNot(left)
+	c.uids.Or(joined)
+	s.tellContext(sel, c, left, joined)
+	for it := joined.Iterator(); len(c.items) > 0 && it.HasNext(); {
+		if uid := it.Next(); sel.contexts.touched[uid].fresh {
+			c.untold.Add(uid)
+		}
+	}
+	return nil
 }
 
 // keysOf is the messages that were touched.
@@ -241,12 +262,10 @@ func (s *session) cancelUpdate(*call) error {
 		return err
 	}
 	for _, tag := range tags {
-		i := sel.contexts.find(tag)
-		if i < 0 {
+		if !sel.contexts.has(tag) {
 			err = no("", "No search with such a tag is being updated")
-			continue
 		}
-		sel.contexts.list = slices.Delete(sel.contexts.list, i, i+1)
+		sel.contexts.drop(tag)
 	}
 	return err
 }

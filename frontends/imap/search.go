@@ -103,6 +103,9 @@ func (q *query) run(key *command.Key, in *roaring.Bitmap) (*roaring.Bitmap, erro
 	if err != nil || exact {
 		return rest, err
 	}
+	if q.limit > 0 && rest.GetCardinality() > q.limit {
+		return nil, errDear
+	}
 	found, done := roaring.New(), uint64(0)
 	err = chunks(rest, q.chunkSize(), func(some *roaring.Bitmap) error {
 		list, err := s.load(q.sel, some, q.want)
@@ -168,6 +171,7 @@ type query struct {
 
 	tells   bool               // the client is told how far it is
 	touched map[uint32]touched // where only these are searched, flags are theirs
+	limit   uint64             // of messages to look at; 0: none
 }
 
 // needs finds out what a key needs of messages.

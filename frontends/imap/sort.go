@@ -58,7 +58,7 @@ func (s *session) sort(c *call) error {
 	if asked.Extended {
 		err := s.tellExtended(c, &asked.Search, inOrder(numbers), top)
 		if asked.Update {
-			s.refuseUpdate(c, "Results in an order are not kept up to date")
+			s.refuseUpdate(c.tag, "Results in an order are not kept up to date")
 		}
 		return err
 	}
