@@ -29,6 +29,7 @@ func TestOnCluster(t *testing.T) {
 		{"one moment", testOneMoment},
 		{"flags", testFlags},
 		{"recent", testRecent},
+		{"recent later", testRecentLater},
 		{"read only", testReadOnly},
 		{"copy and move", testCopyMove},
 		{"updates", testUpdates},
