@@ -55,7 +55,9 @@ func (t *Texts) Walk(p *Part, header bool) (done bool, err error) {
 
 // Readable says whether a part's body is text for people: a text, or a kind of message that has no parts of its own, such as the report
 // that says to whom mail could not be delivered.
-func (p *Part) Readable() bool { return p.Type == "text" || p.Type == "message" && len(p.Children) == 0 }
+func (p *Part) Readable() bool {
+	return p.Type == "text" || p.Type == "message" && len(p.Children) == 0
+}
 
 // header goes through a part's fields.
 func (t *Texts) header(p *Part) (done bool, err error) {
