@@ -81,7 +81,7 @@ func (s *Service) gather(ctx context.Context, e *item) (*texts, error) {
 // textEnd is where a message's last text ends.
 func textEnd(p *message.Part) uint64 {
 	end := p.BodyStart
-	if p.Type == "text" {
+	if p.Readable() {
 		end = p.BodyEnd
 	}
 	for _, c := range p.Children {

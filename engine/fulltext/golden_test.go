@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file")
 
-// TestGolden holds the keys and values of a small index against what format 1 wrote. Where they differ, an index of before cannot be used: raise format, and
+// TestGolden holds the keys and values of a small index against what format 2 wrote. Where they differ, an index of before cannot be used: raise format, and
 // begin another file.
 func TestGolden(t *testing.T) {
 	db := openIn(t, vfs.NewMem())
@@ -72,7 +72,7 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const file = "testdata/index-1.golden"
+	const file = "testdata/index-2.golden"
 	if *update {
 		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
 			t.Fatal(err)

@@ -28,8 +28,8 @@ const (
 
 var formatKey = []byte("\xff\xff\xff\xffformat")
 
-// format changes whenever a database of before cannot be used: it is made anew then.
-const format = 1
+// format changes whenever a database of before cannot be used, as when other texts count: it is made anew then.
+const format = 2
 
 // Mailbox names one.
 type Mailbox struct {

@@ -10,7 +10,7 @@ import (
 // guessBytes is how much of a text without charset is looked at.
 const guessBytes = 4 << 10
 
-// TextReader reads a part's body as it is meant: without its transfer encoding and, if it is text, in UTF-8. body
+// TextReader reads a part's body as it is meant: without its transfer encoding and, if it is readable, in UTF-8. body
 // gives the part's raw bytes. What is broken is decoded as far as it goes; only errors of body come back. Memory is
 // bounded.
 func TextReader(p *Part, body io.Reader) io.Reader {
@@ -21,7 +21,7 @@ func TextReader(p *Part, body io.Reader) io.Reader {
 	case "quoted-printable":
 		r = transform.NewReader(r, new(quotedDecoder))
 	}
-	if p.Type != "text" {
+	if !p.Readable() {
 		return r
 	}
 	name, _ := p.Params.Get("charset")

@@ -17,27 +17,32 @@ type Texts struct {
 	Open func(from, to uint64) (io.ReadCloser, error)
 	// Field is given each header field with its name, unfolded and decoded, and the decoded names of files.
 	Field func(text string) (done bool, err error)
-	// Body is given each text part's body in UTF-8, without its transfer encoding.
+	// Body is given each readable part's body in UTF-8, without its transfer encoding.
 	Body func(text io.Reader) (done bool, err error)
 }
 
-// Walk goes through a part and those inside of it. header says whether its own header counts; what is inside the message's
-// body, headers of parts too, is text of the body. done says that one of the functions ended it.
+// Walk goes through a part and those inside of it. header says whether header fields count, those of parts and of messages inside too (RFC 9051 section
+// 6.4.4); names of files always do. done says that one of the functions ended it.
 func (t *Texts) Walk(p *Part, header bool) (done bool, err error) {
 	if header {
 		if done, err := t.header(p); done || err != nil {
 			return done, err
 		}
 	}
+	for _, name := range p.FileNames() {
+		if done, err := t.Field(name); done || err != nil {
+			return done, err
+		}
+	}
 	switch {
 	case len(p.Children) > 0:
 		for _, c := range p.Children {
-			if done, err := t.Walk(c, true); done || err != nil {
+			if done, err := t.Walk(c, header); done || err != nil {
 				return done, err
 			}
 		}
 		return false, nil
-	case p.Type != "text" || p.BodyStart >= p.BodyEnd:
+	case !p.Readable() || p.BodyStart >= p.BodyEnd:
 		return false, nil
 	}
 	r, err := t.Open(p.BodyStart, p.BodyEnd)
@@ -48,7 +53,13 @@ func (t *Texts) Walk(p *Part, header bool) (done bool, err error) {
 	return done, errors.Join(err, r.Close())
 }
 
-// header goes through a part's fields and the names that its file has.
+// Readable says whether a part's body is text for people: a text, or a kind of message that has no parts of its own, such as the report
+// that says to whom mail could not be delivered.
+func (p *Part) Readable() bool {
+	return p.Type == "text" || p.Type == "message" && len(p.Children) == 0
+}
+
+// header goes through a part's fields.
 func (t *Texts) header(p *Part) (done bool, err error) {
 	if p.HeaderStart < p.BodyStart {
 		r, err := t.Open(p.HeaderStart, min(p.BodyStart, p.HeaderStart+MaxHeaderText))
@@ -59,14 +70,7 @@ func (t *Texts) header(p *Part) (done bool, err error) {
 		if err := errors.Join(err, r.Close()); err != nil {
 			return false, fmt.Errorf("read a header: %w", err)
 		}
-		if done, err := t.fields(raw); done || err != nil {
-			return done, err
-		}
-	}
-	for _, name := range p.FileNames() {
-		if done, err := t.Field(name); done || err != nil {
-			return done, err
-		}
+		return t.fields(raw)
 	}
 	return false, nil
 }

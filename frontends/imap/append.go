@@ -39,6 +39,7 @@ func (s *session) append(c *call) error {
 		return s.answerInto("append to "+name, err)
 	}
 	s.appended(1, first.size)
+	s.added(name, uidsFrom(uid, 1))
 	c.code = "APPENDUID " + decimal(validity) + " " + decimal(uid)
 	return nil
 }

@@ -45,6 +45,9 @@ func highestCode(modseq uint64) string { return "HIGHESTMODSEQ " + decimal(modse
 
 // tellGone takes the messages that are gone out of the view, and says so.
 func (s *session) tellGone(v *view) error {
+	if s.sel != nil {
+		s.leave(s.sel)
+	}
 	if !s.qresync {
 		return v.expunge(s.tellExpunge)
 	}

@@ -3,6 +3,7 @@ package imap
 import (
 	"errors"
 	"strings"
+	"time"
 
 	goimap "github.com/emersion/go-imap/v2"
 
@@ -78,6 +79,7 @@ func commands() map[string]handler {
 		"UNSELECT":     {states: stateSelected, run: (*session).unselect},
 		"EXPUNGE":      {states: stateSelected, run: (*session).expunge},
 		"UID EXPUNGE":  {states: stateSelected, run: (*session).expunge},
+		"CANCELUPDATE": {states: stateSelected, run: (*session).cancelUpdate},
 		"SEARCH":       {states: stateSelected, run: (*session).search, steady: true},
 		"UID SEARCH":   {states: stateSelected, run: (*session).search},
 		"SORT":         {states: stateSelected, run: (*session).sort, steady: true},
@@ -144,6 +146,7 @@ func (s *session) command() error {
 	was := s.sel
 	h, err := s.begin(c)
 	if err == nil {
+		s.pace = pace{tag: c.tag, next: time.Now().Add(s.srv.cfg.Limits.ProgressInterval)}
 		err = h.run(s, c)
 	}
 	if !fatal(err) {

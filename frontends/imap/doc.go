@@ -28,7 +28,8 @@
 //  3. Everything between the session's modseq and the mailbox's is asked for after a wake-up, so that a wake-up
 //     that stands for a hundred changes, or for none, does no harm, and a change is never lost.
 //  4. What a client may take for its state (HIGHESTMODSEQ) is never ahead of what it was told: see condstore.go.
-//  5. Memory is bounded for any mailbox: the view is a compressed bitmap, all else goes in chunks.
+//  5. Searches that are kept up to date (RFC 5267) are held against what changed, when the client is told of that: see contexts.go.
+//  6. Memory is bounded for any mailbox: the view is a compressed bitmap, all else goes in chunks.
 //
 // A new command is an entry in commands (dispatch.go), a parser in package command, and a method of session that writes its untagged
 // responses to out and returns how it ended; a new FETCH item is a kind in command.Item and a case in fetching.value.

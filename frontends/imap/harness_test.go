@@ -360,6 +360,9 @@ func (h *hooked) Select(ctx context.Context, a client.Account, name string) (cli
 	}
 	got, err := h.mail.Select(ctx, a, name)
 	got.Counts = got.Counts && h.recent
+	if err == nil {
+		err = h.before("selected")
+	}
 	return got, err
 }
 

@@ -74,6 +74,12 @@ func (s *session) list(c *call) error {
 	if slices.Contains(l.Status, command.StatusModSeq) {
 		s.wantModSeqs()
 	}
+	var annotated map[uint32]bool
+	if len(l.Metadata) > 0 {
+		if annotated, err = s.annotated(); err != nil {
+			return err
+		}
+	}
 	if lsub || l.Options.SelectRecursiveMatch {
 		hideMatched(all, m)
 	}
@@ -94,6 +100,11 @@ func (s *session) list(c *call) error {
 		if len(l.Status) > 0 && f.exists && !f.NoSelect {
 			if err := s.tellStatus(&f.Mailbox, l.Status); err != nil && !errors.Is(err, client.ErrNoMailbox) {
 				return s.answer("status of "+f.Name, err)
+			}
+		}
+		if len(l.Metadata) > 0 && f.exists {
+			if err := s.listMetadata(f.Name, l.Metadata, annotated[f.ID]); err != nil {
+				return err
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package imap
 import (
 	"bytes"
 	"errors"
+	"math"
 	"strings"
 
 	goimap "github.com/emersion/go-imap/v2"
@@ -36,32 +37,70 @@ func (s *session) getMetadata(c *call) error {
 	if err != nil {
 		return s.answer("get annotations of "+name, err)
 	}
-	there := make(map[string]*client.Annotation)
-	var shown []string
-	longest := int64(0)
+	shown, values, longest := s.annotations(list, asked)
+	if len(shown) > 0 {
+		s.tellMetadata(name, shown, values)
+	}
+	if longest > 0 {
+		c.code = "METADATA LONGENTRIES " + decimal(uint64(longest))
+	}
+	return s.out.Err()
+}
+
+// annotations are those of a list that are asked for, and the length of the longest that is left out for its size.
+func (s *session) annotations(list []client.Annotation, asked *command.GetMetadata) (shown []string, values map[string]*client.Annotation, longest int64) {
+	values = make(map[string]*client.Annotation)
 	for i := range list {
 		n := &list[i]
 		if n.User != s.owner(n.Name) || !within(n.Name, asked) {
 			continue
 		}
-		if there[n.Name] = n; int64(len(n.Value)) > asked.MaxSize {
+		if values[n.Name] = n; int64(len(n.Value)) > asked.MaxSize {
 			longest = max(longest, int64(len(n.Value)))
 		} else {
 			shown = append(shown, n.Name)
 		}
 	}
 	for _, e := range asked.Entries {
-		if there[e] == nil && asked.Depth == 0 {
-			there[e] = &client.Annotation{Name: e}
+		if values[e] == nil && asked.Depth == 0 {
+			values[e] = &client.Annotation{Name: e}
 			shown = append(shown, e)
 		}
 	}
-	if len(shown) > 0 {
-		s.tellMetadata(name, shown, there)
+	return shown, values, longest
+}
+
+// annotated are the mailboxes that have annotations, by their ids.
+func (s *session) annotated() (map[uint32]bool, error) {
+	if !s.mail.Sharing() {
+		return nil, no(goimap.ResponseCodeUnavailable, "Annotations can be listed when all servers are updated")
 	}
-	if longest > 0 {
-		c.code = "METADATA LONGENTRIES " + decimal(uint64(longest))
+	ctx, cancel := s.question()
+	defer cancel()
+	list, err := s.mail.Notes(ctx, s.account)
+	have := make(map[uint32]bool)
+	for i := range list {
+		have[list[i].Mailbox] = true
 	}
+	return have, s.answer("list annotations", err)
+}
+
+// listMetadata tells annotations of a mailbox that LIST showed (RFC 9590); have says whether it has any.
+func (s *session) listMetadata(name string, entries []string, have bool) error {
+	var list []client.Annotation
+	if have {
+		ctx, cancel := s.question()
+		defer cancel()
+		var err error
+		if list, err = s.mail.Annotations(ctx, s.account, name); errors.Is(err, client.ErrNoMailbox) {
+			return nil // deleted meanwhile
+		}
+		if err != nil {
+			return s.answer("get annotations of "+name, err)
+		}
+	}
+	shown, values, _ := s.annotations(list, &command.GetMetadata{Entries: entries, MaxSize: math.MaxInt64})
+	s.tellMetadata(name, shown, values)
 	return s.out.Err()
 }
 
@@ -127,6 +166,9 @@ func (s *session) setMetadata(*call) error {
 	err = s.mail.Annotate(ctx, s.account, name, asked.Entries)
 	if errors.Is(err, client.ErrLimit) {
 		return no("METADATA TOOMANY", "Too many annotations")
+	}
+	if err == nil {
+		s.notify.annotated(s, name, asked.Entries)
 	}
 	return s.answer("set annotations of "+name, err)
 }

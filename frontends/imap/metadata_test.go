@@ -53,10 +53,19 @@ func testMetadata(t *testing.T, c *clustertest.Cluster) {
 	r.want(`SETMETADATA Sent (/shared/comment "too many" /shared/vendor/many/0-0 NIL)`, "NO [METADATA TOOMANY]")
 	r.ok(`SETMETADATA Sent (/shared/vendor/many/0-0 NIL)`)
 	r.ok(`SETMETADATA Sent (/shared/comment "fits")`)
+	// LIST tells them with the mailboxes (RFC 9590).
+	r.expect(`LIST "" (Sent paper) RETURN (METADATA (/shared/Comment /private/comment) STATUS (MESSAGES))`,
+		`* LIST (\HasNoChildren \Sent) "/" "Sent"`, `* STATUS "Sent" (MESSAGES 0)`, `* METADATA "Sent" (/shared/comment "fits" /private/comment NIL)`,
+		`* LIST (\HasNoChildren) "/" "paper"`, `* STATUS "paper" (MESSAGES 0)`, `* METADATA "paper" (/shared/comment NIL /private/comment NIL)`)
+	r.expect(`LIST (SUBSCRIBED) "" nowhere RETURN (METADATA (/shared/comment))`)
 	// NOTIFY tells names.
 	r.ok("NOTIFY SET (personal (MailboxMetadataChange ServerMetadataChange))")
 	other.ok(`SETMETADATA Sent (/shared/comment NIL)`)
 	r.hears(`* METADATA "Sent" /shared/comment`)
 	other.ok(`SETMETADATA "" (/private/vendor/x/y "other")`)
 	r.hears(`* METADATA "" /private/vendor/x/y`)
+	r.ok(`SETMETADATA Sent (/shared/vendor/many/0-1 NIL /shared/comment "mine")`) // not told: the client knows
+	r.ok(`SETMETADATA "" (/private/vendor/x/y "mine")`)
+	other.ok(`SETMETADATA Sent (/shared/vendor/many/0-2 NIL)`)
+	r.hears(`* METADATA "Sent" /shared/vendor/many/0-2`)
 }

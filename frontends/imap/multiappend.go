@@ -42,6 +42,7 @@ func (s *session) appendAll(c *call, name string, next taken) error {
 		return s.answerInto("append to "+name, err)
 	}
 	s.appended(count, total)
+	s.added(name, uidsFrom(first, count))
 	set := goimap.UIDSet{{Start: goimap.UID(first), Stop: goimap.UID(first) + goimap.UID(count-1)}}
 	c.code = "APPENDUID " + decimal(validity) + " " + set.String()
 	return nil

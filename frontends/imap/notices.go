@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/cluster/client"
@@ -231,19 +230,7 @@ func (s *session) tellNew(sel *selected) error {
 		s.overflow()
 		return nil
 	}
-	f := &fetching{s: s, sel: sel, items: s.notify.items, seqs: walker{v: &sel.view}}
-	f.plan()
-	if f.want == 0 {
-		sel.untold = nil
-		return f.uidsOnly(fresh)
-	}
-	err := chunks(fresh, f.chunkSize(), func(some *roaring.Bitmap) error {
-		err := f.chunk(some)
-		if err == nil {
-			fresh.AndNot(some)
-		}
-		return err
-	})
+	err := s.tellData(sel, s.notify.items, fresh)
 	if errors.Is(err, client.ErrUnavailable) && s.ctx.Err() == nil && s.out.Err() == nil {
 		return client.ErrUnavailable // told when the mailbox can be asked again
 	}

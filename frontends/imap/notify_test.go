@@ -3,7 +3,9 @@ package imap
 import (
 	"bytes"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
@@ -115,6 +117,56 @@ func testNotifyNames(t *testing.T, c *clustertest.Cluster) {
 	st.mail.at(nil) // a look that failed is made again
 	r.hears(`* LIST (\HasNoChildren) "/" "later"`)
 	r.quiet()
+}
+
+// testNotifyOwn: a client is not told what it did itself, but of what others did at the same time.
+func testNotifyOwn(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "notifyown", nil)
+	st.fill("INBOX", 5)
+	r, other := st.rawUser("INBOX"), st.rawUser("INBOX")
+	var looks atomic.Int32
+	st.mail.at(func(op string) error {
+		if op == "mailboxes" {
+			looks.Add(1)
+		}
+		return nil
+	})
+	r.ok("NOTIFY SET (selected (MessageNew (UID FLAGS) MessageExpunge)) (personal (MessageNew MessageExpunge FlagChange))")
+	n := looks.Load()
+	silent := func(cmd string) {
+		t.Helper()
+		r.ok(cmd)
+		n++
+		clustertest.Eventually(t, 10*time.Second, func() bool { return looks.Load() >= n }, func() string { return "the session looks at the mailboxes" })
+		n = looks.Load()
+		r.quiet()
+	}
+	silent("APPEND Drafts (\\Seen) {6+}\r\na: b\r\n")
+	silent("APPEND Drafts {6+}\r\na: b\r\n {6+}\r\na: b\r\n")
+	silent("UID COPY 1:2 Drafts")
+	silent("UID MOVE 1,3 Drafts")
+	silent("UID REPLACE 2 Drafts {6+}\r\na: b\r\n")
+	st.appendMessage("Drafts", "a: b\r\n")
+	r.hears(`* STATUS "Drafts" (MESSAGES 9 UIDNEXT 10 UNSEEN 8)`)
+	other.ok("NOOP")
+	other.ok("UID COPY 4 Drafts")
+	r.hears(`* STATUS "Drafts" (MESSAGES 10 UIDNEXT 11 UNSEEN 9)`)
+
+	r.expect("APPEND INBOX {6+}\r\na: b\r\n", "* 3 EXISTS")
+	r.expect("UID COPY 4 INBOX", "* 4 EXISTS")
+	other.ok("UID COPY 4 INBOX")
+	r.hears("* 5 EXISTS", "* 5 FETCH (UID 8 FLAGS ())")
+
+	// Of two changes at once both are told.
+	st.mail.at(func(op string) error {
+		if op == "copy" {
+			st.mail.at(nil)
+			st.appendMessage("Trash", "a: b\r\n")
+		}
+		return nil
+	})
+	r.ok("UID COPY 4 Trash")
+	r.hears(`* STATUS "Trash" (MESSAGES 2 UIDNEXT 3 UNSEEN 2)`)
 }
 
 // TestNotifyOverflow holds what a client may ask for against its bounds.

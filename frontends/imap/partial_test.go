@@ -20,7 +20,7 @@ func testPartial(t *testing.T, c *clustertest.Cluster) {
 	for _, c := range []struct{ cmd, want string }{
 		{"UID SEARCH RETURN (PARTIAL 1:4) ALL", " UID PARTIAL (1:4 1:2,4,6)"},
 		{"SEARCH RETURN (PARTIAL 1:4) ALL", " PARTIAL (1:4 1:4)"},
-		{"UID SEARCH RETURN (PARTIAL 4:3 COUNT) ALL", " UID COUNT 10 PARTIAL (4:3 4,6)"},
+		{"UID SEARCH RETURN (PARTIAL 4:3 COUNT) ALL", " UID COUNT 10 PARTIAL (3:4 4,6)"},
 		{"UID SEARCH RETURN (PARTIAL -1:-3) ALL", " UID PARTIAL (-1:-3 10:12)"},
 		{"UID SEARCH RETURN (MIN PARTIAL -9:-100) ALL", " UID MIN 1 PARTIAL (-9:-100 1:2)"},
 		{"UID SEARCH RETURN (PARTIAL 9:100) ALL", " UID PARTIAL (9:100 11:12)"},

@@ -43,15 +43,17 @@ func newRecents(m mail, done func(error)) *recents {
 	return &recents{mail: m, done: done, waiting: make(map[openMailbox]client.Told)}
 }
 
-// below is the UID up to which sessions of this server were told, as far as the cluster may not know it.
-func (r *recents) below(account uint64, folder uint32) uint32 {
+// below is the UID up to which sessions of this server were told, where the cluster may not know it yet: else known is false.
+func (r *recents) below(account uint64, folder uint32) (uid uint32, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.waiting[openMailbox{account, folder}].Below
+	t, known := r.waiting[openMailbox{account, folder}]
+	return t.Below, known
 }
 
-// take has a session told of the messages below a UID, and returns the first that no session of this server was told of before.
-func (r *recents) take(a client.Account, folder, below uint32) (first uint32) {
+// take has a session told of the messages below a UID, and returns the first that no session of this server was told of before. Where known is false that is the
+// cluster's to say, which must be asked after this: what others took was forgotten here when it was noted there.
+func (r *recents) take(a client.Account, folder, below uint32) (first uint32, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := openMailbox{a.ID, folder}
@@ -63,7 +65,16 @@ func (r *recents) take(a client.Account, folder, below uint32) (first uint32) {
 			time.AfterFunc(noteDelay, r.run)
 		}
 	}
-	return old.Below
+	return old.Below, known
+}
+
+// settled forgets what the cluster knows.
+func (r *recents) settled(account uint64, folder, below uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if key := (openMailbox{account, folder}); r.waiting[key].Below <= below {
+		delete(r.waiting, key)
+	}
 }
 
 // run passes on what waits, and comes again if that is not all.
@@ -110,11 +121,17 @@ func (s *session) meet(sel *selected, uids *roaring.Bitmap, from uint32) {
 	if !s.sees(sel) || uids.IsEmpty() || uids.Maximum() < from {
 		return
 	}
+	var told uint32
+	var known bool
 	if sel.readOnly {
-		from = max(from, s.srv.recents.below(s.account.ID, sel.id))
+		told, known = s.srv.recents.below(s.account.ID, sel.id)
 	} else {
-		from = max(from, s.srv.recents.take(s.account, sel.id, uids.Maximum()+1))
+		told, known = s.srv.recents.take(s.account, sel.id, uids.Maximum()+1)
 	}
+	if !known {
+		told = s.toldBelow(sel)
+	}
+	from = max(from, told)
 	fresh := uids.Clone()
 	fresh.RemoveRange(0, uint64(from))
 	if fresh.IsEmpty() {
@@ -124,6 +141,18 @@ func (s *session) meet(sel *selected, uids *roaring.Bitmap, from uint32) {
 		sel.recent = roaring.New()
 	}
 	sel.recent.Or(fresh)
+}
+
+// toldBelow is the UID up to which sessions were told of an open mailbox, as the cluster knows it; 0 where it does not say.
+func (s *session) toldBelow(sel *selected) uint32 {
+	ctx, cancel := s.question()
+	defer cancel()
+	m, err := s.mail.Status(ctx, s.account, sel.name)
+	if err != nil || m.ID != sel.id {
+		return 0 // RFC 3501 section 2.3.2: where that cannot be found out, a message is recent
+	}
+	s.srv.recents.settled(s.account.ID, sel.id, m.Told)
+	return m.Told
 }
 
 // recentSet is the messages that are \Recent to the client, nil if none is.
@@ -160,7 +189,7 @@ func (s *session) flagsOf(sel *selected, uid uint32, f client.Flags) []goimap.Fl
 
 // recentCount is STATUS' figure of a mailbox, less what sessions of this server were told of.
 func (s *session) recentCount(m *client.Mailbox) uint32 {
-	if below := s.srv.recents.below(s.account.ID, m.ID); below > m.Told {
+	if below, _ := s.srv.recents.below(s.account.ID, m.ID); below > m.Told {
 		return min(m.Recent, m.UIDNext-min(below, m.UIDNext))
 	}
 	return m.Recent

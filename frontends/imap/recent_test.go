@@ -71,6 +71,41 @@ func testRecent(t *testing.T, c *clustertest.Cluster) {
 	}
 }
 
+// testRecentLater: what one session was told is not \Recent to another that hears of it after it was noted, nor to one that asked before and hears of it after.
+func testRecentLater(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "recentlater", nil)
+	st.mail.recent = true
+	note := func() {
+		t.Helper()
+		if err := st.srv.recents.note(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b, e := st.rawUser("INBOX"), st.rawUser("INBOX"), st.rawUser("")
+	e.ok("EXAMINE INBOX")
+	st.appendMessage("INBOX", "Subject: a\r\n\r\n")
+	b.has("NOOP", "* 1 RECENT")
+	note()
+	a.has("NOOP", "* 1 EXISTS")
+	a.has("SEARCH RECENT", "* SEARCH")
+	e.has("NOOP", "* 1 EXISTS")
+	e.has("SEARCH RECENT", "* SEARCH")
+	if _, waits := st.srv.recents.below(st.account.ID, 1); waits {
+		t.Error("what the cluster knows waits")
+	}
+
+	st.mail.at(func(op string) error {
+		if op == "selected" {
+			st.mail.at(nil)
+			b.has("NOOP", "* 2 RECENT")
+			note()
+		}
+		return nil
+	})
+	st.appendMessage("INBOX", "Subject: b\r\n\r\n")
+	a.has("SELECT INBOX", "* 0 RECENT")
+}
+
 // has expects a line among the answers of a command that succeeds.
 func (r *raw) has(cmd, want string) {
 	r.t.Helper()
@@ -85,22 +120,30 @@ func TestRecentsWait(t *testing.T) {
 	r := newRecents(m, func(error) {})
 	r.timer = true // by hand
 	a := client.Account{ID: 1}
-	if got := r.take(a, 7, 5); got != 0 {
-		t.Errorf("first: %d", got)
+	below := func() uint32 { uid, _ := r.below(1, 7); return uid }
+	if got, known := r.take(a, 7, 5); got != 0 || known {
+		t.Errorf("first: %d, %t", got, known)
 	}
-	if got := r.take(a, 7, 3); got != 5 || r.below(1, 7) != 5 {
-		t.Errorf("second: %d", got)
+	if got, known := r.take(a, 7, 3); got != 5 || !known || below() != 5 {
+		t.Errorf("second: %d, %t", got, known)
 	}
-	if r.note(t.Context()) == nil || r.below(1, 7) != 5 {
+	if r.settled(1, 7, 4); below() != 5 {
+		t.Error("lost by what the cluster knew before")
+	}
+	if r.note(t.Context()) == nil || below() != 5 {
 		t.Error("lost by a failure")
 	}
 	m.fail, m.during = false, func() { r.take(a, 7, 9) }
-	if err := r.note(t.Context()); err != nil || r.below(1, 7) != 9 {
-		t.Errorf("told meanwhile: %v, %d", err, r.below(1, 7))
+	if err := r.note(t.Context()); err != nil || below() != 9 {
+		t.Errorf("told meanwhile: %v, %d", err, below())
 	}
 	m.during = nil
 	if err := r.note(t.Context()); err != nil || len(r.waiting) != 0 || m.last != 9 {
 		t.Errorf("%v, %v, %d", err, r.waiting, m.last)
+	}
+	r.take(a, 7, 12)
+	if r.settled(1, 7, 12); len(r.waiting) != 0 {
+		t.Error("what the cluster knows waits")
 	}
 	for i := range uint32(maxNoted + 5) {
 		r.take(a, i, 2)

@@ -40,6 +40,7 @@ func (s *session) replace(c *call) error {
 		return s.answerInto("replace a message by one in "+name, err)
 	}
 	s.appended(1, m.size)
+	s.added(name, uidsFrom(uid, 1))
 	s.out.Raw("* OK [APPENDUID ").Num(uint64(validity)).SP().Num(uint64(uid)).Line("] Replacement message ready") // section 4.3: before EXPUNGE
 	sel.view.vanish(roaring.BitmapOf(old))
 	c.highest = true

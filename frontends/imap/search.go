@@ -20,6 +20,9 @@ func (s *session) search(c *call) error {
 		return s.refused(&asked.Options, err)
 	}
 	sel, err := s.open()
+	if err == nil {
+		err = sel.tagTaken(c, asked)
+	}
 	if err != nil {
 		return err
 	}
@@ -51,7 +54,11 @@ func (s *session) search(c *call) error {
 		numbers = sel.view.toSeqs(found)
 	}
 	if asked.Extended || s.rev2 {
-		return s.tellExtended(c, asked, inSet(numbers), top)
+		err := s.tellExtended(c, asked, inSet(numbers), top)
+		if err == nil && asked.Update {
+			s.keep(c, sel, asked, found)
+		}
+		return err
 	}
 	s.out.Raw("* SEARCH")
 	for it := numbers.Iterator(); it.HasNext(); {
@@ -72,27 +79,44 @@ func (s *session) refused(o *goimap.SearchOptions, err error) error {
 	return err
 }
 
-// find finds the messages that match: first by sets alone, which needs no message, then, where that does not
-// decide, by looking at the messages that are left, in chunks.
+// find finds the messages that match, and tells how far it is.
 func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error) {
+	q := s.newQuery(sel, key)
+	q.tells = true
+	return q.run(key, roaring.AndNot(sel.view.uids, sel.view.gone))
+}
+
+func (s *session) newQuery(sel *selected, key *command.Key) *query {
 	q := &query{s: s, sel: sel, now: s.srv.cfg.Clock.Now().Unix(), flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap),
 		candidates: make(map[string]*candidates)}
 	q.needs(key)
+	return q
+}
+
+// run finds those of a set that match: first by sets alone, which needs no message, then, where that does not
+// decide, by looking at the messages that are left, in chunks.
+func (q *query) run(key *command.Key, in *roaring.Bitmap) (*roaring.Bitmap, error) {
+	s := q.s
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
 	defer cancel()
 	q.ctx = ctx
-	all := roaring.AndNot(sel.view.uids, sel.view.gone)
-	rest, exact, err := q.bySets(key, all)
+	rest, exact, err := q.bySets(key, in)
 	if err != nil || exact {
 		return rest, err
 	}
-	found, lines := roaring.New(), new(message.Outline)
+	if q.limit > 0 && rest.GetCardinality() > q.limit {
+		return nil, errDear
+	}
+	found, done, lines := roaring.New(), uint64(0), new(message.Outline)
 	err = chunks(rest, q.chunkSize(), func(some *roaring.Bitmap) error {
-		list, err := s.load(sel, some, q.want)
+		list, err := s.load(q.sel, some, q.want)
 		if err != nil {
 			return err
 		}
-		for _, e := range list {
+		for i, e := range list {
+			if q.tells {
+				s.progress(done+uint64(i), rest.GetCardinality())
+			}
 			err := s.outline(e, lines)
 			ok := false
 			if err == nil {
@@ -106,7 +130,8 @@ func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error)
 			}
 			e.forget()
 		}
-		return ctx.Err()
+		done += some.GetCardinality()
+		return errors.Join(ctx.Err(), s.out.Err())
 	})
 	if err != nil && ctx.Err() != nil && s.ctx.Err() == nil {
 		err = no(goimap.ResponseCodeLimit, "Search took too long; narrow it down")
@@ -144,6 +169,10 @@ type query struct {
 	sets    map[*command.Key]*roaring.Bitmap // sets of the keys, resolved
 
 	candidates map[string]*candidates // for each text, as the full-text index says
+
+	tells   bool               // the client is told how far it is
+	touched map[uint32]touched // where only these are searched, flags are theirs
+	limit   uint64             // of messages to look at; 0: none
 }
 
 // needs finds out what a key needs of messages.
@@ -226,21 +255,26 @@ func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (out *roaring.Bitmap,
 // set resolves a set of numbers, once; sequence numbers that no message has are ignored here.
 func (q *query) set(k *command.Key) *roaring.Bitmap {
 	some := q.sets[k]
-	if some != nil {
-		return some
+	if some == nil {
+		some = q.sel.numbered(k.Set)
+		q.sets[k] = some
 	}
-	switch set := k.Set.(type) {
-	case goimap.SeqSet:
-		some, _ = q.sel.view.fromSeqs(set)
-	case goimap.UIDSet:
-		if some = q.sel.saved; !goimap.IsSearchRes(set) {
-			some = q.sel.view.fromUIDs(set)
-		}
-	default:
-		some = roaring.New()
-	}
-	q.sets[k] = some
 	return some
+}
+
+// numbered is the messages that a set means.
+func (sel *selected) numbered(set goimap.NumSet) *roaring.Bitmap {
+	switch set := set.(type) {
+	case goimap.SeqSet:
+		some, _ := sel.view.fromSeqs(set)
+		return some
+	case goimap.UIDSet:
+		if goimap.IsSearchRes(set) {
+			return sel.saved
+		}
+		return sel.view.fromUIDs(set)
+	}
+	return roaring.New()
 }
 
 // changed is those of a set that have a modseq as high as a key says.
@@ -273,6 +307,16 @@ func (q *query) withFlag(f goimap.Flag) (set *roaring.Bitmap, known bool, err er
 		return nil, false, nil
 	}
 	if set := q.flagged[bit]; set != nil {
+		return set, true, nil
+	}
+	if q.touched != nil {
+		set := roaring.New()
+		for uid, t := range q.touched {
+			if t.system&bit != 0 {
+				set.Add(uid)
+			}
+		}
+		q.flagged[bit] = set
 		return set, true, nil
 	}
 	ctx, cancel := q.s.question()

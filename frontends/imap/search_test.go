@@ -42,7 +42,7 @@ func testSearch(t *testing.T, c *clustertest.Cluster) {
 		{"SUBJECT {6}\r\n测试", "2 3"}, {"CHARSET UTF-8 SUBJECT \"测\"", "2 3"}, {"FROM \"张三\"", "3"},
 		{"HEADER x-odd two", "3"}, {"HEADER X-Odd-Field end", "5"}, {`HEADER X-Odd-Field ""`, "5"}, {"HEADER X-Odd-Field nothing", ""},
 		{"BODY first", "1"}, {"BODY FIRST", "1"}, {"BODY \"你好\"", "2 3"}, {"BODY \"世界\"", "2 3"}, {"BODY needle", "4"}, {"BODY \"äöü\"", "4"},
-		{"BODY budget", ""}, {"TEXT budget", "1"}, {"TEXT \"测试\"", "2 3"}, {"BODY inside", "3"}, {"BODY \"plain =61\"", "3"}, {"BODY \"ab\"", "3"},
+		{"BODY budget", ""}, {"TEXT budget", "1"}, {"TEXT \"测试\"", "2 3"}, {"BODY inside", ""}, {"TEXT inside", "3"}, {"BODY \"plain =61\"", "3"}, {"BODY \"ab\"", "3"},
 		{"BODY nested NOT BODY x", ""}, {"OR BODY needle BODY first", "1 4"}, {"TEXT x-odd-field", "5"},
 		{"LARGER 50000", "4"}, {"SMALLER 200", "1"}, {"SMALLER 200 SINCE 1-Jan-2020", "1"}, {"NOT SMALLER 20000", "4"},
 		{"SMALLER 20000 LARGER 300", "3 5"}, {"OR SMALLER 200 LARGER 50000", "1 4"},

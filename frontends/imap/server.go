@@ -48,6 +48,8 @@ type Limits struct {
 	ProgressTimeout time.Duration // inside a command, without a byte passing; default 1 min
 	CommandTimeout  time.Duration // for one question to the cluster; default 30 s
 	SearchTimeout   time.Duration // for a SEARCH in messages' bytes; default 5 min
+
+	ProgressInterval time.Duration // after which a client hears how far its command is, each time; default 10 s, as RFC 9585 section 4 has it
 }
 
 func (l *Limits) defaults() {
@@ -61,6 +63,7 @@ func (l *Limits) defaults() {
 	setDuration(&l.ProgressTimeout, time.Minute)
 	setDuration(&l.CommandTimeout, 30*time.Second)
 	setDuration(&l.SearchTimeout, 5*time.Minute)
+	setDuration(&l.ProgressInterval, 10*time.Second)
 }
 
 func setInt(v *int, def int) {

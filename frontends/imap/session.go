@@ -40,6 +40,7 @@ type session struct {
 	sel        *selected
 	notify     *notification // nil: the client has not asked
 	run        *storeRun     // STOREs that were sent at once; nil: none
+	pace       pace
 }
 
 // selected is the mailbox that a session has open.
@@ -57,6 +58,8 @@ type selected struct {
 	stale    bool            // changes may wait that no wake-up will tell of
 	behind   bool            // changes of flags were kept from the client, as it wants it: told grows no more
 	untold   *roaring.Bitmap // new messages whose data the client asked to be told, and was not yet; nil is none
+	mine     *roaring.Bitmap // new messages that this session made itself, until they have a number
+	contexts contexts        // searches whose results are kept up to date
 
 	counts     bool            // the cluster notes of which messages sessions were told
 	recent     *roaring.Bitmap // messages that are \Recent here; nil: none. See recent.go
@@ -145,6 +148,7 @@ func newSelected(got client.Selected, readOnly bool) *selected {
 		keywords: got.Mailbox.Keywords,
 		own:      make(map[uint64]struct{}),
 		saved:    roaring.New(),
+		mine:     roaring.New(),
 		wakes:    new(wakes),
 		stale:    true, // the watch starts after the snapshot
 		counts:   got.Counts,

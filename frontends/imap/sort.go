@@ -29,6 +29,9 @@ func (s *session) sort(c *call) error {
 		return s.refused(&asked.Options, err)
 	}
 	sel, err := s.open()
+	if err == nil {
+		err = sel.tagTaken(c, &asked.Search)
+	}
 	if err != nil {
 		return err
 	}
@@ -54,7 +57,11 @@ func (s *session) sort(c *call) error {
 	}
 	numbers := s.numbers(c, sel, uids)
 	if asked.Extended {
-		return s.tellExtended(c, &asked.Search, inOrder(numbers), top)
+		err := s.tellExtended(c, &asked.Search, inOrder(numbers), top)
+		if asked.Update {
+			s.refuseUpdate(c.tag, "Results in an order are not kept up to date")
+		}
+		return err
 	}
 	s.out.Raw("* SORT")
 	for _, n := range numbers {
@@ -135,13 +142,14 @@ func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Wa
 	if want&index.WantSummary != 0 {
 		size = summaryChunk
 	}
-	lines := new(message.Outline)
+	lines, done := new(message.Outline), uint64(0)
 	err := chunks(found, size, func(some *roaring.Bitmap) error {
 		list, err := s.load(sel, some, want)
 		if err != nil {
 			return err
 		}
-		for _, e := range list {
+		for i, e := range list {
+			s.progress(done+uint64(i), found.GetCardinality())
 			err := s.outline(e, lines)
 			if err == nil {
 				err = fn(ctx, e)
@@ -155,7 +163,8 @@ func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Wa
 			}
 			e.forget()
 		}
-		return ctx.Err()
+		done += some.GetCardinality()
+		return errors.Join(ctx.Err(), s.out.Err())
 	})
 	if err != nil && ctx.Err() != nil && s.ctx.Err() == nil {
 		return no(goimap.ResponseCodeLimit, "Took too long; narrow the search down")

@@ -269,11 +269,16 @@ func (s *session) copy(c *call) error {
 		_, err := s.mail.Status(ctx, s.account, dest)
 		return s.answerInto("copy to "+dest, err)
 	}
-	res, err := s.mail.Copy(ctx, s.account, sel.id, uids, dest)
+	var res client.CopyResult
+	err = s.patiently(func() (err error) {
+		res, err = s.mail.Copy(ctx, s.account, sel.id, uids, dest)
+		return err
+	})
 	if err != nil {
 		return s.answerInto("copy to "+dest, err)
 	}
 	sel.stale = true
+	s.added(dest, roaring.BitmapOf(res.Dest...))
 	c.code = copyCode(res)
 	return nil
 }
@@ -305,14 +310,19 @@ func (s *session) move(c *call) error {
 		return expungeIssued()
 	}
 	dest = canonicalName(dest)
-	err = chunks(uids, changeChunk, func(some *roaring.Bitmap) error {
+	err = s.steps(uids, changeChunk, func(some *roaring.Bitmap) error {
 		ctx, cancel := s.question()
 		defer cancel()
-		res, err := s.mail.Move(ctx, s.account, sel.id, some, dest)
+		var res client.CopyResult
+		err := s.patiently(func() (err error) {
+			res, err = s.mail.Move(ctx, s.account, sel.id, some, dest)
+			return err
+		})
 		if err != nil {
 			return err
 		}
 		sel.stale = true
+		s.added(dest, roaring.BitmapOf(res.Dest...))
 		if code := copyCode(res); code != "" {
 			s.out.Raw("* OK [").Raw(code).Line("] Moved")
 		}
@@ -374,10 +384,14 @@ func (s *session) remove(sel *selected, only *goimap.UIDSet, tell func() error) 
 
 // removeAll removes those of uids that are marked \Deleted; tell takes what is gone out of the view.
 func (s *session) removeAll(sel *selected, uids *roaring.Bitmap, tell func() error) error {
-	err := chunks(uids, index.MaxChange, func(some *roaring.Bitmap) error {
+	err := s.steps(uids, index.MaxChange, func(some *roaring.Bitmap) error {
 		ctx, cancel := s.question()
 		defer cancel()
-		removed, err := s.mail.Expunge(ctx, s.account, sel.id, some, true)
+		var removed *roaring.Bitmap
+		err := s.patiently(func() (err error) {
+			removed, err = s.mail.Expunge(ctx, s.account, sel.id, some, true)
+			return err
+		})
 		if err != nil {
 			return err
 		}

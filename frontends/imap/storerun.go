@@ -54,7 +54,7 @@ func (t *storing) all(uids *roaring.Bitmap) (err error) {
 	}
 	run := t.behind(uids)
 	if s.run = nil; run == nil {
-		return chunks(uids, changeChunk, t.chunk)
+		return s.steps(uids, changeChunk, t.chunk)
 	}
 	if run.change, err = t.change(run.uids); err != nil {
 		return err // the others try by themselves

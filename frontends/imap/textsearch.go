@@ -52,8 +52,8 @@ func (q *query) narrow(in *roaring.Bitmap, text string) *roaring.Bitmap {
 	return out
 }
 
-// matchText looks for a text in a message's text parts, and with header also in its header, which those of the messages
-// and parts inside always are, and in the names of its files. Texts are compared in UTF-8, regardless of case, without their encodings.
+// matchText looks for a text in a message's text parts and in the names of its files, and with header also in its header and those of the messages and parts
+// inside. Texts are compared in UTF-8, regardless of case, without their encodings.
 func (q *query) matchText(e *entry, text string, header bool) (bool, error) {
 	needle := []byte(fold(text))
 	if len(needle) == 0 {

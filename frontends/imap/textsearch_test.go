@@ -16,6 +16,9 @@ const attached = "Subject: two files\r\nMIME-Version: 1.0\r\nContent-Type: multi
 	"<p>=C4=E3=BA=C3&nbsp;there</p>\r\n--b\r\nContent-Type: application/pdf; name=\"=?utf-8?B?5oql5ZGKMS5wZGY=?=\"\r\nContent-Disposition: attachment; filename*0*=utf-8''%E5%B9%B4; filename*1*=%E6%8A%A5.pdf\r\n\r\n" +
 	"JVBERi0=\r\n--b--\r\n"
 
+const report = "Subject: not delivered\r\nMIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\r\nSorry.\r\n" +
+	"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; here.test\r\n\r\nFinal-Recipient: rfc822; nobody@remote.test\r\nStatus: 5.1.1\r\n--b--\r\n"
+
 // testTextSearch searches for pieces of what messages say, first without an index, then while one comes to be, then with it: what is found is the same, and with it hardly a
 // message is read in vain.
 func testTextSearch(t *testing.T, c *clustertest.Cluster) {
@@ -29,8 +32,9 @@ func testTextSearch(t *testing.T, c *clustertest.Cluster) {
 		said = append(said, strings.Fields(m)...)
 	}
 	st.appendMessage("INBOX", attached)
+	st.appendMessage("INBOX", report)
 	searches := []string{`BODY "年报"`, `TEXT "报告1"`, `BODY "你好&nbsp;th"`, `BODY "two files"`, `TEXT "two files"`, `NOT BODY "p"`, `OR BODY "年报" TEXT "the"`, `BODY ""`, `TEXT "` + strings.Repeat("the ", 600) + `"`,
-		`NOT (BODY "e" BODY "the")`, `SINCE 1-Jan-2000 TEXT "message-id" UNSEEN`, `41 TEXT "@"`}
+		`NOT (BODY "e" BODY "the")`, `SINCE 1-Jan-2000 TEXT "message-id" UNSEEN`, `41 TEXT "@"`, `BODY "nobody@remote.test"`, `TEXT "5.1.1"`}
 	for range 40 {
 		word := strings.Map(func(r rune) rune {
 			if r == '"' || r == '\\' || r > 0xfffd {
@@ -55,7 +59,8 @@ func testTextSearch(t *testing.T, c *clustertest.Cluster) {
 	}
 	st.mail.scan.Store(true)
 	want := all()
-	if !slices.Contains(want, `BODY "年报": * SEARCH 41`) || !slices.Contains(want, `TEXT "报告1": * SEARCH 41`) || !slices.Contains(want, `BODY "two files": * SEARCH`) {
+	if !slices.Contains(want, `BODY "年报": * SEARCH 41`) || !slices.Contains(want, `TEXT "报告1": * SEARCH 41`) || !slices.Contains(want, `BODY "two files": * SEARCH`) ||
+		!slices.Contains(want, `BODY "nobody@remote.test": * SEARCH 42`) {
 		t.Errorf("a file's name, or a text: %q", want[:5])
 	}
 	st.mail.scan.Store(false)

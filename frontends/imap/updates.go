@@ -45,6 +45,9 @@ func (s *session) update(allowExpunge bool) error {
 	if sel.view.gone.IsEmpty() && sel.view.coming.IsEmpty() && !sel.behind {
 		sel.told = max(sel.told, sel.view.modseq)
 	}
+	if err := s.updateContexts(sel); err != nil {
+		return err
+	}
 	return s.tellNew(sel)
 }
 
@@ -74,6 +77,7 @@ func (s *session) learn(sel *selected, allowExpunge bool) (more bool, err error)
 		return false, errHeld
 	}
 	s.srv.stats.updates.Add(1)
+	s.leave(sel)
 	if err := s.tell(sel, ch, allowExpunge); err != nil {
 		if errors.Is(err, errViewOrder) {
 			s.log.Error("IMAP session lost the order of its mailbox", "mailbox", sel.name, "error", err)
@@ -98,6 +102,7 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 			return err
 		}
 	}
+	sel.touch(ch.Changed)
 	fresh := roaring.New()
 	for _, c := range ch.Changed {
 		if !v.uids.Contains(c.UID) {
@@ -113,11 +118,14 @@ func (s *session) tell(sel *selected, ch client.Changes, allowExpunge bool) erro
 			return err
 		}
 		if s.notify != nil {
-			sel.untold = roaring.Or(v.coming, orEmpty(sel.untold))
+			sel.untold = roaring.Or(roaring.AndNot(v.coming, sel.mine), orEmpty(sel.untold))
 		}
 		s.meet(sel, v.coming, 0)
 		v.coming.Clear()
 		s.tellExists(v.count())
+	}
+	if !ch.More {
+		sel.mine.Clear()
 	}
 	for _, c := range ch.Changed {
 		if _, own := sel.own[c.ModSeq]; own || fresh.Contains(c.UID) {

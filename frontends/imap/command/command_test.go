@@ -69,6 +69,7 @@ func parsers() map[string]parser {
 		"LIST":   func(d *wire.Decoder) (any, error) { l, err := ParseList(d); return short(l), err },
 		"UFETCH": func(d *wire.Decoder) (any, error) { f, err := ParseFetch(d, true); return shortFetch(f), err },
 		"FETCH":  func(d *wire.Decoder) (any, error) { f, err := ParseFetch(d, false); return shortFetch(f), err },
+		"CANCEL": func(d *wire.Decoder) (any, error) { tags, err := CancelUpdate(d); return several(tags), err },
 		"SEARCH": func(d *wire.Decoder) (any, error) { s, err := ParseSearch(d); return shortSearch(s), err },
 	}
 }
@@ -84,7 +85,7 @@ func short(l *List) string {
 			opts = append(opts, strings.Trim(name, `"`))
 		}
 	}
-	return several(l.Reference, l.Patterns, opts, l.Status, l.Extended)
+	return strings.TrimSuffix(several(l.Reference, l.Patterns, opts, l.Status, l.Extended, strings.Join(l.Metadata, ",")), " ")
 }
 
 func shortNotify(n *Notify) string {
@@ -150,6 +151,9 @@ func shortSearch(s *Search) string {
 	out := shortKey(s.Key)
 	if s.Extended {
 		out += fmt.Sprint(" ", s.Options)
+	}
+	if s.Update {
+		out += fmt.Sprint(" update ", len(s.Items))
 	}
 	return out
 }
@@ -250,6 +254,11 @@ func TestCommands(t *testing.T) {
 		{"SEARCH", " savedatesupported", "and(all)"}, {"SEARCH", " SAVEDON x", "BAD"}, {"FETCH", " 998 (SAVEDATE)", "998 SAVEDATE"},
 		{"SEARCH", "", "BAD"}, {"SEARCH", " ", "BAD"}, {"SEARCH", " ()", "BAD"}, {"SEARCH", " X", "BAD"}, {"SEARCH", " X y", "BAD"}, {"SEARCH", " NOT", "BAD"}, {"SEARCH", " OR SEEN", "BAD"}, {"SEARCH", " (SEEN", "BAD"},
 		{"SEARCH", " LARGER x", "BAD"}, {"SEARCH", " LARGER -1", "BAD"}, {"SEARCH", " SINCE x", "BAD"}, {"SEARCH", " RETURN (X) ALL", "BAD"}, {"SEARCH", " RETURN ALL ALL", "BAD"}, {"SEARCH", " UID x", "BAD"},
+		{"SEARCH", " RETURN (COUNT UPDATE (UID BODY[HEADER.FIELDS (TO FROM)]) CONTEXT) ALL", "and(all) {false false false true false} update 2"}, {"SEARCH", " RETURN (UPDATE) 1", "and(1) {false false false false false} update 0"},
+		{"SEARCH", " RETURN (CONTEXT) 1", "and(1) {false false true false false}"}, {"SEARCH", " RETURN (UPDATE UPDATE) 1", "BAD"}, {"SEARCH", " RETURN (UPDATE ()) 1", "BAD"}, {"SEARCH", " RETURN (UPDATE (UID) 1", "BAD"},
+		{"CANCEL", ` "B01"`, "[B01]"}, {"CANCEL", ` "a" "b"`, "[a b]"}, {"CANCEL", "", "BAD"}, {"CANCEL", " a", "BAD"}, {"CANCEL", ` "a" `, "BAD"}, {"CANCEL", strings.Repeat(` "a"`, 65), "NO LIMIT"},
+		{"LIST", ` "" % RETURN (METADATA (/shared/Color /private/b) STATUS (MESSAGES))`, " [%] [] [MESSAGES] true /shared/color,/private/b"}, {"LIST", ` "" % RETURN (METADATA)`, "BAD"},
+		{"LIST", ` "" % RETURN (METADATA ())`, "BAD"}, {"LIST", ` "" % RETURN (METADATA /shared/a)`, "BAD"}, {"LIST", ` "" % RETURN (METADATA (shared/a))`, "BAD"},
 		{"SEARCH", strings.Repeat(" NOT", 100) + " SEEN", "NO LIMIT"}, {"SEARCH", " " + strings.Repeat("(", 70) + "SEEN", "NO LIMIT"}, {"SEARCH", strings.Repeat(" SEEN", 1001), "NO LIMIT"}, {"SEARCH", strings.Repeat(" BODY x", 17), "NO LIMIT"},
 	} {
 		if got := parsed(t, all[c.name], c.args); got != c.want {

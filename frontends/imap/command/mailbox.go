@@ -132,6 +132,7 @@ type List struct {
 	Patterns  []string
 	Options   goimap.ListOptions
 	Status    []StatusItem // what to tell of each mailbox (RFC 5819)
+	Metadata  []string     // annotations to tell of each mailbox (RFC 9590)
 	Extended  bool         // the form of RFC 5258
 }
 
@@ -241,6 +242,12 @@ func (l *List) returned(d *wire.Decoder) error {
 			return err
 		}
 		l.Status, err = statusItems(d)
+		return err
+	case "METADATA":
+		if err := d.SP(); err != nil {
+			return err
+		}
+		l.Metadata, err = entryNames(d)
 		return err
 	default:
 		return wire.Bad("Unknown return option " + w)

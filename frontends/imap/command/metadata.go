@@ -41,22 +41,31 @@ func ParseGetMetadata(d *wire.Decoder) (*GetMetadata, error) {
 	if err := d.SP(); err != nil {
 		return nil, err
 	}
-	one := func() error {
-		name, err := entryName(d)
-		if g.Entries = append(g.Entries, name); len(g.Entries) > client.MaxAnnotationsAtOnce {
-			return wire.Limit("Too many entries")
-		}
-		return err
-	}
-	if d.Peek() != '(' {
-		err = one()
-	} else if err = d.List(one); err == nil && len(g.Entries) == 0 {
-		err = wire.Bad("Expected an entry")
+	if d.Peek() == '(' {
+		g.Entries, err = entryNames(d)
+	} else {
+		g.Entries = make([]string, 1)
+		g.Entries[0], err = entryName(d)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return g, d.End()
+}
+
+// entryNames takes the names of entries in parentheses.
+func entryNames(d *wire.Decoder) (names []string, err error) {
+	err = d.List(func() error {
+		name, err := entryName(d)
+		if names = append(names, name); len(names) > client.MaxAnnotationsAtOnce {
+			return wire.Limit("Too many entries")
+		}
+		return err
+	})
+	if err == nil && len(names) == 0 {
+		err = wire.Bad("Expected an entry")
+	}
+	return names, err
 }
 
 func (g *GetMetadata) option(d *wire.Decoder) error {

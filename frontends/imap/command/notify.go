@@ -185,7 +185,8 @@ func (n *Notify) event(d *wire.Decoder, g *EventGroup) error {
 	switch w {
 	case "MESSAGENEW":
 		g.Events |= EventNew
-		return g.items(d)
+		g.Items, err = fetchItems(d)
+		return err
 	case "MESSAGEEXPUNGE":
 		g.Events |= EventExpunge
 	case "FLAGCHANGE":
@@ -204,28 +205,27 @@ func (n *Notify) event(d *wire.Decoder, g *EventGroup) error {
 	return nil
 }
 
-// items takes FETCH data items in parentheses, if there are some. To tell them sets no flag.
-func (g *EventGroup) items(d *wire.Decoder) error {
+// fetchItems takes FETCH data items in parentheses, if there are some. To tell them sets no flag.
+func fetchItems(d *wire.Decoder) ([]Item, error) {
 	if !d.TryAll(" (") {
-		return nil
+		return nil, nil
 	}
 	var f Fetch
 	for {
 		if err := f.item(d); err != nil {
-			return err
+			return nil, err
 		}
 		if d.Try(')') {
 			break
 		}
 		if err := d.SP(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for i := range f.Items {
 		f.Items[i].Section.Peek = true
 	}
-	g.Items = f.Items
-	return nil
+	return f.Items, nil
 }
 
 // check refuses what the grammar allows and the RFC does not.

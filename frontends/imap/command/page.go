@@ -14,7 +14,7 @@ type Page struct {
 	text     string
 }
 
-// String is the range as the client wrote it.
+// String is the range as it is told, the smaller number first: 4:2 is the same as 2:4, and clients are used to hear that (imaptest).
 func (p *Page) String() string { return p.text }
 
 // Bounds are the positions in a result of n, from 0: those from lo up to but without hi. They are equal where the page has none.
@@ -51,8 +51,9 @@ func page(d *wire.Decoder) (*Page, error) {
 	if min(from, to) < 1 || max(from, to) > math.MaxUint32 {
 		return nil, wire.Bad("Bad range of PARTIAL")
 	}
+	from, to = min(from, to), max(from, to)
 	text := sign + strconv.FormatInt(from, 10) + ":" + sign + strconv.FormatInt(to, 10)
-	return &Page{From: min(from, to), To: max(from, to), Last: sign != "", text: text}, nil
+	return &Page{From: from, To: to, Last: sign != "", text: text}, nil
 }
 
 // partialOption takes the range of the return option PARTIAL.

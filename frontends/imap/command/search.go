@@ -17,6 +17,7 @@ const (
 	maxSearchDepth = 64 // of keys inside each other
 	maxSearchKeys  = 1000
 	maxSearchTexts = 16 // BODY and TEXT keys
+	maxCancelled   = 64 // searches of one CANCELUPDATE
 )
 
 // KeyKind is a kind of search key.
@@ -63,9 +64,11 @@ type Key struct {
 type Search struct {
 	Key      *Key
 	Options  goimap.SearchOptions
-	Page     *Page // the return option PARTIAL, nil if it was not given
-	Extended bool  // RETURN was given: the answer is ESEARCH (RFC 4731)
-	ModSeq   bool  // there is a key MODSEQ: the answer tells the highest one
+	Page     *Page  // the return option PARTIAL, nil if it was not given
+	Extended bool   // RETURN was given: the answer is ESEARCH (RFC 4731)
+	Update   bool   // the client wants to hear how the result changes (RFC 5267 section 4.3)
+	Items    []Item // what to tell of new messages in it (RFC 5465 section 7)
+	ModSeq   bool   // there is a key MODSEQ: the answer tells the highest one
 }
 
 // searchParser counts a search's keys while it parses them.
@@ -118,7 +121,7 @@ func (s *Search) options(d *wire.Decoder) error {
 	if s.Page != nil && o.ReturnAll {
 		return wire.Bad("ALL and PARTIAL exclude each other")
 	}
-	if s.Page == nil && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount && !o.ReturnSave {
+	if s.Page == nil && !o.ReturnMin && !o.ReturnMax && !o.ReturnCount && !o.ReturnSave && !s.Update {
 		o.ReturnAll = true
 	}
 	return nil
@@ -146,6 +149,14 @@ func (s *Search) returned(d *wire.Decoder) error {
 			return s.partialOption(d)
 		case "SAVE":
 			s.Options.ReturnSave = true
+		case "CONTEXT": // nothing is kept for later
+		case "UPDATE":
+			if s.Update {
+				return wire.Bad("More than one UPDATE")
+			}
+			s.Update = true
+			s.Items, err = fetchItems(d)
+			return err
 		default:
 			return wire.Bad("Unknown return option " + w)
 		}
@@ -155,6 +166,25 @@ func (s *Search) returned(d *wire.Decoder) error {
 		return err
 	}
 	return d.SP()
+}
+
+// CancelUpdate parses CANCELUPDATE: the tags of searches (RFC 5267 section 4.3.5).
+func CancelUpdate(d *wire.Decoder) (tags []string, err error) {
+	for {
+		if err := d.SP(); err != nil {
+			return nil, err
+		}
+		if len(tags) == maxCancelled {
+			return nil, wire.Limit("Too many tags")
+		}
+		tag, err := d.String()
+		if err != nil {
+			return nil, err
+		}
+		if tags = append(tags, string(tag)); d.AtEnd() {
+			return tags, nil
+		}
+	}
 }
 
 func (p *searchParser) setCharset(name string) error {
