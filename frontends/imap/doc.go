@@ -29,6 +29,7 @@
 //     that stands for a hundred changes, or for none, does no harm, and a change is never lost.
 //  4. What a client may take for its state (HIGHESTMODSEQ) is never ahead of what it was told: see condstore.go.
 //  5. Memory is bounded for any mailbox: the view is a compressed bitmap, all else goes in chunks.
+//  6. A mailbox carries its account, which may be another user's (places.go): what the session does there the owner's shard allows or refuses, each time.
 //
 // A new command is an entry in commands (dispatch.go), a parser in package command, and a method of session that writes its untagged
 // responses to out and returns how it ended; a new FETCH item is a kind in command.Item and a case in fetching.value.

@@ -31,10 +31,13 @@ func (s *session) getMetadata(c *call) error {
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	name := canonicalName(asked.Mailbox)
-	list, err := s.mail.Annotations(ctx, s.account, name)
+	p, err := s.placeOf(ctx, asked.Mailbox)
+	var list []client.Annotation
+	if err == nil {
+		list, err = s.mail.Annotations(ctx, p.account, p.name)
+	}
 	if err != nil {
-		return s.answer("get annotations of "+name, err)
+		return s.answer("get annotations of "+asked.Mailbox, err)
 	}
 	there := make(map[string]*client.Annotation)
 	var shown []string
@@ -57,7 +60,7 @@ func (s *session) getMetadata(c *call) error {
 		}
 	}
 	if len(shown) > 0 {
-		s.tellMetadata(name, shown, there)
+		s.tellMetadata(p.shown, shown, there)
 	}
 	if longest > 0 {
 		c.code = "METADATA LONGENTRIES " + decimal(uint64(longest))
@@ -115,31 +118,33 @@ func (s *session) setMetadata(*call) error {
 	if !s.mail.Sharing() {
 		return no(goimap.ResponseCodeUnavailable, "Annotations can be kept when all servers are updated")
 	}
-	name := canonicalName(asked.Mailbox)
 	for i := range asked.Entries {
 		n := &asked.Entries[i]
-		if n.User = s.owner(n.Name); name == "" && n.User == 0 {
+		if n.User = s.owner(n.Name); asked.Mailbox == "" && n.User == 0 {
 			return no(goimap.ResponseCodeNoPerm, "Shared annotations of the server cannot be set")
 		}
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	err = s.mail.Annotate(ctx, s.account, name, asked.Entries)
+	p, err := s.placeOf(ctx, asked.Mailbox)
+	if err == nil {
+		err = s.mail.Annotate(ctx, p.account, p.name, asked.Entries)
+	}
 	if errors.Is(err, client.ErrLimit) {
 		return no("METADATA TOOMANY", "Too many annotations")
 	}
-	return s.answer("set annotations of "+name, err)
+	return s.answer("set annotations of "+asked.Mailbox, err)
 }
 
-// noteKey names an annotation among all of an account.
+// noteKey names an annotation.
 type noteKey struct {
-	mailbox uint32
+	mailbox openMailbox
 	name    string
 }
 
 // changedNotes are the entries that differ from what the client knows, with those that are gone, by mailbox.
-func changedNotes(was, now map[noteKey]uint64) map[uint32][]string {
-	changed := make(map[uint32][]string)
+func changedNotes(was, now map[noteKey]uint64) map[openMailbox][]string {
+	changed := make(map[openMailbox][]string)
 	for k, seq := range now {
 		if was[k] != seq {
 			changed[k.mailbox] = append(changed[k.mailbox], k.name)

@@ -107,7 +107,7 @@ func (t *storing) chunk(uids *roaring.Bitmap) error {
 		return t.attempt(ctx, uids)
 	}
 	if t.silent {
-		changed, failed, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
+		changed, failed, err := t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (t *storing) chunk(uids *roaring.Bitmap) error {
 		}
 		uids = failed
 	}
-	changed, _, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, 0)
+	changed, _, err := t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, uids, t.op, t.flags, 0)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (t *storing) attempt(ctx context.Context, uids *roaring.Bitmap) error {
 		t.failed.Or(uids)
 		return nil
 	}
-	changed, failed, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, t.since)
+	changed, failed, err := t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, uids, t.op, t.flags, t.since)
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (t *storing) tell(uids *roaring.Bitmap, changed []client.FlagChange, flags 
 	if !same.IsEmpty() {
 		ctx, cancel := t.s.question()
 		defer cancel()
-		err := t.s.mail.Messages(ctx, t.s.account, t.sel.id, same, index.WantFlags, func(m *client.Message) error {
+		err := t.s.mail.Messages(ctx, t.sel.account, t.sel.id, same, index.WantFlags, func(m *client.Message) error {
 			now[m.UID] = client.FlagChange{UID: m.UID, ModSeq: m.ModSeq, Flags: keepFlags(m.Flags)}
 			return nil
 		})
@@ -231,14 +231,22 @@ func (s *session) copy(c *call) error {
 	if lost {
 		return expungeIssued()
 	}
+	to, err := s.targetOf(dest)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := s.question()
 	defer cancel()
-	dest = canonicalName(dest)
 	if uids.IsEmpty() {
-		_, err := s.mail.Status(ctx, s.account, dest)
+		_, err := s.mail.Rights(ctx, to.account, to.name)
 		return s.answerInto("copy to "+dest, err)
 	}
-	res, err := s.mail.Copy(ctx, s.account, sel.id, uids, dest)
+	var res client.CopyResult
+	if to.account.ID == sel.account.ID {
+		res, err = s.mail.Copy(ctx, to.account, sel.id, uids, to.name)
+	} else {
+		res, err = s.copyAcross(sel, uids, to)
+	}
 	if err != nil {
 		return s.answerInto("copy to "+dest, err)
 	}
@@ -266,6 +274,9 @@ func (s *session) move(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := sel.may(client.RightDelete | client.RightExpunge); err != nil {
+		return err
+	}
 	uids, lost, err := sel.resolve(set)
 	if err != nil {
 		return err
@@ -273,21 +284,31 @@ func (s *session) move(c *call) error {
 	if lost {
 		return expungeIssued()
 	}
-	dest = canonicalName(dest)
-	err = chunks(uids, changeChunk, func(some *roaring.Bitmap) error {
-		ctx, cancel := s.question()
-		defer cancel()
-		res, err := s.mail.Move(ctx, s.account, sel.id, some, dest)
-		if err != nil {
-			return err
-		}
+	to, err := s.targetOf(dest)
+	if err != nil {
+		return err
+	}
+	moved := func(res client.CopyResult) error {
 		sel.stale = true
 		if code := copyCode(res); code != "" {
 			s.out.Raw("* OK [").Raw(code).Line("] Moved")
 		}
 		sel.view.vanish(roaring.BitmapOf(res.Source...))
 		return s.tellGone(&sel.view)
-	})
+	}
+	if to.account.ID == sel.account.ID {
+		err = chunks(uids, changeChunk, func(some *roaring.Bitmap) error {
+			ctx, cancel := s.question()
+			defer cancel()
+			res, err := s.mail.Move(ctx, to.account, sel.id, some, to.name)
+			if err != nil {
+				return err
+			}
+			return moved(res)
+		})
+	} else {
+		err = s.moveAcross(sel, uids, to, moved)
+	}
 	c.highest = true
 	return s.answerInto("move to "+dest, err)
 }
@@ -308,17 +329,20 @@ func (s *session) expunge(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := sel.may(client.RightExpunge); err != nil {
+		return err
+	}
 	c.highest = true
 	return s.remove(sel, only, func() error { return s.tellGone(&sel.view) })
 }
 
-// closeMailbox closes the mailbox and expunges it without a word. One that is open read-only is only closed: RFC 9051 section
-// 6.4.1 makes that no error.
+// closeMailbox closes the mailbox and expunges it without a word. One that is open read-only is only closed, as is one that the user may not expunge: RFC 9051 section
+// 6.4.1 and RFC 4314 section 4 make that no error.
 func (s *session) closeMailbox(c *call) error {
 	if err := command.None(s.dec); err != nil {
 		return err
 	}
-	if sel, err := s.writable(); err == nil {
+	if sel, err := s.writable(); err == nil && sel.may(client.RightExpunge) == nil {
 		if s.condstore {
 			err = s.closeCounted(c, sel)
 		} else {
@@ -346,7 +370,7 @@ func (s *session) removeAll(sel *selected, uids *roaring.Bitmap, tell func() err
 	err := chunks(uids, index.MaxChange, func(some *roaring.Bitmap) error {
 		ctx, cancel := s.question()
 		defer cancel()
-		removed, err := s.mail.Expunge(ctx, s.account, sel.id, some, true)
+		removed, err := s.mail.Expunge(ctx, sel.account, sel.id, some, true)
 		if err != nil {
 			return err
 		}
@@ -373,7 +397,7 @@ func (s *session) expungeable(sel *selected, only *goimap.UIDSet) (*roaring.Bitm
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	marked, err := s.mail.Flagged(ctx, s.account, sel.id, index.FlagDeleted)
+	marked, err := s.mail.Flagged(ctx, sel.account, sel.id, index.FlagDeleted)
 	if err != nil {
 		return nil, s.answer("expunge "+sel.name, err)
 	}

@@ -70,6 +70,8 @@ func parsers() map[string]parser {
 		"UFETCH": func(d *wire.Decoder) (any, error) { f, err := ParseFetch(d, true); return shortFetch(f), err },
 		"FETCH":  func(d *wire.Decoder) (any, error) { f, err := ParseFetch(d, false); return shortFetch(f), err },
 		"SEARCH": func(d *wire.Decoder) (any, error) { s, err := ParseSearch(d); return shortSearch(s), err },
+		"SETACL": func(d *wire.Decoder) (any, error) { s, err := ParseSetACL(d); return several(s), err },
+		"DELACL": func(d *wire.Decoder) (any, error) { m, i, err := Identified(d); return several(m, i), err },
 	}
 }
 
