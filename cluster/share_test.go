@@ -162,7 +162,7 @@ func TestShareRaces(t *testing.T) {
 	}
 	defer working.Wait()
 	defer stop()
-	for i := range 100 {
+	for i := range 40 {
 		door := c.Nodes[i%3].Client()
 		if err := door.Share(ctx(t), anna, "Sent", bo, index.OpAdd, client.RightLookup|client.RightRead); err != nil {
 			t.Fatal(err)
@@ -176,5 +176,52 @@ func TestShareRaces(t *testing.T) {
 		if other := c.Nodes[(i+2)%3].Client(); lists(t, other, bo, anna, "Sent") {
 			t.Fatalf("round %d: what was taken is listed", i)
 		}
+	}
+}
+
+// TestShareFormerAccounts: an account that is made anew under an old address has nothing of what was given to the old one, nor of what that gave. What is noted of such
+// accounts makes room for others.
+func TestShareFormerAccounts(t *testing.T) {
+	c := clustertest.Start(t, "south", "north", "overseas")
+	anna, bo := apart(t, c)
+	door := c.Nodes[0].Client()
+	former := bo
+	former.ID += 1000
+	if err := door.Share(ctx(t), anna, "Archive", former, index.OpSet, client.RightsAll); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := door.Grants(ctx(t), anna, "Archive"); err != nil || len(list) != 0 {
+		t.Errorf("%v are listed: %v", list, err)
+	}
+	guest, err := door.Visit(ctx(t), bo, anna.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := door.Rights(ctx(t), guest, "Archive"); !errors.Is(err, client.ErrNoMailbox) {
+		t.Errorf("rights of a former account: %v", err)
+	}
+	share := func(owner client.Account) error {
+		return door.Share(ctx(t), owner, "Archive", bo, index.OpSet, client.RightLookup)
+	}
+	var work sync.WaitGroup
+	for i := range uint64(8) {
+		work.Go(func() {
+			for n := i; n < index.MaxSharers; n += 8 {
+				owner := anna
+				owner.ID += 2000 + n
+				if err := share(owner); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	if err := share(anna); err != nil { // no room is left but theirs
+		t.Fatal(err)
+	}
+	all, err := door.Shared(ctx(t), bo)
+	if err != nil || len(all) != 1 || all[0].Owner.ID != anna.ID {
+		t.Errorf("%v, %v", all, err)
 	}
 }
