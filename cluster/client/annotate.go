@@ -20,10 +20,10 @@ const (
 
 // Annotations lists those of a folder, with "" those of the account itself. Strong.
 func (c *Client) Annotations(ctx context.Context, a Account, name string) ([]Annotation, error) {
-	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QueryAnnotations, Name: name}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Kind: mailbox.QueryAnnotations, Name: name}
 	notes := func(f *mailbox.Frame) []Annotation { return f.Annotations }
 	list, err := gather(ctx, c, q, true, notes)
-	if errors.Is(err, ErrNoMailbox) { // of an account that nobody has used yet
+	if errors.Is(err, ErrNoMailbox) && a.Guest == 0 { // of an account that nobody has used yet
 		if _, err := c.Mailboxes(ctx, a); err != nil {
 			return nil, err
 		}
@@ -34,7 +34,7 @@ func (c *Client) Annotations(ctx context.Context, a Account, name string) ([]Ann
 
 // Notes lists the annotations of all folders and of the account, without their values: Seq says whether one has changed.
 func (c *Client) Notes(ctx context.Context, a Account) ([]Annotation, error) {
-	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QueryNotes}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Kind: mailbox.QueryNotes}
 	return gather(ctx, c, q, false, func(f *mailbox.Frame) []Annotation { return f.Annotations })
 }
 

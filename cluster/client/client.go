@@ -47,6 +47,7 @@ var (
 	ErrLimit          = errors.New("over a limit")
 	ErrNoMessage      = errors.New("message has been expunged")
 	ErrInUse          = lease.ErrInUse
+	ErrNoRight        = errors.New("no right to do this")
 )
 
 // errCondemned asks for the bytes to be put again.
@@ -82,6 +83,15 @@ type Account struct {
 	Home    string // home region
 	// Detail of the address that it was found by (RFC 5233): mail goes to the folder of that name, if there is one.
 	Detail string
+	// Guest is the account that acts in this one (RFC 4314), 0 if that is the owner himself. What it may not do ends in ErrNoRight, or in ErrNoMailbox if it may not
+	// even know of the mailbox.
+	Guest uint64
+}
+
+// owned is the account as its owner has it.
+func (a Account) owned() Account {
+	a.Guest = 0
+	return a
 }
 
 // operationTimeout bounds a call whose context has no deadline of its own, and how long any call looks for a shard's leader:
@@ -177,7 +187,7 @@ func refusalOf(code mailbox.Code, text string, shard uint32, at uint64) error {
 	kinds := map[mailbox.Code]error{
 		mailbox.NoMailbox: ErrNoMailbox, mailbox.Exists: ErrExists, mailbox.InvalidName: ErrInvalidName,
 		mailbox.Limit: ErrLimit, mailbox.HasChildren: ErrHasChildren, mailbox.Condemned: errCondemned,
-		mailbox.NoMessage: ErrNoMessage,
+		mailbox.NoMessage: ErrNoMessage, mailbox.NoRight: ErrNoRight,
 	}
 	switch code {
 	case mailbox.OK:

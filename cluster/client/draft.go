@@ -288,6 +288,13 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, rule policy
 func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f Flags, date Date) (uidValidity, uid uint32, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	if a.Guest != 0 { // his rights are looked up when the message enters, once: not early
+		b := c.NewBatch(a, name)
+		if err := b.Add(ctx, d, f, date); err != nil {
+			return 0, 0, err
+		}
+		return b.Commit(ctx)
+	}
 	for range maxPuts {
 		origin := mailbox.Origin{
 			Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords,

@@ -48,10 +48,10 @@ func (c *Client) Open(ctx context.Context, a Account, folder, uid uint32, ref Re
 		return nil, unavailable(err)
 	}
 	if !errors.Is(err, wire.ErrNotFound) { // it may be more than a node that is down
-		m.Doubt(a, folder, uid, ref)
+		m.Doubt(a.owned(), folder, uid, ref)
 		return nil, unavailable(err)
 	}
-	now, mendErr := m.Mend(ctx, a, folder, uid, ref)
+	now, mendErr := m.Mend(ctx, a.owned(), folder, uid, ref)
 	switch {
 	case mendErr != nil:
 		return nil, fmt.Errorf("%w; %w", mendErr, err)
@@ -64,7 +64,7 @@ func (c *Client) Open(ctx context.Context, a Account, folder, uid uint32, ref Re
 // Doubt has a message's entry looked into, whose summary cannot be read. It waits for nothing.
 func (c *Client) Doubt(a Account, folder, uid uint32, ref Ref) {
 	if m := c.mender(); m != nil {
-		m.Doubt(a, folder, uid, ref)
+		m.Doubt(a.owned(), folder, uid, ref)
 	}
 }
 
@@ -84,7 +84,7 @@ func (c *Client) Entry(ctx context.Context, a Account, folder, uid uint32) (Mess
 	if err != nil {
 		return Message{}, err
 	}
-	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryMessages, UIDs: set, Want: uint8(index.WantImmutable | index.WantSummary)}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryMessages, UIDs: set, Want: uint8(index.WantImmutable | index.WantSummary)}
 	f, err := c.one(ctx, q, true)
 	if err != nil {
 		return Message{}, err

@@ -80,6 +80,9 @@ func (c *Client) enter(ctx context.Context, a Account, request func(number uint3
 	for try := 0; ; try++ {
 		number := c.places.of(a.ID, a.Shard)
 		id, cmd := request(number)
+		if a.Guest != 0 {
+			cmd = &mailbox.Command{As: &mailbox.As{User: a.Guest, Do: cmd}}
+		}
 		r, err := c.changeAs(ctx, number, id, cmd)
 		var moved *index.MovedError
 		if !errors.As(err, &moved) {

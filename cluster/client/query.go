@@ -209,7 +209,7 @@ func gather[T any](ctx context.Context, c *Client, q *mailbox.Query, strong bool
 
 // Mailboxes lists all folders. Strong.
 func (c *Client) Mailboxes(ctx context.Context, a Account) ([]Mailbox, error) {
-	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QueryMailboxes}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Kind: mailbox.QueryMailboxes}
 	folders := func(f *mailbox.Frame) []Mailbox { return f.Mailboxes }
 	list, err := gather(ctx, c, q, true, folders)
 	if errors.Is(err, ErrNoMailbox) || err == nil && len(list) == 0 {
@@ -230,7 +230,7 @@ func (c *Client) ensure(ctx context.Context, a Account) error {
 
 // Subscriptions lists the subscribed names, also of folders that are gone (RFC 3501 section 6.3.9). Strong.
 func (c *Client) Subscriptions(ctx context.Context, a Account) ([]string, error) {
-	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QuerySubscriptions}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Kind: mailbox.QuerySubscriptions}
 	names := func(f *mailbox.Frame) []string { return f.Names }
 	list, err := gather(ctx, c, q, true, names)
 	if errors.Is(err, ErrNoMailbox) {
@@ -244,9 +244,9 @@ func (c *Client) Subscriptions(ctx context.Context, a Account) ([]string, error)
 
 // named asks about a folder by name. An account that nobody has used yet gets its first folders.
 func (c *Client) named(ctx context.Context, a Account, kind mailbox.QueryKind, name string) (*mailbox.Frame, error) {
-	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: kind, Name: name}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Kind: kind, Name: name}
 	f, err := c.one(ctx, q, true)
-	if errors.Is(err, ErrNoMailbox) {
+	if errors.Is(err, ErrNoMailbox) && a.Guest == 0 {
 		if _, err := c.Mailboxes(ctx, a); err != nil {
 			return nil, err
 		}
@@ -276,6 +276,7 @@ type Selected struct {
 	UIDs    *roaring.Bitmap // all messages; rank is the sequence number
 	Unseen  *roaring.Bitmap // those without \Seen
 	Counts  bool            // the cluster notes of which messages sessions were told: see Told
+	Rights  Rights          // of who opens it
 }
 
 // Select opens a folder by name: strong, one consistent snapshot. If the folder's counts contradict its messages they are mended first, where that can be done now.
@@ -285,7 +286,7 @@ func (c *Client) Select(ctx context.Context, a Account, name string) (Selected, 
 		return Selected{}, err
 	}
 	if m := c.mender(); f.Odd && m != nil {
-		_, failed := m.Recount(ctx, a, f.Mailboxes[0].ID)
+		_, failed := m.Recount(ctx, a.owned(), f.Mailboxes[0].ID)
 		if f, err = c.named(ctx, a, mailbox.QuerySelect, name); err != nil {
 			return Selected{}, err
 		}
@@ -301,7 +302,7 @@ func (c *Client) Select(ctx context.Context, a Account, name string) (Selected, 
 	if err != nil {
 		return Selected{}, err
 	}
-	return Selected{Mailbox: f.Mailboxes[0], UIDs: all, Unseen: unseen, Counts: c.counts()}, nil
+	return Selected{Mailbox: f.Mailboxes[0], UIDs: all, Unseen: unseen, Counts: c.counts(), Rights: rightsIn(a, f)}, nil
 }
 
 // Messages calls fn for each message of uids that exists, ascending by UID. fn must not keep m.
@@ -310,7 +311,7 @@ func (c *Client) Messages(ctx context.Context, a Account, folder uint32, uids *r
 	if err != nil {
 		return err
 	}
-	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryMessages, UIDs: set, Want: uint8(want)}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryMessages, UIDs: set, Want: uint8(want)}
 	var passed uint64 // UIDs below this have been: a second replica's answer begins at the first again
 	return c.ask(ctx, q, false, func(f *mailbox.Frame, _ bool) error {
 		for i := range f.Messages {
@@ -329,7 +330,7 @@ func (c *Client) Messages(ctx context.Context, a Account, folder uint32, uids *r
 
 // Flagged is the set of messages with a system flag (an index.Flag… bit), from summaries alone.
 func (c *Client) Flagged(ctx context.Context, a Account, folder uint32, flag uint8) (*roaring.Bitmap, error) {
-	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryFlagged, Flag: flag}, false)
+	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryFlagged, Flag: flag}, false)
 	if err != nil {
 		return nil, err
 	}
@@ -339,7 +340,7 @@ func (c *Client) Flagged(ctx context.Context, a Account, folder uint32, flag uin
 // Changes is what happened since a modseq: new and changed messages, vanished UIDs. ErrNoMailbox when the folder is gone.
 func (c *Client) Changes(ctx context.Context, a Account, folder uint32, since uint64) (Changes, error) {
 	var out Changes
-	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, Mailbox: folder, Kind: mailbox.QueryChanges, Since: since}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryChanges, Since: since}
 	err := c.ask(ctx, q, false, func(f *mailbox.Frame, first bool) error {
 		if first {
 			out = Changes{HighestModSeq: f.ModSeq, UIDNext: f.UIDNext, Vanished: roaring.New(), More: f.More}

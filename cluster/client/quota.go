@@ -70,7 +70,7 @@ func (c *Client) Quota(ctx context.Context, a Account) (q Quota, err error) {
 	return q, err
 }
 
-// usage is what an account holds; one that nobody has used yet, nothing.
+// usage is what an account holds, whoever asks; one that nobody has used yet, nothing.
 func (c *Client) usage(ctx context.Context, a Account, strong bool) (Usage, error) {
 	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, Kind: mailbox.QueryUsage}, strong)
 	switch {

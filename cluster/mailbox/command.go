@@ -37,6 +37,10 @@ type Command struct {
 	Amend      *Amend      `cbor:"31,keyasint,omitempty"`
 	Recount    *Recount    `cbor:"32,keyasint,omitempty"`
 
+	As     *As     `cbor:"40,keyasint,omitempty"`
+	Grant  *Grant  `cbor:"41,keyasint,omitempty"`
+	Sharer *Sharer `cbor:"42,keyasint,omitempty"`
+
 	AppendAll *AppendAll `cbor:"50,keyasint,omitempty"`
 	Replace   *Replace   `cbor:"51,keyasint,omitempty"`
 	Annotate  *Annotate  `cbor:"52,keyasint,omitempty"`
@@ -47,7 +51,7 @@ type Command struct {
 // Level is the feature level of programs that can apply the command. What moves accounts is of feature.Moves; the package relocate says so itself.
 func (c *Command) Level() feature.Level {
 	switch {
-	case c.AppendAll != nil, c.Replace != nil, c.Annotate != nil, c.Copy != nil && c.Copy.Dated, c.Told != nil, c.onTerms():
+	case c.As != nil, c.Grant != nil, c.Sharer != nil, c.AppendAll != nil, c.Replace != nil, c.Annotate != nil, c.Copy != nil && c.Copy.Dated, c.Told != nil, c.onTerms():
 		return feature.Sharing
 	case c.Amend != nil, c.Recount != nil:
 		return feature.Moves
@@ -271,6 +275,7 @@ const (
 	NoMessage   Code = 20
 
 	OverQuota Code = 40
+	NoRight   Code = 41 // the user may know of the mailbox, and not do this
 )
 
 // Refusal is one account that could not take a delivery.

@@ -124,6 +124,8 @@ func refusal(err error) (Code, bool) {
 		return Limit, true
 	case errors.As(err, &quota):
 		return OverQuota, true
+	case errors.Is(err, errNoRight):
+		return NoRight, true
 	case errors.Is(err, errInvalid):
 		return Invalid, true
 	}
@@ -144,14 +146,16 @@ var errInvalid = errors.New("invalid command")
 
 func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) {
 	switch {
+	case c.As != nil:
+		return m.guestCommand(t, now, c.As)
 	case c.Deliver != nil:
 		return m.deliver(t, now, c.Deliver)
 	case c.Append != nil:
 		return m.append(t, now, c.Append)
 	case c.Store != nil:
-		return m.store(t, c.Store)
+		return m.storeIn(t, c.Store, index.AllFlags())
 	case c.Copy != nil:
-		return m.copy(t, now, c.Copy)
+		return m.copyIn(t, now, c.Copy, index.AllFlags())
 	case c.Expunge != nil:
 		return m.expunge(t, c.Expunge)
 	case c.Ensure != nil:
@@ -182,6 +186,10 @@ func (m *Machine) execute(t *index.Txn, now int64, c *Command) (*Result, error) 
 		return m.replace(t, now, c.Replace)
 	case c.Annotate != nil:
 		return m.annotate(t, now, c.Annotate)
+	case c.Grant != nil:
+		return m.grant(t, now, c.Grant)
+	case c.Sharer != nil:
+		return m.sharer(t, now, c.Sharer)
 	}
 	return m.folders(t, now, c)
 }
@@ -441,7 +449,8 @@ func (m *Machine) settle(t *index.Txn, c *Settle) (*Result, error) {
 	return &Result{}, err
 }
 
-func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
+// storeIn changes flags, those in a scope.
+func (m *Machine) storeIn(t *index.Txn, c *Store, scope index.FlagScope) (*Result, error) {
 	uids, err := DecodeUIDs(c.UIDs)
 	if err != nil {
 		return nil, err
@@ -450,7 +459,7 @@ func (m *Machine) store(t *index.Txn, c *Store) (*Result, error) {
 		return nil, err
 	}
 	flags := index.Flags{System: c.System, Keywords: c.Keywords}
-	changed, failed, err := t.SetFlags(c.Account, c.Mailbox, uids, index.FlagOp(c.Op), flags, c.UnchangedSince)
+	changed, failed, err := t.SetFlagsOf(scope, c.Account, c.Mailbox, uids, index.FlagOp(c.Op), flags, c.UnchangedSince)
 	if err != nil {
 		return nil, err
 	}
@@ -483,7 +492,8 @@ func few(changed []index.FlagChange) bool {
 	return len(changed) <= maxChanged && size <= maxChangedBytes
 }
 
-func (m *Machine) copy(t *index.Txn, now int64, c *Copy) (*Result, error) {
+// copyIn copies or moves messages, whose copies keep the flags in a scope.
+func (m *Machine) copyIn(t *index.Txn, now int64, c *Copy, scope index.FlagScope) (*Result, error) {
 	uids, err := DecodeUIDs(c.UIDs)
 	if err != nil {
 		return nil, err
@@ -514,6 +524,11 @@ func (m *Machine) copy(t *index.Txn, now int64, c *Copy) (*Result, error) {
 	result := &Result{UIDValidity: to.UIDValidity}
 	if len(from) == 0 {
 		return result, nil
+	}
+	if scope != index.AllFlags() {
+		if _, _, err := t.SetFlagsOf(scope.Others(), c.Account, to.ID, roaring.BitmapOf(added...), index.OpSet, index.Flags{}, 0); err != nil {
+			return nil, err
+		}
 	}
 	m.early.spread(c.Account)
 	result.FirstUID = added[0]

@@ -22,7 +22,10 @@ const (
 	QueryAnnotations   QueryKind = 50 // of the folder Name, of the account itself without one
 	QueryNotes         QueryKind = 51 // of all folders, without values
 
-	QueryUsage QueryKind = 40
+	QueryUsage   QueryKind = 40
+	QueryGrants  QueryKind = 41 // of the folder Name
+	QueryRights  QueryKind = 42 // of the user on the folder Name
+	QuerySharers QueryKind = 43
 )
 
 // Query is a question about one account, answered from one consistent view of a replica.
@@ -37,6 +40,7 @@ type Query struct {
 	Want    uint8     `cbor:"8,keyasint,omitempty"`
 	Flag    uint8     `cbor:"9,keyasint,omitempty"`
 	Since   uint64    `cbor:"10,keyasint,omitempty"`
+	User    uint64    `cbor:"40,keyasint,omitempty"` // on whose behalf, if that is not the account itself
 }
 
 // Frame is a part of an answer. A query for folders, names, messages or changes gives any number of them, the others one.
@@ -59,6 +63,9 @@ type Frame struct {
 	Usage     *index.Usage       `cbor:"16,keyasint,omitempty"`
 
 	Annotations []index.Annotation `cbor:"20,keyasint,omitempty"`
+
+	Grants  []index.Grant  `cbor:"40,keyasint,omitempty"` // QueryGrants; to a guest, what he may do with the folders
+	Sharers []index.Sharer `cbor:"41,keyasint,omitempty"`
 }
 
 // A frame of messages holds at most so many, and any frame about so many bytes; an answer about changes so many messages.
@@ -113,15 +120,20 @@ func textSize(names []string) int {
 	return n
 }
 
+// mailboxSize is what a folder takes in a frame.
+func mailboxSize(b *index.Mailbox) int { return 64 + len(b.Name) + textSize(b.Keywords) }
+
 func answer(v *index.View, q *Query, emit func(*Frame) error) error {
+	if q.User != 0 {
+		return answerGuest(v, q, emit)
+	}
 	switch q.Kind {
 	case QueryMailboxes:
 		boxes, err := v.Mailboxes(q.Account)
 		if err != nil {
 			return err
 		}
-		size := func(b *index.Mailbox) int { return 64 + len(b.Name) + textSize(b.Keywords) }
-		return inParts(boxes, size, func(part []index.Mailbox) error { return emit(&Frame{Mailboxes: part}) })
+		return inParts(boxes, mailboxSize, func(part []index.Mailbox) error { return emit(&Frame{Mailboxes: part}) })
 	case QuerySubscriptions:
 		names, err := v.Subscriptions(q.Account)
 		if err != nil {
@@ -159,6 +171,10 @@ func answer(v *index.View, q *Query, emit func(*Frame) error) error {
 			return err
 		}
 		return emit(&Frame{Usage: &u})
+	case QueryGrants:
+		return answerGrants(v, q, emit)
+	case QuerySharers:
+		return answerSharers(v, q, emit)
 	}
 	return fmt.Errorf("%w: query kind %d", errInvalid, q.Kind)
 }

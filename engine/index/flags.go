@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -10,11 +11,39 @@ import (
 // left alone and given back as failed (RFC 7162 section 3.1.3). modified has those whose flags did
 // change, ascending; a message that already had them keeps its modseq.
 func (t *Txn) SetFlags(account uint64, mailbox uint32, uids *roaring.Bitmap, op FlagOp, f Flags, unchangedSince uint64) (modified []FlagChange, failed *roaring.Bitmap, err error) {
-	modified, failed, err = t.setFlags(account, mailbox, uids, op, f, unchangedSince)
+	return t.SetFlagsOf(AllFlags(), account, mailbox, uids, op, f, unchangedSince)
+}
+
+// FlagScope says which flags a change concerns; the others stay as they are.
+type FlagScope struct {
+	System   uint8 // Flag… bits
+	Keywords bool
+}
+
+// AllFlags is the scope of all flags.
+func AllFlags() FlagScope { return FlagScope{System: flagsKnown, Keywords: true} }
+
+// Limit leaves of some flags those in the scope.
+func (c FlagScope) Limit(f Flags) Flags {
+	f.System &= c.System
+	if !c.Keywords {
+		f.Keywords = nil
+	}
+	return f
+}
+
+// Others is the scope of all flags that are not in this one.
+func (c FlagScope) Others() FlagScope {
+	return FlagScope{System: flagsKnown &^ c.System, Keywords: !c.Keywords}
+}
+
+// SetFlagsOf is SetFlags of the flags in a scope.
+func (t *Txn) SetFlagsOf(scope FlagScope, account uint64, mailbox uint32, uids *roaring.Bitmap, op FlagOp, f Flags, unchangedSince uint64) (modified []FlagChange, failed *roaring.Bitmap, err error) {
+	modified, failed, err = t.setFlags(scope, account, mailbox, uids, op, f, unchangedSince)
 	return modified, failed, t.settle("set flags", err)
 }
 
-func (t *Txn) setFlags(account uint64, mailbox uint32, uids *roaring.Bitmap, op FlagOp, f Flags, unchangedSince uint64) ([]FlagChange, *roaring.Bitmap, error) {
+func (t *Txn) setFlags(scope FlagScope, account uint64, mailbox uint32, uids *roaring.Bitmap, op FlagOp, f Flags, unchangedSince uint64) ([]FlagChange, *roaring.Bitmap, error) {
 	mb, err := t.selectable(account, mailbox)
 	if err != nil {
 		return nil, nil, err
@@ -22,6 +51,7 @@ func (t *Txn) setFlags(account uint64, mailbox uint32, uids *roaring.Bitmap, op 
 	if f.System&^flagsKnown != 0 || op > OpRemove {
 		return nil, nil, fmt.Errorf("%w: unknown system flag or operation", ErrInvalidName)
 	}
+	f = scope.Limit(f)
 	found, err := t.selection(mb, uids)
 	if err != nil {
 		return nil, nil, err
@@ -40,7 +70,7 @@ func (t *Txn) setFlags(account uint64, mailbox uint32, uids *roaring.Bitmap, op 
 	}
 	change := hotRow{system: f.System, keywords: table.numbers(f.Keywords)}
 	failed := roaring.New()
-	edits, err := t.planFlags(mb, found, op, change, unchangedSince, failed)
+	edits, err := t.planFlags(mb, found, scope, op, change, unchangedSince, failed)
 	if err != nil || len(edits) == 0 {
 		return nil, failed, err
 	}
@@ -67,7 +97,7 @@ type flagEdit struct {
 }
 
 // planFlags finds the messages that change and enters those held back in failed.
-func (t *Txn) planFlags(mb *mailboxState, uids *roaring.Bitmap, op FlagOp, change hotRow, unchangedSince uint64, failed *roaring.Bitmap) ([]flagEdit, error) {
+func (t *Txn) planFlags(mb *mailboxState, uids *roaring.Bitmap, scope FlagScope, op FlagOp, change hotRow, unchangedSince uint64, failed *roaring.Bitmap) ([]flagEdit, error) {
 	var edits []flagEdit
 	err := t.eachRow(mb, uids, tagFlags, func(uid uint32, v []byte) error {
 		row, err := decodeHot(v)
@@ -80,6 +110,10 @@ func (t *Txn) planFlags(mb *mailboxState, uids *roaring.Bitmap, op FlagOp, chang
 		}
 		to := row
 		to.system, to.keywords = op.apply(&row, &change)
+		to.system = row.system&^scope.System | to.system&scope.System
+		if !scope.Keywords {
+			to.keywords = bytes.Clone(row.keywords)
+		}
 		if to.system != row.system || string(to.keywords) != string(row.keywords) {
 			row.keywords = nil // aliases v
 			edits = append(edits, flagEdit{uid, row, to})

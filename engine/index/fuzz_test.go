@@ -85,6 +85,24 @@ func FuzzBlock(f *testing.F) {
 	fuzzValue(f, decode, encode, block{}, all, odd, block{1, 0, 1 << 63}, block{0: 1 << 63, 1: 1})
 }
 
+func FuzzGrant(f *testing.F) {
+	decode := func(b []byte) (g Grant, err error) {
+		err = g.decode(b)
+		return g, err
+	}
+	encode := func(g Grant) []byte { return g.encode() }
+	fuzzValue(f, decode, encode, Grant{Rights: RightsAll, Address: "bo@x"}, Grant{Rights: RightLookup})
+}
+
+func FuzzSharer(f *testing.F) {
+	decode := func(b []byte) (s Sharer, err error) {
+		err = s.decode(b)
+		return s, err
+	}
+	encode := func(s Sharer) []byte { return s.encode() }
+	fuzzValue(f, decode, encode, Sharer{Seq: 1 << 40, Address: "anna@x"}, Sharer{})
+}
+
 func FuzzSmallValues(f *testing.F) {
 	f.Add(encodeIndex(7))
 	f.Add(encodeID(7))

@@ -41,6 +41,8 @@ func goldenShard(t *testing.T) (*DB, *Shard) {
 		_, _, err = tx.CopyMessages(0x0a0b, 1, roaring.BitmapOf(1), 6, false, 1700000002)
 		must(t, err)
 		must(t, tx.Annotate(0x0a0b, 1, []Annotation{{Name: "/shared/comment", Value: []byte("note")}, {User: 0x0a0b, Name: "/private/comment", Value: []byte{}}}))
+		must(t, tx.Grant(0x0a0b, Grant{Mailbox: 1, User: 0x0c0d, Rights: RightLookup | RightAdminister, Address: "bo@example.org"}))
+		must(t, tx.NoteSharer(0x0a0b, Sharer{Owner: 0x0c0d, Address: "bo@example.org"}))
 		must(t, tx.Condemn(2, 3))
 		must(t, tx.MarkEarly(6))
 	})

@@ -61,7 +61,7 @@ func (t *Txn) removeSmall(m mailboxKey) error {
 			return err
 		}
 	}
-	for _, tag := range []byte{tagFlags, tagChange, tagExpunged, tagBlock, tagAnnotation} {
+	for _, tag := range []byte{tagFlags, tagChange, tagExpunged, tagBlock, tagAnnotation, tagGrant} {
 		if err := t.removePrefix(t.k.mailbox(m, tag)); err != nil {
 			return err
 		}

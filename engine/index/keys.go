@@ -26,10 +26,12 @@ const (
 	tagBlock      = 'b' // [mailbox u32][kind u8][uid>>12 u32]
 	tagCounters   = 'c' //
 	tagFlags      = 'f' // [mailbox u32][uid u32]
+	tagSharer     = 'h' // [owner u64]
 	tagMailbox    = 'm' // [mailbox u32]
 	tagName       = 'n' // [name]
 	tagPlace      = 'o' //
 	tagSubscribe  = 'p' // [name]
+	tagGrant      = 'r' // [mailbox u32][user u64]
 	tagChange     = 's' // [mailbox u32][modseq u64][uid u32]
 	tagMessage    = 'u' // [mailbox u32][uid u32]
 	tagKeywords   = 'w' // [mailbox u32]

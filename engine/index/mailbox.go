@@ -218,7 +218,7 @@ func (t *Txn) addParents(account uint64, a *accountState, names []string, now in
 	return nil
 }
 
-// addMailbox gives mb an id and a UIDVALIDITY above all earlier ones of the account and enters it. There must be room.
+// addMailbox gives mb an id and a UIDVALIDITY above all earlier ones of the account and enters it, with its parent's grants. There must be room.
 func (t *Txn) addMailbox(account uint64, a *accountState, mb Mailbox, now int64) (*mailboxState, error) {
 	a.uidValidity = uint32(a.validity(now))
 	mb.ID, mb.UIDValidity, mb.UIDNext = a.nextMailbox, a.uidValidity, 1
@@ -228,7 +228,10 @@ func (t *Txn) addMailbox(account uint64, a *accountState, mb Mailbox, now int64)
 	state := t.track(&mailboxState{key: mailboxKey{account, mb.ID}, meta: mb, exists: true, table: newKeywordTable(nil)})
 	state.setOpen(new(cachedBlock))
 	t.nextModSeq(state)
-	return state, t.put(t.k.name(account, tagName, mb.Name), encodeID(mb.ID))
+	if err := t.put(t.k.name(account, tagName, mb.Name), encodeID(mb.ID)); err != nil || mb.NoSelect {
+		return state, err
+	}
+	return state, t.inherit(state.key, mb.Name)
 }
 
 // dropMailbox removes a mailbox, its messages and its name.
@@ -278,11 +281,18 @@ func (t *Txn) deleteMailbox(account uint64, name string) error {
 	if err := after.room(1, 0); err != nil {
 		return err
 	}
+	given, err := t.grantsOf(mb.key)
+	if err != nil {
+		return err
+	}
 	if err := t.dropMailbox(a, mb); err != nil {
 		return err
 	}
-	_, err = t.addMailbox(account, a, Mailbox{Name: name, NoSelect: true}, 0)
-	return err
+	left, err := t.addMailbox(account, a, Mailbox{Name: name, NoSelect: true}, 0)
+	if err != nil {
+		return err
+	}
+	return t.takeOver(left.key, given)
 }
 
 // names lists mailbox names that start with prefix, at most limit.

@@ -57,7 +57,7 @@ var (
 const dropAtOnce = 4096
 
 // accountTags are those that Import takes, ascending; the place is this shard's own.
-var accountTags = []byte{tagBlock, tagCounters, tagFlags, tagMailbox, tagName, tagSubscribe, tagChange, tagMessage, tagKeywords, tagExpunged, tagAnnotation}
+var accountTags = []byte{tagBlock, tagCounters, tagFlags, tagSharer, tagMailbox, tagName, tagSubscribe, tagGrant, tagChange, tagMessage, tagKeywords, tagExpunged, tagAnnotation}
 
 func (k keys) place(account uint64) []byte { return k.account(account, tagPlace) }
 

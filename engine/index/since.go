@@ -20,7 +20,7 @@ type Base struct {
 }
 
 // smallTags are those whose keys are few.
-var smallTags = []byte{tagBlock, tagCounters, tagMailbox, tagName, tagSubscribe, tagKeywords, tagAnnotation}
+var smallTags = []byte{tagBlock, tagCounters, tagSharer, tagMailbox, tagName, tagSubscribe, tagGrant, tagKeywords, tagAnnotation}
 
 // AccountSmall is Account without what there is of every message and change.
 func (v *View) AccountSmall(account uint64, fn func(key, value []byte) error) error {

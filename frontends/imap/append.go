@@ -23,23 +23,26 @@ func (s *session) append(c *call) error {
 	if err != nil {
 		return err
 	}
-	name = canonicalName(name)
-	first, more, err := s.take(s.room)
+	p, err := s.targetOf(name)
+	if err != nil {
+		return err
+	}
+	first, more, err := s.take(&p)
 	if err != nil {
 		return err
 	}
 	if more {
-		return s.appendAll(c, name, first)
+		return s.appendAll(c, &p, first)
 	}
 	defer s.closeDraft(first.draft)
 	ctx, cancel := s.storing(first.size)
 	defer cancel()
-	validity, uid, err := s.mail.Append(ctx, s.account, name, first.draft, first.flags, first.date)
+	validity, uid, err := s.mail.Append(ctx, p.account, p.name, first.draft, first.flags, first.date)
 	if err != nil {
-		return s.answerInto("append to "+name, err)
+		return s.answerInto("append to "+p.shown, err)
 	}
 	s.appended(1, first.size)
-	s.added(name, uidsFrom(uid, 1))
+	s.added(p, uidsFrom(uid, 1))
 	c.code = "APPENDUID " + decimal(validity) + " " + decimal(uid)
 	return nil
 }
@@ -67,8 +70,8 @@ type taken struct {
 }
 
 // take takes the next message of a command in, as a stream: the cluster's draft, which is to be closed, bounds the memory, the connection the waits. What speaks
-// against the message is said before its bytes are asked for, also by room if there is one. more says that another one follows.
-func (s *session) take(room func(size int64) error) (t taken, more bool, err error) {
+// against the message is said before its bytes are asked for, also that there is no room for it in into, if that is not nil. more says that another one follows.
+func (s *session) take(into *place) (t taken, more bool, err error) {
 	m, err := command.AppendMessage(s.dec)
 	if err != nil {
 		return t, false, err
@@ -83,8 +86,8 @@ func (s *session) take(room func(size int64) error) (t taken, more bool, err err
 	case t.size > s.mail.MaxMessage():
 		return t, false, no(goimap.ResponseCodeTooBig, "Message too large")
 	}
-	if room != nil {
-		if err := room(t.size); err != nil {
+	if into != nil {
+		if err := s.room(into, t.size); err != nil {
 			return t, false, err
 		}
 	}

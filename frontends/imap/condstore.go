@@ -86,7 +86,7 @@ func (s *session) changedSince(sel *selected, since uint64) (changed, vanished *
 	changed, vanished = roaring.New(), roaring.New()
 	for more := true; more; {
 		ctx, cancel := s.question()
-		ch, err := s.mail.Changes(ctx, s.account, sel.id, since)
+		ch, err := s.mail.Changes(ctx, sel.account, sel.id, since)
 		cancel()
 		if err != nil {
 			return nil, nil, err
@@ -169,7 +169,7 @@ func (s *session) highestOf(sel *selected, uids *roaring.Bitmap) (top uint64, er
 	err = chunks(uids, changeChunk, func(some *roaring.Bitmap) error {
 		ctx, cancel := s.question()
 		defer cancel()
-		return s.mail.Messages(ctx, s.account, sel.id, some, index.WantFlags, func(m *client.Message) error {
+		return s.mail.Messages(ctx, sel.account, sel.id, some, index.WantFlags, func(m *client.Message) error {
 			top = max(top, m.ModSeq)
 			return nil
 		})
@@ -183,7 +183,7 @@ func (s *session) highestOf(sel *selected, uids *roaring.Bitmap) (top uint64, er
 func (s *session) closeCounted(c *call, sel *selected) error {
 	ctx, cancel := s.question()
 	defer cancel()
-	marked, err := s.mail.Flagged(ctx, s.account, sel.id, index.FlagDeleted)
+	marked, err := s.mail.Flagged(ctx, sel.account, sel.id, index.FlagDeleted)
 	if err != nil {
 		return s.answer("expunge "+sel.name, err)
 	}
@@ -198,7 +198,7 @@ func (s *session) closeCounted(c *call, sel *selected) error {
 	}
 	known.AndNot(sel.view.uids) // what was removed
 	at := sel.told
-	ch, err := s.mail.Changes(ctx, s.account, sel.id, at)
+	ch, err := s.mail.Changes(ctx, sel.account, sel.id, at)
 	if err == nil && !ch.More && len(ch.Changed) == 0 && ch.Vanished.Equals(known) {
 		at = ch.HighestModSeq
 	}

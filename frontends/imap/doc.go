@@ -30,6 +30,7 @@
 //  4. What a client may take for its state (HIGHESTMODSEQ) is never ahead of what it was told: see condstore.go.
 //  5. Searches that are kept up to date (RFC 5267) are held against what changed, when the client is told of that: see contexts.go.
 //  6. Memory is bounded for any mailbox: the view is a compressed bitmap, all else goes in chunks.
+//  7. A mailbox carries its account, which may be another user's (places.go): what the session does there the owner's shard allows or refuses, each time.
 //
 // A new command is an entry in commands (dispatch.go), a parser in package command, and a method of session that writes its untagged
 // responses to out and returns how it ended; a new FETCH item is a kind in command.Item and a case in fetching.value.

@@ -2,6 +2,7 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -16,7 +17,7 @@ import (
 // entry is what a session keeps of a message while it answers for it.
 type entry struct {
 	uid   uint32
-	box   uint32 // the folder's id
+	in    *selected
 	flags client.Flags
 	mod   uint64 // modseq of the flags
 	date  int64
@@ -35,8 +36,8 @@ func (s *session) load(sel *selected, uids *roaring.Bitmap, want client.Want) ([
 	ctx, cancel := s.question()
 	defer cancel()
 	out := make([]*entry, 0, uids.GetCardinality())
-	err := s.mail.Messages(ctx, s.account, sel.id, uids, want, func(m *client.Message) error {
-		e := &entry{uid: m.UID, box: sel.id, flags: keepFlags(m.Flags), mod: m.ModSeq, date: m.Date, zone: m.Zone, saved: m.Saved(), size: m.Size, ref: m.Ref}
+	err := s.mail.Messages(ctx, sel.account, sel.id, uids, want, func(m *client.Message) error {
+		e := &entry{uid: m.UID, in: sel, flags: keepFlags(m.Flags), mod: m.ModSeq, date: m.Date, zone: m.Zone, saved: m.Saved(), size: m.Size, ref: m.Ref}
 		if want&index.WantSummary != 0 {
 			e.raw = append([]byte{}, m.Summary...)
 		}
@@ -55,7 +56,7 @@ func (s *session) summarise(e *entry) error {
 	}
 	sum, err := message.Decode(e.raw)
 	if err != nil {
-		s.mail.Doubt(s.account, e.box, e.uid, e.ref)
+		s.mail.Doubt(e.in.account, e.in.id, e.uid, e.ref)
 	}
 	if err != nil || sum.Degraded {
 		if sum, err = s.scan(e); err != nil {
@@ -126,7 +127,10 @@ func (f *fetching) markSeen(list []*entry) error {
 	}
 	ctx, cancel := f.s.question()
 	defer cancel()
-	changed, _, err := f.s.mail.StoreFlags(ctx, f.s.account, f.sel.id, unseen, index.OpAdd, systemSeen(), 0)
+	changed, _, err := f.s.mail.StoreFlags(ctx, f.sel.account, f.sel.id, unseen, index.OpAdd, systemSeen(), 0)
+	if errors.Is(err, client.ErrNoRight) { // it was taken meanwhile: then reading sets no flag
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -149,7 +153,7 @@ func (f *fetching) markSeen(list []*entry) error {
 
 // openBytes streams a message's bytes [off, end).
 func (s *session) openBytes(ctx context.Context, e *entry, off, end uint64) (*byteReader, error) {
-	r := &byteReader{mail: s.mail, of: source{s.account, e.box, e.uid, e.ref}, off: off, end: min(end, e.ref.Length), wait: s.srv.cfg.Limits.ProgressTimeout}
+	r := &byteReader{mail: s.mail, of: source{e.in.account, e.in.id, e.uid, e.ref}, off: off, end: min(end, e.ref.Length), wait: s.srv.cfg.Limits.ProgressTimeout}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	if err := r.reopen(); err != nil {
 		r.cancel()

@@ -42,6 +42,8 @@ func (s *session) answer(doing string, err error) error {
 	case errors.Is(err, client.ErrLost):
 		s.log.Error("IMAP command found a message lost", "doing", doing, "error", err)
 		return no(goimap.ResponseCodeCorruption, "The content of some of the messages is lost; the server's log says more")
+	case errors.Is(err, client.ErrNoRight):
+		return noRight()
 	case errors.Is(err, client.ErrNoMailbox):
 		return no(goimap.ResponseCodeNonExistent, "No such mailbox")
 	case errors.Is(err, client.ErrExists):

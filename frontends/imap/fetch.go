@@ -107,7 +107,7 @@ func (f *fetching) plan() {
 			if len(it.Section.Part) > 0 || it.Section.Specifier != goimap.PartSpecifierNone {
 				f.want |= index.WantSummary
 			}
-			if !it.Section.Peek && it.Kind != command.ItemBinarySize && !f.sel.readOnly {
+			if !it.Section.Peek && it.Kind != command.ItemBinarySize && !f.sel.readOnly && f.sel.rights.Has(client.RightSeen) {
 				f.setsSeen = true
 				f.want |= index.WantFlags
 			}

@@ -16,11 +16,16 @@ import (
 // folder is a name that LIST or LSUB may show.
 type folder struct {
 	client.Mailbox
+	owner      client.Account // of one that exists
+	rights     client.Rights
 	exists     bool
 	subscribed bool
 	children   bool // has existing ones
 	subChild   bool // has subscribed ones, at any depth
 }
+
+// key is which mailbox it is, of one that exists.
+func (f *folder) key() openMailbox { return openMailbox{f.owner.ID, f.ID} }
 
 // listing is a response to LIST or LSUB.
 type listing struct {
@@ -67,7 +72,7 @@ func (s *session) list(c *call) error {
 	if err != nil {
 		return err
 	}
-	all, err := s.folders()
+	all, err := s.folders(m)
 	if err != nil {
 		return err
 	}
@@ -97,13 +102,16 @@ func (s *session) list(c *call) error {
 			continue
 		}
 		s.tellList(c.name, shown)
-		if len(l.Status) > 0 && f.exists && !f.NoSelect {
-			if err := s.tellStatus(&f.Mailbox, l.Status); err != nil && !errors.Is(err, client.ErrNoMailbox) {
+		if l.MyRights && f.exists {
+			s.tellMyRights(f.Name, f.rights)
+		}
+		if len(l.Status) > 0 && f.exists && !f.NoSelect && f.rights.Has(client.RightRead) {
+			if err := s.tellStatus(f.owner, &f.Mailbox, l.Status); err != nil && !errors.Is(err, client.ErrNoMailbox) {
 				return s.answer("status of "+f.Name, err)
 			}
 		}
 		if len(l.Metadata) > 0 && f.exists {
-			if err := s.listMetadata(f.Name, l.Metadata, annotated[f.ID]); err != nil {
+			if err := s.listMetadata(f, l.Metadata, f.owner.Guest != 0 || annotated[f.ID]); err != nil {
 				return err
 			}
 		}
@@ -111,15 +119,24 @@ func (s *session) list(c *call) error {
 	return s.out.Err()
 }
 
-// folders are all names that the account has.
-func (s *session) folders() ([]*folder, error) {
+// folders are all names that the account has, with those of other accounts if m may match some.
+func (s *session) folders(m *matcher) ([]*folder, error) {
 	ctx, cancel := s.question()
 	defer cancel()
-	all, err := s.allFolders(ctx)
+	var others []*folder
+	var err error
+	if m.reaches(othersPrefix) {
+		others, _, err = s.sharedFolders(ctx)
+	}
+	var all []*folder
+	if err == nil {
+		all, err = s.foldersWith(ctx, others)
+	}
 	return all, s.answer("list mailboxes", err)
 }
 
-func (s *session) allFolders(ctx context.Context) ([]*folder, error) {
+// foldersWith are the user's own folders and others.
+func (s *session) foldersWith(ctx context.Context, others []*folder) ([]*folder, error) {
 	boxes, err := s.mail.Mailboxes(ctx, s.account)
 	if err != nil {
 		return nil, err
@@ -128,7 +145,10 @@ func (s *session) allFolders(ctx context.Context) ([]*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tree(boxes, subs), nil
+	for _, m := range boxes {
+		others = append(others, &folder{Mailbox: m, owner: s.account, rights: client.RightsAll, exists: true})
+	}
+	return tree(others, subs), nil
 }
 
 // lsub is a folder's response to LSUB, nil when it was not selected.
@@ -180,7 +200,7 @@ func (f *folder) list(asked *command.List) *listing {
 }
 
 // tree joins mailboxes and subscriptions with the parents that they have only by name, sorted, INBOX first.
-func tree(boxes []client.Mailbox, subs []string) []*folder {
+func tree(boxes []*folder, subs []string) []*folder {
 	all := make(map[string]*folder, len(boxes)+len(subs))
 	get := func(name string) *folder {
 		f := all[name]
@@ -190,9 +210,8 @@ func tree(boxes []client.Mailbox, subs []string) []*folder {
 		}
 		return f
 	}
-	for i := range boxes {
-		f := get(boxes[i].Name)
-		f.Mailbox, f.exists = boxes[i], true
+	for _, f := range boxes {
+		all[f.Name] = f
 	}
 	for _, name := range subs {
 		get(name).subscribed = true
@@ -248,7 +267,10 @@ func hideMatched(all []*folder, m *matcher) {
 }
 
 // matcher is a LIST's patterns.
-type matcher struct{ exact, inbox []*pattern }
+type matcher struct {
+	exact, inbox []*pattern
+	literal      []string // what names must begin with that the patterns match
+}
 
 func newMatcher(ref string, patterns []string) (*matcher, error) {
 	m := new(matcher)
@@ -256,10 +278,19 @@ func newMatcher(ref string, patterns []string) (*matcher, error) {
 		if text = ref + text; len(text) > maxPatternLength {
 			return nil, no(goimap.ResponseCodeLimit, "Pattern too long")
 		}
+		literal, _, _ := strings.Cut(strings.ReplaceAll(text, "%", "*"), "*")
+		m.literal = append(m.literal, literal)
 		m.exact = append(m.exact, compile(canonicalName(text), false))
 		m.inbox = append(m.inbox, compile(text, true))
 	}
 	return m, nil
+}
+
+// reaches says whether there may be names below a prefix that match, or whose parents do.
+func (m *matcher) reaches(prefix string) bool {
+	return slices.ContainsFunc(m.literal, func(l string) bool {
+		return strings.HasPrefix(prefix, l) || strings.HasPrefix(l, prefix)
+	})
 }
 
 func (m *matcher) match(name string) bool {

@@ -23,6 +23,12 @@ type mail interface {
 	Annotations(ctx context.Context, a client.Account, mailbox string) ([]client.Annotation, error)
 	Notes(ctx context.Context, a client.Account) ([]client.Annotation, error)
 	Annotate(ctx context.Context, a client.Account, mailbox string, list []client.Annotation) error
+	Resolve(ctx context.Context, address string) (client.Account, error)
+	Visit(ctx context.Context, guest client.Account, address string) (client.Account, error)
+	Rights(ctx context.Context, a client.Account, mailbox string) (client.Rights, error)
+	Grants(ctx context.Context, a client.Account, mailbox string) ([]client.Grant, error)
+	Share(ctx context.Context, a client.Account, mailbox string, user client.Account, op client.FlagOp, r client.Rights) error
+	Shared(ctx context.Context, a client.Account) ([]client.Shared, error)
 	Mailboxes(ctx context.Context, a client.Account) ([]client.Mailbox, error)
 	Subscriptions(ctx context.Context, a client.Account) ([]string, error)
 	Status(ctx context.Context, a client.Account, name string) (client.Mailbox, error)

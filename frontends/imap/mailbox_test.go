@@ -53,7 +53,7 @@ func testMailboxes(t *testing.T, c *clustertest.Cluster) {
 		t.Errorf("%q", got)
 	}
 	got = r.ok("NAMESPACE")
-	if got[0] != `* NAMESPACE (("" "/")) NIL NIL` {
+	if got[0] != `* NAMESPACE (("" "/")) (("Other Users/" "/")) NIL` {
 		t.Errorf("%q", got)
 	}
 }

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -51,13 +52,20 @@ func (s *session) create(c *call) error {
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	name = newName(name)
-	made, err := s.mail.CreateMailbox(ctx, s.account, name, use)
+	p, err := s.placeOf(ctx, newName(name))
+	if err == nil && use != "" && !p.own() {
+		err = no(codeUseAttr, "A mailbox of another account gets no special use")
+	}
+	var made client.Mailbox
+	if err == nil {
+		made, err = s.mail.CreateMailbox(ctx, p.account, p.name, use)
+	}
 	if err != nil {
 		return s.answer("create mailbox "+name, err)
 	}
-	s.notify.made(&made)
-	c.code = "MAILBOXID (" + mailboxID(&made) + ")"
+	made = seen(p.account, made)
+	s.notify.made(p.account, &made)
+	c.code = "MAILBOXID (" + mailboxID(p.account, &made) + ")"
 	return nil
 }
 
@@ -86,17 +94,20 @@ func (s *session) delete(*call) error {
 	if err != nil {
 		return err
 	}
-	name = canonicalName(name)
-	if name == "INBOX" {
-		return no(goimap.ResponseCodeCannot, "INBOX cannot be deleted")
-	}
 	ctx, cancel := s.question()
 	defer cancel()
-	if err := s.mail.DeleteMailbox(ctx, s.account, name); err != nil {
+	p, err := s.placeOf(ctx, name)
+	if err == nil && p.shown == "INBOX" {
+		return no(goimap.ResponseCodeCannot, "INBOX cannot be deleted")
+	}
+	if err == nil {
+		err = s.mail.DeleteMailbox(ctx, p.account, p.name)
+	}
+	if err != nil {
 		return s.answer("delete mailbox "+name, err)
 	}
-	s.notify.deleted(name)
-	if s.sel != nil && s.sel.name == name {
+	s.notify.deleted(p.shown)
+	if s.sel != nil && s.sel.name == p.shown {
 		s.forget()
 		s.out.Line("* OK [CLOSED] The selected mailbox was deleted")
 	}
@@ -111,20 +122,31 @@ func (s *session) rename(*call) error {
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	from, to = canonicalName(from), newName(to)
-	if err := s.mail.RenameMailbox(ctx, s.account, from, to); err != nil {
+	old, err := s.placeOf(ctx, from)
+	var now place
+	if err == nil {
+		now, err = s.placeOf(ctx, newName(to))
+	}
+	switch {
+	case err == nil && old.account.ID != now.account.ID:
+		err = no(goimap.ResponseCodeCannot, "A mailbox stays in its account; copy its messages")
+	case err == nil:
+		err = s.mail.RenameMailbox(ctx, old.account, old.name, now.name)
+	}
+	if err != nil {
 		return s.answer("rename mailbox "+from, err)
 	}
-	s.notify.renamed(from, to)
-	if s.sel != nil && from != "INBOX" { // of INBOX the messages move, and updates tell
-		if rest, ok := strings.CutPrefix(s.sel.name, from); ok && (rest == "" || rest[0] == delimiter) {
-			s.sel.name = to + rest
+	s.notify.renamed(old.shown, now.shown)
+	if s.sel != nil && old.shown != "INBOX" { // of INBOX the messages move, and updates tell
+		if rest, ok := strings.CutPrefix(s.sel.name, old.shown); ok && (rest == "" || rest[0] == delimiter) {
+			s.sel.name = now.shown + rest
 		}
 	}
 	return nil
 }
 
-// subscribe adds a name to those that LSUB lists, or takes it out; it need not exist (RFC 3501 section 6.3.6).
+// subscribe adds a name to those that LSUB lists, or takes it out; it need not exist (RFC 3501 section 6.3.6), unless it is in another account: then the user has to know
+// of it to subscribe. Subscriptions are the user's own.
 func (s *session) subscribe(c *call) error {
 	name, err := command.Mailbox(s.dec)
 	if err != nil {
@@ -134,11 +156,33 @@ func (s *session) subscribe(c *call) error {
 	defer cancel()
 	name = newName(name)
 	on := c.name == "SUBSCRIBE"
+	if _, _, ok := foreign(name); ok {
+		if name, err = s.subscribable(ctx, name, on); err != nil {
+			return s.answer("subscribe to "+name, err)
+		}
+	}
 	if err := s.mail.Subscribe(ctx, s.account, name, on); err != nil {
 		return s.answer("subscribe to "+name, err)
 	}
 	s.notify.subscribed(name, on)
 	return nil
+}
+
+// subscribable is the name under which a mailbox of another account is subscribed. A subscription can be ended whatever has become of that.
+func (s *session) subscribable(ctx context.Context, name string, on bool) (string, error) {
+	if !on {
+		address, rest, _ := foreign(name)
+		return shownAs(client.Account{Address: address, Guest: s.account.ID}, canonicalName(rest)), nil
+	}
+	p, err := s.placeOf(ctx, name)
+	if err != nil || p.own() {
+		return p.shown, err
+	}
+	has, err := s.mail.Rights(ctx, p.account, p.name)
+	if err == nil {
+		err = lacking(has, client.RightLookup)
+	}
+	return p.shown, err
 }
 
 // status answers STATUS.
@@ -149,8 +193,11 @@ func (s *session) status(*call) error {
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	name = canonicalName(name)
-	m, err := s.mail.Status(ctx, s.account, name)
+	p, err := s.placeOf(ctx, name)
+	var m client.Mailbox
+	if err == nil {
+		m, err = s.mail.Status(ctx, p.account, p.name)
+	}
 	if err == nil && m.NoSelect {
 		err = client.ErrNoMailbox
 	}
@@ -160,14 +207,15 @@ func (s *session) status(*call) error {
 	if slices.Contains(items, command.StatusModSeq) {
 		s.wantModSeqs()
 	}
-	return s.answer("status of "+name, s.tellStatus(&m, items))
+	m = seen(p.account, m)
+	return s.answer("status of "+name, s.tellStatus(p.account, &m, items))
 }
 
-// tellStatus answers with the figures of a mailbox that were asked for.
-func (s *session) tellStatus(m *client.Mailbox, items []command.StatusItem) (err error) {
+// tellStatus answers with the figures of a mailbox of an account that were asked for.
+func (s *session) tellStatus(a client.Account, m *client.Mailbox, items []command.StatusItem) (err error) {
 	var deleted uint64
 	if slices.Contains(items, command.StatusDeletedStorage) {
-		if deleted, err = s.deletedStorage(m); err != nil {
+		if deleted, err = s.deletedStorage(a, m); err != nil {
 			return err
 		}
 	}
@@ -179,18 +227,18 @@ func (s *session) tellStatus(m *client.Mailbox, items []command.StatusItem) (err
 		s.out.Raw(string(item)).SP()
 		switch item {
 		case command.StatusMailboxID:
-			s.out.Raw("(").Raw(mailboxID(m)).Raw(")")
+			s.out.Raw("(").Raw(mailboxID(a, m)).Raw(")")
 		case command.StatusDeletedStorage:
 			s.out.Num(deleted)
 		default:
-			s.out.Num(s.figure(m, item))
+			s.out.Num(s.figure(a, m, item))
 		}
 	}
 	s.out.Line(")")
 	return nil
 }
 
-func (s *session) figure(m *client.Mailbox, item command.StatusItem) uint64 {
+func (s *session) figure(a client.Account, m *client.Mailbox, item command.StatusItem) uint64 {
 	switch item {
 	case command.StatusMessages:
 		return uint64(m.Messages)
@@ -209,15 +257,19 @@ func (s *session) figure(m *client.Mailbox, item command.StatusItem) uint64 {
 	case command.StatusAppendLimit:
 		return uint64(s.appendLimit())
 	}
-	return uint64(s.recentCount(m)) // RECENT
+	return uint64(s.recentCount(a, m)) // RECENT
 }
 
-// namespace is one personal namespace, without prefix (RFC 2342).
+// namespace is one personal namespace, without prefix, and that of other users (RFC 2342).
 func (s *session) namespace(*call) error {
 	if err := command.None(s.dec); err != nil {
 		return err
 	}
-	s.out.Line(`* NAMESPACE (("" "/")) NIL NIL`)
+	if s.mail.Sharing() {
+		s.out.Line(`* NAMESPACE (("" "/")) (("` + othersPrefix + `" "/")) NIL`)
+	} else {
+		s.out.Line(`* NAMESPACE (("" "/")) NIL NIL`)
+	}
 	return nil
 }
 

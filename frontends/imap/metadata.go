@@ -32,14 +32,17 @@ func (s *session) getMetadata(c *call) error {
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	name := canonicalName(asked.Mailbox)
-	list, err := s.mail.Annotations(ctx, s.account, name)
+	p, err := s.placeOf(ctx, asked.Mailbox)
+	var list []client.Annotation
+	if err == nil {
+		list, err = s.mail.Annotations(ctx, p.account, p.name)
+	}
 	if err != nil {
-		return s.answer("get annotations of "+name, err)
+		return s.answer("get annotations of "+asked.Mailbox, err)
 	}
 	shown, values, longest := s.annotations(list, asked)
 	if len(shown) > 0 {
-		s.tellMetadata(name, shown, values)
+		s.tellMetadata(p.shown, shown, values)
 	}
 	if longest > 0 {
 		c.code = "METADATA LONGENTRIES " + decimal(uint64(longest))
@@ -70,7 +73,7 @@ func (s *session) annotations(list []client.Annotation, asked *command.GetMetada
 	return shown, values, longest
 }
 
-// annotated are the mailboxes that have annotations, by their ids.
+// annotated are the user's own mailboxes that have annotations, by their ids.
 func (s *session) annotated() (map[uint32]bool, error) {
 	if !s.mail.Sharing() {
 		return nil, no(goimap.ResponseCodeUnavailable, "Annotations can be listed when all servers are updated")
@@ -85,22 +88,27 @@ func (s *session) annotated() (map[uint32]bool, error) {
 	return have, s.answer("list annotations", err)
 }
 
-// listMetadata tells annotations of a mailbox that LIST showed (RFC 9590); have says whether it has any.
-func (s *session) listMetadata(name string, entries []string, have bool) error {
+// listMetadata tells annotations of a mailbox that LIST showed (RFC 9590); have says whether it may have any.
+func (s *session) listMetadata(f *folder, entries []string, have bool) error {
 	var list []client.Annotation
 	if have {
 		ctx, cancel := s.question()
 		defer cancel()
 		var err error
-		if list, err = s.mail.Annotations(ctx, s.account, name); errors.Is(err, client.ErrNoMailbox) {
-			return nil // deleted meanwhile
+		name := f.Name
+		if f.owner.Guest != 0 {
+			_, name, _ = foreign(name)
+		}
+		list, err = s.mail.Annotations(ctx, f.owner, name)
+		if errors.Is(err, client.ErrNoMailbox) || errors.Is(err, client.ErrNoRight) {
+			return nil // deleted meanwhile, or not for this user
 		}
 		if err != nil {
-			return s.answer("get annotations of "+name, err)
+			return s.answer("get annotations of "+f.Name, err)
 		}
 	}
 	shown, values, _ := s.annotations(list, &command.GetMetadata{Entries: entries, MaxSize: math.MaxInt64})
-	s.tellMetadata(name, shown, values)
+	s.tellMetadata(f.Name, shown, values)
 	return s.out.Err()
 }
 
@@ -154,34 +162,36 @@ func (s *session) setMetadata(*call) error {
 	if !s.mail.Sharing() {
 		return no(goimap.ResponseCodeUnavailable, "Annotations can be kept when all servers are updated")
 	}
-	name := canonicalName(asked.Mailbox)
 	for i := range asked.Entries {
 		n := &asked.Entries[i]
-		if n.User = s.owner(n.Name); name == "" && n.User == 0 {
+		if n.User = s.owner(n.Name); asked.Mailbox == "" && n.User == 0 {
 			return no(goimap.ResponseCodeNoPerm, "Shared annotations of the server cannot be set")
 		}
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	err = s.mail.Annotate(ctx, s.account, name, asked.Entries)
+	p, err := s.placeOf(ctx, asked.Mailbox)
+	if err == nil {
+		err = s.mail.Annotate(ctx, p.account, p.name, asked.Entries)
+	}
 	if errors.Is(err, client.ErrLimit) {
 		return no("METADATA TOOMANY", "Too many annotations")
 	}
 	if err == nil {
-		s.notify.annotated(s, name, asked.Entries)
+		s.notify.annotated(s, p, asked.Entries)
 	}
-	return s.answer("set annotations of "+name, err)
+	return s.answer("set annotations of "+asked.Mailbox, err)
 }
 
-// noteKey names an annotation among all of an account.
+// noteKey names an annotation.
 type noteKey struct {
-	mailbox uint32
+	mailbox openMailbox
 	name    string
 }
 
 // changedNotes are the entries that differ from what the client knows, with those that are gone, by mailbox.
-func changedNotes(was, now map[noteKey]uint64) map[uint32][]string {
-	changed := make(map[uint32][]string)
+func changedNotes(was, now map[noteKey]uint64) map[openMailbox][]string {
+	changed := make(map[openMailbox][]string)
 	for k, seq := range now {
 		if was[k] != seq {
 			changed[k.mailbox] = append(changed[k.mailbox], k.name)

@@ -11,17 +11,17 @@ const maxTogether = 4
 
 // appendAll takes the messages behind the first one in, and enters all of them or none (RFC 3502). Each becomes durable before the next is read, so that one draft is
 // held at a time; a client that breaks off, a message that is refused, a node that dies leave no message in the mailbox.
-func (s *session) appendAll(c *call, name string, next taken) error {
+func (s *session) appendAll(c *call, p *place, next taken) error {
 	if !s.mail.Sharing() {
 		s.closeDraft(next.draft)
 		return no(goimap.ResponseCodeUnavailable, "Several messages at once can be appended when all servers are updated")
 	}
-	b := s.mail.NewBatch(s.account, name)
+	b := s.mail.NewBatch(p.account, p.name)
 	total, count := int64(0), 0
 	for more := true; ; {
 		total += next.size
 		count++
-		if err := s.add(b, name, next, total); err != nil {
+		if err := s.add(b, p.shown, next, total); err != nil {
 			return err
 		}
 		if !more {
@@ -31,7 +31,7 @@ func (s *session) appendAll(c *call, name string, next taken) error {
 			return no(goimap.ResponseCodeLimit, "Too many messages in one APPEND")
 		}
 		var err error
-		if next, more, err = s.take(s.room); err != nil {
+		if next, more, err = s.take(p); err != nil {
 			return err
 		}
 	}
@@ -39,10 +39,10 @@ func (s *session) appendAll(c *call, name string, next taken) error {
 	defer cancel()
 	validity, first, err := b.Commit(ctx)
 	if err != nil {
-		return s.answerInto("append to "+name, err)
+		return s.answerInto("append to "+p.shown, err)
 	}
 	s.appended(count, total)
-	s.added(name, uidsFrom(first, count))
+	s.added(*p, uidsFrom(first, count))
 	set := goimap.UIDSet{{Start: goimap.UID(first), Stop: goimap.UID(first) + goimap.UID(count-1)}}
 	c.code = "APPENDUID " + decimal(validity) + " " + set.String()
 	return nil

@@ -28,10 +28,10 @@ func (s *session) look(t *teller) error {
 	n.next = time.Now().Add(lookEvery)
 	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout)
 	defer cancel()
-	all, err := s.lookAt(ctx)
+	all, err := s.lookAt(ctx, n)
 	var notes map[noteKey]uint64
 	if err == nil {
-		notes, err = s.notesFor(n)
+		notes, err = s.notesFor(n, all)
 	}
 	if err != nil {
 		n.wakes.pending.Store(true)
@@ -44,21 +44,21 @@ func (s *session) look(t *teller) error {
 }
 
 // lookAt asks how all mailboxes are, in its turn.
-func (s *session) lookAt(ctx context.Context) ([]*folder, error) {
+func (s *session) lookAt(ctx context.Context, n *notification) ([]*folder, error) {
 	select {
 	case s.srv.asking <- struct{}{}:
 		defer func() { <-s.srv.asking }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	return s.allFolders(ctx)
+	return s.lookWith(ctx, n)
 }
 
 // notices are the responses that one look gives rise to.
 type notices struct {
 	n      *notification
 	now    map[string]*folder
-	ids    map[uint32]*folder
+	ids    map[openMailbox]*folder
 	status []*folder
 	items  [][]command.StatusItem
 	names  []string          // of LIST
@@ -67,17 +67,17 @@ type notices struct {
 
 // tellOthers tells how mailboxes differ from what the client knows of them.
 func (s *session) tellOthers(n *notification, all []*folder) {
-	out := &notices{n: n, now: make(map[string]*folder, len(all)), ids: make(map[uint32]*folder, len(all)), old: make(map[string]string)}
+	out := &notices{n: n, now: make(map[string]*folder, len(all)), ids: make(map[openMailbox]*folder, len(all)), old: make(map[string]string)}
 	for _, f := range all {
 		if out.now[f.Name] = f; f.exists {
-			out.ids[f.ID] = f
+			out.ids[f.key()] = f
 		}
 	}
 	out.gone()
 	for _, f := range all {
 		events := n.events(f.Name, f.subscribed)
-		if was, ok := n.known[f.ID]; f.exists && ok {
-			if s.sel == nil || s.sel.id != f.ID {
+		if was, ok := n.known[f.key()]; f.exists && ok {
+			if !s.has(f) && f.rights.Has(client.RightRead) {
 				out.figures(f, was, events, s.condstore)
 			}
 		} else if f.exists && events&command.EventName != 0 {
@@ -96,13 +96,13 @@ func (s *session) tellOthers(n *notification, all []*folder) {
 		s.tellList("LIST", out.listing(name))
 	}
 	for i, f := range out.status {
-		s.tellStatus(&f.Mailbox, out.items[i])
+		s.tellStatus(f.owner, &f.Mailbox, out.items[i])
 	}
 }
 
 // gone finds mailboxes that are deleted or have another name.
 func (o *notices) gone() {
-	for _, id := range slices.Sorted(maps.Keys(o.n.known)) {
+	for _, id := range slices.SortedFunc(maps.Keys(o.n.known), openMailbox.compare) {
 		was := o.n.known[id]
 		wanted := o.n.events(was.name, o.n.subs[was.name])&command.EventName != 0
 		f := o.ids[id]
@@ -182,11 +182,11 @@ func (s *session) tellNotes(n *notification, all []*folder, now map[noteKey]uint
 		}
 		s.out.Line("")
 	}
-	if names := changed[0]; len(names) > 0 && slices.ContainsFunc(n.others, func(g command.EventGroup) bool { return g.Events&command.EventServerMetadata != 0 }) {
+	if names := changed[openMailbox{account: s.account.ID}]; len(names) > 0 && slices.ContainsFunc(n.others, func(g command.EventGroup) bool { return g.Events&command.EventServerMetadata != 0 }) {
 		tell("", names)
 	}
 	for _, f := range all {
-		if names := changed[f.ID]; f.exists && len(names) > 0 && n.events(f.Name, f.subscribed)&command.EventMailboxMetadata != 0 {
+		if names := changed[f.key()]; f.exists && len(names) > 0 && n.events(f.Name, f.subscribed)&command.EventMailboxMetadata != 0 {
 			tell(f.Name, names)
 		}
 	}

@@ -171,9 +171,12 @@ func testNotifyOwn(t *testing.T, c *clustertest.Cluster) {
 
 // TestNotifyOverflow holds what a client may ask for against its bounds.
 func TestNotifyOverflow(t *testing.T) {
-	many := make([]client.Mailbox, maxWatched+1)
+	many, names := make([]client.Mailbox, maxWatched+1), make([]string, maxNotices+1)
 	for i := range many {
 		many[i] = client.Mailbox{ID: uint32(i + 1), Name: "box" + decimal(uint32(i))}
+	}
+	for i := range names {
+		names[i] = many[i].Name
 	}
 	k := newTalkWith(t, stub{boxes: many}, Limits{})
 	k.send("a NOTIFY SET (personal (MailboxName))\r\nb NOTIFY SET (subtree box1 (MailboxName))\r\n")
@@ -194,7 +197,7 @@ func TestNotifyOverflow(t *testing.T) {
 	s.out.SetWriter(heard)
 	s.notify = newNotification(&asked)
 	s.notify.learn(nil)
-	s.tellOthers(s.notify, tree(many[:maxNotices+1], nil))
+	s.tellOthers(s.notify, tree(existing(names...), nil))
 	if err := s.out.Flush(); err != nil || heard.String() != "* OK [NOTIFICATIONOVERFLOW] Too much happens to tell of it\r\n" || s.wanted() != 0 || len(s.notify.others) != 0 {
 		t.Errorf("%q, %v", heard, err)
 	}

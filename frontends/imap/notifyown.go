@@ -15,17 +15,17 @@ import (
 // since others may have been at them as well: only where nothing else happened is there nothing to tell.
 
 // added is of messages that the client put into a mailbox.
-func (s *session) added(name string, uids *roaring.Bitmap) {
-	if s.sel != nil && s.sel.name == name {
+func (s *session) added(p place, uids *roaring.Bitmap) {
+	if s.sel != nil && s.sel.name == p.shown {
 		s.sel.mine.Or(uids)
 	}
-	id, was, ok := s.notify.watches(name)
+	id, was, ok := s.notify.watches(p.shown)
 	if !ok || uids.IsEmpty() {
 		return
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	ch, err := s.mail.Changes(ctx, s.account, id, was.modseq)
+	ch, err := s.mail.Changes(ctx, p.account, id.folder, was.modseq)
 	if err != nil || ch.More || !ch.Vanished.IsEmpty() || uint64(len(ch.Changed)) != uids.GetCardinality() {
 		return
 	}
@@ -50,14 +50,17 @@ func uidsFrom(first uint32, count int) *roaring.Bitmap {
 }
 
 // annotated is of annotations that the client set.
-func (n *notification) annotated(s *session, name string, set []client.Annotation) {
-	id, _, ok := n.watches(name)
-	if n == nil || n.notes == nil || !ok && name != "" {
+func (n *notification) annotated(s *session, p place, set []client.Annotation) {
+	id, _, ok := n.watches(p.shown)
+	if n == nil || n.notes == nil || !ok && p.shown != "" {
 		return
+	}
+	if !ok {
+		id.account = p.account.ID // the server's own
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	list, err := s.mail.Annotations(ctx, s.account, name)
+	list, err := s.mail.Annotations(ctx, p.account, p.name)
 	if err != nil {
 		return
 	}
@@ -74,21 +77,21 @@ func (n *notification) annotated(s *session, name string, set []client.Annotatio
 }
 
 // watches finds a mailbox that the client may be told of.
-func (n *notification) watches(name string) (id uint32, as noticed, ok bool) {
+func (n *notification) watches(name string) (id openMailbox, as noticed, ok bool) {
 	if n == nil {
-		return 0, noticed{}, false
+		return openMailbox{}, noticed{}, false
 	}
 	for id, m := range n.known {
 		if m.name == name {
 			return id, m, true
 		}
 	}
-	return 0, noticed{}, false
+	return openMailbox{}, noticed{}, false
 }
 
-func (n *notification) made(m *client.Mailbox) {
+func (n *notification) made(a client.Account, m *client.Mailbox) {
 	if n != nil && n.known != nil {
-		n.known[m.ID] = noticedOf(m)
+		n.known[openMailbox{a.ID, m.ID}] = noticedOf(m)
 	}
 }
 

@@ -73,10 +73,17 @@ func TestPatternTime(t *testing.T) {
 	}
 }
 
+// existing are folders that there are.
+func existing(names ...string) (list []*folder) {
+	for i, name := range names {
+		list = append(list, &folder{Mailbox: client.Mailbox{ID: uint32(i + 1), Name: name}, exists: true})
+	}
+	return list
+}
+
 func TestTree(t *testing.T) {
-	boxes := []client.Mailbox{{Name: "a/b/c"}, {Name: "INBOX"}, {Name: "a/b"}, {Name: "Z"}}
 	got := ""
-	for _, f := range tree(boxes, []string{"a/b/c", "gone/x"}) {
+	for _, f := range tree(existing("a/b/c", "INBOX", "a/b", "Z"), []string{"a/b/c", "gone/x"}) {
 		got += f.Name
 		for _, mark := range []struct {
 			on   bool

@@ -10,7 +10,7 @@ import (
 	"hongyan/frontends/imap/command"
 )
 
-// QUOTA (RFC 9208). An account has one quota root, of the name "", for all its mailboxes. Resources without a limit are not told.
+// QUOTA (RFC 9208). An account has one quota root, of the name "", for all its mailboxes; that of another one has its address for a name. Resources without a limit are not told.
 
 // codeOverQuota refuses what an account has no room for (RFC 9208 section 4.3).
 const codeOverQuota goimap.ResponseCode = "OVERQUOTA"
@@ -26,27 +26,43 @@ func (s *session) getQuota(*call) error {
 	if root != "" {
 		return no(goimap.ResponseCodeNonExistent, "No such quota root")
 	}
-	return s.tellQuota()
+	return s.tellQuota(s.account, root)
 }
 
-// getQuotaRoot answers GETQUOTAROOT. The mailbox need not exist.
+// getQuotaRoot answers GETQUOTAROOT. A mailbox of one's own need not exist; who may read one of another account may see how much that holds.
 func (s *session) getQuotaRoot(*call) error {
 	name, err := command.Mailbox(s.dec)
 	if err != nil {
 		return err
 	}
-	s.out.Raw("* QUOTAROOT ").Mailbox(canonicalName(name)).Line(` ""`)
-	return s.tellQuota()
-}
-
-func (s *session) tellQuota() error {
 	ctx, cancel := s.question()
 	defer cancel()
-	q, err := s.mail.Quota(ctx, s.account)
+	p, err := s.placeOf(ctx, name)
+	root := ""
+	if err == nil && !p.own() {
+		root = p.account.Address
+		var has client.Rights
+		if has, err = s.mail.Rights(ctx, p.account, p.name); err == nil {
+			err = lacking(has, client.RightRead)
+		}
+	}
+	if err != nil {
+		return s.answer("look the quota root up", err)
+	}
+	s.out.Raw("* QUOTAROOT ").Mailbox(p.shown).SP().String(root)
+	s.out.Line("")
+	return s.tellQuota(p.account, root)
+}
+
+func (s *session) tellQuota(a client.Account, root string) error {
+	ctx, cancel := s.question()
+	defer cancel()
+	q, err := s.mail.Quota(ctx, a)
 	if err != nil {
 		return s.answer("look the quota up", err)
 	}
-	s.out.Raw(`* QUOTA "" (`)
+	s.out.Raw("* QUOTA ").String(root)
+	s.out.Raw(" (")
 	if q.Bytes > 0 { // what is used is rounded up, and what may be used down
 		s.out.Raw("STORAGE ").Num((q.Used.Bytes + kib - 1) / kib).SP().Num(q.Bytes / kib)
 	}
@@ -61,10 +77,10 @@ func (s *session) tellQuota() error {
 }
 
 // room refuses a message that the account has no room for before it is sent. That nobody could be asked is no reason to: the shard decides.
-func (s *session) room(size int64) error {
+func (s *session) room(into *place, size int64) error {
 	ctx, cancel := s.question()
 	defer cancel()
-	err := s.mail.Room(ctx, s.account, uint64(size))
+	err := s.mail.Room(ctx, into.account, uint64(size))
 	if over := (*client.QuotaError)(nil); errors.As(err, &over) {
 		return s.answer("append", err)
 	}
@@ -80,15 +96,15 @@ func (s *session) setQuota(*call) error {
 }
 
 // deletedStorage is the size of a mailbox's messages that are marked \Deleted, which the index does not count by itself.
-func (s *session) deletedStorage(m *client.Mailbox) (size uint64, err error) {
+func (s *session) deletedStorage(a client.Account, m *client.Mailbox) (size uint64, err error) {
 	if m.Deleted == 0 {
 		return 0, nil
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	marked, err := s.mail.Flagged(ctx, s.account, m.ID, index.FlagDeleted)
+	marked, err := s.mail.Flagged(ctx, a, m.ID, index.FlagDeleted)
 	if err == nil {
-		err = s.mail.Messages(ctx, s.account, m.ID, marked, index.WantFlags, func(m *client.Message) error {
+		err = s.mail.Messages(ctx, a, m.ID, marked, index.WantFlags, func(m *client.Message) error {
 			size += m.Size
 			return nil
 		})

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -37,6 +38,10 @@ type recents struct {
 type openMailbox struct {
 	account uint64
 	folder  uint32
+}
+
+func (m openMailbox) compare(other openMailbox) int {
+	return cmp.Or(cmp.Compare(m.account, other.account), cmp.Compare(m.folder, other.folder))
 }
 
 func newRecents(m mail, done func(error)) *recents {
@@ -113,8 +118,8 @@ func (r *recents) note(ctx context.Context) error {
 	return nil
 }
 
-// sees says whether the session has \Recent at all.
-func (s *session) sees(sel *selected) bool { return !s.rev2 && sel.counts }
+// sees says whether the session has \Recent at all. A guest neither sees the flag nor takes it from the owner.
+func (s *session) sees(sel *selected) bool { return !s.rev2 && sel.counts && sel.account.Guest == 0 }
 
 // meet finds out which of the messages that the client is about to hear of are \Recent. from is the first that may be.
 func (s *session) meet(sel *selected, uids *roaring.Bitmap, from uint32) {
@@ -124,9 +129,9 @@ func (s *session) meet(sel *selected, uids *roaring.Bitmap, from uint32) {
 	var told uint32
 	var known bool
 	if sel.readOnly {
-		told, known = s.srv.recents.below(s.account.ID, sel.id)
+		told, known = s.srv.recents.below(sel.account.ID, sel.id)
 	} else {
-		told, known = s.srv.recents.take(s.account, sel.id, uids.Maximum()+1)
+		told, known = s.srv.recents.take(sel.account, sel.id, uids.Maximum()+1)
 	}
 	if !known {
 		told = s.toldBelow(sel)
@@ -188,8 +193,8 @@ func (s *session) flagsOf(sel *selected, uid uint32, f client.Flags) []goimap.Fl
 }
 
 // recentCount is STATUS' figure of a mailbox, less what sessions of this server were told of.
-func (s *session) recentCount(m *client.Mailbox) uint32 {
-	if below, _ := s.srv.recents.below(s.account.ID, m.ID); below > m.Told {
+func (s *session) recentCount(a client.Account, m *client.Mailbox) uint32 {
+	if below, _ := s.srv.recents.below(a.ID, m.ID); below > m.Told && a.Guest == 0 {
 		return min(m.Recent, m.UIDNext-min(below, m.UIDNext))
 	}
 	return m.Recent

@@ -17,10 +17,16 @@ func (s *session) replace(c *call) error {
 	if err != nil {
 		return err
 	}
-	name = canonicalName(name)
 	sel, old, err := s.replaced(set)
 	if err != nil {
 		return err
+	}
+	to, err := s.targetOf(name)
+	switch {
+	case err != nil:
+		return err
+	case to.account.ID != sel.account.ID:
+		return no(goimap.ResponseCodeCannot, "A message and what replaces it are in mailboxes of one account")
 	}
 	m, more, err := s.take(nil) // there is the old one's
 	if err != nil {
@@ -32,15 +38,15 @@ func (s *session) replace(c *call) error {
 	}
 	ctx, cancel := s.storing(m.size)
 	defer cancel()
-	validity, uid, err := s.mail.Replace(ctx, s.account, sel.id, old, name, m.draft, m.flags, m.date)
+	validity, uid, err := s.mail.Replace(ctx, to.account, sel.id, old, to.name, m.draft, m.flags, m.date)
 	if errors.Is(err, client.ErrNoMessage) {
 		return expungeIssued()
 	}
 	if err != nil {
-		return s.answerInto("replace a message by one in "+name, err)
+		return s.answerInto("replace a message by one in "+to.shown, err)
 	}
 	s.appended(1, m.size)
-	s.added(name, uidsFrom(uid, 1))
+	s.added(to, uidsFrom(uid, 1))
 	s.out.Raw("* OK [APPENDUID ").Num(uint64(validity)).SP().Num(uint64(uid)).Line("] Replacement message ready") // section 4.3: before EXPUNGE
 	sel.view.vanish(roaring.BitmapOf(old))
 	c.highest = true
@@ -51,6 +57,9 @@ func (s *session) replace(c *call) error {
 func (s *session) replaced(set goimap.NumSet) (*selected, uint32, error) {
 	sel, err := s.writable()
 	if err != nil {
+		return nil, 0, err
+	}
+	if err := sel.may(client.RightDelete | client.RightExpunge); err != nil {
 		return nil, 0, err
 	}
 	uids, lost, err := sel.resolve(set)

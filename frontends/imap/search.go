@@ -321,7 +321,7 @@ func (q *query) withFlag(f goimap.Flag) (set *roaring.Bitmap, known bool, err er
 	}
 	ctx, cancel := q.s.question()
 	defer cancel()
-	set, err = q.s.mail.Flagged(ctx, q.s.account, q.sel.id, bit)
+	set, err = q.s.mail.Flagged(ctx, q.sel.account, q.sel.id, bit)
 	if err != nil {
 		return nil, false, err
 	}

@@ -45,8 +45,10 @@ type session struct {
 
 // selected is the mailbox that a session has open.
 type selected struct {
+	account  client.Account // whose it is
 	id       uint32
-	name     string
+	name     string // to the client
+	rights   client.Rights
 	readOnly bool
 	view     view
 	told     uint64 // modseq up to which the client was told everything
@@ -112,26 +114,30 @@ func (s *session) selectCommand(c *call) error {
 	s.condstore = s.condstore || asked.CondStore
 	ctx, cancel := s.question()
 	defer cancel()
-	name := canonicalName(asked.Mailbox)
-	got, err := s.mail.Select(ctx, s.account, name)
+	p, err := s.placeOf(ctx, asked.Mailbox)
+	var got client.Selected
+	if err == nil {
+		got, err = s.mail.Select(ctx, p.account, p.name)
+	}
 	if err == nil && got.Mailbox.NoSelect {
 		err = client.ErrNoMailbox
 	}
 	var lack missed
-	sel := newSelected(got, c.name == "EXAMINE")
+	got.Mailbox = seen(p.account, got.Mailbox)
+	sel := newSelected(p.account, got, c.name == "EXAMINE")
 	if err == nil {
 		lack, err = s.missed(sel, asked.Resync, &got.Mailbox)
 	}
 	if err != nil {
-		return s.answer("select "+name, err)
+		return s.answer("select "+asked.Mailbox, err)
 	}
-	sel.unwatch = s.mail.WatchFunc(s.account, sel.id, sel.wakes.wake)
+	sel.unwatch = s.mail.WatchFunc(sel.account, sel.id, sel.wakes.wake)
 	s.meet(sel, sel.view.uids, got.Mailbox.Told)
 	s.sel, s.state = sel, stateSelected
 	s.tellSelected(sel, got)
 	if err := s.tellMissed(sel, lack); err != nil {
 		s.deselect()
-		return s.answer("select "+name, err)
+		return s.answer("select "+asked.Mailbox, err)
 	}
 	c.code = "READ-WRITE"
 	if sel.readOnly {
@@ -140,9 +146,10 @@ func (s *session) selectCommand(c *call) error {
 	return nil
 }
 
-func newSelected(got client.Selected, readOnly bool) *selected {
+func newSelected(a client.Account, got client.Selected, readOnly bool) *selected {
 	return &selected{
-		id: got.Mailbox.ID, name: got.Mailbox.Name, readOnly: readOnly,
+		account: a, id: got.Mailbox.ID, name: got.Mailbox.Name, rights: got.Rights,
+		readOnly: readOnly || !client.Changing(got.Rights), // RFC 4314 section 5.2
 		view:     newView(got.UIDs, got.Mailbox.HighestModSeq),
 		told:     highest(&got.Mailbox),
 		keywords: got.Mailbox.Keywords,
@@ -168,19 +175,31 @@ func (s *session) tellSelected(sel *selected, got client.Selected) {
 	if got.Unseen != nil && !got.Unseen.IsEmpty() && !s.rev2 {
 		out.Raw("* OK [UNSEEN ").Num(uint64(sel.view.seq(got.Unseen.Minimum()))).Line("] First unseen message")
 	}
-	if sel.readOnly {
-		flags = nil
-	} else {
-		flags = append(flags, goimap.FlagWildcard)
-	}
-	out.Raw("* OK [PERMANENTFLAGS ").Flags(flags).Line("] Permanent flags")
+	out.Raw("* OK [PERMANENTFLAGS ").Flags(sel.permanent(flags)).Line("] Permanent flags")
 	out.Raw("* OK [UIDNEXT ").Num(uint64(got.Mailbox.UIDNext)).Line("] Predicted next UID")
 	out.Raw("* OK [UIDVALIDITY ").Num(uint64(got.Mailbox.UIDValidity)).Line("] UIDs are valid")
-	out.Raw("* OK [MAILBOXID (").Raw(mailboxID(&got.Mailbox)).Line(")] Stays when it is renamed")
+	out.Raw("* OK [MAILBOXID (").Raw(mailboxID(sel.account, &got.Mailbox)).Line(")] Stays when it is renamed")
 	s.tellHighest(sel.told)
 	if s.rev2 { // older clients do not expect it
 		s.tellList("LIST", &listing{name: sel.name, attrs: useAttrs(got.Mailbox)})
 	}
+}
+
+// permanent are those of a mailbox's flags that the session may change.
+func (sel *selected) permanent(flags []goimap.Flag) (some []goimap.Flag) {
+	if sel.readOnly {
+		return nil
+	}
+	scope := client.ScopeOf(sel.rights)
+	for _, f := range flags {
+		if bit := systemBit(f); bit == 0 && scope.Keywords || bit&scope.System != 0 {
+			some = append(some, f)
+		}
+	}
+	if scope.Keywords {
+		some = append(some, goimap.FlagWildcard)
+	}
+	return some
 }
 
 func (s *session) tellExists(n uint32) { s.out.Raw("* ").Num(uint64(n)).Line(" EXISTS") }

@@ -129,7 +129,7 @@ func (t *storing) change(uids *roaring.Bitmap) (ch flagChange, err error) {
 	ch.told = uids
 	var changed []client.FlagChange
 	if t.silent {
-		changed, ch.told, err = t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
+		changed, ch.told, err = t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
 		if err != nil {
 			return ch, err
 		}
@@ -138,7 +138,7 @@ func (t *storing) change(uids *roaring.Bitmap) (ch flagChange, err error) {
 			return ch, err
 		}
 	}
-	if changed, _, err = t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, ch.told, t.op, t.flags, 0); err != nil {
+	if changed, _, err = t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, ch.told, t.op, t.flags, 0); err != nil {
 		return ch, err
 	}
 	t.note(changed)
@@ -155,7 +155,7 @@ func (t *storing) attempt(uids *roaring.Bitmap) error {
 	}
 	ctx, cancel := t.s.question()
 	defer cancel()
-	changed, failed, err := t.s.mail.StoreFlags(ctx, t.s.account, t.sel.id, uids, t.op, t.flags, t.since)
+	changed, failed, err := t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, uids, t.op, t.flags, t.since)
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (t *storing) current(uids *roaring.Bitmap, changed []client.FlagChange) (no
 	}
 	ctx, cancel := t.s.question()
 	defer cancel()
-	err = t.s.mail.Messages(ctx, t.s.account, t.sel.id, same, index.WantFlags, func(m *client.Message) error {
+	err = t.s.mail.Messages(ctx, t.sel.account, t.sel.id, same, index.WantFlags, func(m *client.Message) error {
 		now[m.UID] = client.FlagChange{UID: m.UID, ModSeq: m.ModSeq, Flags: keepFlags(m.Flags)}
 		return nil
 	})
@@ -262,23 +262,30 @@ func (s *session) copy(c *call) error {
 	if lost {
 		return expungeIssued()
 	}
+	to, err := s.targetOf(dest)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := s.question()
 	defer cancel()
-	dest = canonicalName(dest)
 	if uids.IsEmpty() {
-		_, err := s.mail.Status(ctx, s.account, dest)
+		_, err := s.mail.Rights(ctx, to.account, to.name)
 		return s.answerInto("copy to "+dest, err)
 	}
 	var res client.CopyResult
-	err = s.patiently(func() (err error) {
-		res, err = s.mail.Copy(ctx, s.account, sel.id, uids, dest)
-		return err
-	})
+	if to.account.ID == sel.account.ID {
+		err = s.patiently(func() (err error) {
+			res, err = s.mail.Copy(ctx, to.account, sel.id, uids, to.name)
+			return err
+		})
+	} else {
+		res, err = s.copyAcross(sel, uids, to)
+	}
 	if err != nil {
 		return s.answerInto("copy to "+dest, err)
 	}
 	sel.stale = true
-	s.added(dest, roaring.BitmapOf(res.Dest...))
+	s.added(to, roaring.BitmapOf(res.Dest...))
 	c.code = copyCode(res)
 	return nil
 }
@@ -302,6 +309,9 @@ func (s *session) move(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := sel.may(client.RightDelete | client.RightExpunge); err != nil {
+		return err
+	}
 	uids, lost, err := sel.resolve(set)
 	if err != nil {
 		return err
@@ -309,26 +319,36 @@ func (s *session) move(c *call) error {
 	if lost {
 		return expungeIssued()
 	}
-	dest = canonicalName(dest)
-	err = s.steps(uids, changeChunk, func(some *roaring.Bitmap) error {
-		ctx, cancel := s.question()
-		defer cancel()
-		var res client.CopyResult
-		err := s.patiently(func() (err error) {
-			res, err = s.mail.Move(ctx, s.account, sel.id, some, dest)
-			return err
-		})
-		if err != nil {
-			return err
-		}
+	to, err := s.targetOf(dest)
+	if err != nil {
+		return err
+	}
+	moved := func(res client.CopyResult) error {
 		sel.stale = true
-		s.added(dest, roaring.BitmapOf(res.Dest...))
+		s.added(to, roaring.BitmapOf(res.Dest...))
 		if code := copyCode(res); code != "" {
 			s.out.Raw("* OK [").Raw(code).Line("] Moved")
 		}
 		sel.view.vanish(roaring.BitmapOf(res.Source...))
 		return s.tellGone(&sel.view)
-	})
+	}
+	if to.account.ID == sel.account.ID {
+		err = s.steps(uids, changeChunk, func(some *roaring.Bitmap) error {
+			ctx, cancel := s.question()
+			defer cancel()
+			var res client.CopyResult
+			err := s.patiently(func() (err error) {
+				res, err = s.mail.Move(ctx, to.account, sel.id, some, to.name)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return moved(res)
+		})
+	} else {
+		err = s.moveAcross(sel, uids, to, moved)
+	}
 	c.highest = true
 	return s.answerInto("move to "+dest, err)
 }
@@ -349,17 +369,20 @@ func (s *session) expunge(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := sel.may(client.RightExpunge); err != nil {
+		return err
+	}
 	c.highest = true
 	return s.remove(sel, only, func() error { return s.tellGone(&sel.view) })
 }
 
-// closeMailbox closes the mailbox and expunges it without a word. One that is open read-only is only closed: RFC 9051 section
-// 6.4.1 makes that no error.
+// closeMailbox closes the mailbox and expunges it without a word. One that is open read-only is only closed, as is one that the user may not expunge: RFC 9051 section
+// 6.4.1 and RFC 4314 section 4 make that no error.
 func (s *session) closeMailbox(c *call) error {
 	if err := command.None(s.dec); err != nil {
 		return err
 	}
-	if sel, err := s.writable(); err == nil {
+	if sel, err := s.writable(); err == nil && sel.may(client.RightExpunge) == nil {
 		if s.condstore {
 			err = s.closeCounted(c, sel)
 		} else {
@@ -389,7 +412,7 @@ func (s *session) removeAll(sel *selected, uids *roaring.Bitmap, tell func() err
 		defer cancel()
 		var removed *roaring.Bitmap
 		err := s.patiently(func() (err error) {
-			removed, err = s.mail.Expunge(ctx, s.account, sel.id, some, true)
+			removed, err = s.mail.Expunge(ctx, sel.account, sel.id, some, true)
 			return err
 		})
 		if err != nil {
@@ -418,7 +441,7 @@ func (s *session) expungeable(sel *selected, only *goimap.UIDSet) (*roaring.Bitm
 	}
 	ctx, cancel := s.question()
 	defer cancel()
-	marked, err := s.mail.Flagged(ctx, s.account, sel.id, index.FlagDeleted)
+	marked, err := s.mail.Flagged(ctx, sel.account, sel.id, index.FlagDeleted)
 	if err != nil {
 		return nil, s.answer("expunge "+sel.name, err)
 	}

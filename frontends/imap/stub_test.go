@@ -45,6 +45,20 @@ func (s stub) Replace(ctx context.Context, a client.Account, _, _ uint32, name s
 func (s stub) Mailboxes(context.Context, client.Account) ([]client.Mailbox, error) {
 	return s.boxes, nil
 }
+func (stub) Resolve(context.Context, string) (client.Account, error) {
+	return client.Account{}, client.ErrNoUser
+}
+func (stub) Visit(context.Context, client.Account, string) (client.Account, error) {
+	return client.Account{}, client.ErrNoMailbox
+}
+func (stub) Rights(context.Context, client.Account, string) (client.Rights, error) {
+	return client.RightsAll, nil
+}
+func (stub) Grants(context.Context, client.Account, string) ([]client.Grant, error) { return nil, nil }
+func (stub) Share(context.Context, client.Account, string, client.Account, client.FlagOp, client.Rights) error {
+	return nil
+}
+func (stub) Shared(context.Context, client.Account) ([]client.Shared, error) { return nil, nil }
 func (stub) Quota(context.Context, client.Account) (client.Quota, error) {
 	return client.Quota{}, nil
 }
@@ -54,7 +68,7 @@ func (stub) Status(context.Context, client.Account, string) (client.Mailbox, err
 	return client.Mailbox{}, client.ErrNoMailbox
 }
 func (stub) Select(_ context.Context, _ client.Account, name string) (client.Selected, error) {
-	return client.Selected{Mailbox: client.Mailbox{Name: name}, UIDs: roaring.New()}, nil
+	return client.Selected{Mailbox: client.Mailbox{Name: name}, UIDs: roaring.New(), Rights: client.RightsAll}, nil
 }
 func (stub) CreateMailbox(context.Context, client.Account, string, string) (client.Mailbox, error) {
 	return client.Mailbox{}, nil

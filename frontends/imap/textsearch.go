@@ -29,7 +29,7 @@ func (q *query) candidatesFor(text string) *candidates {
 	c := q.candidates[text]
 	if c == nil {
 		c = new(candidates)
-		c.through, c.uids = q.s.mail.Candidates(q.ctx, q.s.account, q.sel.id, q.sel.uidValidity, text)
+		c.through, c.uids = q.s.mail.Candidates(q.ctx, q.sel.account, q.sel.id, q.sel.uidValidity, text)
 		q.candidates[text] = c
 	}
 	return c

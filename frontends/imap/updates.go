@@ -59,7 +59,10 @@ func (s *session) learn(sel *selected, allowExpunge bool) (more bool, err error)
 	switch {
 	case errors.Is(err, client.ErrNoMailbox):
 		// RFC 9051 section 6.3.5 leaves open what a session sees whose mailbox others deleted: it starts anew.
-		s.c.bye("[NONEXISTENT] The selected mailbox was deleted")
+		s.c.bye("[NONEXISTENT] The selected mailbox was deleted" + notShared(sel))
+		return false, err
+	case errors.Is(err, client.ErrNoRight):
+		s.c.bye("[NOPERM] The right to read the selected mailbox was taken away")
 		return false, err
 	case err != nil && s.ctx.Err() != nil:
 		return false, err
@@ -92,6 +95,14 @@ func (s *session) learn(sel *selected, allowExpunge bool) (more bool, err error)
 		}
 	}
 	return ch.More, nil
+}
+
+// notShared is what else may have happened to a mailbox of another account: who may not know of it is not told which.
+func notShared(sel *selected) string {
+	if sel.account.Guest == 0 {
+		return ""
+	}
+	return ", or is not shared any more"
 }
 
 // tell brings a batch of changes, whose vanished messages the view knows, into the view and to the client: EXPUNGE first, then EXISTS, then flags.

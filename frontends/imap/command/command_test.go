@@ -71,6 +71,8 @@ func parsers() map[string]parser {
 		"FETCH":  func(d *wire.Decoder) (any, error) { f, err := ParseFetch(d, false); return shortFetch(f), err },
 		"CANCEL": func(d *wire.Decoder) (any, error) { tags, err := CancelUpdate(d); return several(tags), err },
 		"SEARCH": func(d *wire.Decoder) (any, error) { s, err := ParseSearch(d); return shortSearch(s), err },
+		"SETACL": func(d *wire.Decoder) (any, error) { s, err := ParseSetACL(d); return several(s), err },
+		"DELACL": func(d *wire.Decoder) (any, error) { m, i, err := Identified(d); return several(m, i), err },
 	}
 }
 

@@ -133,6 +133,7 @@ type List struct {
 	Options   goimap.ListOptions
 	Status    []StatusItem // what to tell of each mailbox (RFC 5819)
 	Metadata  []string     // annotations to tell of each mailbox (RFC 9590)
+	MyRights  bool         // tell the user's rights on each mailbox (RFC 8440)
 	Extended  bool         // the form of RFC 5258
 }
 
@@ -237,6 +238,8 @@ func (l *List) returned(d *wire.Decoder) error {
 		l.Options.ReturnChildren = true
 	case "SPECIAL-USE":
 		l.Options.ReturnSpecialUse = true
+	case "MYRIGHTS":
+		l.MyRights = true
 	case "STATUS":
 		if err := d.SP(); err != nil {
 			return err
