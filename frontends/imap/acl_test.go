@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
@@ -169,6 +170,9 @@ func testShared(t *testing.T, c *clustertest.Cluster) {
 	b.ok("SETMETADATA " + n.projects + ` (/private/comment "his")`)
 	b.expect("GETMETADATA "+n.projects+" (/shared/comment /private/comment)", "* METADATA "+n.projects+` (/shared/comment "ours" /private/comment "his")`)
 	a.expect("GETMETADATA Projects (/private/comment)", `* METADATA "Projects" (/private/comment "hers")`)
+	b.expect(`LIST "" `+n.projects+` RETURN (METADATA (/shared/comment /private/comment))`, `* LIST (\HasNoChildren) "/" `+n.projects,
+		"* METADATA "+n.projects+` (/shared/comment "ours" /private/comment "his")`)
+	b.expect(`LIST "" `+in+` RETURN (METADATA (/shared/comment))`, `* LIST (\HasNoChildren) "/" `+in, "* METADATA "+in+" (/shared/comment NIL)")
 	b.expect("GETQUOTAROOT "+n.projects, "* QUOTAROOT "+n.projects+` "`+n.annas+`"`, `* QUOTA "`+n.annas+`" ()`)
 	b.want("GETQUOTA "+n.annas, "NO [NONEXISTENT]")
 	// Making, renaming, deleting.
@@ -287,6 +291,21 @@ func testNotifyShared(t *testing.T, c *clustertest.Cluster) {
 	heard(`* LIST (\HasNoChildren) "/" ` + n.projects)
 	n.anna.appendMessage("Projects", "Subject: x\r\n\r\nx\r\n")
 	heard("* STATUS " + n.projects + " (MESSAGES 1 UIDNEXT 2)")
+	// What a guest does himself is not told to him, and a search of his that is kept up to date hears of the owner's doings.
+	n.give(a, "Projects", "lrit")
+	b.ok("APPEND " + n.projects + " {3+}\r\nabc")
+	other := n.bo.rawUser("")
+	other.ok("SELECT " + n.projects)
+	other.ok("UID SEARCH RETURN (UPDATE ALL) DELETED")
+	a.ok("SELECT Projects")
+	a.ok(`STORE 2 +FLAGS.SILENT (\Deleted)`)
+	var got []string
+	clustertest.Eventually(t, 10*time.Second, func() bool {
+		got = other.ok("NOOP")
+		return slices.ContainsFunc(got, func(l string) bool {
+			return strings.HasPrefix(l, "* ESEARCH") && strings.HasSuffix(l, " UID ADDTO (0 2)")
+		})
+	}, func() string { return fmt.Sprintf("the search hears of the owner's STORE: %q", got) })
 	n.give(a, "Projects", "")
 	heard(`* LIST (\NonExistent) "/" ` + n.projects)
 }
