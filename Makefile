@@ -40,15 +40,15 @@ quiet: # a copy of pebble whose checks follow the tag invariants alone
 	@sed -i 's,^const Enabled = .*,const Enabled = buildtags.Invariants,' $(QUIET)/pebble/internal/invariants/invariants.go
 	@cp go.mod go.sum $(QUIET)/ && go mod edit -replace $(PEBBLE)=$(QUIET)/pebble $(QUIET)/go.mod
 
-test: lint $(if $(HAVE_CC),quiet) ## everything that must hold
+test: fmt-check $(if $(HAVE_CC),quiet) ## everything that must hold
 	@$(if $(HAVE_CC),true,echo "no C compiler: testing without the race detector (install gcc to have it)")
-	@$(MAKE) --no-print-directory -j2 --output-sync=line race $(if $(HAVE_CC),models)
+	@$(MAKE) --no-print-directory -j3 race lint $(if $(HAVE_CC),models)
 
 race: # every test, under the race detector if there is a C compiler
 	go test $(RACE) -vet=off -p 3 -timeout 12m $(LONG) $$(go list ./... | grep -vxF "$$(go list $(LONG) $(FORMATS))")
 	go test $(RACE) -vet=off -p 3 -timeout 12m $(if $(HAVE_CC),-skip '$(MODEL)') $(FORMATS)
 
-models: # in the time that the race pass waits for its clusters
+models: # like lint in the time that the race pass waits for its clusters
 	$(PLAIN) nice -n 10 go test -vet=off -p 2 -timeout 14m -run '$(MODEL)' $(MODELS)
 
 nightly: build ## the same tests with thousands of random runs where `make test` has hundreds, then the bench suite at length; hours
@@ -56,8 +56,8 @@ nightly: build ## the same tests with thousands of random runs where `make test`
 	bin/hongyan bench all --long --report $(REPORT)
 
 lint: fmt-check ## gofmt, go vet, staticcheck
-	$(PLAIN) go vet ./...
-	$(PLAIN) go run $(STATICCHECK) ./...
+	$(PLAIN) nice -n 5 go vet ./...
+	$(PLAIN) nice -n 5 go run $(STATICCHECK) ./...
 
 fmt-check:
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not formatted (gofmt -w):"; echo "$$bad"; exit 1; }

@@ -158,7 +158,7 @@ func (m *Machine) guestCommand(t *index.Txn, now int64, as *As) (*Result, error)
 	if err != nil {
 		return nil, err
 	}
-	scope := index.AllFlags() // of what enters a mailbox
+	var scope index.FlagScope // of what enters a mailbox
 	switch {
 	case c.Store != nil:
 		return g.store(m, c.Store)

@@ -17,8 +17,6 @@ import (
 	"hongyan/cluster/supervise/notifytest"
 )
 
-const deadLine = 20 * time.Second
-
 // Some tests need a process that ends badly: this one, called again.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("SUPERVISE_TEST_DIR"); dir != "" {
