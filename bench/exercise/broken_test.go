@@ -49,11 +49,11 @@ var faults = []struct {
 		name: "lost flag", rules: []string{"flags", "resurrected"},
 		patch: patch{
 			file: "cluster/mailbox/machine.go",
-			old:  `return m.store(t, c.Store)`,
+			old:  `return m.storeIn(t, c.Store, index.AllFlags())`,
 			new: `if os.Getenv("` + faultVariable + `") == "lost flag" && now%2 == 0 && c.Store.Op == uint8(index.OpAdd) {
 			return &Result{}, nil
 		}
-		return m.store(t, c.Store)`,
+		return m.storeIn(t, c.Store, index.AllFlags())`,
 		},
 	},
 	{

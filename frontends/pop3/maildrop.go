@@ -15,9 +15,9 @@ import (
 const (
 	wantImmutable client.Want = 1 << 1 // the part of a Message with its size and reference
 
-	sizesChunk   = 4096   // messages asked about at once
-	expungeChunk = 10_000 // messages removed by one command
-	callTime     = 15 * time.Second
+	sizesChunk   = 4096                  // messages asked about at once
+	expungeChunk = 10_000                // messages removed by one command
+	callTime     = 12 * time.Second      // more than a new leader waits for a silent node that may have the lock
 	readTries    = 8                     // to open, and open again, a message's bytes
 	readPause    = 20 * time.Millisecond // before the second of them, doubled each time: 2.5 s in all
 )
