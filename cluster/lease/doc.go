@@ -21,7 +21,8 @@
 //
 // Why no two sessions have an account at once. Let leader L grant it to X, which asked at t. By step 2 no later leader was in office at t.
 //
-//   - The same leader knows X until its own clock has gone Term past t, and X counts on Hold.
+//   - The same leader knows X until its own clock has gone Term past t, and X counts on Hold. If the account goes away and comes back within that time the leader forgets X, and it is
+//     as if the account was new in the shard.
 //   - A later leader, or that of another shard which the account has moved to since, came into office, or got the account, after t. For Term it grants nothing before
 //     every node has answered, X's among them. X says that it has the account, or that it has not, and then takes no more what it asked for before it was asked (asked); what it
 //     asks for later L cannot grant by step 2. When Term is over X's lease is as well.

@@ -10,7 +10,8 @@ import (
 	"hongyan/engine/index"
 )
 
-// Arrived notes that an account is about to become a shard's. It must be called before the shard shows it.
+// Arrived notes that an account is about to become a shard's. It must be called before the shard shows it. What this node knew of the account is from when it was
+// in the shard before, and somebody may have got it elsewhere since.
 func (s *Service) Arrived(shard uint32, account uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -18,6 +19,9 @@ func (s *Service) Arrived(shard uint32, account uint64) {
 		s.arrived[shard] = make(arrivals)
 	}
 	s.arrived[shard].add(account, time.Now())
+	if t := s.tables[shard]; t != nil {
+		delete(t.held, account)
+	}
 }
 
 // serveWho answers a leader: see asked.
@@ -160,10 +164,11 @@ func (s *Service) inquire(ctx context.Context, shard uint32, o Office, account u
 	}
 	now := time.Now()
 	noted := t.of(account, now)
-	if noted == nil || noted.holder != by {
-		return held, nil
-	}
 	switch {
+	case noted == nil: // the account went away and came back meanwhile
+		return unsure, nil
+	case noted.holder != by:
+		return held, nil
 	case found != nil:
 		t.put(account, *found, true, now)
 		return held, nil

@@ -217,6 +217,30 @@ func TestAccountMoves(t *testing.T) {
 	})
 }
 
+// What a leader knew of an account that went away and came back is of before: somebody may have got it in between elsewhere.
+func TestAccountComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := one(t, 3)
+		defer w.close()
+		w.elect(1, 1)
+		w.elect(2, 1)
+		time.Sleep(time.Minute)
+		a := w.must(0)
+		w.nodes[0].setCut(true)
+		time.Sleep(Hold + 100*time.Millisecond) // it has run out, which the leader does not count on yet
+		w.nodes[0].setCut(false)
+		w.move(account, 2, time.Millisecond)
+		b := w.must(2)
+		w.move(account, 1, time.Millisecond)
+		if err := hold(a, time.Second); !errors.Is(err, ErrInUse) {
+			t.Errorf("the one of before: %v", err)
+		}
+		if err := hold(b, time.Millisecond); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Programs that know no leases leave each node to itself.
 func TestOlderProgram(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
