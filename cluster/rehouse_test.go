@@ -178,6 +178,6 @@ func TestStoredMailFollowsItsPolicy(t *testing.T) {
 				func() string { return fmt.Sprintf("no volume is left under %s: %v", mainland, l.entries(mainland)) })
 		}
 		same("after the old volumes went")
-		clustertest.Eventually(t, 60*time.Second, func() bool { return l.followed() }, func() string { return "every shard says that it has nothing to go" })
+		clustertest.Eventually(t, 90*time.Second, func() bool { return l.followed() }, func() string { return "every shard says that it has nothing to go" })
 	}
 }

@@ -30,7 +30,7 @@ import (
 // Pace of the work.
 const (
 	idlePause      = 30 * time.Second
-	changedPause   = 2 * time.Second // after a change of the directory, and at least restTimes as long as the last look took
+	changedPause   = 2 * time.Second // after a change of the directory, and restTimes as long as the last look took, up to idlePause
 	restTimes      = 50
 	busyPause      = 20 * time.Millisecond
 	again          = 24 * time.Hour // until a volume is gone through anew that had nothing to move
@@ -109,7 +109,7 @@ func (r *Rehouser) Run(ctx context.Context) {
 			r.complained = time.Now()
 			r.cfg.Log.Warn("stored mail does not follow its domain's policy now, it is tried again", "err", err)
 		}
-		least := max(changedPause, restTimes*time.Since(began))
+		least := min(max(changedPause, restTimes*time.Since(began)), idlePause)
 		if moved {
 			least, changed = busyPause, closed
 		}
@@ -176,7 +176,7 @@ func (r *Rehouser) round(ctx context.Context) (moved bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	there := make(map[volume.ID]bool)
+	there, looked := make(map[volume.ID]bool), make(map[volume.ID]bool)
 	var reasons error
 	for i := range list {
 		e := &list[i]
@@ -184,6 +184,7 @@ func (r *Rehouser) round(ctx context.Context) (moved bool, err error) {
 		if e.State == replica.Sealed && e.Length == 0 || !w.other(policy.Of(e.Policy).Key()) {
 			continue
 		}
+		looked[e.ID] = true
 		for _, g := range led {
 			moved, err := r.volume(ctx, g, e, w)
 			if err != nil {
@@ -195,9 +196,10 @@ func (r *Rehouser) round(ctx context.Context) (moved bool, err error) {
 			}
 		}
 	}
-	if time.Since(r.changed) > lateFor {
-		for _, g := range led {
-			r.left.looked(g.Shard(), w.sum, there)
+	for _, g := range led {
+		r.left.looked(g.Shard(), looked)
+		if time.Since(r.changed) > lateFor {
+			r.left.all(g.Shard(), w.sum)
 		}
 	}
 	maps.DeleteFunc(r.done, func(p place, _ look) bool { return !there[p.volume] })

@@ -2,6 +2,7 @@ package rehouse
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -26,8 +27,8 @@ type left struct {
 
 type leftOf struct {
 	why map[volume.ID]string
-	sum string // of the policies under which all volumes were looked at
-	all bool   // they were, once
+	all bool   // volumes were looked at, once
+	sum string // of the policies at that time
 }
 
 func (l *left) of(shard uint32) *leftOf {
@@ -53,17 +54,19 @@ func (l *left) note(at place, why string) {
 	}
 }
 
-// looked says that all volumes were looked at for a shard. Those that are gone wait no more.
-func (l *left) looked(shard uint32, sum string, there map[volume.ID]bool) {
+// looked says which volumes were looked at for a shard, which is all that could have something under a wrong policy: the others wait no more.
+func (l *left) looked(shard uint32, volumes map[volume.ID]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	maps.DeleteFunc(l.of(shard).why, func(id volume.ID, _ string) bool { return !volumes[id] })
+}
+
+// all says that what was looked at for a shard is all that there is under these policies.
+func (l *left) all(shard uint32, sum string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.of(shard)
-	s.sum, s.all = sum, true
-	for id := range s.why {
-		if !there[id] {
-			delete(s.why, id)
-		}
-	}
+	s.all, s.sum = true, sum
 }
 
 func (r *Rehouser) serveStatus(ctx context.Context, _ string, _ *statusRequest) (*statusResponse, error) {
