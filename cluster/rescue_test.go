@@ -209,10 +209,12 @@ func TestLostComeBack(t *testing.T) {
 			return slices.ContainsFunc(c.Nodes[i].Ready(), func(why string) bool { return strings.Contains(why, "was given up for ever") })
 		}
 		clustertest.Eventually(t, 20*time.Second, given, func() string { return "it knows: " + strings.Join(c.Nodes[i].Ready(), "; ") })
-		st, err := c.Nodes[i].Status(ctx(t))
-		if err == nil && len(st.(*cluster.Status).Shards) > 0 {
-			t.Errorf("%s still has %+v", c.Configs[i].ID, st.(*cluster.Status).Shards)
-		}
+		var st any
+		clustertest.Eventually(t, 20*time.Second, func() (none bool) { // its replicas end a moment later
+			var err error
+			st, err = c.Nodes[i].Status(ctx(t))
+			return err != nil || len(st.(*cluster.Status).Shards) == 0
+		}, func() string { return fmt.Sprintf("%s has no replicas: %+v", c.Configs[i].ID, st) })
 	}
 	deliver(t, left.Client(), message(3, 300), a)
 	if got := bodies(t, c.Nodes[3].Client(), a, "INBOX"); len(got) != 3 {
