@@ -49,15 +49,15 @@ race: # every test, under the race detector if there is a C compiler
 	go test $(RACE) -vet=off -p 3 -timeout 12m $(if $(HAVE_CC),-skip '$(MODEL)') $(FORMATS)
 
 models: # like lint in the time that the race pass waits for its clusters
-	$(PLAIN) nice -n 10 go test -vet=off -p 2 -timeout 14m -run '$(MODEL)' $(MODELS)
+	$(PLAIN) nice -n 5 go test -vet=off -p 2 -timeout 14m -run '$(MODEL)' $(MODELS)
 
 nightly: build ## the same tests with thousands of random runs where `make test` has hundreds, then the bench suite at length; hours
 	HONGYAN_NIGHTLY=1 go test -timeout 4h ./...
 	bin/hongyan bench all --long --report $(REPORT)
 
 lint: fmt-check ## gofmt, go vet, staticcheck
-	$(PLAIN) nice -n 5 go vet ./...
-	$(PLAIN) nice -n 5 go run $(STATICCHECK) ./...
+	$(PLAIN) nice -n 10 go vet ./...
+	$(PLAIN) nice -n 10 go run $(STATICCHECK) ./...
 
 fmt-check:
 	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { echo "not formatted (gofmt -w):"; echo "$$bad"; exit 1; }

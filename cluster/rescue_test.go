@@ -217,6 +217,7 @@ func TestLostComeBack(t *testing.T) {
 		}, func() string { return fmt.Sprintf("%s has no replicas: %+v", c.Configs[i].ID, st) })
 	}
 	deliver(t, left.Client(), message(3, 300), a)
+	clustertest.Eventually(t, 30*time.Second, func() bool { return len(c.Nodes[3].Ready()) == 0 }, func() string { return "the new node is ready: " + strings.Join(c.Nodes[3].Ready(), "; ") })
 	if got := bodies(t, c.Nodes[3].Client(), a, "INBOX"); len(got) != 3 {
 		t.Errorf("%d messages", len(got))
 	}
