@@ -109,11 +109,11 @@ func (r *Rehouser) Run(ctx context.Context) {
 			r.complained = time.Now()
 			r.cfg.Log.Warn("stored mail does not follow its domain's policy now, it is tried again", "err", err)
 		}
-		least := min(max(changedPause, restTimes*time.Since(began)), idlePause)
 		if moved {
-			least, changed = busyPause, closed
+			sleep(ctx, busyPause)
+			continue
 		}
-		sleep(ctx, least)
+		sleep(ctx, min(max(changedPause, restTimes*time.Since(began)), idlePause))
 		select {
 		case <-changed:
 		case <-time.After(idlePause):
@@ -121,8 +121,6 @@ func (r *Rehouser) Run(ctx context.Context) {
 		}
 	}
 }
-
-var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 func sleep(ctx context.Context, d time.Duration) {
 	select {
@@ -176,11 +174,10 @@ func (r *Rehouser) round(ctx context.Context) (moved bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	there, looked := make(map[volume.ID]bool), make(map[volume.ID]bool)
+	looked := make(map[volume.ID]bool)
 	var reasons error
 	for i := range list {
 		e := &list[i]
-		there[e.ID] = true
 		if e.State == replica.Sealed && e.Length == 0 || !w.other(policy.Of(e.Policy).Key()) {
 			continue
 		}
@@ -202,7 +199,7 @@ func (r *Rehouser) round(ctx context.Context) (moved bool, err error) {
 			r.left.all(g.Shard(), w.sum)
 		}
 	}
-	maps.DeleteFunc(r.done, func(p place, _ look) bool { return !there[p.volume] })
+	maps.DeleteFunc(r.done, func(p place, _ look) bool { return !looked[p.volume] })
 	return false, reasons
 }
 
