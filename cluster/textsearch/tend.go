@@ -3,7 +3,6 @@ package textsearch
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"time"
 
@@ -62,12 +61,12 @@ func (s *Service) tend(ctx context.Context) {
 		}
 		for more := true; more && ctx.Err() == nil; {
 			began := time.Now()
-			alive, err := s.alive(m)
-			if err == nil && alive == nil {
+			uids, next, err := s.alive(m)
+			if err == nil && uids == nil {
 				break
 			}
 			if err == nil {
-				more, err = s.cfg.DB.Tend(ctx, m, alive)
+				more, err = s.cfg.DB.Tend(ctx, m, uids, next)
 			}
 			if err != nil {
 				more = false
@@ -84,25 +83,22 @@ func (s *Service) tend(ctx context.Context) {
 	}
 }
 
-// alive gives the messages that a mailbox has or may have: its next UID and those above count as there, since the index may know more than a replica that has just
+// alive gives the messages that a mailbox has, and its next UID. That one and those above count as there, since the index may know more than a replica that has just
 // started. nil: there is no such mailbox here.
-func (s *Service) alive(m fulltext.Mailbox) (uids *roaring.Bitmap, err error) {
+func (s *Service) alive(m fulltext.Mailbox) (uids *roaring.Bitmap, next uint32, err error) {
 	g, ok := s.cfg.Host.Group(m.Shard)
 	if !ok {
-		return nil, nil
+		return nil, 0, nil
 	}
 	v := g.View()
 	defer func() { err = errors.Join(err, v.Close()) }()
 	box, err := mailboxIn(v, m)
 	if gone(err) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if uids, err = v.UIDs(m.Account, m.ID); err != nil {
-		return nil, err
-	}
-	uids.AddRange(uint64(box.UIDNext), math.MaxUint32+1)
-	return uids, nil
+	uids, err = v.UIDs(m.Account, m.ID)
+	return uids, box.UIDNext, err
 }

@@ -146,7 +146,7 @@ func BenchmarkDeliveries(b *testing.B) {
 		if s, err := db.State(m); err != nil {
 			b.Fatal(err)
 		} else if s.Segments >= fanIn {
-			if _, err := db.Tend(b.Context(), m, upTo(uid)); err != nil {
+			if _, err := db.Tend(b.Context(), m, upTo(uid), uid+1); err != nil {
 				b.Fatal(err)
 			}
 		}

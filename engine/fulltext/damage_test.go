@@ -46,7 +46,7 @@ func TestCrash(t *testing.T) {
 			case 2: // in the middle of a merge
 				ctx, cancel := context.WithCancel(context.Background())
 				cancel()
-				_, _ = db.Tend(ctx, box, upTo(through))
+				_, _ = db.Tend(ctx, box, upTo(through), through+1)
 			}
 			if round%10 != 9 {
 				continue

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -64,7 +65,7 @@ func (db *DB) tend(t testing.TB, alive *roaring.Bitmap) {
 	t.Helper()
 	for more := true; more; {
 		var err error
-		if more, err = db.Tend(context.Background(), box, alive); err != nil {
+		if more, err = db.Tend(context.Background(), box, alive, math.MaxUint32); err != nil {
 			t.Fatal(err)
 		}
 	}

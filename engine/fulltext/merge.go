@@ -18,9 +18,10 @@ const (
 	maxInputs  = 32
 )
 
-// Tend does one piece of what keeps a mailbox's segments few, and says whether there may be more to do: it merges some, leaving out what is not in alive,
-// the messages that the mailbox has; removes one that has no message left; clears away what a crash left. Calls for one mailbox must not overlap.
-func (db *DB) Tend(ctx context.Context, m Mailbox, alive *roaring.Bitmap) (more bool, err error) {
+// Tend does one piece of what keeps a mailbox's segments few, and says whether there may be more to do: it merges some, leaving out what is neither in uids,
+// the messages that the mailbox has, nor at next or above; removes one that has no message left; clears away what a crash left. Calls for one mailbox must not overlap.
+func (db *DB) Tend(ctx context.Context, m Mailbox, uids *roaring.Bitmap, next uint32) (more bool, err error) {
+	alive := living{uids, next}
 	err = db.use(func(p *pebble.DB) error {
 		var in []segment
 		var out uint64
@@ -86,12 +87,26 @@ func size(messages uint32) (n int) {
 	return n
 }
 
+// living are the messages that a mailbox has, and all UIDs from next on, which is 1 at least.
+type living struct {
+	uids *roaring.Bitmap
+	next uint32
+}
+
+// through is how many there are up to a UID.
+func (l living) through(uid uint32) uint64 {
+	if uid < l.next {
+		return l.uids.Rank(uid)
+	}
+	return l.uids.Rank(l.next-1) + uint64(uid-l.next) + 1
+}
+
 // plan chooses segments that are next to each other to become one.
-func plan(e *entry, alive *roaring.Bitmap) []segment {
+func plan(e *entry, alive living) []segment {
 	for i, s := range e.Segments {
-		left := alive.Rank(s.Last)
+		left := alive.through(s.Last)
 		if s.First > 0 {
-			left -= alive.Rank(s.First - 1)
+			left -= alive.through(s.First - 1)
 		}
 		if left*2 < uint64(s.Messages) {
 			return e.Segments[i : i+1]
@@ -118,7 +133,7 @@ func plan(e *entry, alive *roaring.Bitmap) []segment {
 }
 
 // merge writes the segment out in place of those of in.
-func (db *DB) merge(ctx context.Context, p *pebble.DB, m Mailbox, in []segment, out uint64, alive *roaring.Bitmap) error {
+func (db *DB) merge(ctx context.Context, p *pebble.DB, m Mailbox, in []segment, out uint64, alive living) error {
 	g := &merger{p: p, m: m, in: in, out: out, alive: aliveIn(alive, in), w: p.NewBatch()}
 	made, err := g.run(ctx)
 	if err = errors.Join(err, g.close()); err != nil {
@@ -156,15 +171,21 @@ type among struct {
 	count uint32
 }
 
-func aliveIn(alive *roaring.Bitmap, in []segment) *among {
+func aliveIn(alive living, in []segment) *among {
 	a := &among{first: in[0].First}
 	last := in[len(in)-1].Last
 	a.bits = make([]uint64, (last-a.first)/64+1)
-	it := alive.Iterator()
-	for it.AdvanceIfNeeded(a.first); it.HasNext() && it.PeekNext() <= last; {
-		n := it.Next() - a.first
+	set := func(uid uint32) {
+		n := uid - a.first
 		a.bits[n/64] |= 1 << (n % 64)
 		a.count++
+	}
+	it := alive.uids.Iterator()
+	for it.AdvanceIfNeeded(a.first); it.HasNext() && it.PeekNext() <= min(last, alive.next-1); {
+		set(it.Next())
+	}
+	for uid := uint64(max(a.first, alive.next)); uid <= uint64(last); uid++ {
+		set(uint32(uid))
 	}
 	return a
 }
