@@ -194,8 +194,10 @@ func (p *plan) ageing() (config.Compaction, *config.Cold) {
 	if p.hurry == 0 {
 		return config.Compaction{IntervalSeconds: 15, GraceSeconds: 30, CloseSeconds: 600}, &config.Cold{AfterSeconds: 300, MinBytes: ColdLeast}
 	}
-	// A volume turns cold no sooner than the grace and two rounds of the collector after its end: package config insists.
-	return config.Compaction{IntervalSeconds: 1, GraceSeconds: p.hurry - 2, CloseSeconds: p.hurry}, &config.Cold{AfterSeconds: p.hurry, MinBytes: ColdLeast}
+	// A volume turns cold no sooner than the grace and two rounds of the collector after its end: package config insists. Each round asks all
+	// replicas of all shards about each volume: one a second is the most of what an idle cluster does then.
+	every := max(1, p.hurry/15)
+	return config.Compaction{IntervalSeconds: every, GraceSeconds: p.hurry - 2*every, CloseSeconds: p.hurry}, &config.Cold{AfterSeconds: p.hurry, MinBytes: ColdLeast}
 }
 
 // waitPorts makes sure that nobody else listens on a port of the cluster. Nodes of a supervisor that

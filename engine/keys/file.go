@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -232,43 +231,18 @@ func (f *File) Record(n uint64) ([32]byte, error) {
 
 // Destroy makes the keys of records unreadable for good, once it returns. On an error some may be destroyed; it is repeated then.
 func (f *File) Destroy(records []uint64) error {
-	if err := f.destroy(slices.Sorted(slices.Values(records))); err != nil {
-		return fmt.Errorf("destroy %d keys of volume %016x: %w", len(records), f.volume, err)
-	}
-	return nil
-}
-
-func (f *File) destroy(records []uint64) error {
-	if n := len(records); n == 0 {
+	if len(records) == 0 {
 		return nil
-	} else if records[0] == 0 || records[n-1] > uint64(f.slots) {
-		return ErrNoSlot
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.writable {
-		return fmt.Errorf("%s: %w", f.path, ErrFailed)
+	gone := make([]bool, f.slots+1)
+	for _, n := range records {
+		if n == 0 || n > uint64(f.slots) {
+			return fmt.Errorf("destroy key of record %d of volume %016x: %w", n, f.volume, ErrNoSlot)
+		}
+		gone[n] = true
 	}
-	var b [sectorSize]byte
-	for len(records) > 0 {
-		i, _ := place(records[0])
-		if err := f.sector(i, b[:]); err != nil {
-			return err
-		}
-		for len(records) > 0 {
-			same, at := place(records[0])
-			if same != i {
-				break
-			}
-			clear(b[at : at+slotSize])
-			records = records[1:]
-		}
-		sealSector(b[:], f.volume, i)
-		if err := f.write(b[:], sectorOffset(i)); err != nil {
-			return err
-		}
-	}
-	return f.sync()
+	_, err := f.Keep(func(n uint64) bool { return !gone[n] })
+	return err
 }
 
 func (f *File) write(b []byte, off int64) error {
