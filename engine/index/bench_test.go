@@ -179,3 +179,30 @@ func BenchmarkMillion(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkComeAndGo is an account with five messages that comes to a shard and leaves it again, as accounts that move do; each 1,500 have a new store.
+func BenchmarkComeAndGo(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 1))
+	summary := benchSummary(r)
+	var s *Shard
+	for n := uint64(0); b.Loop(); n++ {
+		if n%1500 == 0 {
+			b.StopTimer()
+			s = benchShard(b, vfs.Default)
+			b.StartTimer()
+		}
+		account, at := benchAccounts+n, 3*(n%1500)+2
+		entry(b, s, at, func(tx *Txn) {
+			must(b, tx.EnsureAccount(account, 1))
+			for i := range uint64(5) {
+				deliver(b, tx, account, 10*n+i, summary)
+			}
+			must(b, tx.Freeze(account, n+1, 2))
+		})
+		entry(b, s, at+1, func(tx *Txn) { must(b, tx.Release(account, n+1, 2, n)) })
+		entry(b, s, at+2, func(tx *Txn) {
+			_, err := tx.Drop(account, n+1, 2, 0)
+			must(b, err)
+		})
+	}
+}

@@ -3,11 +3,12 @@ package index
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Deleting a mailbox removes its meta and most of its rows by a few range deletions at once. Its message rows say which
+// Deleting a mailbox removes its meta and most of its rows at once, by a few range deletions if there are many. Its message rows say which
 // references must go too, one by one, so they stay until swept: a grave key names the mailbox, and every log entry sweeps a
 // bounded number of rows, first deleted first. So even a mailbox of ten million messages costs no entry much.
 
@@ -124,6 +125,7 @@ func (t *Txn) sweepRows(m mailboxKey, limit int) (n int, err error) {
 		return 0, err
 	}
 	var last uint32
+	var few [][]byte
 	for ok := it.First(); ok && n < limit; ok = it.Next() {
 		row, err := decodeCold(it.Value())
 		if err == nil {
@@ -133,12 +135,12 @@ func (t *Txn) sweepRows(m mailboxKey, limit int) (n int, err error) {
 			return 0, joinClose(t.q.corrupt(it.Key(), err.Error()), it)
 		}
 		t.changeRef(row.ref, m, last, false)
-		n++
-	}
-	if n > 0 {
-		if err := t.b.DeleteRange(prefix, after(t.k.uid(m, tagMessage, last)), nil); err != nil {
-			return 0, joinClose(err, it)
+		if n++; n <= fewKeys {
+			few = append(few, slices.Clone(it.Key()))
 		}
 	}
-	return n, it.Close()
+	if err := it.Close(); err != nil {
+		return 0, err
+	}
+	return n, t.removeThese(few, n > len(few), prefix, after(t.k.uid(m, tagMessage, last)))
 }

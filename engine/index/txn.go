@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -174,9 +175,38 @@ func (t *Txn) remove(key []byte) error {
 	return nil
 }
 
+// fewKeys is how many keys are removed one by one rather than by a range deletion. Accounts that come and go have little below most tags, and a range deletion is in the way of
+// reads for longer: of tables that an excision has cut (Load) pebble walks through all those behind the cut for each read.
+const fewKeys = 64
+
 func (t *Txn) removePrefix(prefix []byte) error {
-	if err := t.b.DeleteRange(prefix, after(prefix), nil); err != nil {
+	it, err := t.b.NewIter(iterBounds(prefix, after(prefix)))
+	if err != nil {
 		return fmt.Errorf("delete range %x: %w", prefix, err)
+	}
+	var few [][]byte
+	more := it.First()
+	for ; more && len(few) < fewKeys; more = it.Next() {
+		few = append(few, slices.Clone(it.Key()))
+	}
+	if err := it.Close(); err != nil {
+		return fmt.Errorf("delete range %x: %w", prefix, err)
+	}
+	return t.removeThese(few, more, prefix, after(prefix))
+}
+
+// removeThese removes few keys, or, if there are more of them, all of a range.
+func (t *Txn) removeThese(few [][]byte, more bool, from, to []byte) error {
+	if more {
+		if err := t.b.DeleteRange(from, to, nil); err != nil {
+			return fmt.Errorf("delete range %x: %w", from, err)
+		}
+		return nil
+	}
+	for _, key := range few {
+		if err := t.remove(key); err != nil {
+			return err
+		}
 	}
 	return nil
 }
