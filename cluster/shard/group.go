@@ -194,6 +194,9 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 			}
 		}
 	}
+	if t, ok := g.cfg.Transport.(aheadSender); ok {
+		g.log.ahead = func(entries []*raft.Log) { g.sendAhead(t, entries) }
+	}
 	full, ok := g.cfg.Transport.(fullTransport)
 	if !ok {
 		return errors.New("start raft: the transport cannot ask for pre-votes, or cannot be closed")
@@ -239,6 +242,22 @@ func (g *Group) found(snaps *snapshotStore) error {
 
 // spreader is the part of our transport that tells followers of a commit at once.
 type spreader interface{ Committed(index uint64) }
+
+// aheadSender is the part of our transport that sends followers what their leader is about to store.
+type aheadSender interface {
+	Ahead(before *raft.Log, committed uint64, entries []*raft.Log)
+}
+
+// sendAhead is called by raft's main loop, which stores entries as a leader or as a follower, and is the only one to change that.
+func (g *Group) sendAhead(t aheadSender, entries []*raft.Log) {
+	if !g.started.Load() || g.raft.State() != raft.Leader || entries[0].Term != g.raft.CurrentTerm() {
+		return
+	}
+	var before raft.Log
+	if g.log.GetLog(entries[0].Index-1, &before) == nil { // else raft will see
+		t.Ahead(&before, g.raft.CommitIndex(), entries)
+	}
+}
 
 func membership(g placement.Group) raft.Configuration {
 	var c raft.Configuration

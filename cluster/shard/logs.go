@@ -91,6 +91,7 @@ type groupLog struct {
 	log    *journal.Log
 	cipher *atrest.Log // nil: in the clear
 	recent recent
+	ahead  func([]*raft.Log) // is shown what is about to be stored; may be nil
 }
 
 var (
@@ -134,6 +135,9 @@ func (g *groupLog) StoreLog(entry *raft.Log) error { return g.StoreLogs([]*raft.
 
 // StoreLogs implements raft.LogStore. Entries behind a gap, as they come after a snapshot, take the place of all older ones.
 func (g *groupLog) StoreLogs(entries []*raft.Log) error {
+	if g.ahead != nil && len(entries) > 0 {
+		g.ahead(entries)
+	}
 	list := make([]journal.Entry, len(entries))
 	for i, e := range entries {
 		list[i] = journal.Entry{Index: e.Index, Term: e.Term, Kind: uint8(e.Type), Data: e.Data, Ext: e.Extensions}

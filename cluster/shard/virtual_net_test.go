@@ -379,6 +379,20 @@ func (t *virtualTransport) InstallSnapshot(raft.ServerID, raft.ServerAddress, *r
 	return errReset // logs stay long here
 }
 
+// Ahead implements aheadSender: some of the others are sent what this leader is about to store, and nobody waits for their answers.
+func (t *virtualTransport) Ahead(before *raft.Log, committed uint64, entries []*raft.Log) {
+	for _, n := range t.w.nodes {
+		if n == t.self || rand.IntN(3) == 0 {
+			continue
+		}
+		args := raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.self.id), Addr: []byte(t.self.id)}, Leader: []byte(t.self.id),
+			Term: entries[0].Term, PrevLogEntry: before.Index, PrevLogTerm: before.Term, Entries: entries, LeaderCommitIndex: committed,
+		}
+		go func() { _ = askRaft(t.ctx, t, raft.ServerAddress(n.id), &args, new(raft.AppendEntriesResponse)) }()
+	}
+}
+
 // Elect implements elector as the real transport does.
 func (t *virtualTransport) Elect(ctx context.Context, candidateIn uint64, logs map[string]uint64) error {
 	t.known.Set(logs)

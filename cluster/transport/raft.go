@@ -40,8 +40,9 @@ type raftGroup struct {
 	heard    atomic.Uint64 // the highest commit index that raft here has taken from a leader
 	beating  sync.Mutex    // held while raft answers a heartbeat
 
-	mu        sync.Mutex // guards heartbeat
+	mu        sync.Mutex // guards what follows
 	heartbeat func(raft.RPC)
+	pipes     map[raft.ServerAddress]*pipeline // that raft has in use
 
 	teller teller
 	known  KnownLogs
@@ -95,6 +96,7 @@ func (n *Net) RaftGroup(shard uint32) raft.Transport {
 		n: n, shard: shard,
 		requests: make(chan raft.RPC),
 		queue:    make(chan *inbound, maxQueued),
+		pipes:    make(map[raft.ServerAddress]*pipeline),
 		teller:   teller{followers: make(map[raft.ServerAddress]*follower)},
 	}
 	g.ctx, g.cancel = context.WithCancel(n.ctx)

@@ -90,11 +90,12 @@ func startReplica(t *testing.T, n *transport.Net, padding int) *replica {
 	}
 	config.Logger = hclog.New(&hclog.LoggerOptions{Name: n.ID(), Level: level})
 	fsm := &sumFSM{padding: padding}
-	store := raft.NewInmemStore()
+	store := &aheadStore{InmemStore: raft.NewInmemStore(), group: n.RaftGroup(shard).(aheadSender), slow: time.Millisecond}
 	r, err := raft.NewRaft(config, fsm, store, store, raft.NewInmemSnapshotStore(), n.RaftGroup(shard))
 	if err != nil {
 		t.Fatal(err)
 	}
+	store.raft.Store(r)
 	t.Cleanup(func() {
 		n.RaftGroup(shard).(raft.WithClose).Close()
 		if err := r.Shutdown().Error(); err != nil {

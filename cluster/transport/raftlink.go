@@ -51,16 +51,10 @@ func (l *raftLink) start(ctx context.Context, shard uint32, req, resp any, urgen
 	if len(payload) > maxRaftMessage {
 		return nil, wire.Errorf(wire.Limit, "Raft message of %d bytes", len(payload))
 	}
-	call := &raftCall{resp: resp, done: make(chan struct{})}
-	l.mu.Lock()
-	if l.waiting == nil {
-		l.mu.Unlock()
-		return nil, lost(l.link.Err())
+	call, err := l.expect(resp)
+	if err != nil {
+		return nil, err
 	}
-	l.next++
-	call.id = l.next
-	l.waiting[call.id] = call
-	l.mu.Unlock()
 	f := wire.Frame{Kind: payload[1], Channel: shard, ID: call.id, Payload: payload}
 	if urgent && l.link.SendUrgent(f) {
 		return call, nil
@@ -69,6 +63,32 @@ func (l *raftLink) start(ctx context.Context, shard uint32, req, resp any, urgen
 		l.take(call.id)
 		return nil, lost(err)
 	}
+	return call, nil
+}
+
+// tryStart sends a request that is encoded already, of one piece at most, if that takes no waiting; else it gives nil.
+func (l *raftLink) tryStart(shard uint32, payload []byte, resp any) *raftCall {
+	call, err := l.expect(resp)
+	if err != nil {
+		return nil
+	}
+	if !l.link.TrySend(wire.Frame{Kind: payload[1], Channel: shard, ID: call.id, Payload: payload}) {
+		l.take(call.id)
+		return nil
+	}
+	return call
+}
+
+// expect makes a call whose answer is waited for.
+func (l *raftLink) expect(resp any) (*raftCall, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting == nil {
+		return nil, lost(l.link.Err())
+	}
+	l.next++
+	call := &raftCall{id: l.next, resp: resp, done: make(chan struct{})}
+	l.waiting[call.id] = call
 	return call, nil
 }
 

@@ -20,7 +20,8 @@ const maxPipelined = 128
 //  1. Futures are delivered in the order of AppendEntries, each when it has its answer or has failed.
 //  2. A failed future's response is left zero, that is without success, at which raft abandons the pipeline.
 //  3. After the first failure later requests may have arrived without it; all of them fail too.
-//  4. A request that says nothing new (teller.idle) is not sent, and its future is not delivered: it would prove nothing to raft about
+//  4. A request that has gone out already (Ahead) is not sent again.
+//  5. A request that says nothing new (teller.idle) is not sent, and its future is not delivered: it would prove nothing to raft about
 //     the follower. On a dead connection it fails, so that raft finds that out within its commit timeout.
 type pipeline struct {
 	g      *raftGroup
@@ -31,6 +32,11 @@ type pipeline struct {
 	sent   chan *appendFuture     // in flight, in order
 	ready  chan raft.AppendFuture // in order
 	wg     sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows; held while a request is being sent
+	term  uint64     // in which raft leads
+	next  uint64     // the entry after the last one sent
+	early []early    // in order: what raft has not asked for yet
 }
 
 // appendFuture is one request of a pipeline.
@@ -38,9 +44,10 @@ type appendFuture struct {
 	start time.Time
 	args  *raft.AppendEntriesRequest
 	resp  *raft.AppendEntriesResponse
-	call  *raftCall
-	err   error         // valid once done is closed
-	done  chan struct{} // closed before the future is delivered
+	went  *raft.AppendEntriesRequest // what was sent: args, or an early request
+	call  *raftCall                  // its response is a *raft.AppendEntriesResponse
+	err   error                      // valid once done is closed
+	done  chan struct{}              // closed before the future is delivered
 }
 
 func (f *appendFuture) Error() error                          { <-f.done; return f.err }
@@ -72,7 +79,11 @@ func (g *raftGroup) newPipeline(target raft.ServerAddress, link *raftLink) *pipe
 		ready: make(chan raft.AppendFuture, maxPipelined),
 	}
 	p.ctx, p.cancel = context.WithCancel(g.ctx)
+	p.term, p.next = g.teller.after(target)
 	p.wg.Go(p.deliver)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pipes[target] = p
 	return p
 }
 
@@ -87,18 +98,36 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 		close(f.done)
 		return f, nil
 	}
-	call, err := p.link.start(p.ctx, p.g.shard, args, resp, false)
-	if err != nil {
+	if err := p.send(f); err != nil {
 		return nil, err
 	}
-	f.call = call
-	p.g.teller.sent(p.target, args)
 	select {
 	case p.sent <- f:
 		return f, nil
 	case <-p.ctx.Done():
 		return nil, raft.ErrPipelineShutdown
 	}
+}
+
+// send has a request on its way, unless it is already.
+func (p *pipeline) send(f *appendFuture) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e, ok := p.claim(f.args); ok {
+		f.went, f.call = e.args, e.call
+		return nil
+	}
+	call, err := p.link.start(p.ctx, p.g.shard, f.args, new(raft.AppendEntriesResponse), false)
+	if err != nil {
+		return err
+	}
+	f.went, f.call = f.args, call
+	if n := len(f.args.Entries); n > 0 || p.term != f.args.Term {
+		p.early = nil
+		p.term, p.next = f.args.Term, f.args.PrevLogEntry+uint64(n)+1
+	}
+	p.g.teller.sent(p.target, f.args)
+	return nil
 }
 
 // Consumer delivers the futures that are done.
@@ -108,6 +137,11 @@ func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.ready }
 func (p *pipeline) Close() error {
 	p.cancel()
 	p.wg.Wait()
+	p.g.mu.Lock()
+	defer p.g.mu.Unlock()
+	if p.g.pipes[p.target] == p {
+		delete(p.g.pipes, p.target)
+	}
 	return nil
 }
 
@@ -125,12 +159,14 @@ func (p *pipeline) deliver() {
 		}
 		patience.Reset(time.Until(f.start.Add(p.g.n.cfg.timing.raft)))
 		f.err = p.link.wait(p.ctx, patience.C, f.call)
-		if failed != nil && f.err == nil {
-			f.err, *f.resp = failed, raft.AppendEntriesResponse{}
+		if failed != nil {
+			f.err = failed
 		}
-		failed = f.err
-		if f.err == nil && p.g.teller.accepted(p.target, f.args, f.resp) {
-			p.g.tellSoon()
+		if failed = f.err; failed == nil {
+			*f.resp = *f.call.resp.(*raft.AppendEntriesResponse)
+			if p.g.teller.accepted(p.target, f.went, f.resp) {
+				p.g.tellSoon()
+			}
 		}
 		close(f.done)
 		select {

@@ -54,6 +54,16 @@ func (t *teller) sent(target raft.ServerAddress, args *raft.AppendEntriesRequest
 	}
 }
 
+// after gives the term in which a follower acknowledged an entry last, and the number of the one after it.
+func (t *teller) after(target raft.ServerAddress) (term, next uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.followers[target]; f != nil {
+		return f.request.Term, f.matched + 1
+	}
+	return 0, 0
+}
+
 // accepted notes what a follower has acknowledged. It reports whether there is something to tell it.
 func (t *teller) accepted(target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) bool {
 	matched, term := args.PrevLogEntry, args.PrevLogTerm

@@ -137,15 +137,21 @@ func (l *Link) abandon(h header) {
 
 // SendUrgent queues a small frame ahead of the others and never waits: it reports false when the
 // link is dead or the peer has not taken what was urgent before.
-func (l *Link) SendUrgent(f Frame) bool {
+func (l *Link) SendUrgent(f Frame) bool { return l.offer(&l.urgent, urgentLimit, f) }
+
+// TrySend queues a small frame behind the others if there is room for it at once.
+func (l *Link) TrySend(f Frame) bool { return l.offer(&l.queue, queueLimit, f) }
+
+// offer adds a frame of one piece to a buffer, one of the two, that is not full.
+func (l *Link) offer(buffer *[]byte, limit int, f Frame) bool {
 	if len(f.Payload) > MaxPiece {
 		return false
 	}
 	l.mu.Lock()
-	ok := l.err == nil && len(l.urgent) < urgentLimit
+	ok := l.err == nil && len(*buffer) < limit
 	if ok {
 		h := header{kind: f.Kind, channel: f.Channel, id: f.ID, length: uint32(len(f.Payload)), total: uint32(len(f.Payload))}
-		l.urgent = append(appendHeader(l.urgent, h), f.Payload...)
+		*buffer = append(appendHeader(*buffer, h), f.Payload...)
 	}
 	l.mu.Unlock()
 	if ok {
