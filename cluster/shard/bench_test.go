@@ -25,7 +25,7 @@ import (
 //
 //	go test -run '^$' -bench Commands -benchtime 100000x ./cluster/shard
 func BenchmarkCommands(b *testing.B) {
-	for _, callers := range []int{64, 1024} {
+	for _, callers := range []int{1, 64, 1024} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) { benchCommands(b, callers) })
 	}
 }
