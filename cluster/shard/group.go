@@ -173,7 +173,7 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 	conf.LeaderLeaseTimeout = leaderLease
 	conf.CommitTimeout = commitTimeout
 	conf.MaxAppendEntries = maxAppendEntries
-	conf.BatchApplyCh = true // proposals that arrive together share a batch; who waits for one does so with a deadline of its own
+	conf.BatchApplyCh = false // proposals that wait share a batch anyway; those in a channel's buffer raft would forget when it shuts down
 	conf.SnapshotInterval = snapshotInterval
 	conf.SnapshotThreshold = snapshotThreshold
 	conf.TrailingLogs = trailingLogs
