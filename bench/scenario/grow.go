@@ -136,6 +136,11 @@ func (g *growth) steps(ctx context.Context, kinds []string) error {
 		if err := do[k](ctx); err != nil {
 			return err
 		}
+		if k == stepAdd {
+			if err := g.step(ctx, "grown", "quiet, grown", true, g.rest); err != nil {
+				return err
+			}
+		}
 	}
 	return g.step(ctx, "after", "quiet, after", true, g.rest)
 }
@@ -176,7 +181,7 @@ func (g *growth) step(ctx context.Context, id, what string, quiet bool, f func(c
 	g.fleet.enter(p)
 	g.traffic.mark(what)
 	err = f(ctx)
-	p.took = time.Since(began)
+	p.took, p.nodes = time.Since(began), len(g.fleet.nodes())
 	if !quiet {
 		g.marks = append(g.marks, report.Mark{At: began.Sub(g.began).Seconds(), Until: time.Since(g.began).Seconds(), Label: what})
 	}

@@ -43,6 +43,7 @@ type phase struct {
 	rec      *load.Recorder
 	bare     *load.Recorder // fsyncs that are not the cluster's
 	refused  int            // guarded by the fleet
+	nodes    int            // that mail went to when it ended
 	took     time.Duration
 	moved    int // replicas of shards
 }

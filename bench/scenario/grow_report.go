@@ -59,28 +59,64 @@ func (g *growth) against(moving load.Figures) string {
 		g.section.Metrics = append(g.section.Metrics, metric("grow.fsync.ratio", "one bare fsync of 10 KiB on the same machine while nodes come and go over the same when it is quiet, p99", same, "ratio", report.Info))
 		said += fmt.Sprintf(", a bare fsync on the same machine %.1f times its own", same)
 	}
+	if what, worst := g.worst(); what != "" {
+		g.section.Metrics = append(g.section.Metrics, metric("grow.p99.worst", "the step that slows deliveries most, over the quiet of as many nodes, p99", worst, "ratio", report.Lower))
+		said += fmt.Sprintf(", at most %.1f times the quiet of as many nodes (%s)", worst, what)
+	}
 	return said + "; "
+}
+
+// quietLike gives the quiet p99, in seconds, with as many nodes as there were at the end of a step, or the next number of them; 0 if nothing was delivered then.
+func (g *growth) quietLike(p *phase) float64 {
+	var like *phase
+	for _, q := range g.phases {
+		if q.quiet && (like == nil || distance(q.nodes, p.nodes) < distance(like.nodes, p.nodes)) {
+			like = q
+		}
+	}
+	if like == nil {
+		return 0
+	}
+	return like.rec.Figures().P99.Seconds()
+}
+
+func distance(a, b int) int { return max(a-b, b-a) }
+
+// worst is the step whose p99 is most times that of the quiet.
+func (g *growth) worst() (what string, ratio float64) {
+	for _, p := range g.phases {
+		if quiet := g.quietLike(p); !p.quiet && quiet > 0 {
+			if r := p.rec.Figures().P99.Seconds() / quiet; r > ratio {
+				what, ratio = p.what, r
+			}
+		}
+	}
+	return what, ratio
+}
+
+func times(v, of float64) string {
+	if of == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f×", v/of)
 }
 
 // table has a line for each step, and gives how many replicas moved in all.
 func (g *growth) table() (moved int) {
-	t := report.Table{Title: "Steps", Columns: []string{"step", "took", "replicas moved", "p50", "p99", "of quiet", "bare fsync, p99", "of quiet", "longest wait", "refused"},
+	t := report.Table{Title: "Steps", Columns: []string{"step", "took", "replicas moved", "p50", "p99", "of quiet", "of quiet, as many nodes", "bare fsync, p99", "of quiet", "longest wait", "refused"},
 		Note: "A step takes from its begin until all that it caused has come to rest. Times are those of messages that were sent in it, from when they were due until somebody had taken them on. Everything shares one machine: more nodes leave less of it to each. The bare fsync is one of 10 KiB to a file of the bench's own on the same disk, every 50 ms."}
 	var quiet, still float64
 	of := func(v float64, quiet *float64) string {
 		if *quiet == 0 {
 			*quiet = v
 		}
-		if *quiet == 0 {
-			return "-"
-		}
-		return fmt.Sprintf("%.1f×", v / *quiet)
+		return times(v, *quiet)
 	}
 	for _, p := range g.phases {
 		f := p.rec.Figures()
 		p50, p99 := f.P50.Seconds(), f.P99.Seconds()
 		bare := p.bare.Figures().P99.Seconds()
-		t.Rows = append(t.Rows, []string{p.what, units.Format(p.took.Seconds(), "s"), fmt.Sprint(p.moved), units.Format(p50, "s"), units.Format(p99, "s"), of(p99, &quiet),
+		t.Rows = append(t.Rows, []string{p.what, units.Format(p.took.Seconds(), "s"), fmt.Sprint(p.moved), units.Format(p50, "s"), units.Format(p99, "s"), of(p99, &quiet), times(p99, g.quietLike(p)),
 			units.Format(bare, "s"), of(bare, &still), units.Format(f.Max.Seconds(), "s"), fmt.Sprint(p.refused)})
 		moved += p.moved
 		g.section.Metrics = append(g.section.Metrics, metric("grow."+p.id+".p99", p.what+": delivery, p99", p99, "s", report.Lower))
