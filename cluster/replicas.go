@@ -49,7 +49,7 @@ func (n *Node) openGroups(ctx context.Context) error {
 			return err
 		}
 	}
-	n.empty = len(kept)+len(gone) == 0
+	n.empty.Store(len(kept)+len(gone) == 0)
 	if len(kept) == 0 && n.topology.Load().Version == 0 && !n.cfg.Join {
 		n.work.Go(func() { n.openFirst(ctx) })
 		return nil

@@ -221,7 +221,7 @@ func TestLostComeBack(t *testing.T) {
 	if got := bodies(t, c.Nodes[3].Client(), a, "INBOX"); len(got) != 3 {
 		t.Errorf("%d messages", len(got))
 	}
-	clustertest.Eventually(t, 20*time.Second, func() bool { return left.ReplaceNode(ctx(t), "overseas-3") == nil }, func() string { return "it is taken as new" })
+	clustertest.Eventually(t, 20*time.Second, func() bool { return replaced(t, left, "overseas-3") }, func() string { return "it is taken as new" })
 	clustertest.Eventually(t, 90*time.Second, func() bool {
 		n := nodeOf(t, left, "overseas-3")
 		return n.State == "active" && n.Replicas > 0

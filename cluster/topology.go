@@ -301,12 +301,19 @@ func (n *Node) tryFound(ctx context.Context) error {
 func (n *Node) tellIncarnation(ctx context.Context) {
 	t := n.topology.Load()
 	self, known := t.Node(n.cfg.ID)
-	if t.Version == 0 || !known || self.Removed || n.incarnation == "" || self.Incarnation == n.incarnation {
+	if t.Version == 0 || !known || self.Removed || n.incarnation == "" {
+		return
+	}
+	if self.Incarnation == n.incarnation {
+		n.empty.Store(false) // what it gets from now on is no stranger's to take
+		return
+	}
+	if self.Incarnation != "" && n.yieldToTwin(ctx) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err := n.directory.ChangeNode(ctx, directory.ChangeNode{ID: n.cfg.ID, Incarnation: &n.incarnation, Accept: n.empty})
+	err := n.directory.ChangeNode(ctx, directory.ChangeNode{ID: n.cfg.ID, Incarnation: &n.incarnation, Accept: n.empty.Load()})
 	switch {
 	case err == nil && self.Incarnation != "":
 		n.log.Warn("this node's disk was empty: what it had is made anew from the others", "incarnation", n.incarnation)
@@ -328,9 +335,9 @@ func (n *Node) foreign() error {
 		return fmt.Errorf("node %s was removed from the cluster: empty its data folder and let it join again, or switch it off", n.cfg.ID)
 	case n.incarnation == "" || self.Incarnation == "" || self.Incarnation == n.incarnation:
 		return nil
-	case self.Fenced() && !n.empty:
+	case self.Fenced() && !n.empty.Load():
 		return fmt.Errorf("node %s was given up for ever by `hongyan admin recover`, with what is in %s: empty that folder, or have its data made anew here by `hongyan admin node replace %s`", n.cfg.ID, n.cfg.Data, n.cfg.ID)
-	case n.empty:
+	case n.empty.Load():
 		return fmt.Errorf("node %s has lost its disk, and waits until that is entered in the directory", n.cfg.ID)
 	}
 	return fmt.Errorf("node %s is known with other data than is in %s: give it its own back, or have its data made anew here by `hongyan admin node replace %s`", n.cfg.ID, n.cfg.Data, n.cfg.ID)

@@ -187,8 +187,31 @@ func (s *session) removeNode() command.Command {
 }
 
 func (s *session) replaceNode() command.Command {
-	return s.oneNode("node replace", "take a node that runs with other data than it is known with for the member: its data is made anew", "POST", "/replace", map[string]any{},
-		"%s is taken with its new data; its replicas and copies are made anew\n")
+	return command.Command{
+		Name: "node replace", Args: "NODE", Summary: "take a node that runs with other data than it is known with for the member: its data is made anew",
+		Example: "hongyan admin node replace south-china-1 --dir .hongyan",
+		Run: func(ctx context.Context, words []string, out io.Writer) error {
+			id, err := nodeWord(words)
+			if err != nil {
+				return err
+			}
+			var reply struct {
+				ID    string `json:"id"`
+				Known bool   `json:"known,omitempty"`
+			}
+			if err := s.call(ctx, "POST", nodePath(id)+"/replace", map[string]any{}, &reply); err != nil {
+				return err
+			}
+			return s.print(out, reply, func() error {
+				text := "is taken with its new data; its replicas and copies are made anew"
+				if reply.Known {
+					text = "runs with the data that it is known with: there is nothing to replace"
+				}
+				_, err := fmt.Fprintln(out, id, text)
+				return err
+			})
+		},
+	}
 }
 
 // oneNode makes a command that is one request about a node; suffix follows the node in the path.
