@@ -30,6 +30,7 @@ const (
 	topologyFile    = "topology"
 	incarnationFile = "raft/incarnation" // beside what it speaks for: who loses the logs and votes loses it too
 	topologyPause   = time.Second
+	foundSay        = 5 * time.Second
 )
 
 // openTopology reads what this node knew when it ran last, or makes the first topology of its configuration (version 0).
@@ -37,10 +38,12 @@ func (n *Node) openTopology() error {
 	t := new(directory.Topology)
 	b, err := readSmall(filepath.Join(n.cfg.Data, topologyFile))
 	if err == nil && b != nil {
-		if err = codec.Unmarshal(b, t); err != nil {
-			err = fmt.Errorf("read %s: %w", topologyFile, err)
+		if wrong := codec.Unmarshal(b, t); wrong != nil { // it is asked for again, as if it were gone
+			n.log.Error("the node's copy of the topology is damaged, and fetched again", "file", topologyFile, "err", wrong)
+			b = nil
 		}
-	} else if err == nil {
+	}
+	if err == nil && b == nil {
 		t, err = firstTopology(n.cfg)
 	}
 	if err == nil {
@@ -344,26 +347,32 @@ func (n *Node) foreign() error {
 }
 
 // mayFound waits until it is certain that this node, which has no replica yet, does not stand in for one whose votes it does not know: it asks the other
-// storage nodes until a majority, itself included, knows of no cluster, or one knows the topology. Then that is taken.
+// storage nodes until every one knows of no cluster, or one knows the topology. Then that is taken. A majority would not do: when it has lost its
+// disks, one that is off has all that is left.
 func (n *Node) mayFound(ctx context.Context) error {
 	peers := n.storagePeers()
+	told := time.Now()
 	for ctx.Err() == nil {
-		unfounded := 1
+		var silent []string
 		for _, p := range peers {
-			if p.ID == n.cfg.ID || !n.net.Up(p.ID) {
+			if p.ID == n.cfg.ID {
 				continue
 			}
 			resp, err := n.directory.FetchTopology(ctx, p.ID, directory.TopologyRequest{})
 			if err != nil {
+				silent = append(silent, p.ID)
 				continue
 			}
 			if resp.Topology != nil {
 				return n.takeTopology(resp.Topology)
 			}
-			unfounded++
 		}
-		if unfounded > len(peers)/2 {
+		if len(silent) == 0 {
 			return nil
+		}
+		if now := time.Now(); now.Sub(told) >= foundSay {
+			told = now
+			n.log.Warn("the cluster is not founded before every storage node that the configuration names has said that it knows of none", "silent", silent)
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
