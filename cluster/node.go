@@ -254,6 +254,7 @@ func roles(in []config.Role) []string {
 
 func (n *Node) openServices() error {
 	n.host = shard.NewHost(n.net)
+	n.host.Lapsed = n.lapsed
 	n.router = shard.NewRouter(n.cfg.ID, n.net, n.host, n.topology.Load().Groups)
 	n.router.Clock = &n.clock
 	spool := filepath.Join(n.cfg.Data, "spool")
