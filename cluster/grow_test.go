@@ -172,6 +172,11 @@ func refilled(t *testing.T, by *cluster.Node, id string, replicas int) {
 	settled(t, by)
 }
 
+func replaced(t *testing.T, by *cluster.Node, id string) bool {
+	_, err := by.ReplaceNode(ctx(t), id)
+	return err == nil
+}
+
 // TestLostDisk has a node come back with an empty disk, then with one that says it is another's: the first has everything made anew, the second takes no part until
 // an operator says that it should.
 func TestLostDisk(t *testing.T) {
@@ -206,10 +211,10 @@ func TestLostDisk(t *testing.T) {
 	clustertest.Eventually(t, 20*time.Second, foreign, func() string {
 		return "the node says that it is not the one that is known: " + strings.Join(c.Nodes[2].Ready(), "; ")
 	})
-	if err := c.Nodes[0].ReplaceNode(ctx(t), "north-2"); err != nil {
-		t.Errorf("a node with its own data: %v", err)
+	if changed, err := c.Nodes[0].ReplaceNode(ctx(t), "north-2"); err != nil || changed {
+		t.Errorf("a node with its own data: %v, %v", changed, err)
 	}
-	clustertest.Eventually(t, 20*time.Second, func() bool { return c.Nodes[0].ReplaceNode(ctx(t), "overseas-3") == nil },
+	clustertest.Eventually(t, 20*time.Second, func() bool { return replaced(t, c.Nodes[0], "overseas-3") },
 		func() string { return "the other data is accepted" })
 	refilled(t, c.Nodes[0], "overseas-3", 5)
 	c.WaitReady(t)

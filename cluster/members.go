@@ -3,11 +3,14 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
+	"hongyan/cluster/config"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/placement"
+	"hongyan/cluster/wire"
 )
 
 // shownSteps bounds what Placement lists.
@@ -61,8 +64,22 @@ func (n *Node) freshTopology(ctx context.Context) (*directory.Topology, error) {
 	return n.directory.Topology()
 }
 
-// AddNode lets a node into the cluster.
+// AddNode lets a node into the cluster. One that is a member with just these properties is left as it is.
 func (n *Node) AddNode(ctx context.Context, in mover.NewNode) error {
+	switch {
+	case !config.ValidName(in.ID) || !config.ValidName(in.Region):
+		return wire.Errorf(wire.Invalid, "node %q in region %q: expected names of a-z, 0-9 and inner hyphens, as in the node's configuration", in.ID, in.Region)
+	case !config.ValidAddress(in.Address):
+		return wire.Errorf(wire.Invalid, "node %s: address %q: expected host:port", in.ID, in.Address)
+	}
+	t, err := n.freshTopology(ctx)
+	if err != nil {
+		return err
+	}
+	if old, known := t.Node(in.ID); known && !old.Removed && old.Region == in.Region && old.Zone == in.Zone && old.Address == in.Address &&
+		old.Weight == in.Weight && slices.Equal(old.Roles, in.Roles) && maps.Equal(old.Labels, in.Labels) {
+		return nil
+	}
 	return n.directory.AddNode(ctx, directory.Node{
 		ID: in.ID, Region: in.Region, Zone: in.Zone, Address: in.Address, Roles: in.Roles, Weight: in.Weight, Labels: in.Labels,
 	})
@@ -70,27 +87,38 @@ func (n *Node) AddNode(ctx context.Context, in mover.NewNode) error {
 
 // ChangeNode changes a member.
 func (n *Node) ChangeNode(ctx context.Context, id string, c mover.NodeChange) error {
+	if c.Address != nil && !config.ValidAddress(*c.Address) {
+		return wire.Errorf(wire.Invalid, "node %s: address %q: expected host:port", id, *c.Address)
+	}
 	return n.directory.ChangeNode(ctx, directory.ChangeNode{ID: id, Weight: c.Weight, Address: c.Address, Zone: c.Zone, Draining: c.Draining})
 }
 
-// RemoveNode ends a node's membership. It is refused while a shard or a volume has a replica or a copy there.
+// RemoveNode ends a node's membership. It is refused while a shard or a volume has a replica or a copy there. For one that was removed before nothing is
+// to do.
 func (n *Node) RemoveNode(ctx context.Context, id string) error {
+	t, err := n.freshTopology(ctx)
+	if err != nil {
+		return err
+	}
+	if old, known := t.Node(id); known && old.Removed {
+		return nil
+	}
 	yes := true
 	return n.directory.ChangeNode(ctx, directory.ChangeNode{ID: id, Removed: &yes})
 }
 
 // ReplaceNode takes a node that runs with other data than it is known with for the member: what shards had there is made anew. With the data that
-// it is known with nothing happens.
-func (n *Node) ReplaceNode(ctx context.Context, id string) error {
+// it is known with nothing happens, and changed is false.
+func (n *Node) ReplaceNode(ctx context.Context, id string) (changed bool, err error) {
 	var have mover.ReplicasResponse
 	if err := n.net.Call(ctx, id, mover.MethodReplicas, &mover.ReplicasRequest{}, &have); err != nil {
-		return fmt.Errorf("ask %s, which should run by now, for its data: %w", id, err)
+		return false, fmt.Errorf("ask %s, which should run by now, for its data: %w", id, err)
 	}
 	known, ok := n.topology.Load().Node(id)
 	if ok && known.Incarnation == have.Incarnation {
-		return nil
+		return false, nil
 	}
-	return n.directory.ChangeNode(ctx, directory.ChangeNode{ID: id, Incarnation: &have.Incarnation, Accept: true})
+	return true, n.directory.ChangeNode(ctx, directory.ChangeNode{ID: id, Incarnation: &have.Incarnation, Accept: true})
 }
 
 // Placement says which replicas of shards are about to move.

@@ -88,11 +88,11 @@ type Node struct {
 	outdated     chan error         // capacity one: why this node's program is too old for the cluster
 	recovery     *recovery.Recovery // nil without the storage role
 	lost         lostGroups
-	taking       sync.Mutex // held while a topology is taken
-	replicas     sync.Mutex // held while one is opened or erased; guards stopped
-	stopped      bool       // no more are
-	incarnation  string     // names the data folder; "" without the storage role
-	empty        bool       // it had no replica when this node started
+	taking       sync.Mutex  // held while a topology is taken
+	replicas     sync.Mutex  // held while one is opened or erased; guards stopped
+	stopped      bool        // no more are
+	incarnation  string      // names the data folder; "" without the storage role
+	empty        atomic.Bool // it had no replica when this node started, and the cluster does not know its name yet
 	stop         context.CancelFunc
 	unfit        chan error     // gets the reason why this node cannot work safely
 	done         chan struct{}  // the founding work has ended
@@ -129,7 +129,7 @@ func (n *Node) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := n.openNet(); err != nil {
+	if err := n.openNet(ctx); err != nil {
 		return err
 	}
 	if err := n.openServices(); err != nil {
@@ -173,6 +173,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(func() { n.followTopology(ctx) })
 	n.work.Go(func() { n.upgrades.Run(ctx) })
 	n.work.Go(func() { n.tellFenced(ctx) })
+	n.work.Go(func() { n.watchTwin(ctx) })
 	go n.found(ctx)
 	return nil
 }
@@ -223,15 +224,20 @@ func members(cfg *config.Node) (nodes []placement.Node, homes []string) {
 	return nodes, homes
 }
 
-func (n *Node) openNet() error {
-	peers := n.dialTable(n.topology.Load(), n.cfg)
-	var err error
-	n.net, err = transport.Listen(transport.Config{
-		ID: n.cfg.ID, Listen: n.cfg.RPC.Listen, Peers: peers, CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key,
+func (n *Node) transportConfig() transport.Config {
+	t := n.topology.Load()
+	return transport.Config{
+		ID: n.cfg.ID, Listen: n.cfg.RPC.Listen, Peers: n.dialTable(t, n.cfg), CA: n.cfg.TLS.CA, Cert: n.cfg.TLS.Cert, Key: n.cfg.TLS.Key,
 		Allow: n.cfg.RPC.Prefixes(), Clock: &n.clock, Log: n.log,
-		Least: n.topology.Load().AtLevel(), Outdated: n.tooOld,
-	})
-	if err != nil {
+		Least: t.AtLevel(), Outdated: n.tooOld,
+	}
+}
+
+func (n *Node) openNet(ctx context.Context) (err error) {
+	if err := n.refuseTwin(ctx); err != nil {
+		return err
+	}
+	if n.net, err = transport.Listen(n.transportConfig()); err != nil {
 		return err
 	}
 	n.closing(func(context.Context) error { return n.net.Close() })
@@ -248,6 +254,7 @@ func roles(in []config.Role) []string {
 
 func (n *Node) openServices() error {
 	n.host = shard.NewHost(n.net)
+	n.host.Lapsed = n.lapsed
 	n.router = shard.NewRouter(n.cfg.ID, n.net, n.host, n.topology.Load().Groups)
 	n.router.Clock = &n.clock
 	spool := filepath.Join(n.cfg.Data, "spool")

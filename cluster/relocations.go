@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"hongyan/cluster/directory"
 	"hongyan/cluster/feature"
@@ -19,6 +21,10 @@ func (n *Node) MoveAccounts(ctx context.Context, in relocate.Order) (planned uin
 	}
 	addresses := in.Addresses
 	if len(addresses) == 0 {
+		in.Domain = strings.ToLower(in.Domain)
+		if err := n.knows(ctx, in); err != nil {
+			return 0, err
+		}
 		if addresses, err = n.directory.AddressesOf(in.Domain, in.From); err != nil {
 			return 0, err
 		}
@@ -31,6 +37,22 @@ func (n *Node) MoveAccounts(ctx context.Context, in relocate.Order) (planned uin
 		}
 	}
 	return planned, nil
+}
+
+// knows says that there is no such domain or shard as accounts are to move out of.
+func (n *Node) knows(ctx context.Context, in relocate.Order) error {
+	if in.Domain != "" {
+		list, err := n.directory.Domains(ctx)
+		if err == nil && !slices.ContainsFunc(list, func(d directory.Domain) bool { return d.Name == in.Domain }) {
+			err = wire.Errorf(wire.Invalid, "%s is no domain of this cluster", in.Domain)
+		}
+		return err
+	}
+	shards, err := n.directory.Shards()
+	if err == nil && !slices.ContainsFunc(shards, func(s directory.Shard) bool { return s.Number == in.From }) {
+		err = wire.Errorf(wire.Invalid, "there is no shard %d", in.From)
+	}
+	return err
 }
 
 // KeepAccounts calls moves off that have not come to their end. No addresses: all.
@@ -84,18 +106,27 @@ func (n *Node) Moves(ctx context.Context) (*relocate.Status, error) {
 	return s, nil
 }
 
+// addTries bounds how often a shard is given the next number because somebody else adds shards.
+const addTries = 5
+
 // AddShard makes a new mailbox shard at home in a region, and says its number. It takes accounts once it is founded, a moment later.
 func (n *Node) AddShard(ctx context.Context, home string) (uint32, error) {
 	if level := n.directory.Level(); level < feature.Moves {
 		return 0, wire.Errorf(wire.Unavailable, "shards are added once every node runs a program that can: the cluster is at level %s, see `hongyan admin upgrade`", level)
 	}
-	t, err := n.freshTopology(ctx)
-	if err != nil {
-		return 0, err
+	for try := 1; ; try++ {
+		t, err := n.freshTopology(ctx)
+		if err != nil {
+			return 0, err
+		}
+		g, err := mover.Added(t, home)
+		if err != nil {
+			return 0, err
+		}
+		err = n.directory.SetGroup(ctx, g, true)
+		if try < addTries && errors.Is(err, wire.ErrInvalid) { // another one took the number meanwhile
+			continue
+		}
+		return g.Shard, err
 	}
-	g, err := mover.Added(t, home)
-	if err != nil {
-		return 0, err
-	}
-	return g.Shard, n.directory.SetGroup(ctx, g, true)
 }

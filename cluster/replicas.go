@@ -15,6 +15,7 @@ import (
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
+	"hongyan/engine/durable"
 )
 
 // openGroups starts the replicas that this node has on its disk. A storage node that has none, and knows of no cluster, first finds
@@ -28,7 +29,7 @@ func (n *Node) openGroups(ctx context.Context) error {
 	}
 	var err error
 	if n.logs, err = shard.OpenLogs(filepath.Join(n.cfg.Data, "raft"), n.store.Key, n.log); err != nil {
-		return err
+		return n.setLogsAside(err)
 	}
 	n.closing(func(context.Context) error { return n.logs.Close() })
 	n.closing(func(context.Context) error {
@@ -49,12 +50,39 @@ func (n *Node) openGroups(ctx context.Context) error {
 			return err
 		}
 	}
-	n.empty = len(kept)+len(gone) == 0
+	n.empty.Store(len(kept)+len(gone) == 0)
 	if len(kept) == 0 && n.topology.Load().Version == 0 && !n.cfg.Join {
 		n.work.Go(func() { n.openFirst(ctx) })
 		return nil
 	}
 	return n.startKept(kept)
+}
+
+// setLogsAside has the next start begin with logs and an index that are empty if these cannot be trusted: the node takes its own place with them, as one whose
+// disk was lost, and its replicas are made anew. Its volumes stay.
+func (n *Node) setLogsAside(why error) error {
+	damaged := (*shard.DamagedError)(nil)
+	if !errors.As(why, &damaged) {
+		return why
+	}
+	if err := n.store.Index.Distrust(); err != nil { // first: it belongs to the logs, and a crash leaves those to be found again
+		return errors.Join(why, err)
+	}
+	to, err := durable.SetAside(vfs.Default, damaged.Dir)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	n.log.Error("logs set aside: started again, this node has its replicas made anew from the others", "was", damaged.Dir, "now", to, "err", damaged.Why)
+	return fmt.Errorf("%w; they were set aside as %s: started again, this node has its replicas made anew from the others", why, to)
+}
+
+// lapsed is told by a leader that this node's disk lacks what it has promised: the disk lost some, or is an older copy. The next start sets the logs aside.
+func (n *Node) lapsed(number uint32, by string, had, has uint64) {
+	why := fmt.Errorf("shard %d: this node had acknowledged entry %d to %s, and started with %d: its disk has lost some, or is an older copy of itself", number, had, by, has)
+	if err := shard.MarkDamaged(filepath.Join(n.cfg.Data, "raft"), why.Error()); err != nil {
+		why = errors.Join(why, err)
+	}
+	n.endUnfit(why)
 }
 
 // openFirst begins the first groups, on a node that has never had a replica, if there is no cluster yet. If there is one, what this node is to have is

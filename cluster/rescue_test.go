@@ -70,7 +70,7 @@ func TestTwoOfThreeLost(t *testing.T) {
 		accounts = append(accounts, c.Account(t, fmt.Sprintf("u%d", i+1)))
 	}
 	left := c.Nodes[0]
-	refusedFor(t, left, "it is not lost", recovery.Request{Lost: []string{"north-2"}})
+	refusedFor(t, left, "every shard has a majority", recovery.Request{Lost: []string{"north-2"}})
 	refusedFor(t, left, "needs no recovery", recovery.Request{Shards: []uint32{1}})
 	refusedFor(t, left, "every shard has a majority", recovery.Request{})
 	s := send(t, accounts, c.Nodes...)
@@ -137,6 +137,62 @@ func TestTwoOfThreeLost(t *testing.T) {
 		if len(g.Voters) != 3 || g.Holds("north-2") || g.Holds("overseas-3") {
 			t.Errorf("replicas: %+v", g)
 		}
+	}
+}
+
+// TestDisksLostWhileOneIsOff starts two of three nodes with empty disks while the third, which has all that is left, is off: they found no cluster in its place. It
+// recovers without them, and they are taken in again.
+func TestDisksLostWhileOneIsOff(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	unwatched(t)
+	c := clustertest.Start(t, "south", "north", "overseas")
+	a := c.Account(t, "u1")
+	deliver(t, c.Nodes[0].Client(), message(1, 300), a)
+	for i := range c.Nodes {
+		c.StopNode(t, i)
+	}
+	for _, i := range []int{1, 2} {
+		if err := os.RemoveAll(c.Configs[i].Data); err != nil {
+			t.Fatal(err)
+		}
+		c.StartNode(t, i)
+	}
+	waits := func() bool {
+		return c.Logged("the cluster is not founded before every storage node that the configuration names has said that it knows of none") >= 4
+	}
+	clustertest.Eventually(t, 30*time.Second, waits, func() string { return "two empty nodes wait for the third" })
+	for _, i := range []int{1, 2} {
+		if v := c.Nodes[i].Topology().Version; v != 0 {
+			t.Errorf("%s knows topology %d", c.Configs[i].ID, v)
+		}
+	}
+	c.StartNode(t, 0)
+	left := c.Nodes[0]
+	var plan *recovery.Plan
+	clustertest.Eventually(t, 30*time.Second, func() (known bool) {
+		var err error
+		plan, err = left.RecoveryPlan(ctx(t))
+		return err == nil && len(plan.Lost) == 2 && c.Nodes[1].Topology().Version > 0 && c.Nodes[2].Topology().Version > 0
+	}, func() string { return fmt.Sprintf("the two are told, and lost: %+v", plan) })
+	if why := plan.Shards[0].Why; why != "no majority: north-2, overseas-3 have lost their disks" {
+		t.Errorf("it says %q", why)
+	}
+	refusedFor(t, left, "runs with an empty disk: stop it", recovery.Request{Lost: plan.Lost})
+	c.StopNode(t, 1)
+	c.StopNode(t, 2)
+	clustertest.Eventually(t, 20*time.Second, func() bool {
+		plan, err := left.RecoveryPlan(ctx(t))
+		return err == nil && len(plan.Silent) == 2
+	}, func() string { return "the two are off" })
+	recovered(t, left, "north-2", "overseas-3")
+	c.StartNode(t, 1)
+	c.StartNode(t, 2)
+	c.WaitReady(t)
+	settled(t, left)
+	if sel, err := c.Nodes[2].Client().Select(ctx(t), a, "INBOX"); err != nil || sel.UIDs.GetCardinality() != 1 {
+		t.Errorf("%+v, %v", sel, err)
 	}
 }
 
@@ -221,7 +277,7 @@ func TestLostComeBack(t *testing.T) {
 	if got := bodies(t, c.Nodes[3].Client(), a, "INBOX"); len(got) != 3 {
 		t.Errorf("%d messages", len(got))
 	}
-	clustertest.Eventually(t, 20*time.Second, func() bool { return left.ReplaceNode(ctx(t), "overseas-3") == nil }, func() string { return "it is taken as new" })
+	clustertest.Eventually(t, 20*time.Second, func() bool { return replaced(t, left, "overseas-3") }, func() string { return "it is taken as new" })
 	clustertest.Eventually(t, 90*time.Second, func() bool {
 		n := nodeOf(t, left, "overseas-3")
 		return n.State == "active" && n.Replicas > 0

@@ -30,6 +30,7 @@ const (
 	topologyFile    = "topology"
 	incarnationFile = "raft/incarnation" // beside what it speaks for: who loses the logs and votes loses it too
 	topologyPause   = time.Second
+	foundSay        = 5 * time.Second
 )
 
 // openTopology reads what this node knew when it ran last, or makes the first topology of its configuration (version 0).
@@ -37,10 +38,12 @@ func (n *Node) openTopology() error {
 	t := new(directory.Topology)
 	b, err := readSmall(filepath.Join(n.cfg.Data, topologyFile))
 	if err == nil && b != nil {
-		if err = codec.Unmarshal(b, t); err != nil {
-			err = fmt.Errorf("read %s: %w", topologyFile, err)
+		if wrong := codec.Unmarshal(b, t); wrong != nil { // it is asked for again, as if it were gone
+			n.log.Error("the node's copy of the topology is damaged, and fetched again", "file", topologyFile, "err", wrong)
+			b = nil
 		}
-	} else if err == nil {
+	}
+	if err == nil && b == nil {
 		t, err = firstTopology(n.cfg)
 	}
 	if err == nil {
@@ -301,12 +304,19 @@ func (n *Node) tryFound(ctx context.Context) error {
 func (n *Node) tellIncarnation(ctx context.Context) {
 	t := n.topology.Load()
 	self, known := t.Node(n.cfg.ID)
-	if t.Version == 0 || !known || self.Removed || n.incarnation == "" || self.Incarnation == n.incarnation {
+	if t.Version == 0 || !known || self.Removed || n.incarnation == "" {
+		return
+	}
+	if self.Incarnation == n.incarnation {
+		n.empty.Store(false) // what it gets from now on is no stranger's to take
+		return
+	}
+	if self.Incarnation != "" && n.yieldToTwin(ctx) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	err := n.directory.ChangeNode(ctx, directory.ChangeNode{ID: n.cfg.ID, Incarnation: &n.incarnation, Accept: n.empty})
+	err := n.directory.ChangeNode(ctx, directory.ChangeNode{ID: n.cfg.ID, Incarnation: &n.incarnation, Accept: n.empty.Load()})
 	switch {
 	case err == nil && self.Incarnation != "":
 		n.log.Warn("this node's disk was empty: what it had is made anew from the others", "incarnation", n.incarnation)
@@ -328,35 +338,41 @@ func (n *Node) foreign() error {
 		return fmt.Errorf("node %s was removed from the cluster: empty its data folder and let it join again, or switch it off", n.cfg.ID)
 	case n.incarnation == "" || self.Incarnation == "" || self.Incarnation == n.incarnation:
 		return nil
-	case self.Fenced() && !n.empty:
+	case self.Fenced() && !n.empty.Load():
 		return fmt.Errorf("node %s was given up for ever by `hongyan admin recover`, with what is in %s: empty that folder, or have its data made anew here by `hongyan admin node replace %s`", n.cfg.ID, n.cfg.Data, n.cfg.ID)
-	case n.empty:
+	case n.empty.Load():
 		return fmt.Errorf("node %s has lost its disk, and waits until that is entered in the directory", n.cfg.ID)
 	}
 	return fmt.Errorf("node %s is known with other data than is in %s: give it its own back, or have its data made anew here by `hongyan admin node replace %s`", n.cfg.ID, n.cfg.Data, n.cfg.ID)
 }
 
 // mayFound waits until it is certain that this node, which has no replica yet, does not stand in for one whose votes it does not know: it asks the other
-// storage nodes until a majority, itself included, knows of no cluster, or one knows the topology. Then that is taken.
+// storage nodes until every one knows of no cluster, or one knows the topology. Then that is taken. A majority would not do: when it has lost its
+// disks, one that is off has all that is left.
 func (n *Node) mayFound(ctx context.Context) error {
 	peers := n.storagePeers()
+	told := time.Now()
 	for ctx.Err() == nil {
-		unfounded := 1
+		var silent []string
 		for _, p := range peers {
-			if p.ID == n.cfg.ID || !n.net.Up(p.ID) {
+			if p.ID == n.cfg.ID {
 				continue
 			}
 			resp, err := n.directory.FetchTopology(ctx, p.ID, directory.TopologyRequest{})
 			if err != nil {
+				silent = append(silent, p.ID)
 				continue
 			}
 			if resp.Topology != nil {
 				return n.takeTopology(resp.Topology)
 			}
-			unfounded++
 		}
-		if unfounded > len(peers)/2 {
+		if len(silent) == 0 {
 			return nil
+		}
+		if now := time.Now(); now.Sub(told) >= foundSay {
+			told = now
+			n.log.Warn("the cluster is not founded before every storage node that the configuration names has said that it knows of none", "silent", silent)
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):

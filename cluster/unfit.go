@@ -15,6 +15,7 @@ import (
 //  1. The journal has failed to write or fsync. It takes nothing any more, so no group here can vote or follow.
 //  2. A write to the journal has hung for longer than disk_hang_seconds.
 //  3. The index is damaged, or took an entry badly. The next start fetches it from other nodes, or replays the log.
+//  4. Another process lives as this node (twin.go).
 //
 // A group that meets an entry of a newer program stops alone: the others here are as good as ever, and a start would not help.
 
@@ -22,6 +23,15 @@ var errIndexDamaged = errors.New("the index is damaged; started again, the node 
 
 // Unfit gives the reason once this node cannot work safely any more.
 func (n *Node) Unfit() <-chan error { return n.unfit }
+
+// endUnfit gives a reason; the first one counts.
+func (n *Node) endUnfit(why error) {
+	n.log.Error("this node cannot work safely and should end", "err", why)
+	select {
+	case n.unfit <- why:
+	default:
+	}
+}
 
 // watchFitness looks for reasons until there is one.
 func (n *Node) watchFitness(ctx context.Context) {
@@ -39,8 +49,7 @@ func (n *Node) watchFitness(ctx context.Context) {
 			why = n.fault(h.add(now, n.logs.Stalled()))
 		}
 		if why != nil {
-			n.log.Error("this node cannot work safely and should end", "err", why)
-			n.unfit <- why
+			n.endUnfit(why)
 			return
 		}
 	}

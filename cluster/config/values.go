@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // name is what ids and regions look like: they become folder names, host names and certificate names.
@@ -145,12 +146,17 @@ func (c *checker) roles(key string, roles []Role) {
 }
 
 func (c *checker) address(key, value string) {
+	if !ValidAddress(value) && !(strings.HasPrefix(value, ":") && ValidAddress("localhost"+value)) {
+		c.fail(key, "expected HOST:PORT, got %q", value)
+	}
+}
+
+// ValidAddress reports whether value is a host, by name or IP address, and a port that can be dialled.
+func ValidAddress(value string) bool {
 	host, port, err := net.SplitHostPort(value)
 	p, perr := strconv.ParseUint(port, 10, 16)
 	_, ipErr := netip.ParseAddr(host)
-	if err != nil || perr != nil || p == 0 || host != "" && ipErr != nil && !validHost(host) {
-		c.fail(key, "expected HOST:PORT, got %q", value)
-	}
+	return err == nil && perr == nil && p != 0 && host != "" && (ipErr == nil || validHost(host))
 }
 
 func (c *checker) networks(key string, list []string) {

@@ -10,7 +10,7 @@ import (
 // Nodes are in the operators' order; the order of regions is that of their first nodes. Target, which sorts nodes by id, leaves a
 // new cluster as it is if they are in that order here.
 func Layout(nodes []Node, homes []string) ([]Group, error) {
-	t, err := newTable(nodes)
+	t, err := newTable(nodes, nil)
 	if err != nil {
 		return nil, err
 	}

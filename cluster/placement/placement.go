@@ -10,6 +10,7 @@
 //  1. Equal input gives equal output, whatever the order of nodes and groups in Target. There is no randomness, no clock and no
 //     floating point (whose last bit differs between processors).
 //  2. Two replicas of a group are never on one node, and none is wanted on a node that is lost.
+//     Two nodes at least have voters of every group, if so many are not lost.
 //  3. Where nodes allow, no region has a majority of a group's voters: any one may fail.
 //  4. Target of what Target gave is the same again; also half-way, when some of its groups have moved and others not.
 //  5. A step of Next keeps a majority of voters that answer, if there was one, and never leaves fewer voters than
@@ -30,10 +31,10 @@ type Node struct {
 	Storage bool
 
 	// Weight is the node's share of its region's replicas, compared with the others there. One that weighs 0 is given none, but
-	// keeps what does not have to move anyway. If no node that stays weighs anything, all weigh the same.
+	// keeps what does not have to move anyway. While fewer than two nodes that stay weigh anything, those that do not weigh 1.
 	Weight int
 
-	Leaving bool // to be emptied: it keeps nothing but a learner of the directory, unless every node leaves
+	Leaving bool // to be emptied: it keeps nothing but a learner of the directory, unless fewer than two nodes stay
 	Lost    bool // its replicas cannot be asked any more, so it is leaving too; it keeps nothing at all
 }
 

@@ -89,7 +89,7 @@ func rules(t *testing.T, nodes []Node, groups []Group) {
 		seen, in := make(map[string]bool), make(map[string]int)
 		for _, id := range g.Replicas() {
 			learns := g.Shard == DirectoryShard && slices.Contains(g.Learners, id)
-			if n := at[id]; seen[id] || !n.Storage || n.Lost || len(stays) > 0 && n.Leaving && !learns {
+			if n := at[id]; seen[id] || !n.Storage || n.Lost || len(stays) >= leastKeepers && n.Leaving && !learns {
 				t.Fatalf("%v: %+v, or twice", g, n)
 			}
 			seen[id] = true
@@ -103,6 +103,9 @@ func rules(t *testing.T, nodes []Node, groups []Group) {
 			}
 		}
 		present := slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return !n.Storage || n.Lost })
+		if len(g.Voters) < min(leastKeepers, len(present)) {
+			t.Fatalf("%v: one voter, of %v", g, present)
+		}
 		if g.Shard == DirectoryShard && len(g.Replicas()) != len(present) {
 			t.Fatalf("the directory is on %v of %v", g.Replicas(), present)
 		}
@@ -115,7 +118,7 @@ func rules(t *testing.T, nodes []Node, groups []Group) {
 				weighed[n.Region]++
 			}
 		}
-		if voters, regions, most := shapeOf(weighed); len(stays) > 0 && len(weighed) > 0 && keepersWeigh(nodes) {
+		if voters, regions, most := shapeOf(weighed); len(stays) >= leastKeepers && keepersWeigh(nodes) {
 			if len(g.Voters) != voters || len(in) < regions {
 				t.Fatalf("%v: want %d voters in %d regions, %d in one at most, of %v", g, voters, regions, most, weighed)
 			}
@@ -124,7 +127,8 @@ func rules(t *testing.T, nodes []Node, groups []Group) {
 }
 
 func keepersWeigh(nodes []Node) bool {
-	return slices.ContainsFunc(nodes, func(n Node) bool { return n.stays() && n.Weight > 0 })
+	weigh := slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return !n.stays() || n.Weight <= 0 })
+	return len(weigh) >= leastKeepers
 }
 
 // byDay is a quarter of the runs of a night.

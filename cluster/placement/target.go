@@ -22,7 +22,7 @@ import (
 // if a node or a shard is listed twice.
 func Target(nodes []Node, groups []Group, o Options) ([]Group, error) {
 	sorted := slices.SortedFunc(slices.Values(nodes), func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
-	t, err := newTable(sorted)
+	t, err := newTable(sorted, groups)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,10 @@ type spot struct {
 	number int
 }
 
-func newTable(nodes []Node) (*table, error) {
+// leastKeepers is how many nodes share every shard as long as there are so many that can: with one voter, what is acknowledged would be on one disk.
+const leastKeepers = 2
+
+func newTable(nodes []Node, groups []Group) (*table, error) {
 	t := &table{at: make(map[string]spot), members: make(map[string]*quarters)}
 	seen := make(map[string]bool)
 	for _, n := range nodes {
@@ -72,16 +75,19 @@ func newTable(nodes []Node) (*table, error) {
 	if len(t.regions) == 0 {
 		return nil, fmt.Errorf("place shards: no node has the storage role")
 	}
-	if len(t.keepers) == 0 { // better on nodes that leave than nowhere
-		t.keepers = slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return !n.Storage || n.Lost })
-	}
+	t.retain(nodes, groups)
 	if len(t.keepers) == 0 {
 		return nil, fmt.Errorf("place shards: all storage nodes are lost; add one, or bring one back")
 	}
-	weightless := !slices.ContainsFunc(t.keepers, func(n Node) bool { return n.Weight > 0 })
+	weigh := 0
+	for _, n := range t.keepers {
+		if n.Weight > 0 {
+			weigh++
+		}
+	}
 	for i := range t.keepers {
 		n := &t.keepers[i]
-		if weightless {
+		if weigh < leastKeepers && n.Weight <= 0 {
 			n.Weight = 1
 		}
 		q := t.members[n.Region]
@@ -89,6 +95,36 @@ func newTable(nodes []Node) (*table, error) {
 		q.add(*n)
 	}
 	return t, nil
+}
+
+// retain has nodes that leave keep replicas while too few stay: all if none stays, else one, in another region than who stays if there is one, and of such
+// the one that votes in most groups.
+func (t *table) retain(nodes []Node, groups []Group) {
+	leave := slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return n.stays() || !n.Storage || n.Lost })
+	if len(t.keepers) >= leastKeepers || len(leave) == 0 {
+		return
+	}
+	if len(t.keepers) == 1 {
+		votes := make(map[string]int)
+		for _, g := range groups {
+			for _, id := range g.Voters {
+				votes[id]++
+			}
+		}
+		near := func(n Node) int {
+			if n.Region == t.keepers[0].Region {
+				return 1
+			}
+			return 0
+		}
+		leave = []Node{slices.MinFunc(leave, func(a, b Node) int {
+			return cmp.Or(cmp.Compare(near(a), near(b)), cmp.Compare(votes[b.ID], votes[a.ID]), cmp.Compare(a.ID, b.ID))
+		})}
+	}
+	kept := append(t.keepers, leave...)
+	t.keepers = slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { // in their order
+		return !slices.ContainsFunc(kept, func(k Node) bool { return k.ID == n.ID })
+	})
 }
 
 // place finds the replicas of groups, which are in the order of their shards.

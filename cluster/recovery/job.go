@@ -30,6 +30,8 @@ type Job struct {
 	Bytes   []volume.ID `json:"volumes_gone,omitempty"`
 
 	settled bool
+	back    []string           // were given up by a recovery that this one ends, and are members again
+	open    map[volume.ID]bool // that those who are lost had open
 }
 
 // ShardResult is what became of a shard.
@@ -84,6 +86,9 @@ func (r *Recovery) run(ctx context.Context, job *Job) {
 // all takes steps 2 to 5.
 func (r *Recovery) all(ctx context.Context, job *Job) error {
 	if err := r.giveUp(ctx, job); err != nil {
+		return err
+	}
+	if err := r.noteOpen(ctx, job); err != nil {
 		return err
 	}
 	accounts, err := r.accounts()
@@ -306,6 +311,23 @@ func (r *Recovery) enterVolumes(ctx context.Context, job *Job) error {
 	return nil
 }
 
+// noteOpen notes the volumes that those who are lost had open with others. A node that comes back with an empty disk opens new ones.
+func (r *Recovery) noteOpen(ctx context.Context, job *Job) error {
+	list, err := r.cfg.Directory.Volumes(ctx)
+	if err != nil {
+		return err
+	}
+	job.open = make(map[volume.ID]bool)
+	lost := func(node string) bool { return slices.Contains(job.Lost, node) }
+	left := func(node string) bool { return !lost(node) && !slices.Contains(job.back, node) }
+	for _, e := range list {
+		if e.State == replica.Open && slices.ContainsFunc(e.Copies, lost) && slices.ContainsFunc(e.Copies, left) {
+			job.open[e.ID] = true
+		}
+	}
+	return nil
+}
+
 // awaitSeals waits until the volumes that the lost ones had open have ended: before, what they end with is not known.
 func (r *Recovery) awaitSeals(ctx context.Context, job *Job) error {
 	r.step(job, "volumes that the lost nodes had open are sealed")
@@ -317,8 +339,7 @@ func (r *Recovery) awaitSeals(ctx context.Context, job *Job) error {
 		list, err := r.cfg.Directory.Volumes(ctx)
 		failed, open = err, 0
 		for _, e := range list {
-			left := slices.ContainsFunc(e.Copies, func(node string) bool { return !slices.Contains(job.Lost, node) })
-			if e.State == replica.Open && left && slices.ContainsFunc(e.Copies, func(node string) bool { return slices.Contains(job.Lost, node) }) {
+			if e.State == replica.Open && job.open[e.ID] {
 				open++
 			}
 		}
@@ -337,7 +358,15 @@ func (r *Recovery) gone(ctx context.Context, job *Job) error {
 		return err
 	}
 	fenced := r.cfg.Topology().Fenced()
-	lost := func(node string) bool { return slices.Contains(fenced, node) && !r.cfg.Net.Up(node) }
+	lost := func(node string, e replica.Entry) bool {
+		switch {
+		case slices.Contains(fenced, node):
+			return !r.cfg.Net.Up(node)
+		case slices.Contains(job.Lost, node) || slices.Contains(job.back, node): // with another disk
+			return e.Cold == nil && e.State == replica.Sealed && !r.cfg.Whole(node, e)
+		}
+		return false
+	}
 	var ids []volume.ID
 	for _, e := range list {
 		left := 0
@@ -347,7 +376,7 @@ func (r *Recovery) gone(ctx context.Context, job *Job) error {
 			sources, need = e.Cold.Nodes, int(e.Cold.Data)
 		}
 		for _, node := range sources {
-			if !lost(node) {
+			if !lost(node, e) {
 				left++
 			}
 		}

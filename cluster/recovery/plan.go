@@ -30,13 +30,21 @@ type Answer struct {
 	Reaches  []string       `cbor:"3,keyasint,omitempty"` // nodes that are up, seen from there
 }
 
+// bare says that a node answers, and has nothing of any shard: its disk was lost.
+func (a *Answer) bare() bool { return a != nil && len(a.Replicas)+len(a.Idle) == 0 }
+
+// absent says that a node does not speak for what it had.
+func absent(answers map[string]*Answer, node string) bool {
+	return answers[node] == nil || answers[node].bare()
+}
+
 // ShardPlan says what a recovery would do to a shard, and what may be missing after it.
 type ShardPlan struct {
 	Shard    uint32   `json:"shard"`
 	State    State    `json:"state"`
 	Why      string   `json:"why"`
 	Voters   []string `json:"voters"`           // as the best log has them
-	Silent   []string `json:"silent,omitempty"` // of these and of those in the directory, those that do not answer
+	Silent   []string `json:"silent,omitempty"` // of these and of those in the directory, those that do not answer, or only with an empty disk
 	Survivor string   `json:"survivor,omitempty"`
 	Learners []string `json:"others,omitempty"` // that have a replica, too
 
@@ -120,7 +128,7 @@ func judge(recorded placement.Group, have []held, answers map[string]*Answer) Sh
 		s.Voters = real[0].Voters
 	}
 	for _, v := range append(slices.Clone(s.Voters), recorded.Voters...) {
-		if answers[v] == nil && !slices.Contains(s.Silent, v) {
+		if absent(answers, v) && !slices.Contains(s.Silent, v) {
 			s.Silent = append(s.Silent, v)
 		}
 	}
@@ -149,16 +157,42 @@ func judge(recorded placement.Group, have []held, answers map[string]*Answer) Sh
 	best := real[0]
 	s.State, s.Survivor, s.report = Recover, best.node, best.Report
 	s.Last, s.LastTerm, s.Time, s.Short = best.Last, best.LastTerm, best.Time, best.Short
-	s.Why = "no majority: " + strings.Join(s.Silent, ", ") + " do not answer"
+	s.Why = "no majority: " + whyNot(s.Silent, answers)
 	for _, r := range real[1:] {
 		s.Learners = append(s.Learners, r.node)
 	}
 	return s
 }
 
+// whyNot says of voters that are absent what is the matter.
+func whyNot(silent []string, answers map[string]*Answer) string {
+	var gone, bare []string
+	for _, node := range silent {
+		if answers[node].bare() {
+			bare = append(bare, node)
+		} else {
+			gone = append(gone, node)
+		}
+	}
+	var why []string
+	if len(gone) > 0 {
+		why = append(why, strings.Join(gone, ", ")+" do not answer")
+	}
+	if len(bare) > 0 {
+		why = append(why, strings.Join(bare, ", ")+" have lost their disks")
+	}
+	if len(why) == 0 {
+		return "of those that answer too few have what they acknowledged"
+	}
+	return strings.Join(why, "; ")
+}
+
 // Check says why a recovery with these nodes declared lost must not be, in words that tell the operator what to do; only, if it is not empty, names the shards
 // that it is wanted for.
 func (p *Plan) Check(t *directory.Topology, answers map[string]*Answer, lost []string, only []uint32) error {
+	if len(p.wanted(nil)) == 0 && len(only) == 0 && !slices.ContainsFunc(lost, func(id string) bool { return slices.Contains(p.Fenced, id) }) {
+		return wire.Errorf(wire.Invalid, "every shard has a majority: nothing is to be recovered. What nodes that are gone for good had is made again elsewhere by itself, or at once after `hongyan admin node drain`")
+	}
 	for _, id := range lost {
 		n, known := t.Node(id)
 		if !known {
@@ -166,6 +200,9 @@ func (p *Plan) Check(t *directory.Topology, answers map[string]*Answer, lost []s
 		}
 		if n.Fenced() {
 			continue
+		}
+		if answers[id].bare() {
+			return wire.Errorf(wire.Invalid, "%s runs with an empty disk: stop it, and start it again when the recovery is done; then its data is made anew", id)
 		}
 		if answers[id] != nil {
 			return wire.Errorf(wire.Invalid, "%s answers, so it is not lost: leave it out of --lost, or switch it off for good first", id)
@@ -185,10 +222,10 @@ func (p *Plan) Check(t *directory.Topology, answers map[string]*Answer, lost []s
 			return wire.Errorf(wire.Invalid, "shard %d needs no recovery and gets none: %s", number, s.Why)
 		}
 	}
-	return p.checkShards(lost, only)
+	return p.checkShards(answers, lost, only)
 }
 
-func (p *Plan) checkShards(lost []string, only []uint32) error {
+func (p *Plan) checkShards(answers map[string]*Answer, lost []string, only []uint32) error {
 	wanted := p.wanted(only)
 	for _, s := range p.Shards {
 		directoryFirst := s.Shard == placement.DirectoryShard && s.State != Lives
@@ -200,16 +237,33 @@ func (p *Plan) checkShards(lost []string, only []uint32) error {
 		case s.State == Recover:
 			for _, node := range s.Silent {
 				if !slices.Contains(lost, node) && !slices.Contains(p.Fenced, node) {
-					return wire.Errorf(wire.Invalid, "shard %d: %s does not answer and is not declared lost. Bring it back if that is at all possible; if it is lost for ever, add it to --lost (all: --lost %s)",
-						s.Shard, node, strings.Join(p.Lost, ","))
+					what := "does not answer"
+					if answers[node].bare() {
+						what = "has lost its disk"
+					}
+					return wire.Errorf(wire.Invalid, "shard %d: %s %s and is not declared lost. Bring it back with what it had if that is at all possible; if that is lost for ever, add it to --lost (all: --lost %s)",
+						s.Shard, node, what, strings.Join(p.Lost, ","))
 				}
 			}
 		}
 	}
-	if len(wanted) == 0 && !slices.ContainsFunc(lost, func(id string) bool { return slices.Contains(p.Fenced, id) }) {
-		return wire.Errorf(wire.Invalid, "every shard has a majority: nothing is to be recovered. What nodes that are gone for good had is made again elsewhere by itself, or at once after `hongyan admin node drain`")
-	}
 	return nil
+}
+
+// mayDrive says why a node cannot drive the recovery: it needs a replica of the directory that speaks for itself, which own says, or that goes on alone. One
+// that has applied nothing since its start, for want of a leader, comes to it then.
+func (p *Plan) mayDrive(self string, own bool) error {
+	other := "another node"
+	for _, s := range p.Shards {
+		if s.Shard == placement.DirectoryShard && s.State == Recover {
+			own = own || s.Survivor == self
+			other = s.Survivor
+		}
+	}
+	if own {
+		return nil
+	}
+	return wire.Errorf(wire.Invalid, "%s has no replica of the directory that is whole: ask %s", self, other)
 }
 
 // wanted lists the shards that are to be recovered. With some named, the others that need it are left alone.

@@ -90,6 +90,10 @@ func TestCheck(t *testing.T) {
 		{name: "all who do not answer are named", lost: "cde"},
 		{name: "one is not", lost: "cd", says: "e does not answer and is not declared lost"},
 		{name: "none is", says: "--lost c,d,e"},
+		{name: "one who answers with an empty disk is to be stopped first", lost: "cde", says: "c runs with an empty disk: stop it",
+			change: func(_ *directory.Topology, answers map[string]*Answer) { answers["c"] = &Answer{} }},
+		{name: "and has to be named", lost: "de", says: "c has lost its disk and is not declared lost",
+			change: func(_ *directory.Topology, answers map[string]*Answer) { answers["c"] = &Answer{} }},
 		{name: "one who answers is not lost", lost: "bcde", says: "b answers, so it is not lost"},
 		{name: "nor one whom another one reaches", lost: "cde", says: "c answers to b",
 			change: func(_ *directory.Topology, answers map[string]*Answer) { answers["b"].Reaches = []string{"a", "c"} }},
@@ -138,6 +142,21 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%v, expected %q", err, c.says)
 			}
 		})
+	}
+}
+
+// TestMayDrive says who may drive a recovery: a node whose directory speaks, or goes on alone.
+func TestMayDrive(t *testing.T) {
+	answers := map[string]*Answer{"a": {Replicas: []shard.Report{of(0, "abcde", 2, 9)}}}
+	p := Judge(five(), answers)
+	for _, c := range []struct {
+		self string
+		own  bool
+		says string
+	}{{"a", false, ""}, {"b", true, ""}, {"b", false, "ask a"}} {
+		if err := p.mayDrive(c.self, c.own); (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 

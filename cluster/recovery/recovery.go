@@ -69,9 +69,10 @@ type Config struct {
 	Router    *shard.Router
 	Host      *shard.Host
 	Directory *directory.Service
-	Topology  func() *directory.Topology            // as this node knows it
-	Kept      func() ([]uint32, error)              // shards with a replica on this node's disk
-	Entry     func(volume.ID) (replica.Entry, bool) // of the volume table, as this node knows it
+	Topology  func() *directory.Topology              // as this node knows it
+	Kept      func() ([]uint32, error)                // shards with a replica on this node's disk
+	Entry     func(volume.ID) (replica.Entry, bool)   // of the volume table, as this node knows it
+	Whole     func(node string, e replica.Entry) bool // whether a node says that its copy is whole
 	Volumes   *volume.Set
 	Index     *index.DB
 	Clock     *clock.Clock
@@ -220,15 +221,22 @@ type Request struct {
 
 // Start begins a recovery and returns at once, or says why it must not be.
 func (r *Recovery) Start(ctx context.Context, req Request) (*Job, error) {
-	if !r.cfg.Directory.Own() {
-		return nil, wire.Errorf(wire.Invalid, "%s has no replica of the directory that is whole: ask another node", r.cfg.Self)
-	}
 	t, answers, err := r.survey(ctx)
 	if err != nil {
 		return nil, err
 	}
 	p := Judge(t, answers)
-	if err := p.Check(t, answers, req.Lost, req.Shards); err != nil {
+	if err := p.mayDrive(r.cfg.Self, r.cfg.Directory.Own()); err != nil {
+		return nil, err
+	}
+	lost, back, err := r.takenBack(t, p, req.Lost)
+	if err != nil {
+		return nil, err
+	}
+	if len(back) == 0 {
+		err = p.Check(t, answers, req.Lost, req.Shards)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := r.count(p); err != nil {
@@ -240,7 +248,7 @@ func (r *Recovery) Start(ctx context.Context, req Request) (*Job, error) {
 		return nil, wire.Errorf(wire.Invalid, "a recovery is under way: %s", r.job.Step)
 	}
 	now := r.cfg.Clock.Now().Unix()
-	job := &Job{Started: now, Lost: req.Lost, Step: "begins", settled: req.Settled}
+	job := &Job{Started: now, Lost: lost, Step: "begins", settled: req.Settled, back: back}
 	for _, number := range p.wanted(req.Shards) {
 		i := slices.IndexFunc(p.Shards, func(s ShardPlan) bool { return s.Shard == number })
 		job.Shards = append(job.Shards, ShardResult{ShardPlan: p.Shards[i]})
@@ -253,6 +261,26 @@ func (r *Recovery) Start(ctx context.Context, req Request) (*Job, error) {
 	r.cfg.Log.Warn("recovery begins", "lost", req.Lost, "shards", p.wanted(req.Shards))
 	r.work.Go(func() { r.run(r.ctx, job) })
 	return job.copy(), nil
+}
+
+// takenBack parts the nodes that are declared lost when nothing is left of a recovery but to look for mail: those that are still given up, and those that were
+// taken in again since, with other disks. Before that nobody counts as taken back.
+func (r *Recovery) takenBack(t *directory.Topology, p *Plan, lost []string) (still, back []string, err error) {
+	if !r.cfg.Directory.Own() || len(p.wanted(nil)) > 0 {
+		return lost, nil, nil
+	}
+	notes, err := r.cfg.Directory.RecoveryNotes()
+	if err != nil || len(notes) == 0 {
+		return lost, nil, err
+	}
+	for _, id := range lost {
+		if n, known := t.Node(id); known && !n.Fenced() {
+			back = append(back, id)
+		} else {
+			still = append(still, id)
+		}
+	}
+	return still, back, nil
 }
 
 // Job is the recovery that this node was asked for last, nil if there was none.

@@ -218,7 +218,7 @@ func homesFor(v moving, peers []Peer, usable func(node string) bool) []Peer {
 func (m *Manager) takeOut(v moving) error {
 	var whole []string
 	for _, node := range v.entry.Copies {
-		if m.wholeOn(node, v.entry) {
+		if m.WholeOn(node, v.entry) {
 			whole = append(whole, node)
 		}
 	}
@@ -247,8 +247,8 @@ func (m *Manager) takeOut(v moving) error {
 	return nil
 }
 
-// wholeOn asks a node whether its copy is as the entry says.
-func (m *Manager) wholeOn(node string, e Entry) bool {
+// WholeOn asks a node whether its copy is as the entry says.
+func (m *Manager) WholeOn(node string, e Entry) bool {
 	req := &wholeRequest{Volume: e.ID, Generation: e.Generation, Length: e.Length}
 	if node == m.cfg.ID {
 		return m.wholeHere(req)
@@ -349,7 +349,7 @@ func (m *Manager) removeOne(id volume.ID) (asked bool, err error) {
 	}
 	whole := 0
 	for _, node := range e.Copies {
-		if m.wholeOn(node, e) {
+		if m.WholeOn(node, e) {
 			whole++
 		}
 	}

@@ -124,6 +124,9 @@ func (g *Group) change(ctx context.Context, step placement.Step, now placement.G
 	var f raft.IndexFuture
 	switch step.Kind {
 	case placement.AddLearner:
+		if t, ok := g.cfg.Transport.(lapsing); ok {
+			t.Forget(step.Node)
+		}
 		f = g.raft.AddNonvoter(id, address, 0, enterTimeout)
 	case placement.Promote:
 		if !g.caughtUp(ctx, step.Node) {

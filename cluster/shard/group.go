@@ -116,6 +116,8 @@ type Group struct {
 	watch     watch // kept over the group by its host
 	calm      calm
 	closed    chan struct{} // raft has shut down
+
+	lapseTold atomic.Pointer[time.Time] // when a node was last told that it lacks what it acknowledged
 }
 
 // Start opens or creates the replica. A new one of a new group begins with the group's full membership, which is the

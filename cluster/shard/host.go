@@ -49,6 +49,10 @@ type Host struct {
 	stop    context.CancelFunc
 	work    sync.WaitGroup // goroutines of this host
 	told    *told
+	net     *transport.Net // nil in tests of groups alone
+
+	// Lapsed is told that a leader found entries missing which this node's replica had acknowledged. Set it before groups are added.
+	Lapsed func(shard uint32, by string, had, has uint64)
 
 	mu      sync.RWMutex // guards the rest
 	groups  map[uint32]*Group
@@ -61,6 +65,7 @@ type Host struct {
 // try another replica.
 func NewHost(net *transport.Net) *Host {
 	h := newHost(net)
+	h.net = net
 	transport.HandleUnary(net, MethodPropose, h.propose)
 	transport.HandleUnary(net, MethodReadIndex, h.readIndex)
 	transport.HandleUnary(net, MethodConfirm, h.confirm)
@@ -69,6 +74,7 @@ func NewHost(net *transport.Net) *Host {
 	transport.HandleUnary(net, MethodRelay, h.relay)
 	transport.HandleUnary(net, MethodMembers, h.members)
 	transport.HandleUnary(net, MethodChange, h.change)
+	transport.HandleUnary(net, MethodLapse, h.lapse)
 	net.Handle(MethodState, h.serveState)
 	net.OnDoubt(h.doubted)
 	return h
@@ -86,6 +92,7 @@ func (h *Host) Add(g *Group) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.groups[g.Shard()] = g
+	h.watchLapses(g)
 	if !h.looking {
 		h.looking = true
 		h.work.Go(h.lookAfter)

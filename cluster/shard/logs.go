@@ -32,14 +32,20 @@ type Logs struct {
 	key     *atrest.Key                         // nil: in the clear
 }
 
-// OpenLogs opens or creates the logs in dir.
+// lockWait is how long another process is waited for that has the terms and votes open.
+const lockWait = time.Second
+
+// OpenLogs opens or creates the logs in dir. A *DamagedError means that they lack something of what the node has promised.
 func OpenLogs(dir string, key *atrest.Key, log *slog.Logger) (*Logs, error) {
 	if err := vfs.Default.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open the logs: %w", err)
 	}
+	if err := checkLogs(dir); err != nil {
+		return nil, err
+	}
 	// The free list is rebuilt at start instead of being rewritten with each commit.
-	opts := &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: time.Second}
-	db, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, "raft.db"), BoltOptions: opts, MsgpackUseNewTimeFormat: true})
+	opts := &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: lockWait}
+	db, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(dir, termsName), BoltOptions: opts, MsgpackUseNewTimeFormat: true})
 	if err != nil {
 		return nil, fmt.Errorf("open terms and votes in %s: %w", dir, err)
 	}
@@ -51,10 +57,17 @@ func OpenLogs(dir string, key *atrest.Key, log *slog.Logger) (*Logs, error) {
 		}
 	}
 	if err != nil {
+		if corrupt := (*journal.CorruptError)(nil); errors.As(err, &corrupt) {
+			err = &DamagedError{Dir: dir, Why: err}
+		}
 		return nil, errors.Join(fmt.Errorf("open the logs: %w", err), db.Close())
 	}
 	t := &terms{db: db}
-	return &Logs{fs: vfs.Default, journal: j, stable: func(shard uint32) raft.StableStore { return groupTerms{t, shard} }, close: db.Close, key: key}, nil
+	l := &Logs{fs: vfs.Default, journal: j, stable: func(shard uint32) raft.StableStore { return groupTerms{t, shard} }, close: db.Close, key: key}
+	if err := l.checkVotes(filepath.Dir(dir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the logs: %w", err), l.Close())
+	}
+	return l, nil
 }
 
 // Close closes the logs. The groups have stopped.

@@ -93,9 +93,14 @@ func (n *Net) allowed(addr net.Addr) bool {
 	return false
 }
 
+// mayAsk says who may connect for what: peers for everything but the one thing that a node asks itself.
+func (n *Net) mayAsk(id, protocol string) bool {
+	return (id == n.cfg.ID) == (protocol == serviceSelf) && (id == n.cfg.ID || n.find(id) != nil)
+}
+
 // welcome authenticates an inbound connection and runs its service until it ends.
 func (n *Net) welcome(raw net.Conn, refused *refusals, handshaken func()) {
-	conn := tls.Server(raw, n.creds.server(func(id string) bool { return n.find(id) != nil }, append(n.offers(services[:]...), serviceLevels)))
+	conn := tls.Server(raw, n.creds.server(n.mayAsk, append(n.offers(services[:]...), serviceLevels, serviceSelf)))
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.timing.handshake)
 	err := conn.HandshakeContext(ctx)
 	cancel()
@@ -108,6 +113,10 @@ func (n *Net) welcome(raw net.Conn, refused *refusals, handshaken func()) {
 	id, err := peerID(state)
 	if err != nil { // VerifyConnection let it pass, so this cannot be
 		discard(raw)
+		return
+	}
+	if state.NegotiatedProtocol == serviceSelf {
+		n.tellProcess(conn)
 		return
 	}
 	p := n.find(id)

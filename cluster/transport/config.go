@@ -21,6 +21,7 @@ const (
 	servicePacket   = "hongyan-packet/1"
 	serviceGossip   = "hongyan-gossip/1"
 	serviceLevels   = "hongyan-levels/1"
+	serviceSelf     = "hongyan-self/1" // of a node by itself
 )
 
 // Limits on what peers may ask of a node.

@@ -11,6 +11,7 @@
 //	hongyan-raftbulk/1  one snapshot per connection
 //	hongyan-packet/1    gossip packets, as frames
 //	hongyan-gossip/1    gossip streams, one per connection
+//	hongyan-self/1      the process's name, for the node itself (twin.go)
 //
 // Liveness. Each node keeps its calls connection to every peer open and pings over it. The peer is up from the
 // first answer until the connection breaks or a ping has had no answer for two seconds; then every connection

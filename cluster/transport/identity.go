@@ -38,8 +38,8 @@ func loadCredentials(caPath, certPath, keyPath, id string) (credentials, error) 
 	return credentials{cert: cert, roots: roots}, nil
 }
 
-// server is the listener's side: any of these protocols, the first ones rather, from any peer that known accepts.
-func (c credentials) server(known func(id string) bool, protocols []string) *tls.Config {
+// server is the listener's side: any of these protocols, the first ones rather, from any node that known accepts for the one that was agreed on.
+func (c credentials) server(known func(id, protocol string) bool, protocols []string) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		Time:                   c.now,
@@ -53,7 +53,7 @@ func (c credentials) server(known func(id string) bool, protocols []string) *tls
 				return errors.New("no service named by ALPN")
 			}
 			id, err := peerID(s)
-			if err == nil && !known(id) {
+			if err == nil && !known(id, s.NegotiatedProtocol) {
 				err = fmt.Errorf("node %q is not in the peer table", id)
 			}
 			return err

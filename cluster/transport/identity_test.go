@@ -160,3 +160,33 @@ func TestStrangers(t *testing.T) {
 	}
 	eventually(t, "a reaches b", func() bool { return a.Up("b") })
 }
+
+// TestTwin tells the process that asks from another one with its certificate, and from other nodes.
+func TestTwin(t *testing.T) {
+	configs := transporttest.Configs(t, "a", "b")
+	before := configs[0]
+	addr, other := before.Peers[0].Addr, before.Peers[1].Addr
+	a := listen(t, configs[0])
+	listen(t, configs[1])
+	before.Listener, before.Listen = nil, "127.0.0.1:0"
+	second := listen(t, before)
+	if name := a.Twin(t.Context(), addr); name != "" {
+		t.Errorf("at its own address there is %q", name)
+	}
+	if name := a.Twin(t.Context(), other); name != "" {
+		t.Errorf("at another node's address there is %q", name)
+	}
+	name := second.Twin(t.Context(), addr)
+	if name == "" {
+		t.Error("the first process is not found")
+	}
+	if found, err := transport.TwinBefore(t.Context(), before, addr); err != nil || found != name {
+		t.Errorf("before it listens: %q, %v, expected %q", found, err, name)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if name := second.Twin(t.Context(), addr); name != "" {
+		t.Errorf("the first process has ended, and there is %q", name)
+	}
+}

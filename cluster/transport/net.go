@@ -18,6 +18,7 @@ import (
 type Net struct {
 	cfg      Config
 	log      *slog.Logger
+	process  string    // twin.go
 	began    time.Time // pings are due at multiples of their interval since then
 	creds    credentials
 	listener net.Listener
@@ -77,6 +78,7 @@ func Listen(cfg Config) (*Net, error) {
 	n := &Net{
 		cfg:      cfg,
 		log:      cfg.Log,
+		process:  newProcessName(),
 		began:    time.Now(),
 		creds:    creds,
 		listener: listener,

@@ -47,7 +47,20 @@ type raftGroup struct {
 	teller teller
 	known  KnownLogs
 	guard  atomic.Pointer[func() error]
+	lapse  atomic.Pointer[func(node string, had, has uint64)]
 }
+
+// OnLapse has f told of a follower whose log ends before an entry that it has acknowledged to the leader here. f must not block.
+func (g *raftGroup) OnLapse(f func(node string, had, has uint64)) { g.lapse.Store(&f) }
+
+func (g *raftGroup) lapsed(node string, had, has uint64) {
+	if f := g.lapse.Load(); f != nil {
+		(*f)(node, had, has)
+	}
+}
+
+// Forget is to be called before a node whose replica is made anew follows again: what the former one acknowledged is not to be held against it.
+func (g *raftGroup) Forget(node string) { g.teller.forget(raft.ServerAddress(node)) }
 
 // Guard has votes, asked of this replica and by it, depend on f: while that gives an error, they fail with it.
 func (g *raftGroup) Guard(f func() error) { g.guard.Store(&f) }

@@ -110,6 +110,7 @@ func (g *raftGroup) heartbeatTo(target raft.ServerAddress, args *raft.AppendEntr
 	}
 	if err == nil {
 		b := &beat{Beat: wire.Beat{Shard: g.shard, Term: args.Term}, done: make(chan struct{})}
+		f, had := g.teller.acknowledged(target, args.Term)
 		p.beats.add(b)
 		select {
 		case <-b.done:
@@ -123,6 +124,9 @@ func (g *raftGroup) heartbeatTo(target raft.ServerAddress, args *raft.AppendEntr
 			*resp = raft.AppendEntriesResponse{
 				RPCHeader: raftHeader(string(target)),
 				Term:      b.answer.Term, LastLog: b.answer.Last, Success: b.answer.Success, NoRetryBackoff: b.answer.NoRetryBackoff,
+			}
+			if g.teller.lapsed(target, f, had, args.Term, b.answer) {
+				g.lapsed(p.ID, had, b.answer.Last)
 			}
 			if g.teller.heard(target, args.Term, b.answer) {
 				g.tellSoon()

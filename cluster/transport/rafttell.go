@@ -25,6 +25,9 @@ const tellDelay = 2 * time.Millisecond
 //
 // So it says nothing that raft could not have said itself in that term. Its answer is for nobody.
 //
+// A follower that restarts with less than it has acknowledged in the term, since its disk lost some or is an older copy, shows in its answers to heartbeats too
+// (lapsed).
+//
 // In turn the AppendEntries that raft sends at each of its timers need not travel while a follower is known to have all that they say (idle).
 type teller struct {
 	mu        sync.Mutex // guards the fields below
@@ -110,6 +113,34 @@ func (t *teller) heard(target raft.ServerAddress, term uint64, answer wire.BeatA
 	return !f.busy && min(t.committed, f.matched) > f.told
 }
 
+// acknowledged gives what a follower has acknowledged in a term up to now, and the memory that this is from.
+func (t *teller) acknowledged(target raft.ServerAddress, term uint64) (f *follower, matched uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f = t.followers[target]; f == nil || f.request.Term != term {
+		return nil, 0
+	}
+	return f, f.matched
+}
+
+// lapsed reports whether the answer to a heartbeat that was sent after acknowledged gave f and matched says of a shorter log, as none can that has kept what
+// it acknowledged in that term.
+func (t *teller) lapsed(target raft.ServerAddress, f *follower, matched, term uint64, answer wire.BeatAnswer) bool {
+	if f == nil || !answer.Success || answer.Term != term || answer.Last >= matched {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.followers[target] == f // else its replica was made anew meanwhile
+}
+
+// forget ends the memory of a follower whose replica is made anew.
+func (t *teller) forget(target raft.ServerAddress) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.followers, target)
+}
+
 // missed notes that a follower did not answer a heartbeat.
 func (t *teller) missed(target raft.ServerAddress) {
 	t.mu.Lock()
@@ -154,6 +185,9 @@ func (t *teller) answered(target raft.ServerAddress) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.followers[target]
+	if f == nil {
+		return false
+	}
 	f.busy = false
 	return min(t.committed, f.matched) > f.told
 }

@@ -109,7 +109,7 @@ func open(fs vfs.FS, dir string, o Options) (*DB, error) {
 	cache := pebble.NewCache(o.CacheBytes)
 	defer cache.Unref() // the database holds its own reference
 	db.opts = db.pebbleOptions(o, cache)
-	db.opts.EventListener.DataCorruption = func(i pebble.DataCorruptionInfo) { db.corrupted(dir, o.Log, fmt.Sprintf("%s: %v", i.Path, i.Details)) }
+	db.opts.EventListener.DataCorruption = func(i pebble.DataCorruptionInfo) { db.corrupted(o.Log, fmt.Sprintf("%s: %v", i.Path, i.Details)) }
 	p, err := pebble.Open(pebbleDir, db.opts)
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", dir, err)

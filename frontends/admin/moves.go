@@ -3,10 +3,12 @@ package admin
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +21,6 @@ const movePoll = time.Second
 
 func (s *session) moveAccounts() command.Command {
 	var in relocate.Order
-	var from, to uint
 	var file string
 	var wait bool
 	return command.Command{
@@ -34,13 +35,13 @@ func (s *session) moveAccounts() command.Command {
 		Define: func(fs *flag.FlagSet) {
 			fs.StringVar(&file, "file", file, "")
 			fs.StringVar(&in.Domain, "domain", in.Domain, "")
-			fs.UintVar(&from, "from", from, "")
+			fs.Func("from", "", shardNumber(&in.From))
 			fs.StringVar(&in.Home, "home", in.Home, "")
-			fs.UintVar(&to, "shard", to, "")
+			fs.Func("shard", "", shardNumber(&in.Shard))
 			fs.BoolVar(&wait, "wait", wait, "")
 		},
 		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			in.From, in.Shard, in.Addresses = uint32(from), uint32(to), words
+			in.Addresses = words
 			if file != "" {
 				lines, err := readLines(file)
 				if err != nil {
@@ -71,6 +72,18 @@ func (s *session) moveAccounts() command.Command {
 				return err
 			})
 		},
+	}
+}
+
+// shardNumber reads the number of a mailbox shard.
+func shardNumber(to *uint32) func(v string) error {
+	return func(v string) error {
+		n, err := strconv.ParseUint(v, 10, 32)
+		if err != nil || n == 0 {
+			return errors.New("expected the number of a shard, 1 or more")
+		}
+		*to = uint32(n)
+		return nil
 	}
 }
 

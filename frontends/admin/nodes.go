@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,6 +146,13 @@ func (s *session) drainNode() command.Command {
 				return err
 			}
 			if !wait {
+				var l nodeList
+				if err := s.call(ctx, "GET", "/api/v1/nodes", nil, &l); err != nil {
+					return err
+				}
+				if why := cannotEnd(l.Nodes); why != "" {
+					return s.say(out, id, "%s is to leave, and keeps what it has for now: "+why+"\n")
+				}
 				return s.say(out, id, "%s empties itself; `hongyan admin node list` says when it is safe to switch off\n")
 			}
 			if err := s.awaitEmpty(ctx, id); err != nil {
@@ -161,13 +169,17 @@ func (s *session) awaitEmpty(ctx context.Context, id string) error {
 		if err := s.call(ctx, "GET", "/api/v1/nodes", nil, &l); err != nil {
 			return err
 		}
-		for _, n := range l.Nodes {
-			if n.ID == id && n.Empty {
-				return nil
-			}
-			if n.ID == id && n.State != "draining" {
-				return fmt.Errorf("%s is %s now: somebody else ended the drain", id, n.State)
-			}
+		i := slices.IndexFunc(l.Nodes, func(n mover.NodeStatus) bool { return n.ID == id })
+		switch {
+		case i < 0:
+			return fmt.Errorf("%s is no member any more: somebody else removed it", id)
+		case l.Nodes[i].Empty:
+			return nil
+		case l.Nodes[i].State != "draining":
+			return fmt.Errorf("%s is %s now: somebody else ended the drain", id, l.Nodes[i].State)
+		}
+		if why := cannotEnd(l.Nodes); why != "" {
+			return fmt.Errorf("%s cannot empty itself: %s; it goes on when there are more, or `hongyan admin node activate %s` ends it", id, why, id)
 		}
 		select {
 		case <-time.After(drainPoll):
@@ -175,6 +187,23 @@ func (s *session) awaitEmpty(ctx context.Context, id string) error {
 			return fmt.Errorf("%s is not empty yet: %w", id, ctx.Err())
 		}
 	}
+}
+
+// cannotEnd says why drains cannot come to their end, "" if nothing is known that keeps them from it.
+func cannotEnd(nodes []mover.NodeStatus) string {
+	var stay []string
+	for _, n := range nodes {
+		if slices.Contains(n.Roles, "storage") && (n.State == "active" || n.State == "replaced") {
+			stay = append(stay, n.ID)
+		}
+	}
+	switch len(stay) {
+	case 0:
+		return "every node that keeps mail is to leave, and two have to stay"
+	case 1:
+		return "of the nodes that keep mail only " + stay[0] + " would stay, and every message and shard wants two"
+	}
+	return ""
 }
 
 func (s *session) undrainNode() command.Command {
@@ -187,8 +216,31 @@ func (s *session) removeNode() command.Command {
 }
 
 func (s *session) replaceNode() command.Command {
-	return s.oneNode("node replace", "take a node that runs with other data than it is known with for the member: its data is made anew", "POST", "/replace", map[string]any{},
-		"%s is taken with its new data; its replicas and copies are made anew\n")
+	return command.Command{
+		Name: "node replace", Args: "NODE", Summary: "take a node that runs with other data than it is known with for the member: its data is made anew",
+		Example: "hongyan admin node replace south-china-1 --dir .hongyan",
+		Run: func(ctx context.Context, words []string, out io.Writer) error {
+			id, err := nodeWord(words)
+			if err != nil {
+				return err
+			}
+			var reply struct {
+				ID    string `json:"id"`
+				Known bool   `json:"known,omitempty"`
+			}
+			if err := s.call(ctx, "POST", nodePath(id)+"/replace", map[string]any{}, &reply); err != nil {
+				return err
+			}
+			return s.print(out, reply, func() error {
+				text := "is taken with its new data; its replicas and copies are made anew"
+				if reply.Known {
+					text = "runs with the data that it is known with: there is nothing to replace"
+				}
+				_, err := fmt.Fprintln(out, id, text)
+				return err
+			})
+		},
+	}
 }
 
 // oneNode makes a command that is one request about a node; suffix follows the node in the path.

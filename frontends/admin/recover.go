@@ -205,7 +205,11 @@ func printJob(out io.Writer, job *recovery.Job) error {
 		fmt.Fprintln(out, "Of the messages above it is not certain that they were never in a folder: `hongyan volume dump` gives their bytes. Nothing is collected until you say --settled.")
 	}
 	if job.Error == "" {
-		_, err := fmt.Fprintf(out, "Recovered. %s are given up: empty their disks, or let other nodes join.\n", strings.Join(job.Lost, ", "))
+		text := "Recovered."
+		if len(job.Lost) > 0 {
+			text += " " + strings.Join(job.Lost, ", ") + " are given up: empty their disks, or let other nodes join."
+		}
+		_, err := fmt.Fprintln(out, text)
 		return err
 	}
 	return nil

@@ -36,9 +36,14 @@ func (s *Server) deleteNode(w http.ResponseWriter, r *http.Request) {
 	s.changed(w, r, "node removed by the API", s.cfg.Admin.RemoveNode(r.Context(), r.PathValue("id")))
 }
 
-// replaceNode answers POST /api/v1/nodes/{id}/replace.
+// replaceNode answers POST /api/v1/nodes/{id}/replace. "known" is of a node that runs with the data that it is known with.
 func (s *Server) replaceNode(w http.ResponseWriter, r *http.Request) {
-	s.changed(w, r, "node replaced by the API", s.cfg.Admin.ReplaceNode(r.Context(), r.PathValue("id")))
+	changed, err := s.cfg.Admin.ReplaceNode(r.Context(), r.PathValue("id"))
+	if err != nil || changed {
+		s.changed(w, r, "node replaced by the API", err)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"id": r.PathValue("id"), "known": true})
 }
 
 // changed ends a request about one node.

@@ -105,7 +105,7 @@ type Admin interface {
 	AddNode(ctx context.Context, n mover.NewNode) error
 	ChangeNode(ctx context.Context, id string, c mover.NodeChange) error
 	RemoveNode(ctx context.Context, id string) error
-	ReplaceNode(ctx context.Context, id string) error
+	ReplaceNode(ctx context.Context, id string) (changed bool, err error)
 	Placement(ctx context.Context) (*mover.Placement, error)
 	PausePlacement(ctx context.Context, paused bool) error
 

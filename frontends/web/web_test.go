@@ -51,7 +51,7 @@ func (f *fakeAdmin) Nodes(context.Context) ([]mover.NodeStatus, error) {
 func (f *fakeAdmin) AddNode(context.Context, mover.NewNode) error               { return f.err }
 func (f *fakeAdmin) ChangeNode(context.Context, string, mover.NodeChange) error { return f.err }
 func (f *fakeAdmin) RemoveNode(context.Context, string) error                   { return f.err }
-func (f *fakeAdmin) ReplaceNode(context.Context, string) error                  { return f.err }
+func (f *fakeAdmin) ReplaceNode(context.Context, string) (bool, error)          { return true, f.err }
 func (f *fakeAdmin) Placement(context.Context) (*mover.Placement, error) {
 	return &mover.Placement{}, f.err
 }

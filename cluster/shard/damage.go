@@ -1,0 +1,208 @@
+package shard
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+
+	"hongyan/engine/durable"
+	"hongyan/engine/journal"
+)
+
+// Logs that lack something of what this node has promised must not speak for it: it would vote twice, or for a log without what was acknowledged. OpenLogs
+// refuses them (DamagedError), and the node sets them aside and has its replicas made anew, as one whose disk was lost. It looks for
+//
+//  1. a journal that is damaged (package journal), or missing though there are replicas;
+//  2. terms and votes that are missing, cut, or do not read as such;
+//  3. a mark which says that a leader found acknowledged entries missing while the node ran (lapse.go).
+
+// DamagedError says that the logs in Dir cannot be trusted.
+type DamagedError struct {
+	Dir string
+	Why error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("the logs in %s cannot be trusted: %v", e.Dir, e.Why)
+}
+
+func (e *DamagedError) Unwrap() error { return e.Why }
+
+const (
+	termsName  = "raft.db"
+	logsMark   = "DAMAGED"
+	maxMark    = 4096
+	metaSize   = 64 // of bbolt's meta pages, behind a page header of 16 bytes
+	pageHeader = 16
+	metaMagic  = 0xED0CDAED
+)
+
+// MarkDamaged has the next OpenLogs refuse the logs in dir.
+func MarkDamaged(dir, why string) error {
+	return durable.Replace(vfs.Default, filepath.Join(dir, logsMark), []byte(why), vfs.WriteCategoryUnspecified)
+}
+
+// checkLogs looks before anything is opened, for what opening would make anew or die of.
+func checkLogs(dir string) error {
+	why, err := lookAtLogs(dir)
+	if err != nil {
+		return fmt.Errorf("look at the logs: %w", err)
+	}
+	if why != nil {
+		return &DamagedError{Dir: dir, Why: why}
+	}
+	return nil
+}
+
+func lookAtLogs(dir string) (why, err error) {
+	mark, err := os.Open(filepath.Join(dir, logsMark))
+	if err == nil {
+		text, err := io.ReadAll(io.LimitReader(mark, maxMark))
+		return errors.New(string(text)), errors.Join(err, mark.Close())
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	kept, gone, err := Replicas(vfs.Default, filepath.Dir(dir))
+	if err != nil {
+		return nil, err
+	}
+	journals, err := filepath.Glob(filepath.Join(dir, "journal", "*.log"))
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, termsName)
+	fi, err := os.Stat(path)
+	switch {
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return nil, err
+	case len(kept)+len(gone) > 0 && err != nil:
+		return fmt.Errorf("%s, with the terms and votes of its replicas, is missing", termsName), nil
+	case len(kept)+len(gone) > 0 && len(journals) == 0:
+		return errors.New("the journal of its replicas is missing"), nil
+	case err != nil:
+		return nil, nil // a new node's
+	case !fi.Mode().IsRegular():
+		return fmt.Errorf("%s is no file", termsName), nil
+	case fi.Size() == 0: // made by a crash at the first start, or cut
+		if len(kept)+len(gone) > 0 {
+			return fmt.Errorf("%s is empty", termsName), nil
+		}
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	why = checkTerms(f, fi.Size())
+	if err := f.Close(); err != nil || why != nil {
+		return why, err
+	}
+	return readTerms(path), nil
+}
+
+// checkTerms says why the file is no whole bbolt database. bbolt maps it, so a file that is cut would end the process.
+func checkTerms(f io.ReaderAt, size int64) error {
+	newest, need := uint64(0), int64(0)
+	for _, at := range []int64{0, int64(os.Getpagesize()), 4096, 8192, 16384, 65536} {
+		b := make([]byte, pageHeader+metaSize)
+		if _, err := f.ReadAt(b, at); err != nil {
+			continue
+		}
+		m := b[pageHeader:]
+		sum := fnv.New64a()
+		_, _ = sum.Write(m[:metaSize-8]) // it never fails
+		page, end, tx := binary.LittleEndian.Uint32(m[8:]), binary.LittleEndian.Uint64(m[40:]), binary.LittleEndian.Uint64(m[48:])
+		if binary.LittleEndian.Uint32(m) == metaMagic && sum.Sum64() == binary.LittleEndian.Uint64(m[56:]) && tx >= newest && end < 1<<32 {
+			newest, need = tx, int64(end)*int64(page)
+		}
+	}
+	if need == 0 {
+		return fmt.Errorf("%s is no database", termsName)
+	}
+	if size < need {
+		return fmt.Errorf("%s has %d bytes of %d", termsName, size, need)
+	}
+	return nil
+}
+
+// readTerms walks through the database and says what in it is not as it is written. What bbolt does not expect it answers with a panic, or by reading where
+// nothing is mapped.
+func readTerms(path string) (why error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			why = fmt.Errorf("%s does not read as a database: %v", termsName, p)
+		}
+	}()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
+	if err != nil {
+		if errors.Is(err, bbolt.ErrTimeout) || errors.Is(err, os.ErrPermission) {
+			return nil // whoever opens it next says so
+		}
+		return fmt.Errorf("%s: %w", termsName, err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil && why == nil {
+			why = fmt.Errorf("%s: %w", termsName, err)
+		}
+	}()
+	return db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return b.ForEach(func(_, _ []byte) error { return nil }) })
+	})
+}
+
+// sane says what of a shard's terms and votes cannot be.
+func (g groupTerms) sane() error {
+	term, errTerm := g.GetUint64([]byte("CurrentTerm"))
+	voted, errVoted := g.GetUint64([]byte("LastVoteTerm"))
+	for _, err := range []error{errTerm, errVoted} {
+		if err != nil && err.Error() != "not found" {
+			return err
+		}
+	}
+	if voted > term {
+		return fmt.Errorf("shard %d has voted in term %d, and knows of term %d only", g.shard, voted, term)
+	}
+	return nil
+}
+
+// checkVotes looks at what raft keeps of all shards, and what was read of the journal: no entry is of a later term than is known.
+func (l *Logs) checkVotes(data string) error {
+	kept, _, err := Replicas(vfs.Default, data)
+	if err != nil {
+		return fmt.Errorf("look at the logs: %w", err)
+	}
+	for _, number := range kept {
+		log := l.group(number)
+		g, ok := log.StableStore.(groupTerms)
+		if !ok {
+			continue
+		}
+		why := g.sane()
+		if last := log.log.Last(); why == nil && last > 0 {
+			var e journal.Entry
+			if e, why = log.log.Get(last); why == nil {
+				var term uint64
+				if term, why = g.GetUint64([]byte("CurrentTerm")); why == nil && e.Term > term {
+					why = fmt.Errorf("shard %d has entry %d of term %d, and knows of term %d only", number, last, e.Term, term)
+				}
+			}
+		}
+		if why != nil {
+			return &DamagedError{Dir: filepath.Join(data, "raft"), Why: why}
+		}
+	}
+	return nil
+}
+
+var _ raft.StableStore = groupTerms{}
