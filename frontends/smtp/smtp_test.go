@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -452,6 +453,48 @@ func eventually(t *testing.T, ok func() bool) {
 	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("never happened")
+		}
+	}
+}
+
+// TestMessageBehindOneThatWasBrokenOff has the end of a message that was broken off between chunks come late: what it came to must not be taken for the answer
+// to the next message.
+func TestMessageBehindOneThatWasBrokenOff(t *testing.T) {
+	for name, breaks := range map[string]struct{ say, want string }{
+		"reset":         {"RSET\r\n", "250"},
+		"greeted again": {"%sHLO c\r\n", "250"},
+		"too big":       {fmt.Sprintf("BDAT %d LAST\r\n%s", 100<<10, strings.Repeat("x", 100<<10)), "552"},
+	} {
+		for _, lmtp := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, lmtp %v", name, lmtp), func(t *testing.T) {
+				f := newFake()
+				f.limit = 100 << 10
+				f.deliver = func(client.Account) error { return client.ErrUnavailable }
+				late := make(chan struct{})
+				f.closing = func(d *fakeDraft) {
+					if bytes.HasSuffix(d.Bytes(), []byte("half")) {
+						<-late
+					}
+				}
+				_, addr := start(t, f, Config{}, lmtp)
+				hello := "E"
+				if lmtp {
+					hello = "L"
+				}
+				p := connect(t, addr)
+				p.do(hello+"HLO c", "250")
+				p.do("MAIL FROM:<>", "250")
+				p.do("RCPT TO:<u1@example.test>", "250")
+				p.send("BDAT 4\r\nhalf")
+				p.expect("250")
+				p.send(strings.Replace(breaks.say, "%s", hello, 1))
+				p.expect(breaks.want)
+				p.do("MAIL FROM:<>", "421 4.3.0")
+				close(late)
+				if rest, err := io.ReadAll(p.in); err != nil || len(rest) > 0 {
+					t.Fatalf("goes on: %q, %v", rest, err)
+				}
+			})
 		}
 	}
 }
