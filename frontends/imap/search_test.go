@@ -23,7 +23,7 @@ func testSearch(t *testing.T, c *clustertest.Cluster) {
 			"Content-Type: text/plain; charset=gb2312\nContent-Transfer-Encoding: base64\n\nxOO6w6OsysC95w==\n",
 		nested,
 		"Subject: long\n\n" + strings.Repeat("0123456789 filler ", 5000) + " needle in the hay ÄÖÜ\n",
-		"X-Odd-Field: " + strings.Repeat("value ", 3000) + "end\nSubject: odd\n\n",
+		"X-Odd-Field: " + strings.Repeat("value ", 3000) + "end\nSubject: odd\n\tin \t two\n lines\n\n",
 	} {
 		st.appendMessage("INBOX", crlf(m))
 	}
@@ -43,6 +43,7 @@ func testSearch(t *testing.T, c *clustertest.Cluster) {
 		{"HEADER x-odd two", "3"}, {"HEADER X-Odd-Field end", "5"}, {`HEADER X-Odd-Field ""`, "5"}, {"HEADER X-Odd-Field nothing", ""},
 		{"BODY first", "1"}, {"BODY FIRST", "1"}, {"BODY \"你好\"", "2 3"}, {"BODY \"世界\"", "2 3"}, {"BODY needle", "4"}, {"BODY \"äöü\"", "4"},
 		{"BODY budget", ""}, {"TEXT budget", "1"}, {"TEXT \"测试\"", "2 3"}, {"BODY inside", ""}, {"TEXT inside", "3"}, {"BODY \"plain =61\"", "3"}, {"BODY \"ab\"", "3"},
+		{`SUBJECT "odd in two lines"`, "5"}, {`SUBJECT "odd  in"`, "5"}, {`TEXT "odd in two lines"`, "5"}, {`SUBJECT oddin`, ""}, {"SEEN ", "1"},
 		{"BODY nested NOT BODY x", ""}, {"OR BODY needle BODY first", "1 4"}, {"TEXT x-odd-field", "5"},
 		{"LARGER 50000", "4"}, {"SMALLER 200", "1"}, {"SMALLER 200 SINCE 1-Jan-2020", "1"}, {"NOT SMALLER 20000", "4"},
 		{"SMALLER 20000 LARGER 300", "3 5"}, {"OR SMALLER 200 LARGER 50000", "1 4"},

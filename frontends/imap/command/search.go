@@ -199,7 +199,7 @@ func (p *searchParser) setCharset(name string) error {
 	return nil
 }
 
-// all takes keys up to an end, and joins them.
+// all takes keys up to an end, and joins them. A space in front of that is forgiven, as everywhere.
 func (p *searchParser) all(end func() bool) (*Key, error) {
 	and := &Key{Kind: KeyAnd}
 	for {
@@ -208,7 +208,7 @@ func (p *searchParser) all(end func() bool) (*Key, error) {
 			return nil, err
 		}
 		and.Keys = append(and.Keys, k)
-		if end() || !p.d.Try(' ') {
+		if end() || !p.d.Try(' ') || end() {
 			return and, nil
 		}
 	}
