@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -148,7 +149,7 @@ func (s *session) recipient(to string) error {
 		}
 		return s.strike(r)
 	}
-	if full := s.full(ctx, tx, account); full != nil {
+	if full := s.full(ctx, tx, to, account); full != nil {
 		s.srv.log.Info("recipient refused", "id", tx.id, "remote", s.remote(), "from", tx.from, "to", to, "code", full.Code, "reason", full.Message)
 		return full
 	}
@@ -157,9 +158,15 @@ func (s *session) recipient(to string) error {
 }
 
 // full is the refusal of a recipient whose account has no room for the message. It is given here, for behind the message SMTP has one reply for all recipients.
-// That somebody could not be asked is no reason: the shard that takes the message decides.
-func (s *session) full(ctx context.Context, tx *transaction, account client.Account) *gosmtp.SMTPError {
-	err := s.srv.store.Room(ctx, account, max(tx.size, 1))
+// That somebody could not be asked is no reason: the shard that takes the message decides. Our trace header takes room as well.
+func (s *session) full(ctx context.Context, tx *transaction, to string, account client.Account) *gosmtp.SMTPError {
+	need := uint64(1)
+	if tx.size > 0 {
+		trace := s.trace(tx)
+		trace.recipients = append(slices.Clone(tx.given), to)
+		need = tx.size + uint64(len(trace.header()))
+	}
+	err := s.srv.store.Room(ctx, account, need)
 	if over := (*client.QuotaError)(nil); errors.As(err, &over) {
 		return replyFor(err)
 	}
