@@ -39,7 +39,7 @@ func testSearch(t *testing.T, c *clustertest.Cluster) {
 		{"OR SEEN FLAGGED", "1 2"}, {"NOT (SEEN)", "2 3 4 5"}, {"OR (SEEN KEYWORD $Work) (2 UNSEEN)", "1 2"}, {"NOT OR SEEN FLAGGED", "3 4 5"},
 		{"NOT NOT SEEN", "1"}, {"OR KEYWORD $Work 5", "1 5"}, {"NOT KEYWORD $Work", "2 3 4 5"},
 		{"FROM alice", "1"}, {"TO alice", "2"}, {"CC CAROL", "2"}, {"BCC x", ""}, {"SUBJECT budget", "1"}, {`SUBJECT ""`, "1 2 3 4 5"},
-		{"SUBJECT {6}\r\n测试", "2 3"}, {"CHARSET UTF-8 SUBJECT \"测\"", "2 3"}, {"FROM \"张三\"", "3"},
+		{"SUBJECT {6}\r\n测试", "2 3"}, {"CHARSET UTF-8 SUBJECT \"测\"", "2 3"}, {"CHARSET utf8 SUBJECT \"测\"", "2 3"}, {"FROM \"张三\"", "3"},
 		{"HEADER x-odd two", "3"}, {"HEADER X-Odd-Field end", "5"}, {`HEADER X-Odd-Field ""`, "5"}, {"HEADER X-Odd-Field nothing", ""},
 		{"BODY first", "1"}, {"BODY FIRST", "1"}, {"BODY \"你好\"", "2 3"}, {"BODY \"世界\"", "2 3"}, {"BODY needle", "4"}, {"BODY \"äöü\"", "4"},
 		{"BODY budget", ""}, {"TEXT budget", "1"}, {"TEXT \"测试\"", "2 3"}, {"BODY inside", ""}, {"TEXT inside", "3"}, {"BODY \"plain =61\"", "3"}, {"BODY \"ab\"", "3"},

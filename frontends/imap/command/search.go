@@ -192,10 +192,12 @@ func (p *searchParser) setCharset(name string) error {
 		return nil
 	}
 	enc, err := htmlindex.Get(name)
-	if err != nil || enc == encoding.Replacement || enc == unicode.UTF8 {
+	switch {
+	case err != nil || enc == encoding.Replacement:
 		return wire.No(goimap.ResponseCodeBadCharset, "Charset not supported") // RFC 9051 section 6.4.4
+	case enc != unicode.UTF8: // of which there are other names
+		p.charset = enc.NewDecoder()
 	}
-	p.charset = enc.NewDecoder()
 	return nil
 }
 
