@@ -296,7 +296,10 @@ func (f *fetching) prepare(ctx context.Context, e *entry) (v *sections) {
 			v.err = fmt.Errorf("panic while preparing message %d: %v", e.uid, p)
 		}
 	}()
-	if v.err = f.s.summarise(e); v.err != nil {
+	if v.err = f.s.summarise(e); v.err == nil {
+		v.err = f.decodable(e)
+	}
+	if v.err != nil {
 		return v
 	}
 	for i := range f.items {

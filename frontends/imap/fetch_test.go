@@ -437,6 +437,9 @@ func testManySections(t *testing.T, c *clustertest.Cluster) {
 	if n := strings.Count(all, "BODY[TEXT] {"); n != 40 || !strings.Contains(all, "BODY[1]<3> {5}\n34567 BINARY.SIZE[1] 61440)") {
 		t.Fatalf("%d sections, and at the end %q", n, all[len(all)-200:])
 	}
+	st.appendMessage("INBOX", crlf(nested))
+	r.ok("NOOP")
+	r.want("FETCH 2 ("+strings.Repeat("BODY.PEEK[] ", 3000)+"BINARY[3])", "NO [UNKNOWN-CTE]") // before anything is sent of it
 	var reads atomic.Int64
 	st.mail.at(func(op string) error {
 		if op == "read" {

@@ -138,9 +138,9 @@ func (q *query) matchHeader(h *command.Key, e *entry) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	needle := fold(h.Text)
+	needle := foldField(h.Text)
 	for _, value := range fieldValues(fields) {
-		if needle == "" || strings.Contains(fold(message.DecodeHeader(value)), needle) {
+		if needle == "" || strings.Contains(foldField(message.DecodeHeader(value)), needle) {
 			return true, nil
 		}
 	}
@@ -222,3 +222,23 @@ func fieldValues(header []byte) []string {
 
 // fold makes texts that differ only in case the same.
 func fold(s string) string { return strings.ToLower(s) }
+
+// foldField is fold for header fields, where white space is one space, however much it is: fields go on in the next line behind a tab as well, which nobody can know
+// who searches.
+func foldField(s string) string {
+	if !strings.Contains(s, "\t") && !strings.Contains(s, "  ") {
+		return fold(s)
+	}
+	out, blank := make([]byte, 0, len(s)), false
+	for i := range len(s) {
+		white := s[i] == ' ' || s[i] == '\t'
+		switch {
+		case !white:
+			out = append(out, s[i])
+		case !blank:
+			out = append(out, ' ')
+		}
+		blank = white
+	}
+	return fold(string(out))
+}

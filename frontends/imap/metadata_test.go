@@ -19,6 +19,11 @@ func testMetadata(t *testing.T, c *clustertest.Cluster) {
 	r.ok("SETMETADATA INBOX (/shared/vendor/x/a ~{3+}\r\na\x00b /shared/vendor/x/a/b \"\" /private/comment NIL)")
 	r.expect("GETMETADATA (DEPTH infinity) INBOX /shared/vendor", "* METADATA INBOX (/shared/vendor/x/a ~{3}", "a\x00b /shared/vendor/x/a/b \"\")")
 	r.expect("GETMETADATA (MAXSIZE 2 DEPTH 1) INBOX /shared/vendor/x/a", `* METADATA INBOX (/shared/vendor/x/a/b "")`)
+	r.expect("GETMETADATA INBOX (MAXSIZE 2 DEPTH 1) (/shared/vendor/x/a)", `* METADATA INBOX (/shared/vendor/x/a/b "")`) // as in section 4.2.2
+	for _, args := range []string{"(DEPTH 1 /shared)", "(/shared DEPTH 1)", "(DEPTH 1)", "(DEPTH 1) (DEPTH 1)", "(DEPTH 1) (DEPTH 1) /shared", "()"} {
+		r.want("GETMETADATA INBOX "+args, "BAD")
+	}
+	r.want("GETMETADATA (DEPTH 1) INBOX (DEPTH 1) /shared", "BAD")
 	if got := r.ok("GETMETADATA (MAXSIZE 5) INBOX (/shared/comment)"); len(got) != 1 || !strings.HasPrefix(got[0], "OK [METADATA LONGENTRIES 20]") {
 		t.Errorf("%q", got)
 	}

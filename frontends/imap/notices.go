@@ -157,14 +157,13 @@ func (o *notices) list(name, old string) {
 	}
 }
 
-// listing is the response about a name, also about one that is not there.
+// listing is the response about a name, also about one that is not there, which may be subscribed.
 func (o *notices) listing(name string) *listing {
-	var l *listing
-	if f := o.now[name]; f != nil {
+	l := &listing{name: name, attrs: []goimap.MailboxAttr{goimap.MailboxAttrNonExistent}}
+	if f := o.now[name]; f != nil && (f.exists || f.children) {
 		l = f.list(&command.List{Extended: true, Options: goimap.ListOptions{ReturnSubscribed: true}})
-	}
-	if l == nil {
-		l = &listing{name: name, attrs: []goimap.MailboxAttr{goimap.MailboxAttrNonExistent}}
+	} else if f != nil && f.subscribed {
+		l.attrs = append(l.attrs, goimap.MailboxAttrSubscribed)
 	}
 	l.oldName = o.old[name]
 	return l

@@ -23,7 +23,7 @@ func testSearch(t *testing.T, c *clustertest.Cluster) {
 			"Content-Type: text/plain; charset=gb2312\nContent-Transfer-Encoding: base64\n\nxOO6w6OsysC95w==\n",
 		nested,
 		"Subject: long\n\n" + strings.Repeat("0123456789 filler ", 5000) + " needle in the hay ÄÖÜ\n",
-		"X-Odd-Field: " + strings.Repeat("value ", 3000) + "end\nSubject: odd\n\n",
+		"X-Odd-Field: " + strings.Repeat("value ", 3000) + "end\nSubject: odd\n\tin \t two\n lines\n\n",
 	} {
 		st.appendMessage("INBOX", crlf(m))
 	}
@@ -39,10 +39,11 @@ func testSearch(t *testing.T, c *clustertest.Cluster) {
 		{"OR SEEN FLAGGED", "1 2"}, {"NOT (SEEN)", "2 3 4 5"}, {"OR (SEEN KEYWORD $Work) (2 UNSEEN)", "1 2"}, {"NOT OR SEEN FLAGGED", "3 4 5"},
 		{"NOT NOT SEEN", "1"}, {"OR KEYWORD $Work 5", "1 5"}, {"NOT KEYWORD $Work", "2 3 4 5"},
 		{"FROM alice", "1"}, {"TO alice", "2"}, {"CC CAROL", "2"}, {"BCC x", ""}, {"SUBJECT budget", "1"}, {`SUBJECT ""`, "1 2 3 4 5"},
-		{"SUBJECT {6}\r\n测试", "2 3"}, {"CHARSET UTF-8 SUBJECT \"测\"", "2 3"}, {"FROM \"张三\"", "3"},
+		{"SUBJECT {6}\r\n测试", "2 3"}, {"CHARSET UTF-8 SUBJECT \"测\"", "2 3"}, {"CHARSET utf8 SUBJECT \"测\"", "2 3"}, {"FROM \"张三\"", "3"},
 		{"HEADER x-odd two", "3"}, {"HEADER X-Odd-Field end", "5"}, {`HEADER X-Odd-Field ""`, "5"}, {"HEADER X-Odd-Field nothing", ""},
 		{"BODY first", "1"}, {"BODY FIRST", "1"}, {"BODY \"你好\"", "2 3"}, {"BODY \"世界\"", "2 3"}, {"BODY needle", "4"}, {"BODY \"äöü\"", "4"},
 		{"BODY budget", ""}, {"TEXT budget", "1"}, {"TEXT \"测试\"", "2 3"}, {"BODY inside", ""}, {"TEXT inside", "3"}, {"BODY \"plain =61\"", "3"}, {"BODY \"ab\"", "3"},
+		{`SUBJECT "odd in two lines"`, "5"}, {`SUBJECT "odd  in"`, "5"}, {`TEXT "odd in two lines"`, "5"}, {`SUBJECT oddin`, ""}, {"SEEN ", "1"},
 		{"BODY nested NOT BODY x", ""}, {"OR BODY needle BODY first", "1 4"}, {"TEXT x-odd-field", "5"},
 		{"LARGER 50000", "4"}, {"SMALLER 200", "1"}, {"SMALLER 200 SINCE 1-Jan-2020", "1"}, {"NOT SMALLER 20000", "4"},
 		{"SMALLER 20000 LARGER 300", "3 5"}, {"OR SMALLER 200 LARGER 50000", "1 4"},

@@ -214,12 +214,12 @@ func (s *session) binarySection(ctx context.Context, e *entry, path []int, parti
 	if !ok {
 		return &piece{}, nil
 	}
-	switch p.Encoding {
-	case "", "7bit", "8bit", "binary":
+	encoded, err := isEncoded(p)
+	switch {
+	case err != nil:
+		return nil, err
+	case !encoded:
 		return s.rangePiece(ctx, e, p.BodyStart, p.BodyEnd, partial)
-	case "base64", "quoted-printable":
-	default:
-		return nil, no(goimap.ResponseCodeUnknownCTE, "Unknown transfer encoding")
 	}
 	if p.BodyEnd-p.BodyStart <= maxDecoded { // decoding never makes it longer
 		raw, err := s.readRange(ctx, e, p.BodyStart, p.BodyEnd)
@@ -249,6 +249,33 @@ func (s *session) binarySection(ctx context.Context, e *entry, path []int, parti
 	return &piece{n: n, r: joined{io.LimitReader(d, n), r}}, nil
 }
 
+// isEncoded says whether a part has a transfer encoding that BINARY has to undo.
+func isEncoded(p *message.Part) (bool, error) {
+	switch p.Encoding {
+	case "", "7bit", "8bit", "binary":
+		return false, nil
+	case "base64", "quoted-printable":
+		return true, nil
+	}
+	return false, no(goimap.ResponseCodeUnknownCTE, "Unknown transfer encoding")
+}
+
+// decodable says whether all parts can be decoded for which BINARY asks: once a response is begun it is too late to say no.
+func (f *fetching) decodable(e *entry) error {
+	for i := range f.items {
+		it := &f.items[i]
+		if it.Kind != command.ItemBinary && it.Kind != command.ItemBinarySize || len(it.Section.Part) == 0 {
+			continue
+		}
+		if p, ok := e.sum.Part(it.Section.Part); ok {
+			if _, err := isEncoded(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // decoded undoes a transfer encoding and nothing else: the charset of text stays.
 func decoded(p *message.Part, raw io.Reader) io.Reader {
 	return message.TextReader(&message.Part{Type: "application", Subtype: "octet-stream", Encoding: p.Encoding}, raw)
@@ -270,23 +297,15 @@ func (s *session) decodedLength(ctx context.Context, e *entry, p *message.Part) 
 
 // binarySize answers BINARY.SIZE[…].
 func (s *session) binarySize(ctx context.Context, e *entry, path []int) (int64, error) {
-	length := int64(e.size)
-	if len(path) > 0 {
-		p, ok := e.sum.Part(path)
-		if !ok {
-			return 0, nil
-		}
-		switch p.Encoding {
-		case "", "7bit", "8bit", "binary":
-			length = int64(p.BodyEnd - p.BodyStart)
-		case "base64", "quoted-printable":
-			var err error
-			if length, err = s.decodedLength(ctx, e, p); err != nil {
-				return 0, err
-			}
-		default:
-			return 0, no(goimap.ResponseCodeUnknownCTE, "Unknown transfer encoding")
-		}
+	if len(path) == 0 {
+		return int64(e.size), nil
 	}
-	return length, nil
+	p, ok := e.sum.Part(path)
+	if !ok {
+		return 0, nil
+	}
+	if encoded, err := isEncoded(p); err != nil || !encoded {
+		return int64(p.BodyEnd - p.BodyStart), err
+	}
+	return s.decodedLength(ctx, e, p)
 }

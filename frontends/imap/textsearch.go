@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -65,9 +66,10 @@ func (q *query) matchText(e *entry, text string, header bool) (bool, error) {
 	if err := q.s.summarise(e); err != nil {
 		return false, err
 	}
+	inField := foldField(text)
 	t := message.Texts{
 		Open:  func(from, to uint64) (io.ReadCloser, error) { return q.s.openBytes(q.ctx, e, from, to) },
-		Field: func(text string) (bool, error) { return bytes.Contains([]byte(fold(text)), needle), nil },
+		Field: func(text string) (bool, error) { return strings.Contains(foldField(text), inField), nil },
 		Body:  func(r io.Reader) (bool, error) { return containsFolded(r, needle) },
 	}
 	found, err := t.Walk(e.sum.Structure, header)

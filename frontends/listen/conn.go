@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// ErrOverBudget ends a connection that sent more than its phase allows (see Limit).
+// ErrOverBudget ends a connection that sent more than its phase allows (see Limit). Like ErrIdle it is final: what could still be read is the rest of something that
+// was given up, and must not be taken for the beginning of something else, whatever the user of the connection allows then.
 var ErrOverBudget = errors.New("more input than this phase allows")
 
 // ErrIdle ends a connection whose patience has run out, or which a Drain asks to end. It is a timeout like
@@ -44,6 +45,7 @@ type Conn struct {
 	userRead  time.Time // deadlines that the user of the connection asked for
 	userWrite time.Time
 	readBy    time.Time // deadline of the Read under way
+	ended     error     // ErrOverBudget or ErrIdle, once a Read has returned it; nil before
 	busy      bool
 	draining  bool
 }
@@ -83,8 +85,7 @@ func (c *Conn) SetIdle(d time.Duration) {
 	c.idle, c.patience = d, d
 }
 
-// Limit allows n more bytes of input (with TLS: of ciphertext), then reads fail with ErrOverBudget until the next
-// call. Negative means no bound, as at the start.
+// Limit allows n more bytes of input (with TLS: of ciphertext) until the next call; who reads on meets ErrOverBudget. Negative means no bound, as at the start.
 func (c *Conn) Limit(n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,9 +113,12 @@ func (c *Conn) drain() {
 // Read reads within the connection's patience and budget.
 func (c *Conn) Read(p []byte) (int, error) {
 	c.mu.Lock()
-	if c.budget == 0 {
+	if c.budget == 0 && c.ended == nil {
+		c.ended = ErrOverBudget
+	}
+	if err := c.ended; err != nil {
 		c.mu.Unlock()
-		return 0, ErrOverBudget
+		return 0, err
 	}
 	if c.budget > 0 && int64(len(p)) > c.budget {
 		p = p[:c.budget]
@@ -127,15 +131,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := c.Conn.Read(p)
-	spent := c.account(n, time.Since(start))
-	if n == 0 && spent && errors.Is(err, os.ErrDeadlineExceeded) {
-		err = ErrIdle
-	}
-	return n, err
+	return n, c.account(n, time.Since(start), err)
 }
 
-// account books a Read of n bytes that took d, and reports whether no more waiting is granted.
-func (c *Conn) account(n int, d time.Duration) (spent bool) {
+// account books a Read of n bytes that took d, and gives the error that it ends in: ErrIdle where no more waiting is granted.
+func (c *Conn) account(n int, d time.Duration, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.budget > 0 {
@@ -149,7 +149,11 @@ func (c *Conn) account(n int, d time.Duration) (spent bool) {
 	} else {
 		c.patience -= d
 	}
-	return c.patience <= 0 || (c.draining && !c.busy)
+	spent := c.patience <= 0 || (c.draining && !c.busy)
+	if n == 0 && spent && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.ended, err = ErrIdle, ErrIdle
+	}
+	return err
 }
 
 // setReadDeadline sets the earliest of the deadlines that hold. The caller holds mu.

@@ -270,9 +270,26 @@ func TestBudget(t *testing.T) {
 		t.Fatalf("%q, %v", b, err)
 	}
 	c.Limit(-1)
-	b = make([]byte, 2)
-	if _, err := io.ReadFull(c, b); err != nil || string(b) != "56" {
-		t.Fatalf("%q, %v", b, err)
+	c.Renew()
+	if n, err := c.Read(make([]byte, 2)); n > 0 || !errors.Is(err, ErrOverBudget) {
+		t.Fatalf("read on: %d bytes, %v", n, err)
+	}
+}
+
+// What is within a budget that is renewed in time is read.
+func TestBudgetRenewed(t *testing.T) {
+	l, conns := serve(t, Config{})
+	peer := dial(t, l)
+	c := <-conns
+	if _, err := peer.Write([]byte("123456")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"123", "456"} {
+		c.Limit(3)
+		b := make([]byte, 3)
+		if _, err := io.ReadFull(c, b); err != nil || string(b) != want {
+			t.Fatalf("%q, %v", b, err)
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ type fake struct {
 	open     int                 // drafts not closed
 	resolve  error
 	room     func(a client.Account, bytes uint64) error // nil: always
+	closing  func(d *fakeDraft)                         // called before a draft is closed; nil: nothing
 }
 
 func newFake() *fake { return &fake{limit: 1 << 20, messages: map[string][][]byte{}} }
@@ -107,6 +108,9 @@ func (d *fakeDraft) Write(p []byte) (int, error) {
 }
 
 func (d *fakeDraft) Close() error {
+	if d.f.closing != nil {
+		d.f.closing(d)
+	}
 	d.f.mu.Lock()
 	defer d.f.mu.Unlock()
 	if !d.closed {

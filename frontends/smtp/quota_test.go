@@ -78,8 +78,8 @@ func TestFullAtRecipient(t *testing.T) {
 	}
 	for _, c := range []struct{ mail, rcpt, want string }{
 		{"MAIL FROM:<>", "u1", "250"},
-		{"MAIL FROM:<> SIZE=1000", "u1", "250"},
-		{"MAIL FROM:<> SIZE=1001", "u1", "452 4.2.2"},
+		{"MAIL FROM:<> SIZE=700", "u1", "250"},
+		{"MAIL FROM:<> SIZE=1000", "u1", "452 4.2.2"}, // with our trace header
 		{"MAIL FROM:<>", "u2", "552 5.2.2"},
 		{"MAIL FROM:<> SIZE=2000", "u3", "250"},
 	} {
@@ -89,5 +89,27 @@ func TestFullAtRecipient(t *testing.T) {
 		p.do(c.mail, "250")
 		p.do("RCPT TO:<"+c.rcpt+"@example.test>", c.want)
 		p.do("RCPT TO:<u4@example.test>", "250")
+	}
+}
+
+// What is asked to be free is what the message then takes, with our own header fields.
+func TestRoomForTheTraceHeader(t *testing.T) {
+	f := newFake()
+	var asked uint64
+	f.room = func(_ client.Account, bytes uint64) error {
+		asked = bytes
+		return nil
+	}
+	_, addr := start(t, f, Config{}, false)
+	p := connect(t, addr)
+	p.do("EHLO c", "250")
+	p.do("MAIL FROM:<a@remote.test> SIZE=17", "250")
+	p.do("RCPT TO:<u1@example.test>", "250")
+	p.do("DATA", "354")
+	p.do("Subject: x\r\n\r\ny\r\n.", "250")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if got := uint64(len(f.messages["u1@example.test"][0])); got != asked {
+		t.Fatalf("%d bytes were asked for of a message that takes %d", asked, got)
 	}
 }

@@ -62,6 +62,8 @@ func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
 // did not see the message's end and cannot go on with this connection.
 func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPError, ended bool) {
 	start := time.Now()
+	s.receiving(true)
+	defer s.receiving(false)
 	d := s.srv.store.NewDraft()
 	defer func() {
 		if err := d.Close(); err != nil {
@@ -154,7 +156,7 @@ func (s *session) writeFailed(tx *transaction, err error) *gosmtp.SMTPError {
 }
 
 // cutOff is the refusal, which hardly anybody hears, when the input broke off. Between two chunks a client may also
-// reset and go on; its connection does not end.
+// reset, and hears that its connection ends when it goes on (see Reset).
 func (s *session) cutOff(tx *transaction, err error) *gosmtp.SMTPError {
 	if !errors.Is(err, gosmtp.ErrDataReset) {
 		s.leave()

@@ -30,6 +30,7 @@ var (
 	errLoop          = reply(554, gosmtp.EnhancedCode{5, 4, 6}, "message has passed too many hops")
 	errSlow          = reply(451, gosmtp.EnhancedCode{4, 4, 2}, "message took too long to arrive")
 	errCut           = reply(451, gosmtp.EnhancedCode{4, 4, 2}, "message was cut off")
+	errBroken        = reply(421, gosmtp.EnhancedCode{4, 3, 0}, "a message was broken off between its chunks; connect again for more")
 	errReconnect     = reply(421, gosmtp.EnhancedCode{4, 3, 0}, "that message ended behind a line with CR CR LF; connect again for more")
 )
 

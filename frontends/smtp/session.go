@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +37,8 @@ type session struct {
 	mu      sync.Mutex // guards what follows: with BDAT a message is received beside the command loop
 	tx      *transaction
 	strikes int
+	taking  bool // a message is being received
+	broken  bool // one was broken off between chunks: see Reset
 	left    bool // the connection is about to end
 }
 
@@ -90,6 +93,11 @@ func (s *session) begin(from string, opts *gosmtp.MailOptions) error {
 	if s.struckOut() {
 		return s.hangUp()
 	}
+	if s.brokeOff() {
+		s.leave()
+		s.say([]*gosmtp.SMTPError{errBroken})
+		return errBroken
+	}
 	select {
 	case s.srv.slots <- struct{}{}:
 	default:
@@ -141,7 +149,7 @@ func (s *session) recipient(to string) error {
 		}
 		return s.strike(r)
 	}
-	if full := s.full(ctx, tx, account); full != nil {
+	if full := s.full(ctx, tx, to, account); full != nil {
 		s.srv.log.Info("recipient refused", "id", tx.id, "remote", s.remote(), "from", tx.from, "to", to, "code", full.Code, "reason", full.Message)
 		return full
 	}
@@ -150,9 +158,15 @@ func (s *session) recipient(to string) error {
 }
 
 // full is the refusal of a recipient whose account has no room for the message. It is given here, for behind the message SMTP has one reply for all recipients.
-// That somebody could not be asked is no reason: the shard that takes the message decides.
-func (s *session) full(ctx context.Context, tx *transaction, account client.Account) *gosmtp.SMTPError {
-	err := s.srv.store.Room(ctx, account, max(tx.size, 1))
+// That somebody could not be asked is no reason: the shard that takes the message decides. Our trace header takes room as well.
+func (s *session) full(ctx context.Context, tx *transaction, to string, account client.Account) *gosmtp.SMTPError {
+	need := uint64(1)
+	if tx.size > 0 {
+		trace := s.trace(tx)
+		trace.recipients = append(slices.Clone(tx.given), to)
+		need = tx.size + uint64(len(trace.header()))
+	}
+	err := s.srv.store.Room(ctx, account, need)
 	if over := (*client.QuotaError)(nil); errors.As(err, &over) {
 		return replyFor(err)
 	}
@@ -176,9 +190,13 @@ func (t *transaction) add(to string, account client.Account) {
 
 // Reset ends the transaction, if any. go-smtp calls it after each message, for RSET and for a repeated EHLO.
 // A client that only ever resets gets no more patience for it.
+//
+// Where a message is being received meanwhile, it came in chunks and is broken off. go-smtp may then take what becomes of it for the answer to the connection's next
+// message (it says 250 for that by LMTP, whether or not it is delivered). So there is none: the next MAIL is told to connect again.
 func (s *session) Reset() {
 	s.close()
 	s.mu.Lock()
+	s.broken = s.broken || s.taking
 	s.strikes++ // a message that arrived has set it to -1
 	out := s.left || s.strikes >= maxStrikes
 	s.mu.Unlock()
@@ -187,9 +205,14 @@ func (s *session) Reset() {
 	}
 }
 
-// Logout ends the session.
+// Logout ends the session. With a message broken off the connection ends too, which STARTTLS would go on with.
 func (s *session) Logout() error {
 	s.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taking {
+		_ = s.guard.Close() // what could be said was said
+	}
 	return nil
 }
 
@@ -224,6 +247,20 @@ func (s *session) arrived() {
 func (s *session) renew() {
 	s.guard.Renew()
 	s.guard.Limit(commandBudget)
+}
+
+// receiving notes that a message is being received, or no longer is.
+func (s *session) receiving(taking bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taking = taking
+}
+
+// brokeOff says whether a message was broken off between its chunks.
+func (s *session) brokeOff() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
 }
 
 func (s *session) struckOut() bool {

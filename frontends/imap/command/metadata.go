@@ -20,13 +20,14 @@ type GetMetadata struct {
 	Depth   int   // of entries below those that are named
 }
 
-// ParseGetMetadata parses GETMETADATA (RFC 5464 section 5).
+// ParseGetMetadata parses GETMETADATA (RFC 5464 section 5). Options may stand behind the mailbox too, as in the RFC's examples, which clients follow.
 func ParseGetMetadata(d *wire.Decoder) (*GetMetadata, error) {
 	g := &GetMetadata{MaxSize: math.MaxInt64}
 	if err := d.SP(); err != nil {
 		return nil, err
 	}
-	if d.Peek() == '(' {
+	given := d.Peek() == '('
+	if given {
 		if err := d.List(func() error { return g.option(d) }); err != nil {
 			return nil, err
 		}
@@ -38,34 +39,57 @@ func ParseGetMetadata(d *wire.Decoder) (*GetMetadata, error) {
 	if g.Mailbox, err = d.Mailbox(); err != nil {
 		return nil, err
 	}
-	if err := d.SP(); err != nil {
-		return nil, err
-	}
-	if d.Peek() == '(' {
-		g.Entries, err = entryNames(d)
-	} else {
-		g.Entries = make([]string, 1)
-		g.Entries[0], err = entryName(d)
-	}
-	if err != nil {
-		return nil, err
+	for n := 0; n < 2 && g.Entries == nil; n++ {
+		if err := d.SP(); err != nil {
+			return nil, err
+		}
+		if err := g.entries(d, !given && n == 0); err != nil {
+			return nil, err
+		}
 	}
 	return g, d.End()
 }
 
+// entries takes the names of entries, or where these may stand options.
+func (g *GetMetadata) entries(d *wire.Decoder, options bool) error {
+	if d.Peek() != '(' {
+		name, err := entryName(d)
+		g.Entries = []string{name}
+		return err
+	}
+	n := 0
+	err := d.List(func() error {
+		n++
+		if c := d.Peek(); options && len(g.Entries) == 0 && c != '/' && c != '"' && !d.AtLiteral() {
+			return g.option(d)
+		}
+		if n > len(g.Entries)+1 {
+			return wire.Bad("Expected an option")
+		}
+		return addEntry(d, &g.Entries)
+	})
+	if err == nil && n == 0 {
+		err = wire.Bad("Expected an entry")
+	}
+	return err
+}
+
 // entryNames takes the names of entries in parentheses.
 func entryNames(d *wire.Decoder) (names []string, err error) {
-	err = d.List(func() error {
-		name, err := entryName(d)
-		if names = append(names, name); len(names) > client.MaxAnnotationsAtOnce {
-			return wire.Limit("Too many entries")
-		}
-		return err
-	})
+	err = d.List(func() error { return addEntry(d, &names) })
 	if err == nil && len(names) == 0 {
 		err = wire.Bad("Expected an entry")
 	}
 	return names, err
+}
+
+// addEntry takes one more name.
+func addEntry(d *wire.Decoder, names *[]string) error {
+	name, err := entryName(d)
+	if *names = append(*names, name); len(*names) > client.MaxAnnotationsAtOnce {
+		return wire.Limit("Too many entries")
+	}
+	return err
 }
 
 func (g *GetMetadata) option(d *wire.Decoder) error {

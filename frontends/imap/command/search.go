@@ -192,14 +192,16 @@ func (p *searchParser) setCharset(name string) error {
 		return nil
 	}
 	enc, err := htmlindex.Get(name)
-	if err != nil || enc == encoding.Replacement || enc == unicode.UTF8 {
+	switch {
+	case err != nil || enc == encoding.Replacement:
 		return wire.No(goimap.ResponseCodeBadCharset, "Charset not supported") // RFC 9051 section 6.4.4
+	case enc != unicode.UTF8: // of which there are other names
+		p.charset = enc.NewDecoder()
 	}
-	p.charset = enc.NewDecoder()
 	return nil
 }
 
-// all takes keys up to an end, and joins them.
+// all takes keys up to an end, and joins them. A space in front of that is forgiven, as everywhere.
 func (p *searchParser) all(end func() bool) (*Key, error) {
 	and := &Key{Kind: KeyAnd}
 	for {
@@ -208,7 +210,7 @@ func (p *searchParser) all(end func() bool) (*Key, error) {
 			return nil, err
 		}
 		and.Keys = append(and.Keys, k)
-		if end() || !p.d.Try(' ') {
+		if end() || !p.d.Try(' ') || end() {
 			return and, nil
 		}
 	}
