@@ -122,7 +122,10 @@ func testContextsLater(t *testing.T, c *clustertest.Cluster) {
 	key := &command.Key{Kind: command.KeyHeader, Field: "SUBJECT"}
 	many := roaring.New()
 	many.AddRange(1, maxReread+2)
-	if _, err := (&query{s: &session{srv: st.srv, ctx: t.Context()}, limit: maxReread}).run(key, many); !errors.Is(err, errDear) {
+	s := &session{srv: st.srv, ctx: t.Context()}
+	q := s.newQuery(s.recall(new(selected)))
+	q.limit = maxReread
+	if _, err := q.run(key, many); !errors.Is(err, errDear) {
 		t.Error(err)
 	}
 

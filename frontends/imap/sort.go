@@ -1,10 +1,8 @@
 package imap
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -109,20 +107,22 @@ func savedSorted(uids []uint32, asked *command.Search) *roaring.Bitmap {
 
 // sorted finds messages and puts them in order.
 func (s *session) sorted(sel *selected, asked *command.Sort) ([]uint32, error) {
-	found, err := s.find(sel, asked.Key)
+	r := s.recall(sel)
+	found, err := s.find(r, asked.Key)
 	if err != nil {
 		return nil, err
 	}
-	want := client.Want(index.WantFlags)
-	if slices.ContainsFunc(asked.Criteria, func(c command.Criterion) bool { return c.Kind != command.SortArrival && c.Kind != command.SortSize }) {
-		want |= index.WantSummary
+	r = r.anew()
+	by, want, err := r.sortedBy(asked.Criteria)
+	if err != nil {
+		return nil, err
 	}
 	sorter, key := new(order.Sorter), []byte(nil)
 	held := holding{total: &s.srv.sorting}
 	defer held.release()
-	err = s.eachFound(sel, found, want, func(_ context.Context, e *entry) error {
+	err = s.eachFound(r, found, want, func(e *entry) error {
 		var err error
-		if key, err = s.sortKey(key[:0], asked.Criteria, e); err != nil {
+		if key, err = r.sortKey(key[:0], by, e); err != nil {
 			return err
 		}
 		sorter.Add(e.uid, key)
@@ -134,17 +134,15 @@ func (s *session) sorted(sel *selected, asked *command.Sort) ([]uint32, error) {
 	return sorter.Sorted(), nil
 }
 
-// eachFound calls fn for each message of a set, with what was wanted of it. A message whose content is lost has an empty summary; fn may be the first to notice, and is called again then.
-func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Want, fn func(context.Context, *entry) error) error {
+// eachFound calls fn for each message of a set, with what was wanted of it and what it has in columns. A message whose content is lost has an empty summary; fn may be the first to notice, and is called again then.
+func (s *session) eachFound(r *recall, found *roaring.Bitmap, want client.Want, fn func(*entry) error) error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
 	defer cancel()
-	size := flagsChunk
-	if want&index.WantSummary != 0 {
-		size = summaryChunk
-	}
+	r.ctx = ctx
+	defer r.done()
 	lines, done := new(message.Outline), uint64(0)
-	err := chunks(found, size, func(some *roaring.Bitmap) error {
-		list, err := s.load(sel, some, want)
+	err := chunks(r.present(found), r.chunkSize(want), func(some *roaring.Bitmap) error {
+		list, err := r.load(some, want)
 		if err != nil {
 			return err
 		}
@@ -152,11 +150,11 @@ func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Wa
 			s.progress(done+uint64(i), found.GetCardinality())
 			err := s.outline(e, lines)
 			if err == nil {
-				err = fn(ctx, e)
+				err = fn(e)
 			}
 			if errors.Is(err, client.ErrLost) {
-				e.sum = &client.Summary{Structure: new(message.Part), HeadersComplete: true}
-				err = fn(ctx, e)
+				e.sum, e.lost = &client.Summary{Structure: new(message.Part), HeadersComplete: true}, true
+				err = fn(e)
 			}
 			if err != nil {
 				return err
@@ -172,29 +170,55 @@ func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Wa
 	return err
 }
 
-// sortKey appends the key of a message.
-func (s *session) sortKey(key []byte, criteria []command.Criterion, e *entry) ([]byte, error) {
+// sortBy is a criterion, with the column that it is about.
+type sortBy struct {
+	command.Criterion
+	in *recalled // nil: it is about what every message is loaded with
+}
+
+// sortedBy takes the columns of criteria into use, and says what messages must be loaded with beside them.
+func (r *recall) sortedBy(criteria []command.Criterion) (by []sortBy, want client.Want, err error) {
 	for _, c := range criteria {
+		s := sortBy{Criterion: c}
+		switch c.Kind {
+		case command.SortArrival, command.SortSize:
+			want |= index.WantFlags // in the small row
+		case command.SortDate:
+			s.in, err = r.use(sentColumn())
+		default:
+			s.in, err = r.use(textColumn(c.Kind))
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		by = append(by, s)
+	}
+	return by, want, nil
+}
+
+// sortKey appends the key of a message.
+func (r *recall) sortKey(key []byte, by []sortBy, e *entry) ([]byte, error) {
+	for _, c := range by {
 		switch c.Kind {
 		case command.SortArrival:
 			key = order.AppendNumber(key, e.date, c.Reverse)
-		case command.SortDate:
-			key = order.AppendNumber(key, sentDate(e), c.Reverse)
+			continue
 		case command.SortSize:
 			key = order.AppendNumber(key, int64(e.size), c.Reverse)
+			continue
+		}
+		v, err := r.value(c.in, e)
+		switch {
+		case err != nil:
+			return nil, err
+		case c.Kind == command.SortDate:
+			key = order.AppendNumber(key, sentOf(v), c.Reverse)
 		default:
-			v, err := s.envelope(e)
-			if err != nil {
-				return nil, err
-			}
-			key = order.AppendText(key, sortText(c.Kind, v), c.Reverse)
+			key = order.AppendCollatedText(key, v, c.Reverse)
 		}
 	}
 	return key, nil
 }
-
-// sentDate is a message's Date, or its internal date if that cannot be read (RFC 5256 section 2.2).
-func sentDate(e *entry) int64 { return cmp.Or(e.sentDate(), e.date) }
 
 func sortText(kind command.SortKind, v *message.Envelope) string {
 	switch kind {

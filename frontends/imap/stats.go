@@ -1,6 +1,10 @@
 package imap
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"hongyan/frontends/imap/columns"
+)
 
 // Stats are counts since the start, but for Open, Sessions and Idle, which are of the moment.
 type Stats struct {
@@ -10,6 +14,8 @@ type Stats struct {
 	Commands, Bad, Byes, Panics                      uint64
 	Appended, AppendedBytes, Fetched, FetchedBytes   uint64
 	Searches, Updates, Unavailable, InternalFailures uint64
+
+	Columns columns.Stats
 }
 
 type counters struct {
@@ -32,6 +38,7 @@ func (s *Server) Stats() Stats {
 		Fetched: c.fetched.Load(), FetchedBytes: c.fetchedBytes.Load(),
 		Searches: c.searches.Load(), Updates: c.updates.Load(),
 		Unavailable: c.unavailable.Load(), InternalFailures: c.internalFailures.Load(),
+		Columns: s.columns.Stats(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
