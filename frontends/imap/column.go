@@ -29,7 +29,28 @@ func sentColumn() column {
 	}}
 }
 
-func sentOf(value []byte) int64 { return int64(binary.BigEndian.Uint64(value)) }
+// numberOf is what a value of sentColumn, arrivalColumn or sizeColumn begins with.
+func numberOf(value []byte) int64 { return int64(binary.BigEndian.Uint64(value)) }
+
+// arrivalColumn is a message's internal date, with its zone.
+func arrivalColumn() column {
+	return column{"arrival", index.WantFlags, func(_ *recall, dst []byte, e *entry) ([]byte, error) {
+		return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint64(dst, uint64(e.date)), uint16(e.zone)), nil
+	}}
+}
+
+// arrivalDay is the day of that in its own zone.
+func arrivalDay(value []byte) int64 {
+	zone := int16(binary.BigEndian.Uint16(value[8:]))
+	return floorDay(numberOf(value) + int64(zone)*60)
+}
+
+// sizeColumn is how many bytes a message has.
+func sizeColumn() column {
+	return column{"size", index.WantFlags, func(_ *recall, dst []byte, e *entry) ([]byte, error) {
+		return binary.BigEndian.AppendUint64(dst, e.size), nil
+	}}
+}
 
 // noDay is the day of a message that does not say when it was sent, which is neither before nor after another.
 const noDay = math.MinInt32

@@ -65,7 +65,9 @@ func TestHeaderColumn(t *testing.T) {
 
 // The day that a message says it was sent on is one in its own zone.
 func TestDayColumn(t *testing.T) {
-	day := func(y int, m time.Month, d int) int64 { return floorDay(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix()) }
+	day := func(y int, m time.Month, d int) int64 {
+		return floorDay(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix())
+	}
 	for _, c := range []struct {
 		date string
 		want int64

@@ -19,6 +19,10 @@ const daySeconds = 24 * 60 * 60
 // matches says whether a message matches a key. The sets of flags and numbers are there: bySets went over the whole query before. An error that is client.ErrLost says
 // that it cannot be known; where the rest of a key decides, it does not come up.
 func (q *query) matches(k *command.Key, e *entry) (bool, error) {
+	if t, ok := q.tests[k]; ok {
+		v, err := q.columns.value(t.in, e)
+		return err == nil && t.matches(v), err
+	}
 	switch k.Kind {
 	case command.KeyAll:
 		return true, nil
@@ -42,20 +46,14 @@ func (q *query) matches(k *command.Key, e *entry) (bool, error) {
 		return q.sets[k].Contains(e.uid), nil
 	case command.KeyFlag:
 		return q.hasFlag(k.Flag, e), nil
-	case command.KeyHeader, command.KeySentBefore, command.KeySentSince:
-		t := q.tests[k]
-		v, err := q.columns.value(t.in, e)
-		return err == nil && t.matches(v), err
 	case command.KeyBody, command.KeyText:
 		return q.matchText(e, k.Text, k.Kind == command.KeyText)
-	case command.KeyOlder:
-		return e.date <= q.now-k.Size, nil
-	case command.KeyYounger:
-		return e.date >= q.now-k.Size, nil
 	case command.KeyEmailID:
 		return emailID(e.ref) == k.Text, nil
+	case command.KeySavedBefore: // in UTC, as it is shown
+		return floorDay(e.saved) < floorDay(k.Date.Unix()), nil
 	}
-	return matchValue(k, e), nil
+	return floorDay(e.saved) >= floorDay(k.Date.Unix()), nil // KeySavedSince
 }
 
 // matchAll says whether a message matches all of several keys, the cheap ones first: only those that are left when all others
@@ -97,23 +95,6 @@ func (q *query) hasFlag(f goimap.Flag, e *entry) bool {
 		return q.flagged[bit].Contains(e.uid)
 	}
 	return hasKeyword(e.flags.Keywords, string(f))
-}
-
-// matchValue checks sizes and dates but that of the message itself. Dates are compared as days, each in its own zone (RFC 9051 section 6.4.4).
-func matchValue(k *command.Key, e *entry) bool {
-	switch k.Kind {
-	case command.KeyLarger:
-		return e.size > uint64(k.Size)
-	case command.KeySmaller:
-		return e.size < uint64(k.Size)
-	case command.KeyBefore:
-		return floorDay(e.date+int64(e.zone)*60) < floorDay(k.Date.Unix())
-	case command.KeySince:
-		return floorDay(e.date+int64(e.zone)*60) >= floorDay(k.Date.Unix())
-	case command.KeySavedBefore: // in UTC, as it is shown
-		return floorDay(e.saved) < floorDay(k.Date.Unix())
-	}
-	return floorDay(e.saved) >= floorDay(k.Date.Unix()) // KeySavedSince
 }
 
 // floorDay numbers the day of a moment.

@@ -13,8 +13,8 @@ import (
 // What searches and sorts compare of messages is remembered in columns, since finding it out is nearly all that they cost. An answer never depends on it:
 //
 //  1. A value is made in one way, of what the cluster gave, and compared in one way, whether it was remembered or not.
-//  2. Nothing that was remembered is looked at before the owner's shard was asked in the same command, whose answer says that the session may read the mailbox still
-//     and which messages there are. It costs what happened since the client was told last.
+//  2. Before a column is looked at the owner's shard is asked, in each command, which messages there are; it refuses who may not read the mailbox any more. That costs what
+//     happened since the client was told last.
 //  3. What was not read as a whole, since its bytes are lost, is not remembered.
 
 // recall is what one command finds in columns, and adds to them.
@@ -22,8 +22,7 @@ type recall struct {
 	s     *session
 	sel   *selected
 	ctx   context.Context // of reading header fields
-	asked bool            // the cluster, which messages there are
-	there *roaring.Bitmap // those; nil: not asked, or too much to tell: then nothing is looked up
+	there *roaring.Bitmap // messages that there are; nil: the cluster was not asked
 	next  uint32          // the next UID then
 	list  []*recalled
 	known []entry // memory for those of which no more than columns is needed
@@ -41,55 +40,53 @@ func (s *session) recall(sel *selected) *recall { return &recall{s: s, sel: sel,
 
 // anew is for other columns in the same command.
 func (r *recall) anew() *recall {
-	return &recall{s: r.s, sel: r.sel, ctx: r.s.ctx, asked: r.asked, there: r.there, next: r.next}
+	return &recall{s: r.s, sel: r.sel, ctx: r.s.ctx, there: r.there, next: r.next}
 }
 
-// use takes a column into use. It asks the cluster if something is remembered in it.
+// use takes a column into use.
 func (r *recall) use(c column) (*recalled, error) {
 	for _, k := range r.list {
 		if k.name == c.name {
 			return k, nil
 		}
 	}
-	k := &recalled{column: c, kept: r.s.srv.columns.Column(columns.Key{Account: r.sel.account.ID, Mailbox: r.sel.id, UIDValidity: r.sel.uidValidity, Name: c.name})}
-	r.list = append(r.list, k)
-	if k.kept.Empty() {
-		return k, nil
-	}
 	if err := r.ask(); err != nil {
 		return nil, err
 	}
-	if r.there != nil {
-		k.kept.Keep(r.there, r.next)
-	}
+	k := &recalled{column: c, kept: r.s.srv.columns.Column(columns.Key{Account: r.sel.account.ID, Mailbox: r.sel.id, UIDValidity: r.sel.uidValidity, Name: c.name})}
+	k.kept.Keep(r.there, r.next)
+	r.list = append(r.list, k)
 	return k, nil
 }
 
-// ask asks the cluster which messages there are.
+// ask asks the cluster, once, which messages there are.
 func (r *recall) ask() error {
-	if r.asked {
+	if r.there != nil {
 		return nil
 	}
-	ctx, cancel := r.s.question()
-	defer cancel()
 	v := &r.sel.view
-	ch, err := r.s.mail.Changes(ctx, r.sel.account, r.sel.id, v.modseq)
-	if err != nil {
-		return err
+	there := roaring.Or(v.uids, v.coming)
+	there.AndNot(v.gone)
+	for since, more := v.modseq, true; more; {
+		ctx, cancel := r.s.question()
+		ch, err := r.s.mail.Changes(ctx, r.sel.account, r.sel.id, since)
+		cancel()
+		if err != nil {
+			return err
+		}
+		for _, c := range ch.Changed {
+			there.Add(c.UID)
+		}
+		there.AndNot(ch.Vanished)
+		r.next = ch.UIDNext
+		more = ch.More && ch.HighestModSeq > since
+		since = ch.HighestModSeq
 	}
-	if r.asked = true; ch.More {
-		return nil
-	}
-	r.there, r.next = roaring.Or(v.uids, v.coming), ch.UIDNext
-	for _, c := range ch.Changed {
-		r.there.Add(c.UID)
-	}
-	r.there.AndNot(v.gone)
-	r.there.AndNot(ch.Vanished)
+	r.there = there
 	return nil
 }
 
-// present leaves of a set what there is, as far as that was asked for.
+// present leaves of a set what there is, where that was asked for.
 func (r *recall) present(uids *roaring.Bitmap) *roaring.Bitmap {
 	if r.there == nil {
 		return uids
@@ -103,10 +100,7 @@ func (r *recall) look(k *recalled, uids []uint32) {
 		k.cells = make([][]byte, len(uids))
 	}
 	k.cells = k.cells[:len(uids)]
-	clear(k.cells)
-	if r.there != nil {
-		k.kept.Values(uids, k.cells)
-	}
+	k.kept.Values(uids, k.cells)
 }
 
 // load gives messages in the order of their UIDs, with what was wanted of them; and, where a column does not know them, with what its values are made of.
@@ -118,11 +112,11 @@ func (r *recall) load(some *roaring.Bitmap, want client.Want) ([]*entry, error) 
 	uids := some.ToArray()
 	made, unknown := want, roaring.New()
 	for _, k := range r.list {
-		made |= k.want
 		r.look(k, uids)
 		for i, cell := range k.cells {
 			if cell == nil {
 				unknown.Add(uids[i])
+				made |= k.want
 			}
 		}
 	}

@@ -190,10 +190,21 @@ type test struct {
 // needs finds out what a key needs of messages.
 func (q *query) needs(k *command.Key) (err error) {
 	switch k.Kind {
+	case command.KeyBefore, command.KeySince: // days, each in its own zone (RFC 9051 section 6.4.4)
+		day, before := floorDay(k.Date.Unix()), k.Kind == command.KeyBefore
+		err = q.test(k, arrivalColumn(), func(value []byte) bool { return (arrivalDay(value) < day) == before })
+	case command.KeyOlder:
+		err = q.test(k, arrivalColumn(), func(value []byte) bool { return numberOf(value) <= q.now-k.Size })
+	case command.KeyYounger:
+		err = q.test(k, arrivalColumn(), func(value []byte) bool { return numberOf(value) >= q.now-k.Size })
+	case command.KeyLarger:
+		err = q.test(k, sizeColumn(), func(value []byte) bool { return uint64(numberOf(value)) > uint64(k.Size) })
+	case command.KeySmaller:
+		err = q.test(k, sizeColumn(), func(value []byte) bool { return uint64(numberOf(value)) < uint64(k.Size) })
 	case command.KeyHeader:
 		text := []byte(fold(k.Text))
 		err = q.test(k, headerColumn(k.Field), func(value []byte) bool { return hasText(value, text) })
-	case command.KeySentBefore, command.KeySentSince: // days, each in its own zone (RFC 9051 section 6.4.4)
+	case command.KeySentBefore, command.KeySentSince:
 		day, before := floorDay(k.Date.Unix()), k.Kind == command.KeySentBefore
 		err = q.test(k, dayColumn(), func(value []byte) bool {
 			sent := dayOf(value)
@@ -201,11 +212,7 @@ func (q *query) needs(k *command.Key) (err error) {
 		})
 	case command.KeyBody, command.KeyText:
 		q.want |= index.WantSummary
-	case command.KeyEmailID:
-		q.want |= index.WantImmutable
-	case command.KeyBefore, command.KeySince, command.KeyOlder, command.KeyYounger, command.KeyLarger, command.KeySmaller:
-		q.want |= index.WantFlags // in the small row
-	case command.KeySavedBefore, command.KeySavedSince:
+	case command.KeyEmailID, command.KeySavedBefore, command.KeySavedSince:
 		q.want |= index.WantImmutable
 	case command.KeyFlag:
 		if systemBit(k.Flag) == 0 && !recent(k.Flag) {
@@ -231,6 +238,10 @@ func (q *query) chunkSize() int { return q.columns.chunkSize(q.want) }
 // bySets decides about messages by all that sets and columns can tell: sequence numbers, UIDs, system flags, which messages may have a text, and what is
 // remembered. Those of found match, those of maybe have to be looked at, the others do not match.
 func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (found, maybe *roaring.Bitmap, err error) {
+	if t, ok := q.tests[k]; ok {
+		found, maybe = q.remembered(t, in)
+		return found, maybe, nil
+	}
 	switch k.Kind {
 	case command.KeyAll:
 		return in, roaring.New(), nil
@@ -264,9 +275,6 @@ func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (found, maybe *roarin
 		}
 		found = roaring.Or(found, others)
 		return found, roaring.AndNot(roaring.Or(maybe, others2), found), nil
-	case command.KeyHeader, command.KeySentBefore, command.KeySentSince:
-		found, maybe = q.remembered(q.tests[k], in)
-		return found, maybe, nil
 	case command.KeyBody, command.KeyText:
 		return roaring.New(), q.narrow(in, k.Text), nil
 	}

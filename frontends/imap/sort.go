@@ -9,7 +9,6 @@ import (
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/cluster/client"
-	"hongyan/engine/index"
 	"hongyan/engine/message"
 	"hongyan/frontends/imap/command"
 	"hongyan/frontends/imap/order"
@@ -113,16 +112,18 @@ func (s *session) sorted(sel *selected, asked *command.Sort) ([]uint32, error) {
 		return nil, err
 	}
 	r = r.anew()
-	by, want, err := r.sortedBy(asked.Criteria)
-	if err != nil {
-		return nil, err
+	by := make([]*recalled, len(asked.Criteria))
+	for i, c := range asked.Criteria {
+		if by[i], err = r.use(sortColumn(c.Kind)); err != nil {
+			return nil, err
+		}
 	}
 	sorter, key := new(order.Sorter), []byte(nil)
 	held := holding{total: &s.srv.sorting}
 	defer held.release()
-	err = s.eachFound(r, found, want, func(e *entry) error {
+	err = s.eachFound(r, found, func(e *entry) error {
 		var err error
-		if key, err = r.sortKey(key[:0], by, e); err != nil {
+		if key, err = r.sortKey(key[:0], asked.Criteria, by, e); err != nil {
 			return err
 		}
 		sorter.Add(e.uid, key)
@@ -134,15 +135,15 @@ func (s *session) sorted(sel *selected, asked *command.Sort) ([]uint32, error) {
 	return sorter.Sorted(), nil
 }
 
-// eachFound calls fn for each message of a set, with what was wanted of it and what it has in columns. A message whose content is lost has an empty summary; fn may be the first to notice, and is called again then.
-func (s *session) eachFound(r *recall, found *roaring.Bitmap, want client.Want, fn func(*entry) error) error {
+// eachFound calls fn for each message of a set, with what it has in columns. A message whose content is lost has an empty summary; fn may be the first to notice, and is called again then.
+func (s *session) eachFound(r *recall, found *roaring.Bitmap, fn func(*entry) error) error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
 	defer cancel()
 	r.ctx = ctx
 	defer r.done()
 	lines, done := new(message.Outline), uint64(0)
-	err := chunks(r.present(found), r.chunkSize(want), func(some *roaring.Bitmap) error {
-		list, err := r.load(some, want)
+	err := chunks(r.present(found), r.chunkSize(0), func(some *roaring.Bitmap) error {
+		list, err := r.load(some, 0)
 		if err != nil {
 			return err
 		}
@@ -170,49 +171,29 @@ func (s *session) eachFound(r *recall, found *roaring.Bitmap, want client.Want, 
 	return err
 }
 
-// sortBy is a criterion, with the column that it is about.
-type sortBy struct {
-	command.Criterion
-	in *recalled // nil: it is about what every message is loaded with
-}
-
-// sortedBy takes the columns of criteria into use, and says what messages must be loaded with beside them.
-func (r *recall) sortedBy(criteria []command.Criterion) (by []sortBy, want client.Want, err error) {
-	for _, c := range criteria {
-		s := sortBy{Criterion: c}
-		switch c.Kind {
-		case command.SortArrival, command.SortSize:
-			want |= index.WantFlags // in the small row
-		case command.SortDate:
-			s.in, err = r.use(sentColumn())
-		default:
-			s.in, err = r.use(textColumn(c.Kind))
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		by = append(by, s)
+// sortColumn is what a criterion is about.
+func sortColumn(kind command.SortKind) column {
+	switch kind {
+	case command.SortArrival:
+		return arrivalColumn()
+	case command.SortDate:
+		return sentColumn()
+	case command.SortSize:
+		return sizeColumn()
 	}
-	return by, want, nil
+	return textColumn(kind)
 }
 
-// sortKey appends the key of a message.
-func (r *recall) sortKey(key []byte, by []sortBy, e *entry) ([]byte, error) {
-	for _, c := range by {
-		switch c.Kind {
-		case command.SortArrival:
-			key = order.AppendNumber(key, e.date, c.Reverse)
-			continue
-		case command.SortSize:
-			key = order.AppendNumber(key, int64(e.size), c.Reverse)
-			continue
-		}
-		v, err := r.value(c.in, e)
-		switch {
-		case err != nil:
+// sortKey appends the key of a message, by criteria whose columns are in by.
+func (r *recall) sortKey(key []byte, criteria []command.Criterion, by []*recalled, e *entry) ([]byte, error) {
+	for i, c := range criteria {
+		v, err := r.value(by[i], e)
+		if err != nil {
 			return nil, err
-		case c.Kind == command.SortDate:
-			key = order.AppendNumber(key, sentOf(v), c.Reverse)
+		}
+		switch c.Kind {
+		case command.SortArrival, command.SortDate, command.SortSize:
+			key = order.AppendNumber(key, numberOf(v), c.Reverse)
 		default:
 			key = order.AppendCollatedText(key, v, c.Reverse)
 		}

@@ -47,7 +47,7 @@ func (s *session) threads(sel *selected, asked *command.Thread, held *holding) (
 		}
 	}
 	t := order.NewThreads()
-	err = s.eachFound(r, found, 0, func(e *entry) error {
+	err = s.eachFound(r, found, func(e *entry) error {
 		var values [3][]byte
 		for i, k := range r.list {
 			var err error
@@ -55,7 +55,7 @@ func (s *session) threads(sel *selected, asked *command.Thread, held *holding) (
 				return err
 			}
 		}
-		sent, topic, links := sentOf(values[0]), values[1], values[2]
+		sent, topic, links := numberOf(values[0]), values[1], values[2]
 		if bySubject {
 			t.AddSubject(e.uid, sent, topic)
 		} else {
