@@ -148,7 +148,9 @@ func (s *session) eachFound(r *recall, found *roaring.Bitmap, fn func(*entry) er
 			return err
 		}
 		for i, e := range list {
-			s.progress(done+uint64(i), found.GetCardinality())
+			if i == 0 || e.raw != nil { // what is remembered takes no time
+				s.progress(done+uint64(i), found.GetCardinality())
+			}
 			err := s.outline(e, lines)
 			if err == nil {
 				err = fn(e)

@@ -55,7 +55,7 @@ func TestColumn(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 11))
 	c := New(1 << 30)
 	defer c.Close()
-	for round := range 60 {
+	for round := range 25 {
 		key := Key{Account: uint64(round % 3), Mailbox: uint32(round), UIDValidity: 7, Name: "x"}
 		model, span := map[uint32][]byte{}, uint32(1+rng.IntN(3*blockUIDs))
 		first, width := rng.Uint32()>>1, rng.IntN(3) // values of one length only, at times
@@ -268,7 +268,7 @@ func TestMemory(t *testing.T) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		h := c.Column(Key{Name: "x"})
-		const messages = 200_000
+		const messages = 100_000
 		value := make([]byte, maxValue)
 		for i := range messages {
 			h.Add(uint32(i+1)*tt.everyOther, value[:tt.size(i)])
