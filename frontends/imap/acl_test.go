@@ -252,7 +252,7 @@ func testWithdrawn(t *testing.T, c *clustertest.Cluster) {
 			other.expect("SEARCH SUBJECT x", "* SEARCH 1")
 			other.expect("SORT (SUBJECT) UTF-8 ALL", "* SORT 1")
 		}
-		if n.bo.srv.Stats().Columns.Hits == 0 {
+		if n.bo.srv.memory.columns.Stats().Hits == 0 {
 			t.Error("nothing is remembered")
 		}
 		idle.send("i IDLE\r\n")

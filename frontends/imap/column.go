@@ -122,7 +122,7 @@ func topicColumn() column {
 		if err != nil {
 			return dst, err
 		}
-		return r.s.srv.hasher.AppendTopic(dst, message.DecodeHeader(v.Subject)), nil
+		return r.s.srv.memory.hasher.AppendTopic(dst, message.DecodeHeader(v.Subject)), nil
 	}}
 }
 
@@ -141,6 +141,6 @@ func linksColumn() column {
 		if values := fieldValues(fields); len(values) > 0 {
 			m.References = values[0]
 		}
-		return r.s.srv.hasher.AppendLinks(dst, &m), nil
+		return r.s.srv.memory.hasher.AppendLinks(dst, &m), nil
 	}}
 }

@@ -53,7 +53,7 @@ func (r *recall) use(c column) (*recalled, error) {
 	if err := r.ask(); err != nil {
 		return nil, err
 	}
-	k := &recalled{column: c, kept: r.s.srv.columns.Column(columns.Key{Account: r.sel.account.ID, Mailbox: r.sel.id, UIDValidity: r.sel.uidValidity, Name: c.name})}
+	k := &recalled{column: c, kept: r.s.srv.memory.columns.Column(columns.Key{Account: r.sel.account.ID, Mailbox: r.sel.id, UIDValidity: r.sel.uidValidity, Name: c.name})}
 	k.kept.Keep(r.there, r.next)
 	r.list = append(r.list, k)
 	return k, nil

@@ -20,6 +20,7 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/engine/index"
 	"hongyan/engine/message"
+	"hongyan/frontends/imap/columns"
 	"hongyan/frontends/imap/command"
 	"hongyan/frontends/imap/order"
 )
@@ -152,13 +153,10 @@ func (l *library) Candidates(context.Context, client.Account, uint32, uint32, st
 func (l *library) reader(t *testing.T, bytes int64) *session {
 	t.Helper()
 	base, _, _ := pipe(t)
-	srv := newServer(Config{Hostname: "test", Limits: Limits{ColumnBytes: bytes}}, l)
+	srv := newServer(Config{Hostname: "test", Memory: newMemory(bytes)}, l)
 	s := newSession(srv, newConn(base, srv))
 	s.pace.next = time.Now().Add(time.Hour)
-	t.Cleanup(func() {
-		s.close()
-		srv.columns.Close()
-	})
+	t.Cleanup(s.close)
 	return s
 }
 
@@ -315,7 +313,11 @@ func TestRecall(t *testing.T) {
 			sel = l.selected()
 		}
 	}
-	none, all, some := readers[0].srv.Stats().Columns, readers[1].srv.Stats().Columns, readers[2].srv.Stats().Columns
+	var stats [3]columns.Stats
+	for i, s := range readers {
+		stats[i] = s.srv.memory.columns.Stats()
+	}
+	none, all, some := stats[0], stats[1], stats[2]
 	if matched < 1000 || none.Hits > 0 || all.Hits < 10*all.Misses || some.Hits == 0 || some.Hits >= all.Hits || some.Bytes > 40<<10 {
 		t.Errorf("%d matches; %+v; %+v; %+v", matched, none, all, some)
 	}
@@ -348,7 +350,7 @@ func TestRecallAsksNothing(t *testing.T) {
 		l.reads, l.replies = 0, 0
 	}
 	// What a message had is gone once its mailbox is searched without it.
-	before := s.srv.Stats().Columns.Bytes
+	before := s.srv.memory.columns.Stats().Bytes
 	for len(l.list) > 1 {
 		l.expunge(rng.IntN(len(l.list)))
 	}
@@ -357,7 +359,7 @@ func TestRecallAsksNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if after := s.srv.Stats().Columns.Bytes; after > before/2 {
+	if after := s.srv.memory.columns.Stats().Bytes; after > before/2 {
 		t.Errorf("%d bytes are remembered of 1 message, %d of 300", after, before)
 	}
 }

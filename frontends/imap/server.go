@@ -16,8 +16,6 @@ import (
 
 	"hongyan/cluster/client"
 	"hongyan/cluster/clock"
-	"hongyan/frontends/imap/columns"
-	"hongyan/frontends/imap/order"
 	"hongyan/frontends/listen"
 )
 
@@ -36,6 +34,7 @@ type Config struct {
 	Auth func(ctx context.Context, remote netip.Addr, user, password string) (client.Account, error)
 
 	Limits Limits
+	Memory *Memory // that it shares with other servers; nil: one of its own
 }
 
 // Limits bound what clients can take of a server.
@@ -50,8 +49,6 @@ type Limits struct {
 	ProgressTimeout time.Duration // inside a command, without a byte passing; default 1 min
 	CommandTimeout  time.Duration // for one question to the cluster; default 30 s
 	SearchTimeout   time.Duration // for a SEARCH in messages' bytes; default 5 min
-
-	ColumnBytes int64 // of what searches and sorts remember, of all accounts together; default 128 MiB
 
 	ProgressInterval time.Duration // after which a client hears how far its command is, each time; default 10 s, as RFC 9585 section 4 has it
 }
@@ -68,9 +65,6 @@ func (l *Limits) defaults() {
 	setDuration(&l.CommandTimeout, 30*time.Second)
 	setDuration(&l.SearchTimeout, 5*time.Minute)
 	setDuration(&l.ProgressInterval, 10*time.Second)
-	if l.ColumnBytes <= 0 {
-		l.ColumnBytes = 128 << 20
-	}
 }
 
 func setInt(v *int, def int) {
@@ -95,8 +89,7 @@ type Server struct {
 	deflated *sync.Pool    // buffers of compressed output
 	asking   chan struct{} // sessions in IDLE that ask the cluster, at once
 	sorting  atomic.Int64  // bytes that SORT and THREAD hold
-	columns  *columns.Cache
-	hasher   *order.Hasher // of what is in columns
+	memory   *Memory
 	recents  *recents
 	stopping atomic.Bool
 
@@ -118,12 +111,15 @@ func newServer(cfg Config, m mail) *Server {
 			return m.Authenticate(ctx, user, password)
 		}
 	}
+	if cfg.Memory == nil {
+		cfg.Memory = NewMemory()
+	}
 	if cfg.TLS != nil {
 		cfg.TLS = cfg.TLS.Clone()
 		cfg.TLS.DynamicRecordSizingDisabled = true // output is gathered: a record of it should be one write
 	}
 	s := &Server{cfg: cfg, mail: m, log: cfg.Log, commands: commands(), accounts: make(map[uint64]int),
-		columns: columns.New(cfg.Limits.ColumnBytes), hasher: order.NewHasher(),
+		memory:   cfg.Memory,
 		deflated: &sync.Pool{New: func() any { return new(bytes.Buffer) }}, asking: make(chan struct{}, maxAsking)}
 	s.recents = newRecents(m, func(err error) {
 		if err != nil {
@@ -201,7 +197,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		wg.Go(func() { errs[i] = l.Drain(ctx) })
 	}
 	wg.Wait()
-	s.columns.Close()
 	return errors.Join(append(errs, s.recents.note(ctx))...)
 }
 

@@ -73,7 +73,9 @@ func testThread(t *testing.T, c *clustertest.Cluster) {
 	r.expect("THREAD REFERENCES UTF-8 SEEN", "* THREAD")
 	st.mail.at(always("changes", client.ErrUnavailable))
 	r.want("THREAD REFERENCES UTF-8 ALL", "NO [UNAVAILABLE]")
-	st.srv.columns.Close()
+	st.mail.at(nil)
+	st.appendMessage("Trash", "Subject: x\r\n\r\n") // of which nothing is remembered
+	r.ok("SELECT Trash")
 	st.mail.at(always("messages", client.ErrUnavailable))
 	r.want("THREAD REFERENCES UTF-8 ALL", "NO [UNAVAILABLE]")
 	st.mail.at(nil)

@@ -1,10 +1,6 @@
 package imap
 
-import (
-	"sync/atomic"
-
-	"hongyan/frontends/imap/columns"
-)
+import "sync/atomic"
 
 // Stats are counts since the start, but for Open, Sessions and Idle, which are of the moment.
 type Stats struct {
@@ -14,8 +10,6 @@ type Stats struct {
 	Commands, Bad, Byes, Panics                      uint64
 	Appended, AppendedBytes, Fetched, FetchedBytes   uint64
 	Searches, Updates, Unavailable, InternalFailures uint64
-
-	Columns columns.Stats
 }
 
 type counters struct {
@@ -38,7 +32,6 @@ func (s *Server) Stats() Stats {
 		Fetched: c.fetched.Load(), FetchedBytes: c.fetchedBytes.Load(),
 		Searches: c.searches.Load(), Updates: c.updates.Load(),
 		Unavailable: c.unavailable.Load(), InternalFailures: c.internalFailures.Load(),
-		Columns: s.columns.Stats(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

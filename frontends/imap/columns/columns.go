@@ -49,8 +49,7 @@ type Cache struct {
 	owners  map[uint64]*owner
 	byUse   list.List // of *owner, the one used last in front
 	bytes   int64
-	sweeper *time.Timer // runs while there are columns
-	closed  bool
+	sweeps  bool // it is swept from time to time, which it is while there are columns
 }
 
 // owner is an account that has columns.
@@ -89,17 +88,6 @@ func (c *Cache) Stats() Stats {
 	return Stats{Bytes: c.bytes, Hits: c.hits.Load(), Misses: c.misses.Load()}
 }
 
-// Close forgets everything, and remembers nothing more.
-func (c *Cache) Close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	c.forget(func(*column) bool { return true })
-	if c.sweeper != nil {
-		c.sweeper.Stop()
-	}
-}
-
 // use notes that a column is used now.
 func (c *Cache) use(col *column) {
 	col.used = time.Now()
@@ -119,8 +107,9 @@ func (c *Cache) make(key Key) *column {
 	col.at = o.columns.PushFront(col)
 	c.columns[key] = col
 	c.grow(col, columnCost)
-	if c.sweeper == nil {
-		c.sweeper = time.AfterFunc(Age/10, c.sweep)
+	if !c.sweeps {
+		c.sweeps = true
+		time.AfterFunc(Age/10, c.sweep)
 	}
 	return col
 }
@@ -133,9 +122,6 @@ func (c *Cache) grow(col *column, by int64) {
 
 // room makes room for more bytes of an account: what it did not use for longest goes first, and of all that the account that came last longest ago.
 func (c *Cache) room(account uint64, more int64) bool {
-	if c.closed {
-		return false
-	}
 	idle := time.Now().Add(-rest)
 	oldest := func(o *owner) bool {
 		col := o.columns.Back().Value.(*column)
@@ -173,26 +159,21 @@ func (c *Cache) drop(col *column) {
 	}
 }
 
-// forget drops the columns of which old is true; of an account it is for those that were used before another of which it is.
-func (c *Cache) forget(old func(*column) bool) {
+// sweep forgets what nobody used for long.
+func (c *Cache) sweep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := time.Now().Add(-Age * 9 / 10) // those too that would be too old before the next time
 	for _, o := range c.owners {
 		for o.columns.Len() > 0 {
 			col := o.columns.Back().Value.(*column)
-			if !old(col) {
+			if !col.used.Before(before) {
 				break
 			}
 			c.drop(col)
 		}
 	}
-}
-
-// sweep forgets what nobody used for long.
-func (c *Cache) sweep() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before := time.Now().Add(-Age * 9 / 10) // those that would be too old before the next time
-	c.forget(func(col *column) bool { return col.used.Before(before) })
-	if c.sweeper = nil; len(c.columns) > 0 {
-		c.sweeper = time.AfterFunc(Age/10, c.sweep)
+	if c.sweeps = len(c.columns) > 0; c.sweeps {
+		time.AfterFunc(Age/10, c.sweep)
 	}
 }

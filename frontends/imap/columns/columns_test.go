@@ -54,7 +54,6 @@ func get(h *Column, uid uint32) []byte {
 func TestColumn(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 11))
 	c := New(1 << 30)
-	defer c.Close()
 	for round := range 25 {
 		key := Key{Account: uint64(round % 3), Mailbox: uint32(round), UIDValidity: 7, Name: "x"}
 		model, span := map[uint32][]byte{}, uint32(1+rng.IntN(3*blockUIDs))
@@ -118,7 +117,6 @@ func TestColumn(t *testing.T) {
 // Columns are told apart by all that names them.
 func TestKeys(t *testing.T) {
 	c := New(1 << 20)
-	defer c.Close()
 	keys := []Key{{1, 1, 1, "a"}, {2, 1, 1, "a"}, {1, 2, 1, "a"}, {1, 1, 2, "a"}, {1, 1, 1, "b"}}
 	for i, k := range keys {
 		h := c.Column(k)
@@ -138,7 +136,6 @@ func TestKeys(t *testing.T) {
 // What is too long is not remembered, neither value nor name.
 func TestTooLong(t *testing.T) {
 	c := New(1 << 20)
-	defer c.Close()
 	h := c.Column(Key{Name: "x"})
 	h.Add(1, make([]byte, maxValue+1))
 	h.Add(2, make([]byte, maxValue))
@@ -172,7 +169,6 @@ func TestBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 1 << 20
 		c := New(limit)
-		defer c.Close()
 		value := make([]byte, 100)
 		large := func(account uint64, name string) *Column { return c.Column(Key{Account: account, Name: name}) }
 		first := fill(large(1, "a"), 20_000, value)
@@ -209,7 +205,6 @@ func TestBound(t *testing.T) {
 func TestAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(1 << 20)
-		defer c.Close()
 		for _, name := range []string{"used", "unused"} {
 			fill(c.Column(Key{Name: name}), 10, []byte("x"))
 		}
@@ -227,7 +222,7 @@ func TestAge(t *testing.T) {
 			t.Errorf("%d bytes are left", s.Bytes)
 		}
 		c.mu.Lock()
-		if c.sweeper != nil {
+		if c.sweeps {
 			t.Error("an empty cache is swept")
 		}
 		c.mu.Unlock()
@@ -238,16 +233,6 @@ func TestAge(t *testing.T) {
 			t.Errorf("%d bytes are left of later", s.Bytes)
 		}
 	})
-}
-
-func TestClose(t *testing.T) {
-	c := New(1 << 20)
-	fill(c.Column(Key{Name: "x"}), 10, []byte("x"))
-	c.Close()
-	c.Close()
-	if n := fill(c.Column(Key{Name: "x"}), 10, []byte("x")); n != 0 || c.Stats().Bytes != 0 {
-		t.Error("a cache that was closed remembers")
-	}
 }
 
 // A message costs few bytes beside its value, and the count of them is about what the runtime says.
@@ -280,14 +265,13 @@ func TestMemory(t *testing.T) {
 		if counted > tt.atMost || real > 1.3*counted+0.5 {
 			t.Errorf("%s: %.1f bytes a message, counted as %.1f, at most %.1f", tt.name, real, counted, tt.atMost)
 		}
-		c.Close()
+		runtime.KeepAlive(c)
 	}
 }
 
 // Many use the same columns at once, while others push them out and take messages away. Whatever is remembered is right.
 func TestConcurrent(t *testing.T) {
 	c := New(200 << 10)
-	defer c.Close()
 	var wg sync.WaitGroup
 	for worker := range 8 {
 		wg.Go(func() {
