@@ -371,12 +371,14 @@ func doors(cfg *config.Node, n *gate, log *slog.Logger, metrics *prometheus.Regi
 			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, lmtp) }, s.Shutdown})
 		}
 	}
+	memory := imap.NewMemory()
+	metrics.MustRegister(memory.Metrics())
 	mailboxes := func(name string, at *config.Listener, implicitTLS bool) {
 		if at != nil {
 			login := func(ctx context.Context, remote netip.Addr, user, password string) (client.Account, error) {
 				return logins.Login(ctx, "imap", remote, user, password)
 			}
-			s := imap.New(imap.Config{Client: c, Clock: n.Clock(), Auth: login, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes()})
+			s := imap.New(imap.Config{Client: c, Clock: n.Clock(), Auth: login, TLS: secure, Hostname: cfg.Hostname, Log: log, Allow: at.Prefixes(), Memory: memory})
 			measure(name, s.Metrics())
 			all = append(all, door{name, at, func(l net.Listener) error { return s.Serve(l, implicitTLS) }, s.Shutdown})
 		}

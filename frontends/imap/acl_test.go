@@ -248,6 +248,13 @@ func testWithdrawn(t *testing.T, c *clustertest.Cluster) {
 	} {
 		n.give(a, "Projects", "lrsw")
 		idle, other := n.bo.rawUser(n.projects), n.bo.rawUser(n.projects)
+		for range 2 { // what is remembered of its messages must not be told either
+			other.expect("SEARCH SUBJECT x", "* SEARCH 1")
+			other.expect("SORT (SUBJECT) UTF-8 ALL", "* SORT 1")
+		}
+		if n.bo.srv.memory.columns.Stats().Hits == 0 {
+			t.Error("nothing is remembered")
+		}
 		idle.send("i IDLE\r\n")
 		if got := idle.line(); got != "+ idling" {
 			t.Fatal(got)
@@ -257,6 +264,8 @@ func testWithdrawn(t *testing.T, c *clustertest.Cluster) {
 			t.Errorf("in IDLE: %q", got)
 		}
 		other.want("FETCH 1 BODY[]", "NO [NO")
+		other.want("SEARCH SUBJECT x", "NO [NO")
+		other.want("SORT (SUBJECT) UTF-8 ALL", "NO [NO")
 		other.want(`STORE 1 +FLAGS (\Seen)`, "NO [NO")
 		other.send("x NOOP\r\n")
 		if got := other.eof(); !strings.HasPrefix(got, step.bye) {

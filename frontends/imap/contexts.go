@@ -175,7 +175,7 @@ func (s *session) updateContexts(sel *selected) error {
 
 // updateContext does it for one, of which some messages may have joined or left the result.
 func (s *session) updateContext(sel *selected, c *searchContext, some *roaring.Bitmap) error {
-	q := s.newQuery(sel, c.key)
+	q := s.newQuery(s.recall(sel))
 	q.sets, q.touched = c.sets, sel.contexts.touched
 	if dear(c.key) {
 		q.limit = maxReread

@@ -119,10 +119,13 @@ func testContextsLater(t *testing.T, c *clustertest.Cluster) {
 	// A search that looks into messages has a bound.
 	r.expect("SEARCH RETURN (COUNT UPDATE) BODY 3 KEYWORD $b", `* ESEARCH (TAG "t6") COUNT 0`)
 	r.expect("STORE 1:3 FLAGS.SILENT ($b)", `* FLAGS (\Answered \Flagged \Deleted \Seen \Draft $a $b)`, `* ESEARCH (TAG "t3") REMOVEFROM (0 1:2)`, `* ESEARCH (TAG "t6") ADDTO (0 3)`)
-	key := &command.Key{Kind: command.KeyHeader, Field: "SUBJECT"}
+	key := &command.Key{Kind: command.KeyBody}
 	many := roaring.New()
 	many.AddRange(1, maxReread+2)
-	if _, err := (&query{s: &session{srv: st.srv, ctx: t.Context()}, limit: maxReread}).run(key, many); !errors.Is(err, errDear) {
+	s := &session{srv: st.srv, ctx: t.Context()}
+	q := s.newQuery(s.recall(new(selected)))
+	q.limit = maxReread
+	if _, err := q.run(key, many); !errors.Is(err, errDear) {
 		t.Error(err)
 	}
 

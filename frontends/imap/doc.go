@@ -8,7 +8,8 @@
 //	dispatch  which command when, its answer, capabilities
 //	session   a client's view of its mailbox, updates, fetching, searching, storing
 //
-// Two packages know nothing of IMAP's state: order, which sorts and threads (SORT, THREAD), and preview, which says what a message is about.
+// Three packages know nothing of IMAP's state: order, which sorts and threads (SORT, THREAD), columns, which remembers what messages are searched and sorted by, and
+// preview, which says what a message is about.
 //
 // What the connection holds:
 //
@@ -29,7 +30,7 @@
 //     that stands for a hundred changes, or for none, does no harm, and a change is never lost.
 //  4. What a client may take for its state (HIGHESTMODSEQ) is never ahead of what it was told: see condstore.go.
 //  5. Searches that are kept up to date (RFC 5267) are held against what changed, when the client is told of that: see contexts.go.
-//  6. Memory is bounded for any mailbox: the view is a compressed bitmap, all else goes in chunks.
+//  6. Memory is bounded for any mailbox: the view is a compressed bitmap, all else goes in chunks. What is remembered for others (recall.go) has a bound of its own.
 //  7. A mailbox carries its account, which may be another user's (places.go): what the session does there the owner's shard allows or refuses, each time.
 //
 // A new command is an entry in commands (dispatch.go), a parser in package command, and a method of session that writes its untagged

@@ -29,6 +29,8 @@ type entry struct {
 	sum   *client.Summary  // made of raw by summarise, and only kept while the message is answered for
 	lines *message.Outline // of raw, by outline; nil when there is none
 	seen  bool             // \Seen was set by this very command
+	at    int              // place among those that were looked up in columns
+	lost  bool             // some of it could not be read, since its bytes are lost
 }
 
 // load asks for messages, in the order of their UIDs; those that vanished are missing.

@@ -3,19 +3,26 @@ package imap
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
 	goimap "github.com/emersion/go-imap/v2"
 
+	"hongyan/cluster/client"
 	"hongyan/engine/message"
 	"hongyan/frontends/imap/command"
 )
 
 const daySeconds = 24 * 60 * 60
 
-// matches says whether a message matches a key. The sets of flags and numbers are there: bySets went over the whole query before.
+// matches says whether a message matches a key. The sets of flags and numbers are there: bySets went over the whole query before. An error that is client.ErrLost says
+// that it cannot be known; where the rest of a key decides, it does not come up.
 func (q *query) matches(k *command.Key, e *entry) (bool, error) {
+	if t, ok := q.tests[k]; ok {
+		v, err := q.columns.value(t.in, e)
+		return err == nil && t.matches(v), err
+	}
 	switch k.Kind {
 	case command.KeyAll:
 		return true, nil
@@ -23,10 +30,13 @@ func (q *query) matches(k *command.Key, e *entry) (bool, error) {
 		return q.matchAll(k.Keys, e)
 	case command.KeyOr:
 		ok, err := q.matches(k.Keys[0], e)
-		if err == nil && !ok {
-			ok, err = q.matches(k.Keys[1], e)
+		if ok || err != nil && !errors.Is(err, client.ErrLost) {
+			return ok, err
 		}
-		return ok, err
+		if ok, other := q.matches(k.Keys[1], e); ok || err == nil {
+			return ok, other
+		}
+		return false, err
 	case command.KeyNot:
 		ok, err := q.matches(k.Keys[0], e)
 		return !ok && err == nil, err
@@ -36,36 +46,35 @@ func (q *query) matches(k *command.Key, e *entry) (bool, error) {
 		return q.sets[k].Contains(e.uid), nil
 	case command.KeyFlag:
 		return q.hasFlag(k.Flag, e), nil
-	case command.KeyHeader:
-		return q.matchHeader(k, e)
 	case command.KeyBody, command.KeyText:
 		return q.matchText(e, k.Text, k.Kind == command.KeyText)
-	case command.KeyOlder:
-		return e.date <= q.now-k.Size, nil
-	case command.KeyYounger:
-		return e.date >= q.now-k.Size, nil
 	case command.KeyEmailID:
 		return emailID(e.ref) == k.Text, nil
-	case command.KeySentBefore, command.KeySentSince:
-		return q.matchSent(k, e)
+	case command.KeySavedBefore: // in UTC, as it is shown
+		return floorDay(e.saved) < floorDay(k.Date.Unix()), nil
 	}
-	return matchValue(k, e), nil
+	return floorDay(e.saved) >= floorDay(k.Date.Unix()), nil // KeySavedSince
 }
 
 // matchAll says whether a message matches all of several keys, the cheap ones first: only those that are left when all others
 // hold cost reading the message.
 func (q *query) matchAll(keys []*command.Key, e *entry) (bool, error) {
+	var lost error
 	for _, dearOnes := range [2]bool{false, true} {
 		for _, k := range keys {
 			if dear(k) != dearOnes {
 				continue
 			}
-			if ok, err := q.matches(k, e); !ok || err != nil {
+			ok, err := q.matches(k, e)
+			switch {
+			case errors.Is(err, client.ErrLost):
+				lost = err
+			case !ok || err != nil:
 				return false, err
 			}
 		}
 	}
-	return true, nil
+	return lost == nil, lost
 }
 
 // dear says whether a key may have the message read.
@@ -88,41 +97,6 @@ func (q *query) hasFlag(f goimap.Flag, e *entry) bool {
 	return hasKeyword(e.flags.Keywords, string(f))
 }
 
-// matchValue checks sizes and dates but that of the message itself. Dates are compared as days, each in its own zone (RFC 9051 section 6.4.4).
-func matchValue(k *command.Key, e *entry) bool {
-	switch k.Kind {
-	case command.KeyLarger:
-		return e.size > uint64(k.Size)
-	case command.KeySmaller:
-		return e.size < uint64(k.Size)
-	case command.KeyBefore:
-		return floorDay(e.date+int64(e.zone)*60) < floorDay(k.Date.Unix())
-	case command.KeySince:
-		return floorDay(e.date+int64(e.zone)*60) >= floorDay(k.Date.Unix())
-	case command.KeySavedBefore: // in UTC, as it is shown
-		return floorDay(e.saved) < floorDay(k.Date.Unix())
-	}
-	return floorDay(e.saved) >= floorDay(k.Date.Unix()) // KeySavedSince
-}
-
-// matchSent checks the date that the message says it was sent.
-func (q *query) matchSent(k *command.Key, e *entry) (bool, error) {
-	v, err := q.s.envelope(e)
-	if err != nil {
-		return false, err
-	}
-	sent := dateOf(v.Date, e.sentDate())
-	if sent.IsZero() {
-		return false, nil // no date is neither before nor after another
-	}
-	_, offset := sent.Zone()
-	day := floorDay(sent.Unix() + int64(offset))
-	if k.Kind == command.KeySentBefore {
-		return day < floorDay(k.Date.Unix()), nil
-	}
-	return day >= floorDay(k.Date.Unix()), nil
-}
-
 // floorDay numbers the day of a moment.
 func floorDay(unix int64) int64 {
 	day := unix / daySeconds
@@ -130,27 +104,6 @@ func floorDay(unix int64) int64 {
 		day--
 	}
 	return day
-}
-
-// matchHeader checks one header field: decoded, regardless of case. An empty value asks for the field to be there.
-func (q *query) matchHeader(h *command.Key, e *entry) (bool, error) {
-	fields, err := q.s.fields(q.ctx, e, []string{h.Field})
-	if err != nil {
-		return false, err
-	}
-	needle := foldField(h.Text)
-	for _, value := range fieldValues(fields) {
-		if needle == "" || strings.Contains(foldField(message.DecodeHeader(value)), needle) {
-			return true, nil
-		}
-	}
-	list, err := q.addresses(e, h.Field)
-	for _, a := range list {
-		if strings.Contains(fold(a.Mailbox+"@"+a.Host), needle) {
-			return true, nil
-		}
-	}
-	return false, err
 }
 
 // fields are those header fields of a message, from its summary where that has them.
@@ -173,15 +126,14 @@ func (s *session) fields(ctx context.Context, e *entry, names []string) ([]byte,
 	return message.FilterHeader(header, names, false), nil
 }
 
-// addresses are those of a field, in the form that people search for, which comments in the message may break up.
-func (q *query) addresses(e *entry, field string) ([]message.Address, error) {
-	field = strings.ToUpper(field)
+// addresses are those of a field, whose name is in upper case.
+func (s *session) addresses(e *entry, field string) ([]message.Address, error) {
 	switch field {
 	case "FROM", "TO", "CC", "BCC":
 	default:
 		return nil, nil
 	}
-	v, err := q.s.envelope(e)
+	v, err := s.envelope(e)
 	switch {
 	case err != nil:
 		return nil, err

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"math/rand/v2"
 	"regexp"
 	"strings"
 	"testing"
@@ -56,7 +57,12 @@ func testObjectIDs(t *testing.T, c *clustertest.Cluster) {
 }
 
 func TestWithin(t *testing.T) {
-	q := &query{now: 1000}
+	l := newLibrary(t)
+	for _, date := range []int64{999, 990, 0} {
+		l.add(rand.New(rand.NewPCG(1, 1)), []byte("\r\n"))
+		l.list[len(l.list)-1].Date = date
+	}
+	s, sel := l.reader(t, 1), l.selected()
 	for _, c := range []struct {
 		kind command.KeyKind
 		secs int64
@@ -65,13 +71,15 @@ func TestWithin(t *testing.T) {
 		{command.KeyOlder, 1, "yyy"}, {command.KeyOlder, 10, "nyy"}, {command.KeyOlder, 11, "nny"}, {command.KeyOlder, 1001, "nnn"},
 		{command.KeyYounger, 1, "ynn"}, {command.KeyYounger, 10, "yyn"}, {command.KeyYounger, 1000, "yyy"}, {command.KeyYounger, 1<<63 - 1, "yyy"},
 	} {
+		q := s.newQuery(s.recall(sel))
+		q.now = 1000
+		found, err := q.run(&command.Key{Kind: c.kind, Size: c.secs}, sel.view.uids)
+		if err != nil {
+			t.Fatal(err)
+		}
 		got := ""
-		for _, date := range []int64{999, 990, 0} {
-			ok, err := q.matches(&command.Key{Kind: c.kind, Size: c.secs}, &entry{date: date})
-			if err != nil {
-				t.Fatal(err)
-			}
-			got += map[bool]string{true: "y", false: "n"}[ok]
+		for _, m := range l.list {
+			got += map[bool]string{true: "y", false: "n"}[found.Contains(m.UID)]
 		}
 		if got != c.want {
 			t.Errorf("%d %d: %s, want %s", c.kind, c.secs, got, c.want)

@@ -30,7 +30,7 @@ func (s *session) search(c *call) error {
 		s.wantModSeqs()
 	}
 	s.srv.stats.searches.Add(1)
-	found, err := s.find(sel, asked.Key)
+	found, err := s.find(s.recall(sel), asked.Key)
 	if asked.Options.ReturnSave {
 		sel.saved = roaring.New()
 		if err == nil {
@@ -80,36 +80,39 @@ func (s *session) refused(o *goimap.SearchOptions, err error) error {
 }
 
 // find finds the messages that match, and tells how far it is.
-func (s *session) find(sel *selected, key *command.Key) (*roaring.Bitmap, error) {
-	q := s.newQuery(sel, key)
+func (s *session) find(r *recall, key *command.Key) (*roaring.Bitmap, error) {
+	q := s.newQuery(r)
 	q.tells = true
-	return q.run(key, roaring.AndNot(sel.view.uids, sel.view.gone))
+	return q.run(key, roaring.AndNot(r.sel.view.uids, r.sel.view.gone))
 }
 
-func (s *session) newQuery(sel *selected, key *command.Key) *query {
-	q := &query{s: s, sel: sel, now: s.srv.cfg.Clock.Now().Unix(), flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap),
-		candidates: make(map[string]*candidates)}
-	q.needs(key)
-	return q
+func (s *session) newQuery(r *recall) *query {
+	return &query{s: s, sel: r.sel, columns: r, now: s.srv.cfg.Clock.Now().Unix(), flagged: make(map[uint8]*roaring.Bitmap), sets: make(map[*command.Key]*roaring.Bitmap),
+		candidates: make(map[string]*candidates), tests: make(map[*command.Key]test)}
 }
 
-// run finds those of a set that match: first by sets alone, which needs no message, then, where that does not
+// run finds those of a set that match: first by sets and by what is remembered, which needs no message, then, where that does not
 // decide, by looking at the messages that are left, in chunks.
 func (q *query) run(key *command.Key, in *roaring.Bitmap) (*roaring.Bitmap, error) {
 	s := q.s
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
 	defer cancel()
-	q.ctx = ctx
-	rest, exact, err := q.bySets(key, in)
-	if err != nil || exact {
-		return rest, err
+	q.ctx, q.columns.ctx = ctx, ctx
+	if err := q.needs(key); err != nil {
+		return nil, err
+	}
+	found, rest, err := q.bySets(key, q.columns.present(in))
+	if err != nil || rest.IsEmpty() {
+		return found, err
 	}
 	if q.limit > 0 && rest.GetCardinality() > q.limit {
 		return nil, errDear
 	}
-	found, done, lines := roaring.New(), uint64(0), new(message.Outline)
+	defer q.columns.done()
+	found = found.Clone()
+	done, lines := uint64(0), new(message.Outline)
 	err = chunks(rest, q.chunkSize(), func(some *roaring.Bitmap) error {
-		list, err := s.load(q.sel, some, q.want)
+		list, err := q.columns.load(some, q.want)
 		if err != nil {
 			return err
 		}
@@ -164,27 +167,52 @@ type query struct {
 	sel     *selected
 	ctx     context.Context
 	now     int64                            // of OLDER and YOUNGER
-	want    client.Want                      // what messages must be loaded with
+	want    client.Want                      // what messages must be loaded with, beside what columns are made of
 	flagged map[uint8]*roaring.Bitmap        // system flags that were asked for
 	sets    map[*command.Key]*roaring.Bitmap // sets of the keys, resolved
 
 	candidates map[string]*candidates // for each text, as the full-text index says
+
+	columns *recall
+	tests   map[*command.Key]test // of what is in columns
 
 	tells   bool               // the client is told how far it is
 	touched map[uint32]touched // where only these are searched, flags are theirs
 	limit   uint64             // of messages to look at; 0: none
 }
 
+// test is how a key compares what is in a column.
+type test struct {
+	in      *recalled
+	matches func(value []byte) bool
+}
+
 // needs finds out what a key needs of messages.
-func (q *query) needs(k *command.Key) {
+func (q *query) needs(k *command.Key) (err error) {
 	switch k.Kind {
-	case command.KeyHeader, command.KeyBody, command.KeyText, command.KeySentBefore, command.KeySentSince:
+	case command.KeyBefore, command.KeySince: // days, each in its own zone (RFC 9051 section 6.4.4)
+		day, before := floorDay(k.Date.Unix()), k.Kind == command.KeyBefore
+		err = q.test(k, arrivalColumn(), func(value []byte) bool { return (arrivalDay(value) < day) == before })
+	case command.KeyOlder:
+		err = q.test(k, arrivalColumn(), func(value []byte) bool { return numberOf(value) <= q.now-k.Size })
+	case command.KeyYounger:
+		err = q.test(k, arrivalColumn(), func(value []byte) bool { return numberOf(value) >= q.now-k.Size })
+	case command.KeyLarger:
+		err = q.test(k, sizeColumn(), func(value []byte) bool { return uint64(numberOf(value)) > uint64(k.Size) })
+	case command.KeySmaller:
+		err = q.test(k, sizeColumn(), func(value []byte) bool { return uint64(numberOf(value)) < uint64(k.Size) })
+	case command.KeyHeader:
+		text := []byte(foldField(k.Text))
+		err = q.test(k, headerColumn(k.Field), func(value []byte) bool { return hasText(value, text) })
+	case command.KeySentBefore, command.KeySentSince:
+		day, before := floorDay(k.Date.Unix()), k.Kind == command.KeySentBefore
+		err = q.test(k, dayColumn(), func(value []byte) bool {
+			sent := dayOf(value)
+			return sent != noDay && (sent < day) == before
+		})
+	case command.KeyBody, command.KeyText:
 		q.want |= index.WantSummary
-	case command.KeyEmailID:
-		q.want |= index.WantImmutable
-	case command.KeyBefore, command.KeySince, command.KeyOlder, command.KeyYounger, command.KeyLarger, command.KeySmaller:
-		q.want |= index.WantFlags // in the small row
-	case command.KeySavedBefore, command.KeySavedSince:
+	case command.KeyEmailID, command.KeySavedBefore, command.KeySavedSince:
 		q.want |= index.WantImmutable
 	case command.KeyFlag:
 		if systemBit(k.Flag) == 0 && !recent(k.Flag) {
@@ -192,64 +220,109 @@ func (q *query) needs(k *command.Key) {
 		}
 	}
 	for _, c := range k.Keys {
-		q.needs(c)
+		if err == nil {
+			err = q.needs(c)
+		}
 	}
+	return err
 }
 
-func (q *query) chunkSize() int {
-	if q.want&index.WantSummary != 0 {
-		return summaryChunk
-	}
-	return flagsChunk
+func (q *query) test(k *command.Key, c column, matches func(value []byte) bool) error {
+	in, err := q.columns.use(c)
+	q.tests[k] = test{in, matches}
+	return err
 }
 
-// bySets narrows a set by all that sets alone can tell: sequence numbers, UIDs, system flags, and which messages may have a text. exact says that
-// nothing else was asked; otherwise the result holds every match and perhaps more.
-func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (out *roaring.Bitmap, exact bool, err error) {
+func (q *query) chunkSize() int { return q.columns.chunkSize(q.want) }
+
+// bySets decides about messages by all that sets and columns can tell: sequence numbers, UIDs, system flags, which messages may have a text, and what is
+// remembered. Those of found match, those of maybe have to be looked at, the others do not match.
+func (q *query) bySets(k *command.Key, in *roaring.Bitmap) (found, maybe *roaring.Bitmap, err error) {
+	if t, ok := q.tests[k]; ok {
+		found, maybe = q.remembered(t, in)
+		return found, maybe, nil
+	}
 	switch k.Kind {
 	case command.KeyAll:
-		return in, true, nil
+		return in, roaring.New(), nil
 	case command.KeySet:
-		return roaring.And(in, q.set(k)), true, nil
+		return roaring.And(in, q.set(k)), roaring.New(), nil
 	case command.KeyModSeq:
-		out, err = q.changed(k, in)
-		return out, true, err
+		found, err = q.changed(k, in)
+		return found, roaring.New(), err
 	case command.KeyFlag:
 		set, known, err := q.withFlag(k.Flag)
 		if err != nil || !known {
-			return in, false, err
+			return roaring.New(), in, err
 		}
-		return roaring.And(in, set), true, nil
+		return roaring.And(in, set), roaring.New(), nil
 	case command.KeyAnd:
-		out, exact = in, true
-		for _, c := range k.Keys {
-			some, known, err := q.bySets(c, out)
-			if err != nil {
-				return nil, false, err
-			}
-			out, exact = some, exact && known
-		}
-		return out, exact, nil
+		return q.allBySets(k.Keys, in)
 	case command.KeyNot:
-		some, known, err := q.bySets(k.Keys[0], in)
-		if err != nil || !known {
-			return in, false, err
+		found, maybe, err = q.bySets(k.Keys[0], in)
+		if err != nil {
+			return nil, nil, err
 		}
-		return roaring.AndNot(in, some), true, nil
+		return roaring.AndNot(roaring.AndNot(in, found), maybe), maybe, nil
 	case command.KeyOr:
-		a, knownA, err := q.bySets(k.Keys[0], in)
+		found, maybe, err = q.bySets(k.Keys[0], in)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
-		b, knownB, err := q.bySets(k.Keys[1], in)
+		others, others2, err := q.bySets(k.Keys[1], roaring.AndNot(in, found))
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
-		return roaring.Or(a, b), knownA && knownB, nil
+		found = roaring.Or(found, others)
+		return found, roaring.AndNot(roaring.Or(maybe, others2), found), nil
 	case command.KeyBody, command.KeyText:
-		return q.narrow(in, k.Text), false, nil
+		return roaring.New(), q.narrow(in, k.Text), nil
 	}
-	return in, false, nil
+	return roaring.New(), in, nil
+}
+
+// allBySets is bySets of all of several keys, those first that cost least.
+func (q *query) allBySets(keys []*command.Key, in *roaring.Bitmap) (found, maybe *roaring.Bitmap, err error) {
+	found, maybe = in, roaring.New()
+	for _, dearOnes := range [2]bool{false, true} {
+		for _, k := range keys {
+			if dear(k) != dearOnes {
+				continue
+			}
+			match, perhaps, err := q.bySets(k, roaring.Or(found, maybe))
+			if err != nil {
+				return nil, nil, err
+			}
+			maybe = roaring.Or(roaring.And(maybe, match), perhaps)
+			found = roaring.And(found, match)
+		}
+	}
+	return found, maybe, nil
+}
+
+// remembered is bySets of a test of a column.
+func (q *query) remembered(t test, in *roaring.Bitmap) (found, maybe *roaring.Bitmap) {
+	found, maybe = roaring.New(), roaring.New()
+	uids := make([]uint32, flagsChunk)
+	var matching, unknown []uint32
+	for it := in.ManyIterator(); ; {
+		n := it.NextMany(uids)
+		if n == 0 {
+			return found, maybe
+		}
+		q.columns.look(t.in, uids[:n])
+		matching, unknown = matching[:0], unknown[:0]
+		for i, v := range t.in.cells {
+			switch {
+			case v == nil:
+				unknown = append(unknown, uids[i])
+			case t.matches(v):
+				matching = append(matching, uids[i])
+			}
+		}
+		found.AddMany(matching)
+		maybe.AddMany(unknown)
+	}
 }
 
 // set resolves a set of numbers, once; sequence numbers that no message has are ignored here.

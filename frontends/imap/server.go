@@ -34,6 +34,7 @@ type Config struct {
 	Auth func(ctx context.Context, remote netip.Addr, user, password string) (client.Account, error)
 
 	Limits Limits
+	Memory *Memory // that it shares with other servers; nil: one of its own
 }
 
 // Limits bound what clients can take of a server.
@@ -88,6 +89,7 @@ type Server struct {
 	deflated *sync.Pool    // buffers of compressed output
 	asking   chan struct{} // sessions in IDLE that ask the cluster, at once
 	sorting  atomic.Int64  // bytes that SORT and THREAD hold
+	memory   *Memory
 	recents  *recents
 	stopping atomic.Bool
 
@@ -109,11 +111,15 @@ func newServer(cfg Config, m mail) *Server {
 			return m.Authenticate(ctx, user, password)
 		}
 	}
+	if cfg.Memory == nil {
+		cfg.Memory = NewMemory()
+	}
 	if cfg.TLS != nil {
 		cfg.TLS = cfg.TLS.Clone()
 		cfg.TLS.DynamicRecordSizingDisabled = true // output is gathered: a record of it should be one write
 	}
 	s := &Server{cfg: cfg, mail: m, log: cfg.Log, commands: commands(), accounts: make(map[uint64]int),
+		memory:   cfg.Memory,
 		deflated: &sync.Pool{New: func() any { return new(bytes.Buffer) }}, asking: make(chan struct{}, maxAsking)}
 	s.recents = newRecents(m, func(err error) {
 		if err != nil {

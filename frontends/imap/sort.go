@@ -1,17 +1,14 @@
 package imap
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/cluster/client"
-	"hongyan/engine/index"
 	"hongyan/engine/message"
 	"hongyan/frontends/imap/command"
 	"hongyan/frontends/imap/order"
@@ -109,20 +106,24 @@ func savedSorted(uids []uint32, asked *command.Search) *roaring.Bitmap {
 
 // sorted finds messages and puts them in order.
 func (s *session) sorted(sel *selected, asked *command.Sort) ([]uint32, error) {
-	found, err := s.find(sel, asked.Key)
+	r := s.recall(sel)
+	found, err := s.find(r, asked.Key)
 	if err != nil {
 		return nil, err
 	}
-	want := client.Want(index.WantFlags)
-	if slices.ContainsFunc(asked.Criteria, func(c command.Criterion) bool { return c.Kind != command.SortArrival && c.Kind != command.SortSize }) {
-		want |= index.WantSummary
+	r = r.anew()
+	by := make([]*recalled, len(asked.Criteria))
+	for i, c := range asked.Criteria {
+		if by[i], err = r.use(sortColumn(c.Kind)); err != nil {
+			return nil, err
+		}
 	}
 	sorter, key := new(order.Sorter), []byte(nil)
 	held := holding{total: &s.srv.sorting}
 	defer held.release()
-	err = s.eachFound(sel, found, want, func(_ context.Context, e *entry) error {
+	err = s.eachFound(r, found, func(e *entry) error {
 		var err error
-		if key, err = s.sortKey(key[:0], asked.Criteria, e); err != nil {
+		if key, err = r.sortKey(key[:0], asked.Criteria, by, e); err != nil {
 			return err
 		}
 		sorter.Add(e.uid, key)
@@ -134,29 +135,29 @@ func (s *session) sorted(sel *selected, asked *command.Sort) ([]uint32, error) {
 	return sorter.Sorted(), nil
 }
 
-// eachFound calls fn for each message of a set, with what was wanted of it. A message whose content is lost has an empty summary; fn may be the first to notice, and is called again then.
-func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Want, fn func(context.Context, *entry) error) error {
+// eachFound calls fn for each message of a set, with what it has in columns. A message whose content is lost has an empty summary; fn may be the first to notice, and is called again then.
+func (s *session) eachFound(r *recall, found *roaring.Bitmap, fn func(*entry) error) error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.srv.cfg.Limits.SearchTimeout)
 	defer cancel()
-	size := flagsChunk
-	if want&index.WantSummary != 0 {
-		size = summaryChunk
-	}
+	r.ctx = ctx
+	defer r.done()
 	lines, done := new(message.Outline), uint64(0)
-	err := chunks(found, size, func(some *roaring.Bitmap) error {
-		list, err := s.load(sel, some, want)
+	err := chunks(r.present(found), r.chunkSize(0), func(some *roaring.Bitmap) error {
+		list, err := r.load(some, 0)
 		if err != nil {
 			return err
 		}
 		for i, e := range list {
-			s.progress(done+uint64(i), found.GetCardinality())
+			if i == 0 || e.raw != nil { // what is remembered takes no time
+				s.progress(done+uint64(i), found.GetCardinality())
+			}
 			err := s.outline(e, lines)
 			if err == nil {
-				err = fn(ctx, e)
+				err = fn(e)
 			}
 			if errors.Is(err, client.ErrLost) {
-				e.sum = &client.Summary{Structure: new(message.Part), HeadersComplete: true}
-				err = fn(ctx, e)
+				e.sum, e.lost = &client.Summary{Structure: new(message.Part), HeadersComplete: true}, true
+				err = fn(e)
 			}
 			if err != nil {
 				return err
@@ -172,29 +173,35 @@ func (s *session) eachFound(sel *selected, found *roaring.Bitmap, want client.Wa
 	return err
 }
 
-// sortKey appends the key of a message.
-func (s *session) sortKey(key []byte, criteria []command.Criterion, e *entry) ([]byte, error) {
-	for _, c := range criteria {
+// sortColumn is what a criterion is about.
+func sortColumn(kind command.SortKind) column {
+	switch kind {
+	case command.SortArrival:
+		return arrivalColumn()
+	case command.SortDate:
+		return sentColumn()
+	case command.SortSize:
+		return sizeColumn()
+	}
+	return textColumn(kind)
+}
+
+// sortKey appends the key of a message, by criteria whose columns are in by.
+func (r *recall) sortKey(key []byte, criteria []command.Criterion, by []*recalled, e *entry) ([]byte, error) {
+	for i, c := range criteria {
+		v, err := r.value(by[i], e)
+		if err != nil {
+			return nil, err
+		}
 		switch c.Kind {
-		case command.SortArrival:
-			key = order.AppendNumber(key, e.date, c.Reverse)
-		case command.SortDate:
-			key = order.AppendNumber(key, sentDate(e), c.Reverse)
-		case command.SortSize:
-			key = order.AppendNumber(key, int64(e.size), c.Reverse)
+		case command.SortArrival, command.SortDate, command.SortSize:
+			key = order.AppendNumber(key, numberOf(v), c.Reverse)
 		default:
-			v, err := s.envelope(e)
-			if err != nil {
-				return nil, err
-			}
-			key = order.AppendText(key, sortText(c.Kind, v), c.Reverse)
+			key = order.AppendCollatedText(key, v, c.Reverse)
 		}
 	}
 	return key, nil
 }
-
-// sentDate is a message's Date, or its internal date if that cannot be read (RFC 5256 section 2.2).
-func sentDate(e *entry) int64 { return cmp.Or(e.sentDate(), e.date) }
 
 func sortText(kind command.SortKind, v *message.Envelope) string {
 	switch kind {

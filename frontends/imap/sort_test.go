@@ -71,6 +71,11 @@ func testThread(t *testing.T, c *clustertest.Cluster) {
 	r.expect("THREAD ORDEREDSUBJECT UTF-8 ALL", "* THREAD (6 5)(1 (2)(4))(3)")
 	r.expect("UID THREAD REFERENCES UTF-8 NOT 1:2", "* THREAD (5 6)((4)(3))")
 	r.expect("THREAD REFERENCES UTF-8 SEEN", "* THREAD")
+	st.mail.at(always("changes", client.ErrUnavailable))
+	r.want("THREAD REFERENCES UTF-8 ALL", "NO [UNAVAILABLE]")
+	st.mail.at(nil)
+	st.appendMessage("Trash", "Subject: x\r\n\r\n") // of which nothing is remembered
+	r.ok("SELECT Trash")
 	st.mail.at(always("messages", client.ErrUnavailable))
 	r.want("THREAD REFERENCES UTF-8 ALL", "NO [UNAVAILABLE]")
 	st.mail.at(nil)

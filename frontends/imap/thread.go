@@ -1,12 +1,6 @@
 package imap
 
 import (
-	"context"
-	"errors"
-
-	"hongyan/cluster/client"
-	"hongyan/engine/index"
-	"hongyan/engine/message"
 	"hongyan/frontends/imap/command"
 	"hongyan/frontends/imap/order"
 )
@@ -36,36 +30,43 @@ func (s *session) thread(c *call) error {
 
 // threads finds messages and joins them.
 func (s *session) threads(sel *selected, asked *command.Thread, held *holding) (*order.Forest, error) {
-	found, err := s.find(sel, asked.Key)
+	r := s.recall(sel)
+	found, err := s.find(r, asked.Key)
 	if err != nil {
 		return nil, err
 	}
+	r = r.anew()
+	uses := []column{sentColumn(), topicColumn()}
+	bySubject := asked.Algorithm == command.OrderedSubject
+	if !bySubject {
+		uses = append(uses, linksColumn())
+	}
+	for _, c := range uses {
+		if _, err := r.use(c); err != nil {
+			return nil, err
+		}
+	}
 	t := order.NewThreads()
-	err = s.eachFound(sel, found, index.WantFlags|index.WantSummary, func(ctx context.Context, e *entry) error {
-		v, err := s.envelope(e)
-		if err != nil {
-			return err
+	err = s.eachFound(r, found, func(e *entry) error {
+		var values [3][]byte
+		for i, k := range r.list {
+			var err error
+			if values[i], err = r.value(k, e); err != nil {
+				return err
+			}
 		}
-		m := order.Mail{UID: e.uid, Sent: sentDate(e), Subject: message.DecodeHeader(v.Subject)}
-		if asked.Algorithm == command.OrderedSubject {
-			t.AddSubject(&m)
-			return held.grow(t.Size())
+		sent, topic, links := numberOf(values[0]), values[1], values[2]
+		if bySubject {
+			t.AddSubject(e.uid, sent, topic)
+		} else {
+			t.Add(e.uid, sent, topic, links)
 		}
-		fields, err := s.fields(ctx, e, []string{"References"})
-		if err != nil && !errors.Is(err, client.ErrLost) {
-			return err
-		}
-		if values := fieldValues(fields); len(values) > 0 {
-			m.References = values[0]
-		}
-		m.MessageID, m.InReplyTo = v.MessageID, v.InReplyTo
-		t.Add(&m)
 		return held.grow(t.Size())
 	})
 	if err != nil {
 		return nil, err
 	}
-	if asked.Algorithm == command.OrderedSubject {
+	if bySubject {
 		return t.BySubject(), nil
 	}
 	return t.ByReferences(), nil

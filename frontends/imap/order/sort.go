@@ -24,21 +24,33 @@ func AppendNumber(key []byte, n int64, reverse bool) []byte {
 // Texts that are equal in their first 256 bytes of that are equal.
 func AppendText(key []byte, s string, reverse bool) []byte {
 	start := len(key)
+	return turn(append(AppendCollated(key, s), 0), start, reverse)
+}
+
+// AppendCollated appends a text as AppendText compares it, which AppendCollatedText appends to a key.
+func AppendCollated(dst []byte, s string) []byte {
+	start := len(dst)
 	if len(s) > maxText { // a character does not get shorter by more than half, and what follows is cut off anyway
 		s = s[:min(len(s), 4*maxText)]
 	}
-	key = AppendCasemap(key, s)
-	if len(key)-start > maxText {
-		key = key[:start+maxText]
+	dst = AppendCasemap(dst, s)
+	if len(dst)-start > maxText {
+		dst = dst[:start+maxText]
 	}
 	end := start
-	for _, c := range key[start:] { // NUL ends a text, and is in none
+	for _, c := range dst[start:] { // NUL ends a text, and is in none
 		if c != 0 {
-			key[end] = c
+			dst[end] = c
 			end++
 		}
 	}
-	return turn(append(key[:end], 0), start, reverse)
+	return dst[:end]
+}
+
+// AppendCollatedText is AppendText of what AppendCollated made.
+func AppendCollatedText(key, collated []byte, reverse bool) []byte {
+	start := len(key)
+	return turn(append(append(key, collated...), 0), start, reverse)
 }
 
 func turn(key []byte, start int, reverse bool) []byte {

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"slices"
 )
@@ -12,25 +13,67 @@ const maxClimb = 1000
 // nodeSize is about what a message keeps: its node and its entry in the table of ids.
 const nodeSize = 40 + 40
 
-// Mail is what threads are made of. The fields' values are as in the message, but Subject is without encoded words.
+// Mail is what threads are made of. The fields' values are as in the message.
 type Mail struct {
-	UID                              uint32
-	Sent                             int64 // unix seconds
-	Subject                          string
 	MessageID, References, InReplyTo string
 }
 
-// Threads gathers messages into threads. Messages are added in the order of their UIDs.
+// Hasher turns what threads are made of into hashes. Its seed is secret, so nobody makes two texts that meet; hashes go together with those of the same Hasher only.
+type Hasher struct{ seed maphash.Seed }
+
+// NewHasher returns one with a seed of its own.
+func NewHasher() *Hasher { return &Hasher{maphash.MakeSeed()} }
+
+const hashSize = 8
+
+func (h *Hasher) append(dst, text []byte) []byte {
+	return binary.NativeEndian.AppendUint64(dst, max(maphash.Bytes(h.seed, text), 1)) // 0 is none
+}
+
+// AppendTopic appends what a subject without encoded words says of a message's thread: its base, and whether it marks a reply.
+func (h *Hasher) AppendTopic(dst []byte, subject string) []byte {
+	base, reply := Base(subject)
+	mark := byte(0)
+	if reply {
+		mark = 1
+	}
+	dst = append(dst, mark)
+	if base == "" {
+		return append(dst, make([]byte, hashSize)...)
+	}
+	return h.append(dst, AppendCasemap(nil, base))
+}
+
+// AppendLinks appends what a message's ids say of its thread: its own, and those that it refers to, the nearest last.
+func (h *Hasher) AppendLinks(dst []byte, m *Mail) []byte {
+	start := len(dst)
+	first := func(id []byte) bool {
+		dst = h.append(dst, id)
+		return false
+	}
+	if ids(m.MessageID, first); len(dst) == start {
+		dst = append(dst, make([]byte, hashSize)...)
+	}
+	start = len(dst)
+	ids(m.References, func(id []byte) bool {
+		dst = h.append(dst, id)
+		return true
+	})
+	if len(dst) == start {
+		ids(m.InReplyTo, first)
+	}
+	return dst
+}
+
+// Threads gathers messages into threads. Messages are added in the order of their UIDs, with what one Hasher made of them.
 type Threads struct {
 	f    Forest
-	seed maphash.Seed
-	byID map[uint64]int32 // hash of a message id to its node; the seed is secret, so nobody makes two that meet
-	buf  []byte
+	byID map[uint64]int32 // hash of a message id to its node
 }
 
 // NewThreads returns an empty one.
 func NewThreads() *Threads {
-	return &Threads{f: Forest{first: none}, seed: maphash.MakeSeed(), byID: make(map[uint64]int32)}
+	return &Threads{f: Forest{first: none}, byID: make(map[uint64]int32)}
 }
 
 // Size is the bytes of memory that the messages keep, about.
@@ -42,20 +85,14 @@ func (t *Threads) add(n node) int32 {
 }
 
 // about fills in what a message's node says of it.
-func (t *Threads) about(n *node, m *Mail) {
-	base, reply := Base(m.Subject)
-	n.uid, n.sent, n.reply = m.UID, m.Sent, reply
-	if base == "" {
-		return
-	}
-	t.buf = AppendCasemap(t.buf[:0], base)
-	n.subject = max(maphash.Bytes(t.seed, t.buf), 1)
+func (n *node) about(uid uint32, sent int64, topic []byte) {
+	n.uid, n.sent, n.reply, n.subject = uid, sent, topic[0] != 0, binary.NativeEndian.Uint64(topic[1:])
 }
 
-// AddSubject adds a message for BySubject.
-func (t *Threads) AddSubject(m *Mail) {
+// AddSubject adds a message, sent at a time in unix seconds, for BySubject.
+func (t *Threads) AddSubject(uid uint32, sent int64, topic []byte) {
 	n := newNode()
-	t.about(&n, m)
+	n.about(uid, sent, topic)
 	t.add(n)
 }
 
@@ -86,25 +123,17 @@ func (t *Threads) BySubject() *Forest {
 	return f
 }
 
-// Add adds a message for ByReferences (RFC 5256 section 3, REFERENCES, step 1).
-func (t *Threads) Add(m *Mail) {
-	self := t.own(m.MessageID)
-	t.about(&t.f.nodes[self], m)
+// Add adds a message, sent at a time in unix seconds, for ByReferences (RFC 5256 section 3, REFERENCES, step 1).
+func (t *Threads) Add(uid uint32, sent int64, topic, links []byte) {
+	self := t.own(binary.NativeEndian.Uint64(links))
+	t.f.nodes[self].about(uid, sent, topic)
 	last := none
-	link := func(id []byte) bool {
-		n := t.named(id)
+	for links = links[hashSize:]; len(links) > 0; links = links[hashSize:] {
+		n := t.named(binary.NativeEndian.Uint64(links))
 		if last != none && t.f.nodes[n].parent == none && !t.below(last, n) {
 			t.f.nodes[n].parent = last
 		}
 		last = n
-		return true
-	}
-	ids(m.References, link)
-	if last == none {
-		ids(m.InReplyTo, func(id []byte) bool {
-			link(id)
-			return false
-		})
 	}
 	if last == self {
 		return
@@ -116,25 +145,23 @@ func (t *Threads) Add(m *Mail) {
 	}
 }
 
-// own is the node of a message: the one that others named, or a new one where it has no id or that of another message.
-func (t *Threads) own(messageID string) int32 {
+// own is the node of a message with an id, 0 for none: the one that others named, or a new one where it has no id or that of another message.
+func (t *Threads) own(id uint64) int32 {
 	self := none
-	ids(messageID, func(id []byte) bool {
+	if id != 0 {
 		self = t.named(id)
-		return false
-	})
+	}
 	if self == none || t.f.nodes[self].uid != 0 {
 		self = t.add(newNode())
 	}
 	return self
 }
 
-func (t *Threads) named(id []byte) int32 {
-	h := maphash.Bytes(t.seed, id)
-	n, ok := t.byID[h]
+func (t *Threads) named(id uint64) int32 {
+	n, ok := t.byID[id]
 	if !ok {
 		n = t.add(newNode())
-		t.byID[h] = n
+		t.byID[id] = n
 	}
 	return n
 }
