@@ -62,7 +62,7 @@ func TestWithin(t *testing.T) {
 		l.add(rand.New(rand.NewPCG(1, 1)), []byte("\r\n"))
 		l.list[len(l.list)-1].Date = date
 	}
-	s, sel := l.reader(t, 1), l.selected()
+	s, sel := l.reader(t, NewMemory()), l.selected()
 	for _, c := range []struct {
 		kind command.KeyKind
 		secs int64

@@ -27,13 +27,6 @@ func (c *Cache) Column(key Key) *Column {
 	return &Column{cache: c, key: key, values: make(map[uint32][]byte)}
 }
 
-// Empty says that nothing is remembered.
-func (h *Column) Empty() bool {
-	h.cache.mu.Lock()
-	defer h.cache.mu.Unlock()
-	return h.cache.columns[h.key] == nil
-}
-
 // Values looks messages up, whose UIDs ascend: out gets the value of each, nil where that is not known. They must not be written to.
 func (h *Column) Values(uids []uint32, out [][]byte) {
 	hits := uint64(0)

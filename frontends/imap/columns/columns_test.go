@@ -44,6 +44,8 @@ func (c *Cache) checked(t *testing.T) {
 	}
 }
 
+func (h *Column) empty() bool { return len(h.numbers()) == 0 }
+
 func get(h *Column, uid uint32) []byte {
 	var out [1][]byte
 	h.Values([]uint32{uid}, out[:])
@@ -70,8 +72,8 @@ func TestColumn(t *testing.T) {
 		}
 		for range 30 {
 			h := c.Column(key)
-			if h.Empty() != (len(model) == 0) {
-				t.Fatal("empty:", h.Empty())
+			if h.empty() != (len(model) == 0) {
+				t.Fatal("empty:", h.empty())
 			}
 			for range rng.IntN(300) {
 				uid := first + rng.Uint32N(span)
@@ -120,7 +122,7 @@ func TestKeys(t *testing.T) {
 	keys := []Key{{1, 1, 1, "a"}, {2, 1, 1, "a"}, {1, 2, 1, "a"}, {1, 1, 2, "a"}, {1, 1, 1, "b"}}
 	for i, k := range keys {
 		h := c.Column(k)
-		if !h.Empty() || get(h, 5) != nil {
+		if !h.empty() || get(h, 5) != nil {
 			t.Errorf("%v is there", k)
 		}
 		h.Add(5, []byte{byte(i)})
@@ -145,7 +147,7 @@ func TestTooLong(t *testing.T) {
 	}
 	h = c.Column(Key{Name: string(make([]byte, maxName+1))})
 	h.Add(1, nil)
-	if h.Flush(); !h.Empty() {
+	if h.Flush(); !h.empty() {
 		t.Error("a column of a long name")
 	}
 }
@@ -194,7 +196,7 @@ func TestBound(t *testing.T) {
 		if n := fill(large(3, "a"), 20_000, value); n < first-2*blockUIDs {
 			t.Errorf("%d messages are remembered in the place of what was not used", n)
 		}
-		if large(2, "a").Empty() || !large(1, "a").Empty() {
+		if large(2, "a").empty() || !large(1, "a").empty() {
 			t.Error("not what was used longest ago was forgotten")
 		}
 		c.checked(t)
@@ -213,7 +215,7 @@ func TestAge(t *testing.T) {
 			c.Column(Key{Name: "used"})
 		}
 		synctest.Wait()
-		if c.Column(Key{Name: "used"}).Empty() || !c.Column(Key{Name: "unused"}).Empty() {
+		if c.Column(Key{Name: "used"}).empty() || !c.Column(Key{Name: "unused"}).empty() {
 			t.Error("not what was not used is gone")
 		}
 		time.Sleep(Age)
