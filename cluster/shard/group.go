@@ -48,7 +48,7 @@ const (
 	leaderLease      = 2700 * time.Millisecond
 	commitTimeout    = time.Second
 	officePause      = 50 * time.Millisecond // before a new leader's barrier is tried again
-	proposeEnqueue   = 2 * time.Second
+	proposeEnqueue   = 10 * time.Second
 	resignTimeout    = 500 * time.Millisecond
 )
 
