@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -86,6 +87,31 @@ func TestRestOfARefusedMessage(t *testing.T) {
 					t.Fatalf("smuggled: %q", got)
 				}
 			})
+		}
+	}
+}
+
+// TestChunkThatIsCutShort: a connection that ends inside the last chunk brings no message, one that ends behind it does.
+func TestChunkThatIsCutShort(t *testing.T) {
+	for _, lmtp := range []bool{false, true} {
+		for chunk, want := range map[string]string{"BDAT 5 LAST\r\nhalf": "451 4.4.2", "BDAT 4 LAST\r\nfull": "250", "BDAT 4\r\nfullBDAT 1 LAST\r\n": "451 4.4.2", "BDAT 4\r\nfullBDAT 0 LAST\r\n": "250"} {
+			f := newFake()
+			_, addr := start(t, f, Config{}, lmtp)
+			p := connect(t, addr)
+			p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
+			p.do("MAIL FROM:<>", "250")
+			p.do("RCPT TO:<u1@example.test>", "250")
+			p.send(chunk)
+			if err := p.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Count(chunk, "BDAT") > 1 {
+				p.expect("250")
+			}
+			p.expect(want)
+			if got, _ := f.inbox(t, "u1"); (got != nil) != (want == "250") {
+				t.Errorf("%q: %q", chunk, got)
+			}
 		}
 	}
 }
