@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"context"
+
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
 
@@ -269,8 +271,7 @@ func (s *session) copy(c *call) error {
 	ctx, cancel := s.question()
 	defer cancel()
 	if uids.IsEmpty() {
-		_, err := s.mail.Rights(ctx, to.account, to.name)
-		return s.answerInto("copy to "+dest, err)
+		return s.answerInto("copy to "+dest, s.there(ctx, to))
 	}
 	var res client.CopyResult
 	if to.account.ID == sel.account.ID {
@@ -288,6 +289,12 @@ func (s *session) copy(c *call) error {
 	s.added(to, roaring.BitmapOf(res.Dest...))
 	c.code = copyCode(res)
 	return nil
+}
+
+// there says whether there is a mailbox, for a command that puts nothing into it.
+func (s *session) there(ctx context.Context, p place) error {
+	_, err := s.mail.Rights(ctx, p.account, p.name)
+	return err
 }
 
 // copyCode is the response code that says which UIDs became which (RFC 4315), "" when nothing was copied.
@@ -322,6 +329,11 @@ func (s *session) move(c *call) error {
 	to, err := s.targetOf(dest)
 	if err != nil {
 		return err
+	}
+	if uids.IsEmpty() {
+		ctx, cancel := s.question()
+		defer cancel()
+		return s.answerInto("move to "+dest, s.there(ctx, to))
 	}
 	moved := func(res client.CopyResult) error {
 		sel.stale = true

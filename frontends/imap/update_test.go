@@ -122,6 +122,7 @@ func testCopyMove(t *testing.T, c *clustertest.Cluster) {
 	r.want("COPY 1 nowhere", "NO [TRYCREATE]")
 	r.want("MOVE 1 nowhere", "NO [TRYCREATE]")
 	r.want("UID COPY 77 nowhere", "NO [TRYCREATE]")
+	r.want("UID MOVE 77 nowhere", "NO [TRYCREATE]")
 	r.ok("UID COPY 77 Trash")
 	r.ok("UID MOVE 77 Trash")
 	r.want("COPY 9 Trash", "BAD")

@@ -3,6 +3,7 @@ package listen
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -46,6 +47,7 @@ type Conn struct {
 	userWrite time.Time
 	readBy    time.Time // deadline of the Read under way
 	ended     error     // ErrOverBudget or ErrIdle, once a Read has returned it; nil before
+	eof       bool      // a Read met the end of the peer's input
 	busy      bool
 	draining  bool
 }
@@ -102,6 +104,13 @@ func (c *Conn) SetBusy(busy bool) {
 	}
 }
 
+// PeerEnded says whether a Read met the end of the peer's input: whoever reads through others, that may take it for something else, sees it here.
+func (c *Conn) PeerEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.eof
+}
+
 // drain makes reads time out, at once or when the work under way has ended.
 func (c *Conn) drain() {
 	c.mu.Lock()
@@ -149,6 +158,7 @@ func (c *Conn) account(n int, d time.Duration, err error) error {
 	} else {
 		c.patience -= d
 	}
+	c.eof = c.eof || errors.Is(err, io.EOF)
 	spent := c.patience <= 0 || (c.draining && !c.busy)
 	if n == 0 && spent && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.ended, err = ErrIdle, ErrIdle

@@ -130,6 +130,8 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 			}
 		}
 		switch {
+		case errors.Is(err, io.EOF) && chunked && s.guard.PeerEnded(): // go-smtp takes the end of the connection for that of the chunk
+			return size, false, s.cutOff(tx, io.ErrUnexpectedEOF)
 		case errors.Is(err, io.EOF):
 			return size, dots.ended, refusal
 		case errors.Is(err, gosmtp.ErrDataTooLarge):

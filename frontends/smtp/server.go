@@ -9,6 +9,8 @@
 //     sends to all again, which is the protocol's price.
 //   - What follows the trace header is the message as sent, byte for byte, however malformed.
 //   - Only CRLF.CRLF ends a message (RFC 5321 section 4.1.1.4). See dots.go on bare LF and bare CR.
+//   - What is left of a message that was refused or broken off is never taken for commands, nor what becomes of it for the answer to another: the
+//     connection skips it, or ends.
 //   - Memory per connection is bounded; so are its time without progress, its commands without a message, and the number
 //     of transactions at once. What is over a limit is answered at once with 421, 451 or 452.
 //

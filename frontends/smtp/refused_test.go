@@ -1,0 +1,117 @@
+package smtp
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"hongyan/cluster/client"
+)
+
+// TestMessageBehindOneThatWasBrokenOff has the end of a message that was broken off between chunks come late: what it came to must not be taken for the answer
+// to the next message.
+func TestMessageBehindOneThatWasBrokenOff(t *testing.T) {
+	for name, breaks := range map[string]struct{ say, want string }{
+		"reset":         {"RSET\r\n", "250"},
+		"greeted again": {"%sHLO c\r\n", "250"},
+		"too big":       {fmt.Sprintf("BDAT %d LAST\r\n%s", 100<<10, strings.Repeat("x", 100<<10)), "552"},
+	} {
+		for _, lmtp := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, lmtp %v", name, lmtp), func(t *testing.T) {
+				f := newFake()
+				f.limit = 100 << 10
+				f.deliver = func(client.Account) error { return client.ErrUnavailable }
+				late := make(chan struct{})
+				f.closing = func(d *fakeDraft) {
+					if bytes.HasSuffix(d.Bytes(), []byte("half")) {
+						<-late
+					}
+				}
+				_, addr := start(t, f, Config{}, lmtp)
+				hello := "E"
+				if lmtp {
+					hello = "L"
+				}
+				p := connect(t, addr)
+				p.do(hello+"HLO c", "250")
+				p.do("MAIL FROM:<>", "250")
+				p.do("RCPT TO:<u1@example.test>", "250")
+				p.send("BDAT 4\r\nhalf")
+				p.expect("250")
+				p.send(strings.Replace(breaks.say, "%s", hello, 1))
+				p.expect(breaks.want)
+				p.do("MAIL FROM:<>", "421 4.3.0")
+				close(late)
+				if rest, err := io.ReadAll(p.in); err != nil || len(rest) > 0 {
+					t.Fatalf("goes on: %q, %v", rest, err)
+				}
+			})
+		}
+	}
+}
+
+// TestRestOfARefusedMessage: of a message that is refused the connection skips so much, and is over behind that. What follows must not be taken for commands: whoever
+// wrote the message would speak in the name of the server that relays it.
+func TestRestOfARefusedMessage(t *testing.T) {
+	smuggled := "MAIL FROM:<x@remote.test>\r\nRCPT TO:<u9@example.test>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n"
+	for name, begin := range map[string]string{
+		"chunk":                    "RCPT TO:<u1@example.test>\r\nBDAT 100000000 LAST\r\n",
+		"second chunk":             "RCPT TO:<u1@example.test>\r\nBDAT 1\r\nxBDAT 100000000 LAST\r\n",
+		"chunk without recipients": "BDAT 100000000 LAST\r\n",
+		"data":                     "RCPT TO:<u1@example.test>\r\nDATA\r\n",
+	} {
+		for _, lmtp := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, lmtp %v", name, lmtp), func(t *testing.T) {
+				f := newFake()
+				_, addr := start(t, f, Config{}, lmtp)
+				p := connect(t, addr)
+				p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
+				p.do("MAIL FROM:<>", "250")
+				skipped := commandBudget
+				if name == "data" || name == "second chunk" {
+					skipped = 2*int(f.limit) + dataSlack
+				}
+				go func() {
+					_, _ = io.WriteString(p.Conn, begin+strings.Repeat("NOOP\r\n", skipped/6+5000)+smuggled)
+				}()
+				_ = p.SetReadDeadline(time.Now().Add(10 * time.Second))
+				// A reset by the peer is an end too: it closed with our input unread.
+				if _, err := io.Copy(io.Discard, p.in); isTimeout(err) {
+					t.Fatal("connection goes on")
+				}
+				if got, _ := f.inbox(t, "u9"); got != nil {
+					t.Fatalf("smuggled: %q", got)
+				}
+			})
+		}
+	}
+}
+
+// TestChunkThatIsCutShort: a connection that ends inside the last chunk brings no message, one that ends behind it does.
+func TestChunkThatIsCutShort(t *testing.T) {
+	for _, lmtp := range []bool{false, true} {
+		for chunk, want := range map[string]string{"BDAT 5 LAST\r\nhalf": "451 4.4.2", "BDAT 4 LAST\r\nfull": "250", "BDAT 4\r\nfullBDAT 1 LAST\r\n": "451 4.4.2", "BDAT 4\r\nfullBDAT 0 LAST\r\n": "250"} {
+			f := newFake()
+			_, addr := start(t, f, Config{}, lmtp)
+			p := connect(t, addr)
+			p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
+			p.do("MAIL FROM:<>", "250")
+			p.do("RCPT TO:<u1@example.test>", "250")
+			p.send(chunk)
+			if err := p.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Count(chunk, "BDAT") > 1 {
+				p.expect("250")
+			}
+			p.expect(want)
+			if got, _ := f.inbox(t, "u1"); (got != nil) != (want == "250") {
+				t.Errorf("%q: %q", chunk, got)
+			}
+		}
+	}
+}
