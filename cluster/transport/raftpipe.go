@@ -39,6 +39,7 @@ type appendFuture struct {
 	args  *raft.AppendEntriesRequest
 	resp  *raft.AppendEntriesResponse
 	call  *raftCall
+	known memory        // of the follower when it was sent
 	err   error         // valid once done is closed
 	done  chan struct{} // closed before the future is delivered
 }
@@ -87,6 +88,7 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 		close(f.done)
 		return f, nil
 	}
+	f.known = p.g.teller.acknowledged(p.target, args.Term)
 	call, err := p.link.start(p.ctx, p.g.shard, args, resp, false)
 	if err != nil {
 		return nil, err
@@ -129,6 +131,9 @@ func (p *pipeline) deliver() {
 			f.err, *f.resp = failed, raft.AppendEntriesResponse{}
 		}
 		failed = f.err
+		if f.err == nil {
+			p.g.compare(p.target, f.known, f.resp.Term, f.resp.LastLog)
+		}
 		if f.err == nil && p.g.teller.accepted(p.target, f.args, f.resp) {
 			p.g.tellSoon()
 		}
