@@ -19,6 +19,7 @@ import (
 	"hongyan/cluster/directory"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
+	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
 	"hongyan/engine/codec"
 	"hongyan/engine/durable"
@@ -28,7 +29,7 @@ import (
 // at its next start; before the cluster is founded, the configuration's peers are all there is.
 const (
 	topologyFile    = "topology"
-	incarnationFile = "raft/incarnation" // beside what it speaks for: who loses the logs and votes loses it too
+	incarnationFile = "raft/" + shard.IncarnationName // beside what it speaks for: who loses the logs and votes loses it too
 	topologyPause   = time.Second
 	foundSay        = 5 * time.Second
 )

@@ -21,7 +21,7 @@ import (
 // Logs that lack something of what this node has promised must not speak for it: it would vote twice, or for a log without what was acknowledged. OpenLogs
 // refuses them (DamagedError), and the node sets them aside and has its replicas made anew, as one whose disk was lost. It looks for
 //
-//  1. a journal that is damaged (package journal), or missing though there are replicas;
+//  1. a journal that is damaged (package journal), or missing though the node has run with one;
 //  2. terms and votes that are missing, cut, or do not read as such;
 //  3. a mark which says that a leader found acknowledged entries missing while the node ran (lapse.go).
 
@@ -36,6 +36,9 @@ func (e *DamagedError) Error() string {
 }
 
 func (e *DamagedError) Unwrap() error { return e.Why }
+
+// IncarnationName is the file in the logs' folder with its name, which a node writes when it has opened them first. A rebuild from volumes leaves replicas and none.
+const IncarnationName = "incarnation"
 
 const (
 	termsName  = "raft.db"
@@ -72,7 +75,7 @@ func lookAtLogs(dir string) (why, err error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	kept, gone, err := Replicas(vfs.Default, filepath.Dir(dir))
+	began, err := exists(vfs.Default, filepath.Join(dir, IncarnationName))
 	if err != nil {
 		return nil, err
 	}
@@ -85,16 +88,16 @@ func lookAtLogs(dir string) (why, err error) {
 	switch {
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return nil, err
-	case len(kept)+len(gone) > 0 && err != nil:
+	case began && err != nil:
 		return fmt.Errorf("%s, with the terms and votes of its replicas, is missing", termsName), nil
-	case len(kept)+len(gone) > 0 && len(journals) == 0:
+	case began && len(journals) == 0:
 		return errors.New("the journal of its replicas is missing"), nil
 	case err != nil:
 		return nil, nil // a new node's
 	case !fi.Mode().IsRegular():
 		return fmt.Errorf("%s is no file", termsName), nil
 	case fi.Size() == 0: // made by a crash at the first start, or cut
-		if len(kept)+len(gone) > 0 {
+		if began {
 			return fmt.Errorf("%s is empty", termsName), nil
 		}
 		return nil, nil

@@ -68,7 +68,7 @@ func TestDamagedLogs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.Mkdir(Dir(data, 1), 0o700); err != nil {
+			if err := errors.Join(os.Mkdir(Dir(data, 1), 0o700), os.WriteFile(filepath.Join(dir, IncarnationName), []byte("name"), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 			g := logs.group(1)
@@ -90,6 +90,21 @@ func TestDamagedLogs(t *testing.T) {
 				t.Errorf("got %v, expected %q", err, c.says)
 			}
 		})
+	}
+}
+
+// TestRebuiltLogs opens what a rebuild leaves: replicas without logs.
+func TestRebuiltLogs(t *testing.T) {
+	data := t.TempDir()
+	if err := os.MkdirAll(Dir(data, 1), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := OpenLogs(filepath.Join(data, "raft"), nil, slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = logs.Close()
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
 

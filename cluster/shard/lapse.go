@@ -8,8 +8,8 @@ import (
 )
 
 // A replica whose disk has lost what it had acknowledged, at its journal's end where no frame tells of it, or since it is an older copy of itself, cannot know. Its
-// leader does: it remembers up to where each follower has acknowledged in its term (transport, rafttell.go), and hears with each heartbeat where the follower's log
-// ends. It tells the node, which must not vote any more and has everything made anew. A leader that came to office since does not remember: who loses
+// leader does: it remembers up to where each follower has acknowledged in its term (transport, rafttell.go), and hears with each answer where the follower's log
+// ended. It tells the node, which must not vote any more and has everything made anew. A leader that came to office since does not remember: who loses
 // data and its leader at once is not found out.
 
 // MethodLapse tells a node.

@@ -53,9 +53,10 @@ type raftGroup struct {
 // OnLapse has f told of a follower whose log ends before an entry that it has acknowledged to the leader here. f must not block.
 func (g *raftGroup) OnLapse(f func(node string, had, has uint64)) { g.lapse.Store(&f) }
 
-func (g *raftGroup) lapsed(node string, had, has uint64) {
-	if f := g.lapse.Load(); f != nil {
-		(*f)(node, had, has)
+// compare tells of a follower whose answer, of its term and where its log ended, does not go together with what is known of it.
+func (g *raftGroup) compare(target raft.ServerAddress, known memory, term, last uint64) {
+	if f := g.lapse.Load(); f != nil && g.teller.lapsed(target, known, term, last) {
+		(*f)(string(target), known.had, last)
 	}
 }
 
@@ -341,7 +342,11 @@ func (g *raftGroup) AppendEntries(_ raft.ServerID, target raft.ServerAddress, ar
 		return nil
 	}
 	g.teller.sent(target, args)
+	known := g.teller.acknowledged(target, args.Term)
 	err := g.rpc(g.ctx, target, args, resp, g.n.cfg.timing.raft, false)
+	if err == nil {
+		g.compare(target, known, resp.Term, resp.LastLog)
+	}
 	if err == nil && g.teller.accepted(target, args, resp) {
 		g.tellSoon()
 	}

@@ -21,8 +21,9 @@ import (
 
 // early is a request that went out before raft asked for it.
 type early struct {
-	args *raft.AppendEntriesRequest
-	call *raftCall
+	args  *raft.AppendEntriesRequest
+	call  *raftCall
+	known memory // of the follower when it was sent
 }
 
 func (e early) last() uint64 { return e.args.Entries[len(e.args.Entries)-1].Index }
@@ -57,8 +58,9 @@ func (p *pipeline) ahead(args *raft.AppendEntriesRequest, payload []byte) {
 	if args.Term != p.term || args.PrevLogEntry+1 != p.next || len(p.early) == maxPipelined {
 		return
 	}
+	known := p.g.teller.acknowledged(p.target, args.Term)
 	if call := p.link.tryStart(p.g.shard, payload, new(raft.AppendEntriesResponse)); call != nil {
-		e := early{args, call}
+		e := early{args, call, known}
 		p.early = append(p.early, e)
 		p.next = e.last() + 1
 		p.g.teller.sent(p.target, args)

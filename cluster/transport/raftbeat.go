@@ -110,7 +110,7 @@ func (g *raftGroup) heartbeatTo(target raft.ServerAddress, args *raft.AppendEntr
 	}
 	if err == nil {
 		b := &beat{Beat: wire.Beat{Shard: g.shard, Term: args.Term}, done: make(chan struct{})}
-		f, had := g.teller.acknowledged(target, args.Term)
+		known := g.teller.acknowledged(target, args.Term)
 		p.beats.add(b)
 		select {
 		case <-b.done:
@@ -125,9 +125,7 @@ func (g *raftGroup) heartbeatTo(target raft.ServerAddress, args *raft.AppendEntr
 				RPCHeader: raftHeader(string(target)),
 				Term:      b.answer.Term, LastLog: b.answer.Last, Success: b.answer.Success, NoRetryBackoff: b.answer.NoRetryBackoff,
 			}
-			if g.teller.lapsed(target, f, had, args.Term, b.answer) {
-				g.lapsed(p.ID, had, b.answer.Last)
-			}
+			g.compare(target, known, b.answer.Term, b.answer.Last)
 			if g.teller.heard(target, args.Term, b.answer) {
 				g.tellSoon()
 			}

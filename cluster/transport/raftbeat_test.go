@@ -71,6 +71,8 @@ func TestHangingHeartbeat(t *testing.T) {
 	a, b := pair(t, func(*transport.Net) {})
 	var from, to []raft.Transport
 	release := make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(letGo) // before the nodes close, which wait for it
 	var entered atomic.Int64
 	for i := range uint32(3) {
 		from, to = append(from, group(t, a, i)), append(to, b.RaftGroup(i))
@@ -105,7 +107,7 @@ func TestHangingHeartbeat(t *testing.T) {
 		t.Error("the group closed while raft was at work")
 	default:
 	}
-	close(release)
+	letGo()
 	<-closed
 }
 

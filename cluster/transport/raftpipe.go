@@ -46,6 +46,7 @@ type appendFuture struct {
 	resp  *raft.AppendEntriesResponse
 	went  *raft.AppendEntriesRequest // what was sent: args, or an early request
 	call  *raftCall                  // its response is a *raft.AppendEntriesResponse
+	known memory                     // of the follower when it was sent
 	err   error                      // valid once done is closed
 	done  chan struct{}              // closed before the future is delivered
 }
@@ -114,9 +115,10 @@ func (p *pipeline) send(f *appendFuture) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e, ok := p.claim(f.args); ok {
-		f.went, f.call = e.args, e.call
+		f.went, f.call, f.known = e.args, e.call, e.known
 		return nil
 	}
+	f.known = p.g.teller.acknowledged(p.target, f.args.Term)
 	call, err := p.link.start(p.ctx, p.g.shard, f.args, new(raft.AppendEntriesResponse), false)
 	if err != nil {
 		return err
@@ -164,6 +166,7 @@ func (p *pipeline) deliver() {
 		}
 		if failed = f.err; failed == nil {
 			*f.resp = *f.call.resp.(*raft.AppendEntriesResponse)
+			p.g.compare(p.target, f.known, f.resp.Term, f.resp.LastLog)
 			if p.g.teller.accepted(p.target, f.went, f.resp) {
 				p.g.tellSoon()
 			}

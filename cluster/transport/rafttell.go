@@ -25,8 +25,7 @@ const tellDelay = 2 * time.Millisecond
 //
 // So it says nothing that raft could not have said itself in that term. Its answer is for nobody.
 //
-// A follower that restarts with less than it has acknowledged in the term, since its disk lost some or is an older copy, shows in its answers to heartbeats too
-// (lapsed).
+// A follower that restarts with less than it has acknowledged in the term, since its disk lost some or is an older copy, shows in its answers too (lapsed).
 //
 // In turn the AppendEntries that raft sends at each of its timers need not travel while a follower is known to have all that they say (idle).
 type teller struct {
@@ -113,25 +112,32 @@ func (t *teller) heard(target raft.ServerAddress, term uint64, answer wire.BeatA
 	return !f.busy && min(t.committed, f.matched) > f.told
 }
 
-// acknowledged gives what a follower has acknowledged in a term up to now, and the memory that this is from.
-func (t *teller) acknowledged(target raft.ServerAddress, term uint64) (f *follower, matched uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if f = t.followers[target]; f == nil || f.request.Term != term {
-		return nil, 0
-	}
-	return f, f.matched
+// memory is what a follower had acknowledged when a request to it was sent.
+type memory struct {
+	f    *follower
+	term uint64
+	had  uint64
 }
 
-// lapsed reports whether the answer to a heartbeat that was sent after acknowledged gave f and matched says of a shorter log, as none can that has kept what
+// acknowledged gives what a follower has acknowledged in a term up to now.
+func (t *teller) acknowledged(target raft.ServerAddress, term uint64) (m memory) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.followers[target]; f != nil && f.request.Term == term {
+		m = memory{f, term, f.matched}
+	}
+	return m
+}
+
+// lapsed reports whether the answer to a request that was sent after acknowledged gave m says of a log that ended before, as none can that has kept what
 // it acknowledged in that term.
-func (t *teller) lapsed(target raft.ServerAddress, f *follower, matched, term uint64, answer wire.BeatAnswer) bool {
-	if f == nil || !answer.Success || answer.Term != term || answer.Last >= matched {
+func (t *teller) lapsed(target raft.ServerAddress, m memory, term, last uint64) bool {
+	if m.f == nil || term != m.term || last >= m.had {
 		return false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.followers[target] == f // else its replica was made anew meanwhile
+	return t.followers[target] == m.f // else its replica was made anew meanwhile
 }
 
 // forget ends the memory of a follower whose replica is made anew.
