@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"hongyan/engine/durable"
 	"hongyan/engine/journal"
@@ -149,7 +150,7 @@ func readTerms(path string) (why error) {
 	}()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
 	if err != nil {
-		if errors.Is(err, bbolt.ErrTimeout) || errors.Is(err, os.ErrPermission) {
+		if errors.Is(err, bolterrors.ErrTimeout) || errors.Is(err, os.ErrPermission) {
 			return nil // whoever opens it next says so
 		}
 		return fmt.Errorf("%s: %w", termsName, err)

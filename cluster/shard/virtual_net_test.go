@@ -386,8 +386,8 @@ func (t *virtualTransport) Ahead(before *raft.Log, committed uint64, entries []*
 			continue
 		}
 		args := raft.AppendEntriesRequest{
-			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.self.id), Addr: []byte(t.self.id)}, Leader: []byte(t.self.id),
-			Term: entries[0].Term, PrevLogEntry: before.Index, PrevLogTerm: before.Term, Entries: entries, LeaderCommitIndex: committed,
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.self.id), Addr: []byte(t.self.id)},
+			Term:      entries[0].Term, PrevLogEntry: before.Index, PrevLogTerm: before.Term, Entries: entries, LeaderCommitIndex: committed,
 		}
 		go func() { _ = askRaft(t.ctx, t, raft.ServerAddress(n.id), &args, new(raft.AppendEntriesResponse)) }()
 	}

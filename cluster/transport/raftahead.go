@@ -37,7 +37,7 @@ func (g *raftGroup) Ahead(before *raft.Log, committed uint64, entries []*raft.Lo
 		return
 	}
 	args := &raft.AppendEntriesRequest{
-		RPCHeader: raftHeader(g.n.cfg.ID), Leader: []byte(g.n.cfg.ID), Term: entries[0].Term,
+		RPCHeader: raftHeader(g.n.cfg.ID), Term: entries[0].Term,
 		PrevLogEntry: before.Index, PrevLogTerm: before.Term, Entries: entries, LeaderCommitIndex: committed,
 	}
 	payload, err := wire.EncodeRaft(nil, args)
