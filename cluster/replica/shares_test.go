@@ -2,6 +2,7 @@ package replica
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -117,6 +118,13 @@ func TestWeightsInARegion(t *testing.T) {
 	g.agree()
 	g.openWith("a", "c")
 	g.openWith("b", "c")
+	g.fill(1, 40<<10, "a") // has it ask the others; until they have answered it keeps everything
+	eventually(t, "a knows that b stores", 10*time.Second, func() error {
+		if !g.at("a").m.shares.anyStores([]string{"b"}) {
+			return errors.New("it has not said so")
+		}
+		return nil
+	})
 	g.split(func() { g.fill(400, 40<<10, "a") }, 0.03, map[string]float64{"a": 0.25, "b": 0.25, "c": 0.5})
 }
 
