@@ -7,9 +7,9 @@ import "time"
 const (
 	atOnce     = 8
 	firstRoom  = 2
-	slowTimes  = 2                    // as long as in quiet times, and slowBy
-	slowBy     = 5 * time.Millisecond // a disk's or a scheduler's whims
-	forgetting = 256                  // moves after which a quickest one counts little
+	slowTimes  = 2                      // as long as in quiet times, and slowBy
+	slowBy     = 500 * time.Microsecond // a disk's or a scheduler's whims
+	forgetting = 256                    // moves after which a quickest one counts little
 	longRest   = 500 * time.Millisecond
 )
 

@@ -19,10 +19,10 @@ func TestPace(t *testing.T) {
 		rest time.Duration // after a move of 100 ms
 	}{
 		{"quiet", 4 * ms, 60, atOnce, 0},
-		{"one slow commit", 40 * ms, 1, atOnce, 0},
-		{"quiet again", 4 * ms, 20, atOnce, 0},
+		{"one slow commit", 40 * ms, 1, atOnce * 3 / 4, 0},
+		{"quiet again", 4 * ms, 40, atOnce, 0},
 		{"busy", 40 * ms, 20, 1, 100 * ms},
-		{"a little slower than quiet", 9 * ms, 60, atOnce, 0},
+		{"a little slower than quiet", 7 * ms, 60, atOnce, 0},
 		{"far away for good", 200 * ms, 2000, atOnce, 0},
 		{"near", 4 * ms, 1, atOnce - 2, 0},
 	} {
