@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	patience = 60 * time.Second // the node gives each request 30 s
-	maxReply = 64 << 20
+	patience  = 60 * time.Second // the node gives each request 30 s
+	aliveWait = 2 * time.Second
+	maxReply  = 64 << 20
 )
 
 // endpoint is where the API answers.
@@ -94,6 +95,12 @@ func (s *session) call(ctx context.Context, method, path string, body, reply any
 	defer cancel()
 	var failed error
 	for _, e := range ends {
+		if len(ends) > 1 {
+			if err := e.alive(ctx); err != nil {
+				failed = errors.Join(failed, err)
+				continue
+			}
+		}
 		code, b, err := e.send(ctx, method, path, raw)
 		if err != nil {
 			failed = errors.Join(failed, err)
@@ -102,6 +109,14 @@ func (s *session) call(ctx context.Context, method, path string, body, reply any
 		return decode(method+" "+e.server+path, code, b, reply)
 	}
 	return failed
+}
+
+// alive asks a node that is not the only one whether it answers: one that is frozen takes a request and keeps it.
+func (e endpoint) alive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, aliveWait)
+	defer cancel()
+	_, _, err := e.send(ctx, http.MethodGet, "/healthz", nil)
+	return err
 }
 
 func (e endpoint) send(ctx context.Context, method, path string, body []byte) (int, []byte, error) {

@@ -2,10 +2,14 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -67,5 +71,26 @@ func TestMoveNumbers(t *testing.T) {
 		if got = (relocate.Order{}); run("account move "+words) == nil || got.Shard != 0 || got.From != 0 {
 			t.Errorf("%s: asked %+v", words, got)
 		}
+	}
+}
+
+// TestFrozenNode asks the next node when the first one takes connections and answers nothing.
+func TestFrozenNode(t *testing.T) {
+	frozen, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frozen.Close()
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }))
+	defer api.Close()
+	dir := t.TempDir()
+	about := fmt.Sprintf(`{"nodes": [{"http": "http://%s", "pid": 1}, {"http": %q, "pid": 2}], "admin_token": "x"}`, frozen.Addr(), api.URL)
+	if err := os.WriteFile(filepath.Join(dir, "cluster.json"), []byte(about), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience/2)
+	defer cancel()
+	if err := Run(ctx, []string{"node", "list", "--dir", dir}, func(string) string { return "" }, new(bytes.Buffer)); err != nil {
+		t.Error(err)
 	}
 }
