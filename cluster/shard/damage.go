@@ -11,12 +11,11 @@ import (
 	"runtime/debug"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"hongyan/engine/durable"
-	"hongyan/engine/journal"
 )
 
 // Logs that lack something of what this node has promised must not speak for it: it would vote twice, or for a log without what was acknowledged. OpenLogs
@@ -42,12 +41,13 @@ func (e *DamagedError) Unwrap() error { return e.Why }
 const IncarnationName = "incarnation"
 
 const (
-	termsName  = "raft.db"
-	logsMark   = "DAMAGED"
-	maxMark    = 4096
-	metaSize   = 64 // of bbolt's meta pages, behind a page header of 16 bytes
-	pageHeader = 16
-	metaMagic  = 0xED0CDAED
+	termsName   = "raft.db"
+	journalName = "journal"
+	logsMark    = "DAMAGED"
+	maxMark     = 4096
+	metaSize    = 64 // of bbolt's meta pages, behind a page header of 16 bytes
+	pageHeader  = 16
+	metaMagic   = 0xED0CDAED
 )
 
 // MarkDamaged has the next OpenLogs refuse the logs in dir.
@@ -80,7 +80,7 @@ func lookAtLogs(dir string) (why, err error) {
 	if err != nil {
 		return nil, err
 	}
-	journals, err := filepath.Glob(filepath.Join(dir, "journal", "*.log"))
+	journals, err := filepath.Glob(filepath.Join(dir, journalName, "*.log"))
 	if err != nil {
 		return nil, err
 	}
@@ -165,48 +165,55 @@ func readTerms(path string) (why error) {
 	})
 }
 
-// sane says what of a shard's terms and votes cannot be.
-func (g groupTerms) sane() error {
-	term, errTerm := g.GetUint64([]byte("CurrentTerm"))
-	voted, errVoted := g.GetUint64([]byte("LastVoteTerm"))
-	for _, err := range []error{errTerm, errVoted} {
-		if err != nil && err.Error() != "not found" {
-			return err
-		}
-	}
-	if voted > term {
-		return fmt.Errorf("shard %d has voted in term %d, and knows of term %d only", g.shard, voted, term)
-	}
-	return nil
-}
-
-// checkVotes looks at what raft keeps of all shards, and what was read of the journal: no entry is of a later term than is known.
-func (l *Logs) checkVotes(data string) error {
-	kept, _, err := Replicas(vfs.Default, data)
+// checkVotes holds what raft keeps of each replica against what was read of the journal.
+func (l *Logs) checkVotes(dir string) error {
+	kept, _, err := Replicas(vfs.Default, filepath.Dir(dir))
 	if err != nil {
 		return fmt.Errorf("look at the logs: %w", err)
 	}
 	for _, number := range kept {
-		log := l.group(number)
-		g, ok := log.StableStore.(groupTerms)
-		if !ok {
-			continue
-		}
-		why := g.sane()
-		if last := log.log.Last(); why == nil && last > 0 {
-			var e journal.Entry
-			if e, why = log.log.Get(last); why == nil {
-				var term uint64
-				if term, why = g.GetUint64([]byte("CurrentTerm")); why == nil && e.Term > term {
-					why = fmt.Errorf("shard %d has entry %d of term %d, and knows of term %d only", number, last, e.Term, term)
-				}
-			}
-		}
-		if why != nil {
-			return &DamagedError{Dir: filepath.Join(data, "raft"), Why: why}
+		if why := l.group(number).contradiction(); why != nil {
+			return &DamagedError{Dir: dir, Why: fmt.Errorf("shard %d %w", number, why)}
 		}
 	}
 	return nil
 }
 
-var _ raft.StableStore = groupTerms{}
+// contradiction says what of a replica's term, vote and log cannot be: no vote and no entry is of a later term than is known.
+func (g *groupLog) contradiction() error {
+	term, err := g.keptTerm("CurrentTerm")
+	if err != nil {
+		return err
+	}
+	voted, err := g.keptTerm("LastVoteTerm")
+	if err != nil {
+		return err
+	}
+	if voted > term {
+		return fmt.Errorf("has voted in term %d, and knows of term %d only", voted, term)
+	}
+	last := g.log.Last()
+	if last == 0 {
+		return nil
+	}
+	e, err := g.log.Get(last)
+	if err != nil {
+		return fmt.Errorf("cannot read its last entry: %w", err)
+	}
+	if e.Term > term {
+		return fmt.Errorf("has entry %d of term %d, and knows of term %d only", last, e.Term, term)
+	}
+	return nil
+}
+
+// keptTerm is a term under raft's name for it, 0 if there is none.
+func (g *groupLog) keptTerm(name string) (uint64, error) {
+	n, err := g.GetUint64([]byte(name))
+	if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot read its %s: %w", name, err)
+	}
+	return n, nil
+}

@@ -49,7 +49,7 @@ func OpenLogs(dir string, key *atrest.Key, log *slog.Logger) (*Logs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open terms and votes in %s: %w", dir, err)
 	}
-	j, err := journal.Open(vfs.Default, filepath.Join(dir, "journal"), journal.Options{Log: log})
+	j, err := journal.Open(vfs.Default, filepath.Join(dir, journalName), journal.Options{Log: log})
 	if err == nil {
 		err = syncNames(vfs.Default, dir)
 		if err != nil {
@@ -64,7 +64,7 @@ func OpenLogs(dir string, key *atrest.Key, log *slog.Logger) (*Logs, error) {
 	}
 	t := &terms{db: db}
 	l := &Logs{fs: vfs.Default, journal: j, stable: func(shard uint32) raft.StableStore { return groupTerms{t, shard} }, close: db.Close, key: key}
-	if err := l.checkVotes(filepath.Dir(dir)); err != nil {
+	if err := l.checkVotes(dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the logs: %w", err), l.Close())
 	}
 	return l, nil

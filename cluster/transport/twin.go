@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -15,7 +14,7 @@ import (
 // that was copied to make another node's. Whoever takes part listens where the cluster says that the node is, or finds out who does: it asks at that
 // address for the name of the process, which each makes for itself when it starts. Programs that do not know the service refuse it.
 
-// processName is as long as one is.
+// processName is how many random bytes one is.
 const processName = 16
 
 // twinTimeout bounds the question: an own address that leads nowhere must not keep a node.
@@ -59,25 +58,22 @@ func askProcess(ctx context.Context, creds credentials, id, addr string) string 
 	if _, err := io.ReadFull(conn, name[:]); err != nil {
 		return ""
 	}
-	return hex.EncodeToString(name[:])
+	return string(name[:])
 }
 
 // newProcessName makes the name of this process.
 func newProcessName() string {
 	var name [processName]byte
 	_, _ = rand.Read(name[:]) // it never fails
-	return hex.EncodeToString(name[:])
+	return string(name[:])
 }
 
 // tellProcess answers askProcess.
 func (n *Net) tellProcess(conn *tls.Conn) {
 	defer discard(conn)
-	name, err := hex.DecodeString(n.process)
+	err := conn.SetWriteDeadline(time.Now().Add(n.cfg.timing.handshake))
 	if err == nil {
-		err = conn.SetWriteDeadline(time.Now().Add(n.cfg.timing.handshake))
-	}
-	if err == nil {
-		_, err = conn.Write(name)
+		_, err = io.WriteString(conn, n.process)
 	}
 	if err != nil {
 		n.log.Debug("the process was not named", "err", err)

@@ -53,12 +53,8 @@ func (db *DB) corrupted(log *slog.Logger, what string) {
 
 // Distrust has the next Open set the database aside: it belongs to logs that cannot be trusted any more.
 func (db *DB) Distrust() error {
-	dir := db.fs.PathDir(db.incoming)
-	f, err := db.fs.Create(db.fs.PathJoin(dir, damageMark), vfs.WriteCategoryUnspecified)
-	if err == nil {
-		err = errors.Join(f.Sync(), f.Close(), durable.SyncDir(db.fs, dir))
-	}
-	if err != nil {
+	mark := db.fs.PathJoin(db.fs.PathDir(db.incoming), damageMark)
+	if err := durable.Replace(db.fs, mark, nil, vfs.WriteCategoryUnspecified); err != nil {
 		return fmt.Errorf("mark the index as damaged: %w", err)
 	}
 	return nil

@@ -197,7 +197,7 @@ func (r *recall) sortKey(key []byte, criteria []command.Criterion, by []*recalle
 		case command.SortArrival, command.SortDate, command.SortSize:
 			key = order.AppendNumber(key, numberOf(v), c.Reverse)
 		default:
-			key = order.AppendCollatedText(key, v, c.Reverse)
+			key = order.AppendText(key, v, c.Reverse)
 		}
 	}
 	return key, nil

@@ -20,14 +20,8 @@ func AppendNumber(key []byte, n int64, reverse bool) []byte {
 	return turn(key, start, reverse)
 }
 
-// AppendText appends a text to a key in the same way, in the order of i;unicode-casemap.
-// Texts that are equal in their first 256 bytes of that are equal.
-func AppendText(key []byte, s string, reverse bool) []byte {
-	start := len(key)
-	return turn(append(AppendCollated(key, s), 0), start, reverse)
-}
-
-// AppendCollated appends a text as AppendText compares it, which AppendCollatedText appends to a key.
+// AppendCollated appends a text in the form whose bytes are in the order of i;unicode-casemap, for AppendText. Texts that are equal in their first 256 bytes of
+// that are equal.
 func AppendCollated(dst []byte, s string) []byte {
 	start := len(dst)
 	if len(s) > maxText { // a character does not get shorter by more than half, and what follows is cut off anyway
@@ -47,8 +41,8 @@ func AppendCollated(dst []byte, s string) []byte {
 	return dst[:end]
 }
 
-// AppendCollatedText is AppendText of what AppendCollated made.
-func AppendCollatedText(key, collated []byte, reverse bool) []byte {
+// AppendText appends what AppendCollated made of a text to a key, as AppendNumber does a number.
+func AppendText(key, collated []byte, reverse bool) []byte {
 	start := len(key)
 	return turn(append(append(key, collated...), 0), start, reverse)
 }

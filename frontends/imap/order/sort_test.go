@@ -10,19 +10,24 @@ import (
 	"testing"
 )
 
+// appendText appends a text to a key.
+func appendText(key []byte, s string, reverse bool) []byte {
+	return AppendText(key, AppendCollated(nil, s), reverse)
+}
+
 func TestSorter(t *testing.T) {
 	var s Sorter
 	for i, text := range []string{"beta", "Alpha", "alpha", "", "alphabet", "ALPH\x00A"} {
-		s.Add(uint32(i+1), AppendText(nil, text, false))
+		s.Add(uint32(i+1), appendText(nil, text, false))
 	}
 	if got := s.Sorted(); !slices.Equal(got, []uint32{4, 2, 3, 6, 5, 1}) {
 		t.Error(got)
 	}
 	long := strings.Repeat("x", maxText)
-	if !bytes.Equal(AppendText(nil, long+"a", false), AppendText(nil, long+"b", false)) {
+	if !bytes.Equal(appendText(nil, long+"a", false), appendText(nil, long+"b", false)) {
 		t.Error("texts that differ beyond the bound")
 	}
-	if n := len(AppendText(nil, strings.Repeat("𝐚", 5000), false)); n != maxText+1 {
+	if n := len(appendText(nil, strings.Repeat("𝐚", 5000), false)); n != maxText+1 {
 		t.Error(n)
 	}
 }
@@ -46,7 +51,7 @@ func TestSorterAgainstComparison(t *testing.T) {
 				v := rng.IntN(7)
 				rows[i] = append(rows[i], v)
 				if isText[f] {
-					key = AppendText(key, texts[v], reverse[f])
+					key = appendText(key, texts[v], reverse[f])
 				} else {
 					key = AppendNumber(key, numbers[v], reverse[f])
 				}
@@ -83,7 +88,7 @@ func TestSorterMemory(t *testing.T) {
 	const n = 100_000
 	var s Sorter
 	for i := range uint32(n) {
-		s.Add(i, AppendText(nil, "a subject of thirty characters", false))
+		s.Add(i, appendText(nil, "a subject of thirty characters", false))
 	}
 	if per := s.Size() / n; per > 31+entrySize*5/4+2 {
 		t.Errorf("%d bytes a message", per)
