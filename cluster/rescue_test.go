@@ -15,6 +15,7 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
 	"hongyan/cluster/recovery"
+	"hongyan/cluster/shard"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
@@ -253,6 +254,10 @@ func TestLostComeBack(t *testing.T) {
 	c.StopNode(t, 1)
 	c.StopNode(t, 2)
 	left := c.Nodes[0]
+	clustertest.Eventually(t, 20*time.Second, func() bool { // the second one to stop may have handed shards over, whose new leader's log still grows
+		st, err := left.Status(ctx(t))
+		return err == nil && !slices.ContainsFunc(st.(*cluster.Status).Shards, func(g shard.Status) bool { return g.Leader != "" })
+	}, func() string { return "no shard is led any more" })
 	recovered(t, left, "north-2", "overseas-3")
 	c.Join(t, "north-b", clustertest.Spec{Region: "north", Roles: everything})
 	clustertest.Eventually(t, 30*time.Second, func() bool {
