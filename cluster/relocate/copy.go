@@ -30,6 +30,8 @@ type copied struct {
 	markers []index.Early // of the old shard
 }
 
+func (c *copied) small() bool { return c.keys <= smallKeys }
+
 // compareAll reads everything in both shards and imports what differs. The old shard's replica has applied minFrom.
 func (r *Relocator) compareAll(ctx context.Context, m *directory.Relocation, minFrom, minTo uint64, class shard.Class) (copied, error) {
 	return r.compare(ctx, m, keysRequest{Part: all}, minFrom, copied{at: minTo}, class)

@@ -60,10 +60,11 @@ func (r *Relocator) bring(ctx context.Context, m *directory.Relocation) (there b
 	case m.Cancel:
 		return false, r.callOff(ctx, m)
 	}
-	if err := r.arrive(ctx, m); err != nil { // 2
+	at, err := r.arrive(ctx, m) // 2
+	if err != nil {
 		return false, err
 	}
-	done, err := r.warm(ctx, m)
+	done, err := r.warm(ctx, m, old.Applied, at)
 	if err != nil {
 		return false, err
 	}
@@ -101,33 +102,29 @@ func (r *Relocator) readIndex(ctx context.Context, number uint32) (uint64, error
 	return at, err
 }
 
-// arrive waits until nothing of an earlier stay is left: each command sweeps a part of it.
-func (r *Relocator) arrive(ctx context.Context, m *directory.Relocation) error {
+// arrive waits until nothing of an earlier stay is left: each command sweeps a part of it. It gives the entry at which the new shard takes keys.
+func (r *Relocator) arrive(ctx context.Context, m *directory.Relocation) (uint64, error) {
 	for pause := sweepPause; ; pause = min(2*pause, longestSweepPause) {
-		_, _, err := r.step(ctx, m.To, m, mailbox.Move{Step: mailbox.MoveArrive, Shard: m.From})
+		_, at, err := r.step(ctx, m.To, m, mailbox.Move{Step: mailbox.MoveArrive, Shard: m.From})
 		if !refusedWith(err, mailbox.Swept) {
-			return err
+			return at, err
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return err
+			return 0, err
 		}
 	}
 }
 
-// warm is step 3. An account in which more changes than can be imported in a moment is not frozen.
-func (r *Relocator) warm(ctx context.Context, m *directory.Relocation) (done copied, err error) {
-	from, err := r.readIndex(ctx, m.From)
-	if err != nil {
-		return done, err
-	}
-	to, err := r.readIndex(ctx, m.To)
-	if err != nil {
-		return done, err
-	}
+// warm is step 3, from replicas that have applied from and to. An account in which more changes than can be imported in a moment is not frozen.
+func (r *Relocator) warm(ctx context.Context, m *directory.Relocation, from, to uint64) (done copied, err error) {
+	began := time.Now()
 	if done, err = r.compareAll(ctx, m, from, to, shard.Background); err != nil {
 		return done, err
+	}
+	if done.small() && time.Since(began) < warmEnough {
+		return done, nil // finish compares all of it
 	}
 	for range warmRounds {
 		began := time.Now()
@@ -168,22 +165,25 @@ func (r *Relocator) handOver(ctx context.Context, m *directory.Relocation, done 
 	return nil
 }
 
-// finish is steps 4 and 5. Of an account that is not large it makes sure that both shards hold the same.
+// finish is steps 4 and 5. A small account is compared once more, as it was copied; of one that is not large, this makes sure that both shards hold the same.
 func (r *Relocator) finish(ctx context.Context, m *directory.Relocation, done copied) (copied, error) {
 	_, from, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveFreeze, Shard: m.To}) // 4
 	if err != nil {
 		return done, err
 	}
-	if done, err = r.update(ctx, m, from, done, shard.ForPeople); err != nil {
-		return done, err
+	updated := !done.small()
+	if updated {
+		if done, err = r.update(ctx, m, from, done, shard.ForPeople); err != nil {
+			return done, err
+		}
 	}
 	if done.keys <= compared {
 		differ, err := r.compareAll(ctx, m, from, done.at, shard.ForPeople)
 		if err != nil {
 			return done, err
 		}
-		done.at = differ.at
-		if differ.changes > 0 {
+		done.at, done.markers = differ.at, differ.markers
+		if updated && differ.changes > 0 {
 			r.cfg.Log.Warn("a copy of what had changed left differences, which the last comparison found", "account", m.Address, "keys", differ.changes)
 		}
 	}

@@ -3,7 +3,8 @@ package relocate
 import "time"
 
 // How many accounts move at once follows from how long a commit takes: the idea is that of TCP Vegas. What it takes in quiet times is known from the quickest one lately;
-// when commits take much longer, mail waits for the moves or the moves for mail, and there are to be fewer of them, down to one at a time with rests.
+// when commits take much longer, mail waits for the moves or the moves for mail, and there are to be fewer of them, down to one at a time with rests. On a machine that is
+// slow for other reasons that would be one in a second: so another one begins every so often, whatever commits take.
 const (
 	atOnce     = 8
 	firstRoom  = 2
@@ -11,13 +12,16 @@ const (
 	slowBy     = 500 * time.Microsecond // a disk's or a scheduler's whims
 	forgetting = 256                    // moves after which a quickest one counts little
 	longRest   = 500 * time.Millisecond
+	often      = 200 * time.Millisecond
 )
 
 // pace is how fast a node moves accounts. The zero value has seen nothing yet.
 type pace struct {
-	quiet time.Duration // a commit in quiet times
-	now   time.Duration // of late
-	room  float64       // how many moves there may be
+	quiet   time.Duration // a commit in quiet times
+	now     time.Duration // of late
+	room    float64       // how many moves there may be
+	resting time.Time     // until then none begins
+	begun   time.Time     // when the last one began
 }
 
 // note takes account of a commit.
@@ -39,10 +43,20 @@ func (p *pace) slow() bool { return p.now > slowTimes*p.quiet+slowBy }
 // most is how many accounts may move at once.
 func (p *pace) most() int { return max(firstRoom/2, int(p.room)) }
 
-// rest is how long after a move that took so long the next one waits.
-func (p *pace) rest(took time.Duration) time.Duration {
-	if p.room > 1 || !p.slow() {
-		return 0
+// begin is how many moves may begin, beside those that are under way.
+func (p *pace) begin(now time.Time, active int) int {
+	if room := p.most() - active; room > 0 && !now.Before(p.resting) {
+		return room
 	}
-	return min(took, longRest)
+	if active < atOnce && now.Sub(p.begun) >= often {
+		return 1
+	}
+	return 0
+}
+
+// ended takes note of a move that took so long: in slow times the next one waits as long.
+func (p *pace) ended(now time.Time, took time.Duration) {
+	if p.room <= 1 && p.slow() {
+		p.resting = now.Add(min(took, longRest))
+	}
 }

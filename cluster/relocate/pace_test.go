@@ -7,9 +7,15 @@ import (
 
 func TestPace(t *testing.T) {
 	const ms = time.Millisecond
-	var p pace
-	if p.most() != 1 || p.rest(ms) != 0 {
-		t.Errorf("at first %d, rest %v", p.most(), p.rest(ms))
+	now := time.Unix(1, 0)
+	p := pace{begun: now}
+	rest := func(took time.Duration) time.Duration {
+		p.resting = time.Time{}
+		p.ended(now, took)
+		return max(0, p.resting.Sub(now))
+	}
+	if p.begin(now, 0) != 1 || rest(ms) != 0 {
+		t.Errorf("at first %d, rest %v", p.most(), rest(ms))
 	}
 	for _, c := range []struct {
 		what string
@@ -29,14 +35,30 @@ func TestPace(t *testing.T) {
 		for range c.n {
 			p.note(c.took)
 		}
-		if p.most() != c.most || p.rest(100*ms) != c.rest {
-			t.Errorf("%s: %d at once, rest %v: %+v", c.what, p.most(), p.rest(100*ms), p)
+		if p.most() != c.most || rest(100*ms) != c.rest {
+			t.Errorf("%s: %d at once, rest %v: %+v", c.what, p.most(), rest(100*ms), p)
 		}
 	}
 	for range 20 {
 		p.note(time.Second)
 	}
-	if p.rest(time.Minute) != longRest {
-		t.Errorf("rest of %v", p.rest(time.Minute))
+	if rest(time.Minute) != longRest {
+		t.Errorf("rest of %v", rest(time.Minute))
+	}
+	for _, c := range []struct {
+		after  time.Duration
+		active int
+		begin  int
+	}{
+		{0, 0, 0}, // resting
+		{often - ms, 0, 0},
+		{often, 0, 1},
+		{often, atOnce - 1, 1},
+		{time.Minute, atOnce, 0},
+		{longRest, 0, 1},
+	} {
+		if n := p.begin(now.Add(c.after), c.active); n != c.begin {
+			t.Errorf("%v after the last began, beside %d: %d begin", c.after, c.active, n)
+		}
 	}
 }

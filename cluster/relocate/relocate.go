@@ -34,6 +34,7 @@ const (
 	warmEnough     = time.Second     // that the last round before may take
 	frozenTimeout  = 4 * time.Second // before an account is given back to the old shard
 	compared       = 20_000          // keys that are compared once more while an account is frozen
+	smallKeys      = 1000            // as many are compared in less time than it takes to ask what has changed
 	stepTimeout    = 20 * time.Second
 	moveTimeout    = 30 * time.Minute
 	sweepPause     = 50 * time.Millisecond
@@ -67,7 +68,6 @@ type Relocator struct {
 
 	mu       sync.Mutex // guards what follows
 	pace     pace
-	resting  time.Time // no move begins before
 	active   map[uint64]bool
 	failures map[uint64]*failure
 }
@@ -120,9 +120,9 @@ func (r *Relocator) Run(ctx context.Context) {
 // round takes up moves while there is room. It says whether there are some.
 func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 	r.mu.Lock()
-	room, resting := r.pace.most()-len(r.active), time.Now().Before(r.resting)
+	room := r.pace.begin(time.Now(), len(r.active))
 	r.mu.Unlock()
-	if room <= 0 || resting {
+	if room == 0 {
 		return true, nil
 	}
 	paused := r.cfg.Paused()
@@ -138,6 +138,7 @@ func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 		some = true
 		r.mu.Lock()
 		r.active[m.Account] = true
+		r.pace.begun = time.Now()
 		r.mu.Unlock()
 		r.work.Go(func() {
 			began := time.Now()
@@ -212,7 +213,7 @@ func (r *Relocator) ended(ctx context.Context, m *directory.Relocation, took tim
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.active, m.Account)
-	r.resting = time.Now().Add(r.pace.rest(took))
+	r.pace.ended(time.Now(), took)
 	if err == nil {
 		delete(r.failures, m.Account)
 		return
