@@ -6,6 +6,7 @@ import (
 
 	"hongyan/bench/history"
 	"hongyan/bench/load"
+	"hongyan/cluster/pause"
 )
 
 // Base notes what the INBOX of each of the target's accounts holds, for a history that begins with mail in it. It asks one node after the other
@@ -18,7 +19,7 @@ func Base(ctx context.Context, t load.Target, h *history.History) error {
 			if err == nil {
 				break
 			}
-			if !load.Sleep(ctx, idlePause) {
+			if !pause.For(ctx, idlePause) {
 				return fmt.Errorf("first reading of %s: %w", name, err)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"hongyan/bench/history"
 	"hongyan/bench/load"
+	"hongyan/cluster/pause"
 )
 
 // client is one of those that work on the mailboxes. Its connections are its own.
@@ -49,7 +50,7 @@ func (c *client) work(ctx context.Context) {
 		if what == changed && c.random.IntN(100) < readAfter {
 			c.read(c.node(c.random, n.ID), b)
 		}
-		if what == nothing && !load.Sleep(ctx, idlePause) {
+		if what == nothing && !pause.For(ctx, idlePause) {
 			return
 		}
 	}

@@ -24,6 +24,7 @@ import (
 
 	"hongyan/bench/history"
 	"hongyan/bench/load"
+	"hongyan/cluster/pause"
 )
 
 // Options say what to exercise.
@@ -157,7 +158,7 @@ func (r *run) prepare(ctx context.Context) error {
 			if last = r.meet(n, b, kind); last == nil {
 				break
 			}
-			if !load.Sleep(ctx, idlePause) {
+			if !pause.For(ctx, idlePause) {
 				return fmt.Errorf("read %s: %w", b.name, last)
 			}
 		}

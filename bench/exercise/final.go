@@ -13,6 +13,7 @@ import (
 
 	"hongyan/bench/history"
 	"hongyan/bench/load"
+	"hongyan/cluster/pause"
 )
 
 // finalTime is for the next message of a reading with all bytes; finalAtOnce are the accounts read side by side through each node.
@@ -100,7 +101,7 @@ func finalAccount(ctx context.Context, t load.Target, n load.Node, a load.Accoun
 				break
 			}
 			var unreachable *net.OpError
-			if errors.As(err, &unreachable) && unreachable.Op == "dial" || !load.Sleep(ctx, idlePause) {
+			if errors.As(err, &unreachable) && unreachable.Op == "dial" || !pause.For(ctx, idlePause) {
 				return err
 			}
 		}

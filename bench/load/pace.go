@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"hongyan/cluster/pause"
 )
 
 // Turn is one piece of the work.
@@ -149,7 +151,7 @@ func (c Closed) Run(ctx context.Context, rec *Recorder, op Operation) error {
 				err := op(work, t)
 				begun.End(err)
 				if err != nil {
-					Sleep(begin, c.Pause)
+					pause.For(begin, c.Pause)
 				}
 			}
 		})
@@ -166,24 +168,12 @@ func WithGrace(ctx context.Context, wait time.Duration) (context.Context, contex
 	}
 	outlives, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if Sleep(outlives, wait) {
+		if pause.For(outlives, wait) {
 			cancel()
 		}
 	})
 	return outlives, func() {
 		stop()
 		cancel()
-	}
-}
-
-// Sleep waits for d or the end of ctx, and says whether d passed.
-func Sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -7,15 +7,17 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hongyan/cluster/pause"
 )
 
 // stalling is a server in virtual time: it answers in a millisecond, but for the second that begins at five, through which nothing is answered.
 func stalling(begin time.Time) Operation {
 	from, to := begin.Add(5*time.Second), begin.Add(6*time.Second)
 	return func(ctx context.Context, _ Turn) error {
-		Sleep(ctx, time.Millisecond)
+		pause.For(ctx, time.Millisecond)
 		if now := time.Now(); now.After(from) && now.Before(to) {
-			Sleep(ctx, time.Until(to))
+			pause.For(ctx, time.Until(to))
 		}
 		return ctx.Err()
 	}

@@ -13,6 +13,7 @@ import (
 	"hongyan/bench/load/send"
 	"hongyan/bench/measure"
 	"hongyan/bench/report"
+	"hongyan/cluster/pause"
 )
 
 var capacityPlan = Scenario{
@@ -75,7 +76,7 @@ func (m *estimate) measure(ctx context.Context) error {
 		return err
 	}
 	nodes := float64(len(e.Target.Nodes))
-	rest, _, err := e.costs(func() error { load.Sleep(ctx, took/2); return ctx.Err() })
+	rest, _, err := e.costs(func() error { pause.For(ctx, took/2); return ctx.Err() })
 	if err != nil {
 		return err
 	}
@@ -205,7 +206,7 @@ func (m *estimate) sessions(ctx context.Context, took time.Duration) error {
 		return err
 	}
 	defer idle.close()
-	c, _, err := e.costs(func() error { load.Sleep(ctx, took/2); return ctx.Err() })
+	c, _, err := e.costs(func() error { pause.For(ctx, took/2); return ctx.Err() })
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"hongyan/bench/exercise"
 	"hongyan/bench/load"
 	"hongyan/bench/report"
+	"hongyan/cluster/pause"
 )
 
 var chaos = Scenario{
@@ -80,13 +81,13 @@ func (c *turmoil) run(ctx context.Context, plan []fault) error {
 	o := exercise.Options{Target: exercised, History: c.book.h, Seed: e.Options.Seed, Clients: chaosClients, Mailboxes: min(chaosBoxes, 2*len(boxes)), Log: e.Log}
 	c.stats, err = beside(ctx, o, func(ctx context.Context) error {
 		return c.traffic.run(ctx, func(ctx context.Context) error {
-			load.Sleep(ctx, 2*time.Second)
+			pause.For(ctx, 2*time.Second)
 			for i, f := range plan {
 				if err := c.harm(ctx, f, i+1, len(plan)); err != nil {
 					return fmt.Errorf("%s (fault %d of seed %d): %w", f, i+1, e.Options.Seed, err)
 				}
 			}
-			load.Sleep(ctx, 2*time.Second)
+			pause.For(ctx, 2*time.Second)
 			return until(ctx, tryFor, c.traffic.overdue)
 		})
 	})
@@ -114,7 +115,7 @@ func beside(ctx context.Context, o exercise.Options, f func(ctx context.Context)
 
 // harm is one fault, from begin to end.
 func (c *turmoil) harm(ctx context.Context, f fault, i, n int) error {
-	if !load.Sleep(ctx, f.After) {
+	if !pause.For(ctx, f.After) {
 		return ctx.Err()
 	}
 	c.env.Progress.Step("fault %d of %d: %s", i, n, f)
@@ -125,7 +126,7 @@ func (c *turmoil) harm(ctx context.Context, f fault, i, n int) error {
 	if err := f.begin(c.env); err != nil {
 		return errors.Join(err, f.end(c.env))
 	}
-	load.Sleep(ctx, f.For)
+	pause.For(ctx, f.For)
 	err := f.end(c.env)
 	c.marks = append(c.marks, report.Mark{At: at, Until: time.Since(c.began).Seconds(), Label: f.String()})
 	return err

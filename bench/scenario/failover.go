@@ -12,6 +12,7 @@ import (
 	"hongyan/bench/load"
 	"hongyan/bench/report"
 	"hongyan/bench/report/units"
+	"hongyan/cluster/pause"
 )
 
 var failover = Scenario{
@@ -124,7 +125,7 @@ func (d *drill) run(ctx context.Context, k *kindRuns) error {
 	}
 	d.env.Progress.Rate(t.live)
 	err = t.run(ctx, func(ctx context.Context) error {
-		load.Sleep(ctx, 2*time.Second) // connections are made and mailboxes opened before the fault
+		pause.For(ctx, 2*time.Second) // connections are made and mailboxes opened before the fault
 		return errors.Join(d.once(ctx, f, t), d.undo(ctx, t))
 	})
 	if err != nil {
@@ -153,7 +154,7 @@ func (d *drill) once(ctx context.Context, f planned, t *traffic) error {
 	if err := f.do(); err != nil {
 		return err
 	}
-	load.Sleep(ctx, lookFor)
+	pause.For(ctx, lookFor)
 	_ = until(ctx, lookLonger, t.overdue) // they are waited for once it is undone
 	d.marks = append(d.marks, report.Mark{At: at, Until: time.Since(d.began).Seconds(), Label: f.label})
 	d.runs++

@@ -11,6 +11,7 @@ import (
 	"hongyan/bench/exercise"
 	"hongyan/bench/load"
 	"hongyan/bench/report"
+	"hongyan/cluster/pause"
 )
 
 var grow = Scenario{
@@ -99,7 +100,7 @@ func (g *growth) run(ctx context.Context, kinds []string) error {
 		return g.traffic.run(ctx, func(ctx context.Context) (err error) {
 			stop := g.yardstick(ctx)
 			defer func() { err = errors.Join(err, stop()) }()
-			load.Sleep(ctx, settleIn)
+			pause.For(ctx, settleIn)
 			if err := g.steps(ctx, kinds); err != nil {
 				return err
 			}
@@ -147,7 +148,7 @@ func (g *growth) steps(ctx context.Context, kinds []string) error {
 
 // rest waits while nothing is done.
 func (g *growth) rest(ctx context.Context) error {
-	if !load.Sleep(ctx, g.env.Options.time(time.Minute)) {
+	if !pause.For(ctx, g.env.Options.time(time.Minute)) {
 		return ctx.Err()
 	}
 	return nil

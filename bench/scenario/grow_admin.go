@@ -13,6 +13,7 @@ import (
 	"hongyan/bench/lab"
 	"hongyan/bench/load"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/pause"
 )
 
 const (
@@ -116,7 +117,7 @@ func (g *growth) settled(ctx context.Context) error {
 // await waits until f is nil, and looks less often than until does: each look costs the cluster something.
 func (g *growth) await(ctx context.Context, f func() error) error {
 	return until(ctx, moveWait, func() error {
-		load.Sleep(ctx, lookEvery)
+		pause.For(ctx, lookEvery)
 		return f()
 	})
 }

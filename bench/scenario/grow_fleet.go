@@ -11,6 +11,7 @@ import (
 	"hongyan/bench/load"
 	"hongyan/bench/load/send"
 	"hongyan/bench/measure"
+	"hongyan/cluster/pause"
 )
 
 // fleet is the nodes that mail goes to while they come and go. Each message is tried at one node after the other until somebody takes it on. A try that failed
@@ -156,7 +157,7 @@ func (f *fleet) measure(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, y.Close()) }()
-	for load.Sleep(ctx, bareEach) {
+	for pause.For(ctx, bareEach) {
 		f.mu.Lock()
 		p := f.phase
 		f.mu.Unlock()
@@ -185,7 +186,7 @@ func (f *fleet) persist(ctx context.Context, p *phase, t load.Turn, m *load.Mess
 		if load.Classify(err) == load.Permanent || time.Since(began) > tryFor {
 			return err
 		}
-		load.Sleep(ctx, againIn)
+		pause.For(ctx, againIn)
 	}
 }
 

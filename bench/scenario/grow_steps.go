@@ -9,6 +9,7 @@ import (
 
 	"hongyan/bench/load"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/pause"
 )
 
 // Steps, in the order in which they are done.
@@ -269,7 +270,7 @@ func (g *growth) loseRegion(ctx context.Context) error {
 		if err := lose(); err != nil {
 			return err
 		}
-		load.Sleep(ctx, regionAway)
+		pause.For(ctx, regionAway)
 		if err := regain(); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"hongyan/bench/load"
 	"hongyan/bench/load/send"
 	"hongyan/bench/report"
+	"hongyan/cluster/pause"
 )
 
 var recovery = Scenario{
@@ -154,9 +155,9 @@ func (r *recoveries) underLoad(ctx context.Context, f func() error) error {
 		loadErr = load.Open{Rate: cmp.Or(r.env.Options.Rate, lightRate), Poisson: true, Seed: r.env.Options.Seed, Workers: loadWorkers, For: forever, Grace: serveWait}.
 			Run(loading, r.rec, func(ctx context.Context, t load.Turn) error { return s.Send(ctx, t.Worker, r.mail.message(t)) })
 	})
-	load.Sleep(ctx, time.Second) // of undisturbed load, for the chart
+	pause.For(ctx, time.Second) // of undisturbed load, for the chart
 	err = f()
-	load.Sleep(ctx, time.Second)
+	pause.For(ctx, time.Second)
 	stop()
 	wg.Wait()
 	return errors.Join(err, loadErr, ctx.Err())

@@ -12,6 +12,7 @@ import (
 	"hongyan/bench/load/send"
 	"hongyan/bench/measure"
 	"hongyan/bench/report"
+	"hongyan/cluster/pause"
 )
 
 var soak = Scenario{
@@ -135,7 +136,7 @@ func (e *Env) watchMemory(ctx context.Context, began time.Time) func() report.Li
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for load.Sleep(ctx, memoryAt) {
+		for pause.For(ctx, memoryAt) {
 			if u, err := e.usage(); err == nil && u.Missing == 0 {
 				line.At, line.Value = append(line.At, time.Since(began).Seconds()), append(line.Value, float64(u.Memory))
 			}

@@ -10,6 +10,7 @@ import (
 	"hongyan/bench/load"
 	"hongyan/bench/load/read"
 	"hongyan/bench/load/send"
+	"hongyan/cluster/pause"
 )
 
 // traffic is light load in several protocols that goes on while something is done to the target: operations are due on a schedule whatever the
@@ -155,7 +156,7 @@ func persist(ctx context.Context, f func() error) error {
 		if err == nil || ctx.Err() != nil || time.Since(began) > tryFor {
 			return err
 		}
-		load.Sleep(ctx, 20*time.Millisecond)
+		pause.For(ctx, 20*time.Millisecond)
 	}
 }
 

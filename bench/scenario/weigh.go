@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"hongyan/bench/load"
+	"hongyan/cluster/pause"
 )
 
 // weight is what a server holds and does at rest.
@@ -39,7 +39,7 @@ func (c *crowd) weigh(ctx context.Context, w *weight) error {
 		took = time.Second
 	}
 	cost, _, err := c.env.costs(func() error {
-		load.Sleep(ctx, took)
+		pause.For(ctx, took)
 		return ctx.Err()
 	})
 	w.cores = cost.CPU.Seconds() / cost.took.Seconds()
@@ -67,7 +67,7 @@ func (e *Env) settledMemory(ctx context.Context) (uint64, error) {
 		if len(last) == agreeing && float64(most-least) <= agreement*float64(most) || time.Now().After(limit) {
 			return slices.Sorted(slices.Values(last))[len(last)/2], nil
 		}
-		if !load.Sleep(ctx, readEvery) {
+		if !pause.For(ctx, readEvery) {
 			return 0, ctx.Err()
 		}
 	}

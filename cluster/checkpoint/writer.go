@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/cluster/directory"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/replica"
 	"hongyan/engine/volume"
 )
@@ -99,7 +100,8 @@ func (w *writer) put(last bool) (err error) {
 	if last {
 		return nil
 	}
-	return sleep(w.ctx, time.Until(began.Add(time.Duration(blob.Length())*time.Second/burst)))
+	pause.For(w.ctx, time.Until(began.Add(time.Duration(blob.Length())*time.Second/burst)))
+	return w.ctx.Err()
 }
 
 // abort drops the part under construction.
@@ -108,15 +110,4 @@ func (w *writer) abort() error {
 		return nil
 	}
 	return w.spool.Abort()
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

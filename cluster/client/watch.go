@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
@@ -92,16 +93,9 @@ func (h *hub) start() {
 					h.work.Go(func() { h.follow(ctx, shard) })
 				}
 			}
-			pause(ctx, watchCheck)
+			pause.For(ctx, watchCheck)
 		}
 	})
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 func (h *hub) close() {
@@ -275,7 +269,7 @@ func (h *hub) follow(ctx context.Context, shard uint32) {
 		group, _ := h.router.Group(shard)
 		nodes := group.Replicas()
 		if _, here := h.host.Group(shard); here || len(nodes) == 0 {
-			pause(ctx, watchCheck)
+			pause.For(ctx, watchCheck)
 			continue
 		}
 		if node := nodes[turn%len(nodes)]; node != h.net.ID() && h.net.Up(node) {
@@ -284,7 +278,7 @@ func (h *hub) follow(ctx context.Context, shard uint32) {
 				h.log.Debug("a watch ended", "shard", shard, "node", node, "err", err)
 			}
 		}
-		pause(ctx, watchPause)
+		pause.For(ctx, watchPause)
 	}
 }
 

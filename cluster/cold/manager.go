@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hongyan/cluster/clock"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
@@ -149,23 +150,8 @@ func newPace(rate int64) cold.Pace {
 			free = earliest
 		}
 		free = free.Add(time.Duration(float64(bytes) / float64(rate) * float64(time.Second)))
-		sleep(ctx, free.Sub(now))
+		pause.For(ctx, free.Sub(now))
 		return ctx.Err()
-	}
-}
-
-// sleep reports whether all of d went by before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"hongyan/cluster/cold"
 	"hongyan/cluster/directory"
 	"hongyan/cluster/feature"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
@@ -110,22 +111,15 @@ func (r *Rehouser) Run(ctx context.Context) {
 			r.cfg.Log.Warn("stored mail does not follow its domain's policy now, it is tried again", "err", err)
 		}
 		if moved {
-			sleep(ctx, busyPause)
+			pause.For(ctx, busyPause)
 			continue
 		}
-		sleep(ctx, min(max(changedPause, restTimes*time.Since(began)), idlePause))
+		pause.For(ctx, min(max(changedPause, restTimes*time.Since(began)), idlePause))
 		select {
 		case <-changed:
 		case <-time.After(idlePause):
 		case <-ctx.Done():
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
 	}
 }
 
@@ -369,7 +363,7 @@ func (r *Rehouser) move(ctx context.Context, e *replica.Entry, p *piece) (n int,
 			r.metrics.messages.Inc()
 		}
 	}
-	sleep(ctx, min(time.Since(began), longestRest))
+	pause.For(ctx, min(time.Since(began), longestRest))
 	return n, nil
 }
 

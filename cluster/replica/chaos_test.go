@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/engine/volume"
 )
 
@@ -50,7 +51,7 @@ func runChaos(t *testing.T, seed uint64) {
 				}
 				mu.Unlock()
 				if err != nil {
-					sleep(ctx, 10*time.Millisecond)
+					pause.For(ctx, 10*time.Millisecond)
 				}
 			}
 		})

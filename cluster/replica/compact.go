@@ -10,6 +10,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
@@ -134,7 +135,7 @@ func (m *Manager) prepare(ctx context.Context, from string, req *prepareRequest,
 	began, done := time.Now(), int64(0)
 	return m.cfg.Volumes.Prepare(ctx, req.Volume, req.Block, records, func(bytes int) error {
 		done += int64(bytes)
-		sleep(ctx, time.Until(began.Add(time.Duration(float64(done)/float64(m.cfg.CompactRate)*float64(time.Second)))))
+		pause.For(ctx, time.Until(began.Add(time.Duration(float64(done)/float64(m.cfg.CompactRate)*float64(time.Second)))))
 		return errors.Join(ctx.Err(), m.ctx.Err())
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/cluster/pause"
 	"hongyan/engine/volume"
 )
 
@@ -44,7 +45,7 @@ func (m *Manager) watchDisk() {
 		} else {
 			m.noteFree(free)
 		}
-		if !sleep(m.ctx, diskEvery) {
+		if !pause.For(m.ctx, diskEvery) {
 			return
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/pki"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/transport"
@@ -44,7 +45,7 @@ func (d *table) reach(ctx context.Context) error {
 			return nil
 		}
 		d.mu.Unlock()
-		if !sleep(ctx, 5*time.Millisecond) {
+		if !pause.For(ctx, 5*time.Millisecond) {
 			return wire.Errorf(wire.Unavailable, "no majority")
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/policy"
 	"hongyan/engine/volume"
 )
@@ -33,7 +34,7 @@ func (m *Manager) keep() {
 			return
 		}
 		wait.Stop()
-		if !sleep(m.ctx, tickEvery) { // kicks come in bursts
+		if !pause.For(m.ctx, tickEvery) { // kicks come in bursts
 			return
 		}
 	}

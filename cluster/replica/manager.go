@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
@@ -138,7 +139,7 @@ func (m *Manager) settled(ctx context.Context) error {
 		if left == 0 {
 			return nil
 		}
-		if !sleep(ctx, 10*time.Millisecond) {
+		if !pause.For(ctx, 10*time.Millisecond) {
 			return fmt.Errorf("replica: %d volumes are left to be sealed after the next start: %w", left, ctx.Err())
 		}
 	}
@@ -156,18 +157,6 @@ func (m *Manager) background(f func()) {
 		defer m.work.Done()
 		f()
 	}()
-}
-
-// sleep reports whether all of d went by before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func signal(c chan struct{}) {

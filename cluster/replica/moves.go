@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
@@ -41,7 +42,7 @@ type move struct {
 // mover is the goroutine of steps 1 to 5.
 func (m *Manager) mover() {
 	failed := make(map[volume.ID]move)
-	for sleep(m.ctx, moveEvery) {
+	for pause.For(m.ctx, moveEvery) {
 		if !m.cfg.Paused() {
 			m.moveRound(failed)
 		}

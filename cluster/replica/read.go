@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
@@ -136,7 +137,7 @@ func (r *reader) fetch() error {
 		if missing && reasons != nil && !r.m.moved(ctx, r.ref.Volume) {
 			return wire.Errorf(wire.NotFound, "read record %d of volume %s: %v", r.ref.Record, r.ref.Volume, reasons)
 		}
-		if !sleep(ctx, readPause) {
+		if !pause.For(ctx, readPause) {
 			if err := r.ctx.Err(); err != nil && reasons == nil {
 				reasons = err
 			}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
@@ -288,7 +289,7 @@ func (m *Manager) complete(ctx context.Context, vol *volume.Volume, e Entry) err
 			return err
 		}
 		due := time.Duration(float64(off-first) / float64(m.cfg.RepairRate) * float64(time.Second))
-		sleep(ctx, due-time.Since(began))
+		pause.For(ctx, due-time.Since(began))
 		return ctx.Err()
 	}
 	if _, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Off: off, End: e.Length, Generation: e.Generation}, take); err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
@@ -174,7 +175,7 @@ func (m *Manager) sealUntilDone(ctx context.Context, e Entry, pristine bool) {
 		}
 		m.stats.sealFailures.Add(1)
 		m.log.Warn("volume not sealed yet", "volume", e.ID, "primary", e.Primary, "attempt", attempt, "err", err)
-		if !sleep(ctx, wait+rand.N(wait/2)) {
+		if !pause.For(ctx, wait+rand.N(wait/2)) {
 			return
 		}
 		wait = min(2*wait, 10*time.Second)

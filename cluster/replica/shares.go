@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
@@ -217,7 +218,7 @@ func (m *Manager) serveShare(_ context.Context, from string, _ *shareRequest) (*
 
 // askShares asks those that this node may choose, while it takes mail, or wants to be rid of it.
 func (m *Manager) askShares() {
-	for sleep(m.ctx, shareEvery) {
+	for pause.For(m.ctx, shareEvery) {
 		if !m.shares.due() && (m.cfg.Volumes == nil || m.takes()) {
 			continue
 		}

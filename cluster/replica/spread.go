@@ -11,6 +11,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
@@ -123,7 +124,7 @@ func (m *Manager) askSpread(id volume.ID, s *spread) {
 		s.moved = make(chan struct{})
 		m.spreads.mu.Unlock()
 		if err != nil {
-			sleep(m.ctx, spreadPause)
+			pause.For(m.ctx, spreadPause)
 		}
 	}
 }
@@ -213,7 +214,7 @@ func (m *Manager) spreadHere(ctx context.Context, id volume.ID, record uint64) (
 		case now.Sub(sound) >= spreadDoubt:
 			m.startSeal(e, false)
 		}
-		if !sleep(ctx, spreadPoll) {
+		if !pause.For(ctx, spreadPoll) {
 			return reply, nil
 		}
 		if m.stale() {

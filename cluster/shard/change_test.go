@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/wire"
 	"hongyan/engine/atrest"
@@ -259,7 +260,7 @@ func TestErasedDoesNotVote(t *testing.T) {
 	}
 	for range 5 { // past pre-vote
 		must(t, e.Elect(t.Context(), 0, nil))
-		if wait(t.Context(), 200*time.Millisecond); behind.group.raft.State() == raft.Leader {
+		if pause.For(t.Context(), 200*time.Millisecond); behind.group.raft.State() == raft.Leader {
 			t.Fatal("the vote of an erased replica elected a member without what was acknowledged")
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/cluster/pause"
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 )
@@ -127,7 +129,7 @@ func (c *chaos) disturb(ctx context.Context, rng *rand.Rand) {
 			m.stop(c.t)
 			c.crash(i, rng)
 			c.mu.Unlock()
-			wait(ctx, time.Duration(rng.IntN(700))*time.Millisecond)
+			pause.For(ctx, time.Duration(rng.IntN(700))*time.Millisecond)
 			c.mu.Lock()
 			c.start(m)
 			c.mu.Unlock()
@@ -141,10 +143,10 @@ func (c *chaos) disturb(ctx context.Context, rng *rand.Rand) {
 			_ = m.cfg.Transport.(elector).Elect(ctx, 0, nil) // may be too late
 		case 4:
 			m.peers.set(nil, func(_, method string) bool { return method == MethodPropose && rand.IntN(3) == 0 })
-			wait(ctx, 200*time.Millisecond)
+			pause.For(ctx, 200*time.Millisecond)
 			m.peers.set(nil, nil)
 		}
-		wait(ctx, time.Duration(rng.IntN(300))*time.Millisecond)
+		pause.For(ctx, time.Duration(rng.IntN(300))*time.Millisecond)
 	}
 }
 

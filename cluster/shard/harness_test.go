@@ -321,14 +321,3 @@ func (m *member) propose(t *testing.T, name string) uint64 {
 func commandEntry(name string, id byte) Command {
 	return Command{ID: RequestID(bytes.Repeat([]byte{id}, 16)), Now: 1, Body: []byte(name)}
 }
-
-// wait returns once d is over; false when ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return ctx.Err() == nil
-}

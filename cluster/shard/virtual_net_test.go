@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"hongyan/cluster/liveness"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/codec"
@@ -254,7 +255,7 @@ func (p *virtualPeers) watch(ctx context.Context, to *virtualNode) {
 	for ctx.Err() == nil {
 		p.connection(ctx, to, late)
 		p.set(to, true)
-		wait(ctx, 50*time.Millisecond)
+		pause.For(ctx, 50*time.Millisecond)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hongyan/cluster/feature"
+	"hongyan/cluster/pause"
 	"hongyan/engine/effort"
 )
 
@@ -95,7 +96,7 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 				c.w.t.Errorf("%s was applied %d times", name, count(b))
 			}
 			if !ok {
-				wait(ctx, 20*time.Millisecond)
+				pause.For(ctx, 20*time.Millisecond)
 			}
 		}
 		c.mu.Lock()
@@ -107,13 +108,13 @@ func (c *virtualClients) write(ctx context.Context, who int, rng *rand.Rand, nod
 			c.failed++
 		}
 		c.mu.Unlock()
-		wait(ctx, time.Duration(rng.Int64N(2*int64(c.pause))))
+		pause.For(ctx, time.Duration(rng.Int64N(2*int64(c.pause))))
 	}
 }
 
 // read asks for read indexes and holds what was acknowledged before against them.
 func (c *virtualClients) read(ctx context.Context, rng *rand.Rand, nodes func() []*virtualNode) {
-	for ; ctx.Err() == nil; wait(ctx, time.Duration(20+rng.IntN(60))*time.Millisecond) {
+	for ; ctx.Err() == nil; pause.For(ctx, time.Duration(20+rng.IntN(60))*time.Millisecond) {
 		shard := c.w.groups[rng.IntN(len(c.w.groups))].Shard
 		var before []string
 		c.mu.Lock()

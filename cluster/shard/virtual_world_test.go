@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/engine/index"
 	"hongyan/engine/journal"
@@ -342,7 +343,7 @@ func (n *virtualNode) doubts(other *virtualNode) bool {
 
 // observe holds the invariant that a term has one leader, and notes the highest term of each group.
 func (n *virtualNode) observe(ctx context.Context) {
-	for wait(ctx, 10*time.Millisecond) {
+	for pause.For(ctx, 10*time.Millisecond) {
 		for _, g := range n.list {
 			term := g.raft.CurrentTerm()
 			leads := g.raft.State() == raft.Leader && g.raft.CurrentTerm() == term

@@ -3,6 +3,8 @@ package textsearch
 import (
 	"context"
 	"time"
+
+	"hongyan/cluster/pause"
 )
 
 // How much of a core indexing may take: after working for a time it rests for so many times as long. A rest that lasts longer than it was
@@ -40,19 +42,9 @@ func (p *pace) after(ctx context.Context, worked time.Duration, urgent bool) {
 	if p.owed += time.Duration(float64(worked) * factor); p.owed < leastRest {
 		return
 	}
-	pause := min(longRest, p.owed)
+	rest := min(longRest, p.owed)
 	p.owed = 0
 	began := time.Now()
-	sleep(ctx, pause)
-	p.late = time.Duration(decayOfLag*float64(p.late) + (1-decayOfLag)*float64(time.Since(began)-pause))
-}
-
-// sleep waits, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	pause.For(ctx, rest)
+	p.late = time.Duration(decayOfLag*float64(p.late) + (1-decayOfLag)*float64(time.Since(began)-rest))
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
@@ -242,7 +243,7 @@ func (s *Service) sweeps(ctx context.Context) {
 				s.sweepAgain(number)
 			}
 		}
-		sleep(ctx, lookEvery/4)
+		pause.For(ctx, lookEvery/4)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/engine/fulltext"
 	"hongyan/engine/index"
 )
@@ -24,7 +25,7 @@ func (s *Service) sweep(ctx context.Context, number uint32) error {
 	}
 	for i, account := range accounts {
 		for !s.queue.room() && ctx.Err() == nil && !s.cfg.DB.Damaged() {
-			sleep(ctx, lookEvery)
+			pause.For(ctx, lookEvery)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -33,7 +34,7 @@ func (s *Service) sweep(ctx context.Context, number uint32) error {
 			return err
 		}
 		if i%sweepChunk == sweepChunk-1 {
-			sleep(ctx, sweepPause)
+			pause.For(ctx, sweepPause)
 		}
 	}
 	return s.dropGone(ctx, number)

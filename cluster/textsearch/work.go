@@ -9,6 +9,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 	"golang.org/x/sync/errgroup"
 
+	"hongyan/cluster/pause"
 	"hongyan/engine/fulltext"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
@@ -31,7 +32,7 @@ func (s *Service) run(ctx context.Context, l lane, rest float64) {
 	p := &pace{rest: rest}
 	for ctx.Err() == nil {
 		if s.full() {
-			sleep(ctx, lookEvery)
+			pause.For(ctx, lookEvery)
 			continue
 		}
 		m, wait, ok := s.queue.take(l, time.Now())
@@ -39,7 +40,7 @@ func (s *Service) run(ctx context.Context, l lane, rest float64) {
 			timer := time.NewTimer(wait)
 			select {
 			case <-s.queue.wake[l]:
-				sleep(ctx, shortRest)
+				pause.For(ctx, shortRest)
 			case <-timer.C:
 			case <-ctx.Done():
 			}
@@ -83,7 +84,7 @@ func (s *Service) index(ctx context.Context, l lane, m fulltext.Mailbox) (left i
 	}
 	if t.segments > maxSegments {
 		s.tending.add(m)
-		sleep(ctx, lookEvery/4)
+		pause.For(ctx, lookEvery/4)
 		return 1, nil
 	}
 	b := fulltext.NewBatch(m, t.validity, t.through)

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"hongyan/cluster/client"
+	"hongyan/cluster/pause"
 )
 
 // ErrThrottled says that there were too many failures lately, and the password was not looked at. It is a kind of
@@ -84,7 +85,7 @@ func (a *Authenticator) Login(ctx context.Context, protocol string, remote netip
 	}
 	a.audit(protocol, remote, user, account, outcome, start, err)
 	if delay > 0 {
-		wait(ctx, delay)
+		pause.For(ctx, delay)
 	}
 	return account, err
 }
@@ -141,14 +142,4 @@ func (a *Authenticator) audit(protocol string, remote netip.Addr, user string, a
 		attrs = append(attrs, slog.Any("error", err))
 	}
 	a.log.LogAttrs(context.Background(), level, "login", attrs...)
-}
-
-// wait sleeps for d, or until ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

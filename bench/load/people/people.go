@@ -30,6 +30,7 @@ import (
 	"hongyan/bench/load"
 	"hongyan/bench/load/read"
 	"hongyan/bench/load/send"
+	"hongyan/cluster/pause"
 )
 
 // Profile is a kind of user.
@@ -242,7 +243,7 @@ func (c *Crowd) Run(ctx context.Context) {
 	order := rand.New(rand.NewPCG(c.o.Seed, 0x6f726465)).Perm(len(c.users)) // profiles mixed
 	for i, n := range order {
 		due := begin.Add(time.Duration(float64(c.o.Ramp) * float64(i) / float64(len(order))))
-		if !load.Sleep(ctx, time.Until(due)) {
+		if !pause.For(ctx, time.Until(due)) {
 			break
 		}
 		wg.Go(func() { c.users[n].live(ctx, work) })

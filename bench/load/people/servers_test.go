@@ -24,6 +24,7 @@ import (
 	"hongyan/bench/load"
 	"hongyan/bench/load/read"
 	"hongyan/bench/load/send"
+	"hongyan/cluster/pause"
 )
 
 // patient are limits for a machine that is busy with other tests.
@@ -239,7 +240,7 @@ func during(ctx context.Context, c *Crowd, until func() bool) {
 		c.Run(ctx)
 	}()
 	for ctx.Err() == nil && !until() {
-		load.Sleep(ctx, 20*time.Millisecond)
+		pause.For(ctx, 20*time.Millisecond)
 	}
 	cancel()
 	<-ended

@@ -6,6 +6,7 @@ import (
 
 	"hongyan/bench/load"
 	"hongyan/bench/load/read"
+	"hongyan/cluster/pause"
 )
 
 // Bounds of coming back after a failure.
@@ -25,7 +26,7 @@ func (u *user) live(ctx, work context.Context) {
 			back = firstBack
 		}
 		if err != nil {
-			load.Sleep(ctx, back/2+time.Duration(u.rng.Int64N(int64(back))))
+			pause.For(ctx, back/2+time.Duration(u.rng.Int64N(int64(back))))
 			back = min(2*back, lastBack)
 		}
 	}
@@ -74,7 +75,7 @@ func record(rec *load.Recorder, f func() error) error {
 // think waits for a time around the mean, at least a tenth of a millisecond, and says whether ctx let it.
 func (u *user) think(ctx context.Context, mean time.Duration) bool {
 	d := time.Duration(u.rng.ExpFloat64() * float64(mean) / u.c.o.Speed)
-	return load.Sleep(ctx, max(d, 100*time.Microsecond))
+	return pause.For(ctx, max(d, 100*time.Microsecond))
 }
 
 // enter logs in and opens INBOX.

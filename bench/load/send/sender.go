@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"hongyan/bench/load"
+	"hongyan/cluster/pause"
 )
 
 // Journal notes what senders do, for a history that is checked later. bench/history's History is one.
@@ -153,7 +154,7 @@ func (s *Sender) Send(ctx context.Context, number int, m *load.Message) error {
 		if w.picker.Node() == node {
 			w.picker.Next()
 		}
-		load.Sleep(ctx, s.o.Pause)
+		pause.For(ctx, s.o.Pause)
 	}
 }
 
