@@ -89,6 +89,9 @@ func TestIdleMemory(t *testing.T) {
 		t.Fatalf("%d sessions in IDLE", n)
 	}
 	each := (inUse() - before) / idleSessions
+	for began := time.Now(); each > idleMemory && time.Since(began) < 20*time.Second; { // what the sessions' commands have used is let go of when their goroutines come to run
+		each = (inUse() - before) / idleSessions
+	}
 	t.Logf("%d bytes a session", each)
 	if each > idleMemory {
 		t.Errorf("a session in IDLE keeps %d bytes, more than %d", each, idleMemory)
