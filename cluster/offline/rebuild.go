@@ -71,7 +71,7 @@ func (s *session) rebuild() command.Command {
 			fs.BoolVar(&r.drop, "drop-missing", false, "")
 		},
 		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			r.out, r.stamp = out, time.Now().UTC().Format("20060102T150405")
+			r.out, r.stamp = out, time.Now().UTC().Format("20060102T150405.000") // given again within the second, it finds other names
 			return r.run(ctx, words)
 		},
 	}

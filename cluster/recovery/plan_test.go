@@ -182,3 +182,34 @@ func TestNote(t *testing.T) {
 		}
 	}
 }
+
+// TestPersist has what was refused done again while the shard has changed, and not for ever.
+func TestPersist(t *testing.T) {
+	refused, broken := wire.Errorf(wire.Invalid, "the replica ends elsewhere"), errors.New("no answer")
+	changed, lives := &ShardPlan{State: Recover}, &ShardPlan{State: Lives}
+	for _, c := range []struct {
+		name  string
+		says  []error // what is done, one after the other; the last for ever
+		found *ShardPlan
+		fails error // of judging
+		did   int
+		want  error
+	}{
+		{"done", []error{nil}, nil, nil, 1, nil},
+		{"changed twice", []error{refused, refused, nil}, changed, nil, 3, nil},
+		{"lives", []error{refused}, lives, nil, 1, nil},
+		{"the same as before", []error{refused}, nil, nil, 1, refused},
+		{"cannot be judged", []error{refused}, nil, broken, 1, broken},
+		{"another failure", []error{broken}, changed, nil, 1, broken},
+		{"never ends", []error{refused}, changed, nil, plansAgain + 1, refused},
+	} {
+		did := 0
+		err := persist(func() error {
+			did++
+			return c.says[min(did, len(c.says))-1]
+		}, func(error) (*ShardPlan, error) { return c.found, c.fails })
+		if !errors.Is(err, c.want) || did != c.did {
+			t.Errorf("%s: done %d times, %v", c.name, did, err)
+		}
+	}
+}
