@@ -249,7 +249,7 @@ func (r *rebuildRun) closeVolumes() error {
 	return errors.Join(errs...)
 }
 
-// setAside moves a node's index and logs away, and what it knew of the cluster: the configuration's nodes found it again.
+// setAside moves a node's index and logs away, and what it knew of the cluster: the nodes of the first configuration found it again.
 func (r *rebuildRun) setAside(n *config.Node) error {
 	for _, name := range []string{"topology", "index", "raft"} {
 		path := filepath.Join(n.Data, name)
@@ -330,7 +330,7 @@ func (r *rebuildRun) found(n *config.Node, store *engine.Store) error {
 			return err
 		}
 	}
-	return nil
+	return cluster.WriteFirst(n, r.nodes[0])
 }
 
 // printSurvey says what there is to rebuild from.
