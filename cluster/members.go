@@ -36,7 +36,7 @@ func (n *Node) Nodes(ctx context.Context) ([]mover.NodeStatus, error) {
 			}
 		}
 		s.Copies, s.Fragments, s.Bytes = n.volumes.Left(m.ID)
-		s.Empty = s.Replicas+s.Copies+s.Fragments == 0
+		s.Empty = t.Version > 0 && s.Replicas+s.Copies+s.Fragments == 0 // who knows no cluster knows of nobody what it keeps
 		out = append(out, s)
 	}
 	return out, nil
