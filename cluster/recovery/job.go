@@ -217,16 +217,28 @@ func (r *Recovery) await(ctx context.Context, what string, ok func() bool) error
 	return nil
 }
 
-// plansAgain bounds how often a shard is judged anew in one recovery.
-const plansAgain = 5
+// plansAgain bounds how often a shard is judged anew in one recovery, planPause is the wait before, if nothing has changed: a follower takes twice an election
+// timeout to forget a leader that has lost its majority.
+const (
+	plansAgain = 5
+	planPause  = 2 * time.Second
+)
 
 // rescue has a shard go on from its survivor. What it was refused for may have come since the shard was judged, such as entries that those who are lost
-// sent before they were switched off, or a leader: then it is judged anew.
+// sent before they were switched off, or a leader; or it may pass, such as one whom a follower has not forgotten yet. Then it is judged anew.
 func (r *Recovery) rescue(ctx context.Context, job *Job, s *ShardResult, commands [][]byte) error {
 	return persist(func() error { return r.rescueOnce(ctx, job, s, commands) }, func(why error) (*ShardPlan, error) {
 		now, err := r.judgeAgain(ctx, job, s.Shard)
-		if err != nil || now.sameAs(&s.ShardPlan) {
+		if err != nil {
 			return nil, err
+		}
+		if now.sameAs(&s.ShardPlan) {
+			select {
+			case <-time.After(planPause):
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			return now, nil
 		}
 		r.cfg.Log.Warn("a shard has changed since it was judged", "shard", s.Shard, "err", why, "state", now.State, "survivor", now.Survivor, "entry", now.Last)
 		r.update(func() {
@@ -237,20 +249,18 @@ func (r *Recovery) rescue(ctx context.Context, job *Job, s *ShardResult, command
 	})
 }
 
-// persist does what was refused (wire.ErrInvalid) again as long as judge, which hears why, finds the shard changed. One that lives by now needs nothing.
-func persist(do func() error, judge func(why error) (changed *ShardPlan, err error)) error {
+// persist does what was refused (wire.ErrInvalid) again, if judge, which hears why, still finds it wanted. A shard that lives by now needs nothing.
+func persist(do func() error, judge func(why error) (*ShardPlan, error)) error {
 	for n := 0; ; n++ {
 		why := do()
 		if why == nil || n == plansAgain || !errors.Is(why, wire.ErrInvalid) {
 			return why
 		}
 		now, err := judge(why)
-		switch {
-		case err != nil:
+		if err != nil {
 			return fmt.Errorf("%w; it was judged anew: %w", why, err)
-		case now == nil:
-			return why
-		case now.State == Lives:
+		}
+		if now.State == Lives {
 			return nil
 		}
 	}
