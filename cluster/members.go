@@ -158,12 +158,15 @@ func (n *Node) RemoveNode(ctx context.Context, id string) error {
 // ReplaceNode takes a node that runs with other data than it is known with for the member: what shards had there is made anew. With the data that
 // it is known with nothing happens, and changed is false.
 func (n *Node) ReplaceNode(ctx context.Context, id string) (changed bool, err error) {
+	known, ok := n.topology.Load().Node(id)
+	if !ok || known.Removed {
+		return false, wire.Errorf(wire.Invalid, "node %s is no member", id)
+	}
 	var have mover.ReplicasResponse
 	if err := n.net.Call(ctx, id, mover.MethodReplicas, &mover.ReplicasRequest{}, &have); err != nil {
 		return false, fmt.Errorf("ask %s, which should run by now, for its data: %w", id, err)
 	}
-	known, ok := n.topology.Load().Node(id)
-	if ok && known.Incarnation == have.Incarnation {
+	if known.Incarnation == have.Incarnation {
 		return false, nil
 	}
 	return true, n.directory.ChangeNode(ctx, directory.ChangeNode{ID: id, Incarnation: &have.Incarnation, Accept: true})
