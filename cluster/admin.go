@@ -27,8 +27,10 @@ func (n *Node) Ready() []string {
 		if err := n.store.Index.Ready(); err != nil {
 			why = append(why, err.Error())
 		}
-		if n.topology.Load().Version == 0 {
+		if t := n.topology.Load(); t.Version == 0 && len(t.Groups) > 0 {
 			why = append(why, "directory: the cluster is not founded yet, or not known here")
+		} else if t.Version == 0 {
+			why = append(why, "directory: the cluster is not known here, and `join: true` keeps this node from founding one: it waits for a node that knows it. If all disks are lost, see \"Disaster\" in docs/operations.md")
 		}
 		if err := n.foreign(); err != nil {
 			why = append(why, err.Error())

@@ -46,7 +46,19 @@ func TestDamagedLogs(t *testing.T) {
 }
 
 // TestOldCopy has a node come back with a copy of its own disk from before it acknowledged more: leaders tell it, it ends, and all is made anew.
-func TestOldCopy(t *testing.T) {
+func TestOldCopy(t *testing.T) { oldCopy(t, func(*clustertest.Cluster) {}) }
+
+// TestOldCopyAndNewLeaders does the same when nobody leads any more who remembers it: the node asks those who led before.
+func TestOldCopyAndNewLeaders(t *testing.T) {
+	oldCopy(t, func(c *clustertest.Cluster) {
+		c.StopNode(t, 1)
+		c.StartNode(t, 1) // it has forgotten what it was told
+		c.Nodes[0].FenceOff("north-2", "overseas-3")
+	})
+}
+
+// oldCopy gives a node an old copy of its disk. before is called while it is off.
+func oldCopy(t *testing.T, before func(*clustertest.Cluster)) {
 	if testing.Short() {
 		t.Skip("some seconds")
 	}
@@ -64,6 +76,8 @@ func TestOldCopy(t *testing.T) {
 	s := send(t, accounts, c.Nodes[0], c.Nodes[1])
 	defer s.stop()
 	clustertest.Eventually(t, 30*time.Second, func() bool { return len(bodies(t, c.Nodes[2].Client(), accounts[1], "INBOX")) >= 5 }, func() string { return "the node has some of the mail" })
+	s.stop()
+	s.work.Wait()
 	c.StopNode(t, 2)
 	if err := os.RemoveAll(data); err != nil {
 		t.Fatal(err)
@@ -71,6 +85,7 @@ func TestOldCopy(t *testing.T) {
 	if err := os.CopyFS(data, os.DirFS(old)); err != nil {
 		t.Fatal(err)
 	}
+	before(c)
 	c.StartNode(t, 2)
 	select {
 	case err := <-c.Nodes[2].Unfit():
@@ -80,6 +95,7 @@ func TestOldCopy(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("a node with an old copy of its disk goes on")
 	}
+	c.Nodes[0].FenceOff()
 	c.StopNode(t, 2)
 	setAside(t, c, 2, "is an older copy of itself")
 	s.check(t, accounts, c.Nodes...)

@@ -10,6 +10,7 @@ import (
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mover"
 	"hongyan/cluster/placement"
+	"hongyan/cluster/policy"
 	"hongyan/cluster/wire"
 )
 
@@ -35,7 +36,7 @@ func (n *Node) Nodes(ctx context.Context) ([]mover.NodeStatus, error) {
 			}
 		}
 		s.Copies, s.Fragments, s.Bytes = n.volumes.Left(m.ID)
-		s.Empty = s.Replicas+s.Copies+s.Fragments == 0
+		s.Empty = t.Version > 0 && s.Replicas+s.Copies+s.Fragments == 0 // who knows no cluster knows of nobody what it keeps
 		out = append(out, s)
 	}
 	return out, nil
@@ -85,12 +86,59 @@ func (n *Node) AddNode(ctx context.Context, in mover.NewNode) error {
 	})
 }
 
-// ChangeNode changes a member.
+// ChangeNode changes a member. A change that makes a domain's policy impossible is refused, unless c says that it is meant all the same.
 func (n *Node) ChangeNode(ctx context.Context, id string, c mover.NodeChange) error {
 	if c.Address != nil && !config.ValidAddress(*c.Address) {
 		return wire.Errorf(wire.Invalid, "node %s: address %q: expected host:port", id, *c.Address)
 	}
+	if !c.Anyway && (c.Weight != nil && *c.Weight == 0 || c.Zone != nil || c.Draining != nil && *c.Draining) {
+		if err := n.keepsPolicies(ctx, id, c); err != nil {
+			return err
+		}
+	}
 	return n.directory.ChangeNode(ctx, directory.ChangeNode{ID: id, Weight: c.Weight, Address: c.Address, Zone: c.Zone, Draining: c.Draining})
+}
+
+// keepsPolicies refuses a change after which the nodes that take mail could not hold what a domain's policy asks for, and before which they could: mail for that
+// domain would be refused. The directory does not ask it, so of two changes at the same moment it sees neither.
+func (n *Node) keepsPolicies(ctx context.Context, id string, c mover.NodeChange) error {
+	t, err := n.freshTopology(ctx)
+	if err != nil {
+		return err
+	}
+	domains, err := n.directory.Domains(ctx)
+	if err != nil {
+		return fmt.Errorf("see whether domains' policies could still be held, as another node may and --anyway does not: %w", err)
+	}
+	before, after := placesWith(t, "", c), placesWith(t, id, c)
+	for _, d := range domains {
+		rule := policy.Of(d.Policy)
+		if err := rule.Feasible(after); err != nil && rule.Feasible(before) == nil {
+			return wire.Errorf(wire.Invalid, "mail for %s would be refused, for its policy could not be held without %s: %v. Let a node join, change the policy (`hongyan admin domain policy`), or say --anyway", d.Name, id, err)
+		}
+	}
+	return nil
+}
+
+// placesWith is where the nodes are that take mail, up or not, with a change of one of them.
+func placesWith(t *directory.Topology, id string, c mover.NodeChange) (places []policy.Place) {
+	for _, m := range t.Nodes {
+		if m.ID == id {
+			if c.Weight != nil {
+				m.Weight = *c.Weight
+			}
+			if c.Zone != nil {
+				m.Zone = *c.Zone
+			}
+			if c.Draining != nil {
+				m.Draining = *c.Draining
+			}
+		}
+		if m.Stores() && !m.Leaving() && m.Weight > 0 {
+			places = append(places, policy.Place{Region: m.Region, Zone: m.Zone})
+		}
+	}
+	return places
 }
 
 // RemoveNode ends a node's membership. It is refused while a shard or a volume has a replica or a copy there. For one that was removed before nothing is
@@ -110,12 +158,15 @@ func (n *Node) RemoveNode(ctx context.Context, id string) error {
 // ReplaceNode takes a node that runs with other data than it is known with for the member: what shards had there is made anew. With the data that
 // it is known with nothing happens, and changed is false.
 func (n *Node) ReplaceNode(ctx context.Context, id string) (changed bool, err error) {
+	known, ok := n.topology.Load().Node(id)
+	if !ok || known.Removed {
+		return false, wire.Errorf(wire.Invalid, "node %s is no member", id)
+	}
 	var have mover.ReplicasResponse
 	if err := n.net.Call(ctx, id, mover.MethodReplicas, &mover.ReplicasRequest{}, &have); err != nil {
 		return false, fmt.Errorf("ask %s, which should run by now, for its data: %w", id, err)
 	}
-	known, ok := n.topology.Load().Node(id)
-	if ok && known.Incarnation == have.Incarnation {
+	if known.Incarnation == have.Incarnation {
 		return false, nil
 	}
 	return true, n.directory.ChangeNode(ctx, directory.ChangeNode{ID: id, Incarnation: &have.Incarnation, Accept: true})

@@ -165,6 +165,7 @@ func (n *Node) open(ctx context.Context) error {
 		n.work.Go(func() { n.collector.Run(ctx) })
 		n.work.Go(func() { n.watchVitals(ctx) })
 		n.work.Go(func() { n.watchFitness(ctx) })
+		n.work.Go(func() { n.askKept(ctx) })
 		n.startMover(ctx)
 		n.work.Go(func() { n.relocator.Run(ctx) })
 		n.work.Go(func() { n.rehouser.Run(ctx) })

@@ -239,7 +239,14 @@ func TestPolicies(t *testing.T) {
 	l.mail(l.Nodes[4], message(10, 300), a, b, c)
 
 	l.StopNode(t, 1)
-	if err := l.by.ChangeNode(ctx(t), "south-2", mover.NodeChange{Draining: &yes}); err != nil {
+	none, sameZone := uint32(0), "a"
+	for _, c := range []mover.NodeChange{{Draining: &yes}, {Weight: &none}, {Zone: &sameZone}} {
+		err := l.by.ChangeNode(ctx(t), "south-2", c)
+		if err == nil || !strings.Contains(err.Error(), "mail for c.test would be refused") || !strings.Contains(err.Error(), "--anyway") {
+			t.Errorf("a change that makes a policy impossible, %+v: %v", c, err)
+		}
+	}
+	if err := l.by.ChangeNode(ctx(t), "south-2", mover.NodeChange{Draining: &yes, Anyway: true}); err != nil {
 		t.Fatal(err)
 	}
 	l.without(mainland, "south-2")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -16,6 +17,12 @@ import (
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/durable"
+)
+
+// Waits between two rounds of askKept.
+const (
+	keptPause        = 20 * time.Millisecond
+	longestKeptPause = 2 * time.Second
 )
 
 // openGroups starts the replicas that this node has on its disk. A storage node that has none, and knows of no cluster, first finds
@@ -83,6 +90,31 @@ func (n *Node) lapsed(number uint32, by string, had, has uint64) {
 		why = errors.Join(why, err)
 	}
 	n.endUnfit(why)
+}
+
+// askKept asks every other storage node once what this one has acknowledged to it before it began (shard/lapse.go), until ctx ends.
+func (n *Node) askKept(ctx context.Context) {
+	asked := make(map[string]bool)
+	for pause := keptPause; ; pause = min(2*pause, longestKeptPause) {
+		left := 0
+		for _, p := range n.storagePeers() {
+			if p.ID == n.cfg.ID || asked[p.ID] {
+				continue
+			}
+			asked[p.ID] = n.net.Up(p.ID) && n.host.AskKept(ctx, p.ID) == nil
+			if !asked[p.ID] {
+				left++
+			}
+		}
+		if left == 0 && n.topology.Load().Version > 0 {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // openFirst begins the first groups, on a node that has never had a replica, if there is no cluster yet. If there is one, what this node is to have is

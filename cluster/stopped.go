@@ -11,6 +11,8 @@ import (
 	"hongyan/cluster/config"
 	"hongyan/cluster/placement"
 	"hongyan/engine"
+	"hongyan/engine/codec"
+	"hongyan/engine/durable"
 	"hongyan/engine/keys"
 )
 
@@ -20,6 +22,21 @@ import (
 func Groups(cfg *config.Node) ([]placement.Group, error) {
 	nodes, homes := members(cfg)
 	return placement.Layout(nodes, homes)
+}
+
+// WriteFirst has the node of cfg begin with what of's configuration founds, whatever its own says: its replicas are on its disk, of a cluster that was rebuilt.
+func WriteFirst(cfg, of *config.Node) error {
+	first := *of
+	first.Join = false
+	t, err := firstTopology(&first)
+	if err != nil {
+		return err
+	}
+	b, err := codec.Marshal(t)
+	if err != nil {
+		return err
+	}
+	return durable.Replace(vfs.Default, filepath.Join(cfg.Data, topologyFile), b, vfs.WriteCategoryUnspecified)
 }
 
 // OpenMaster opens the master keys of a node's configuration, nil if it names none.

@@ -268,11 +268,12 @@ func (n *Node) newerTopology(ctx context.Context) (*directory.Topology, error) {
 	return nil, err
 }
 
-// found enters the first topology in the directory, until that has been done once by anybody. Where groups are is asked of their leaders: of a
+// found enters the first topology in the directory, until that has been done once by anybody. A node that joins knows no groups, and so enters none, but one that
+// was rebuilt from volumes does. Where groups are is asked of their leaders: of a
 // cluster that is older than this table it is not what the configuration would place today.
 func (n *Node) found(ctx context.Context) {
 	defer close(n.done)
-	for n.store != nil && !n.cfg.Join && n.topology.Load().Version == 0 && ctx.Err() == nil {
+	for n.store != nil && len(n.topology.Load().Groups) > 0 && n.topology.Load().Version == 0 && ctx.Err() == nil {
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := n.tryFound(try)
 		cancel()

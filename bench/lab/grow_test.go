@@ -141,8 +141,8 @@ func comeAndGo(t *testing.T, h *Handle) {
 	expectMembers(t, h, "south-1", "north-1", "south-2")
 	own, _ := peer(t, h.dir, "south-2", "")
 	founder, seen := peer(t, h.dir, "north-1", "south-2")
-	if !own.Join || founder.Join || len(own.Peers) != 2 || seen.Region != "south" || seen.RPC == own.RPC.Listen {
-		t.Errorf("file of the new one %+v, of another %+v: want that it joins, and a relay", own, founder)
+	if !own.Join || !founder.Join || len(own.Peers) != 2 || seen.Region != "south" || seen.RPC == own.RPC.Listen {
+		t.Errorf("file of the new one %+v, of another %+v: want that neither founds, and a relay", own, founder)
 	}
 	expectError(t, h.Remove("south-2"), "`hongyan admin node drain south-2 --wait` and `hongyan admin node remove south-2`")
 	expectError(t, h.Remove("south-9"), `no node "south-9" here; there are [south-1 north-1 south-2]`)

@@ -315,6 +315,21 @@ func killAll(procs []*process) {
 	}
 }
 
+// setFounded notes that there is a cluster, and tells the nodes for their next start.
+func (s *supervisor) setFounded() error {
+	if s.crew.Load().plan.roster.Founded {
+		return nil
+	}
+	err := s.change(func(c *crew) error {
+		c.plan.roster.Founded = true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.writeFiles()
+}
+
 // bringUp is steps 5 to 7.
 func (s *supervisor) bringUp(ctx context.Context) error {
 	begin := time.Now()
@@ -337,6 +352,9 @@ func (s *supervisor) bringUp(ctx context.Context) error {
 	accounts, err := s.api.ensureAccounts(ctx, c.urls(""), c.plan.nodes[0].Region, s.o.Accounts)
 	if err != nil {
 		return fmt.Errorf("make accounts: %w", err)
+	}
+	if err := s.setFounded(); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	s.accounts, s.shown = accounts, true

@@ -166,7 +166,7 @@ func (p *plan) config(n node, tokenSHA256 string) *config.Node {
 		return &config.Listener{Address: n.addr(offset), Allow: config.Inside()}
 	}
 	c := &config.Node{
-		ID: n.ID, Region: n.Region, Roles: n.roles, Data: n.dir, Join: n.joined,
+		ID: n.ID, Region: n.Region, Roles: n.roles, Data: n.dir, Join: n.joined || p.roster.Founded,
 		RPC:              config.RPC{Listen: n.addr(1), Allow: config.Inside()},
 		TLS:              config.NodeTLS{CA: filepath.Join(p.dir, "ca.pem"), Cert: filepath.Join(n.dir, "node.pem"), Key: filepath.Join(n.dir, "node.key")},
 		ServerTLS:        config.ServerTLS{Cert: filepath.Join(p.dir, "server.pem"), Key: filepath.Join(p.dir, "server.key")},

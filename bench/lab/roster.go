@@ -21,6 +21,7 @@ type roster struct {
 	Regions []Region `json:"regions"` // that the cluster was founded with
 	Nodes   []seat   `json:"nodes"`
 	Gone    []string `json:"gone,omitempty"` // ids that were removed: none is used twice
+	Founded bool     `json:"founded"`        // the cluster was ready once: from then on no node may found another one
 }
 
 // seat is one node's place. It keeps its number, and with it its ports.
@@ -103,7 +104,7 @@ func (r *roster) check() error {
 }
 
 func (r *roster) clone() roster {
-	return roster{slices.Clone(r.Regions), slices.Clone(r.Nodes), slices.Clone(r.Gone)}
+	return roster{slices.Clone(r.Regions), slices.Clone(r.Nodes), slices.Clone(r.Gone), r.Founded}
 }
 
 func (r *roster) equal(o *roster) bool {
@@ -111,7 +112,7 @@ func (r *roster) equal(o *roster) bool {
 		roles := slices.Equal(a.Roles, b.Roles)
 		return roles && a.ID == b.ID && a.Region == b.Region && a.Number == b.Number && a.Joined == b.Joined && a.Half == b.Half && a.Wiped == b.Wiped
 	}
-	return slices.Equal(r.Regions, o.Regions) && slices.EqualFunc(r.Nodes, o.Nodes, same) && slices.Equal(r.Gone, o.Gone)
+	return slices.Equal(r.Regions, o.Regions) && slices.EqualFunc(r.Nodes, o.Nodes, same) && slices.Equal(r.Gone, o.Gone) && r.Founded == o.Founded
 }
 
 // seat is the place of a node, nil if it has none.

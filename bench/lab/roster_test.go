@@ -69,6 +69,7 @@ func TestRosterIsReadAsWritten(t *testing.T) {
 	r.Nodes = append(r.Nodes, seat{ID: "north-2", Region: "north", Number: 3, Joined: true, Roles: []config.Role{config.Storage}, Half: halfAdded})
 	r.seat("south-2").Wiped = true
 	r.leave("south-1")
+	r.Founded = true
 	if err := r.write(dir); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 
 	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
-	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
 	"hongyan/engine/codec"
 	"hongyan/engine/volume"
@@ -88,7 +87,7 @@ func (c *Client) put(ctx context.Context, a Account, name string, d *Draft, f Fl
 		return p, err
 	}
 	p.message = mailbox.Message{Summary: d.summary, Date: date.Unix, Zone: date.Zone, System: f.System, Keywords: f.Keywords}
-	if p.message.Ref, err = c.cfg.Volumes.Put(ctx, replica.Place{Home: a.Home, Policy: rule}, volume.KindMessage, meta, d.blob); err != nil {
+	if p.message.Ref, err = c.cfg.Volumes.Put(ctx, c.placeOf(rule, a), volume.KindMessage, meta, d.blob); err != nil {
 		return p, unavailable(err)
 	}
 	return p, nil

@@ -249,6 +249,21 @@ func (c *Client) policyOf(ctx context.Context, a Account) (policy.Policy, error)
 	return p, nil
 }
 
+// placeOf is where mail for accounts is put that are under one policy: as long as they all are, that follows what the policy becomes meanwhile.
+func (c *Client) placeOf(rule policy.Policy, accounts ...Account) replica.Place {
+	now := func(ctx context.Context) (policy.Policy, error) {
+		next, err := c.policyOf(ctx, accounts[0])
+		for _, a := range accounts[1:] {
+			other, errOther := c.policyOf(ctx, a)
+			if err = errors.Join(err, errOther); err == nil && other.Key() != next.Key() {
+				return rule, nil
+			}
+		}
+		return next, err
+	}
+	return replica.Place{Home: accounts[0].Home, Policy: rule, Now: now}
+}
+
 // deliver stores the bytes and enters the message for some of the recipients, who have limits each, and sets their errors.
 func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, rule policy.Policy, limits []directory.Limited, members []int, errs []error) {
 	origin := mailbox.Origin{From: to.From, Date: c.cfg.Clock.Now().Unix()}
@@ -259,7 +274,11 @@ func (c *Client) deliver(ctx context.Context, d *Draft, to Delivery, rule policy
 		shard := c.places.of(a.ID, a.Shard)
 		shards[shard] = append(shards[shard], i)
 	}
-	m, err := c.place(ctx, d, replica.Place{Home: to.Recipients[members[0]].Home, Policy: rule}, &origin)
+	recipients := make([]Account, len(members))
+	for k, i := range members {
+		recipients[k] = to.Recipients[i]
+	}
+	m, err := c.place(ctx, d, c.placeOf(rule, recipients...), &origin)
 	if err != nil {
 		setAll(errs, members, err)
 		return
@@ -308,7 +327,7 @@ func (c *Client) Append(ctx context.Context, a Account, name string, d *Draft, f
 		if err != nil {
 			return 0, 0, err
 		}
-		m, err := c.place(ctx, d, replica.Place{Home: a.Home, Policy: rule}, &origin)
+		m, err := c.place(ctx, d, c.placeOf(rule, a), &origin)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -37,6 +37,7 @@ type NodeChange struct {
 	Address  *string `json:"address"`
 	Zone     *string `json:"zone"`
 	Draining *bool   `json:"draining"`
+	Anyway   bool    `json:"anyway,omitempty"` // also if it makes a domain's policy impossible
 }
 
 // Placement is what moves, or would.

@@ -71,7 +71,7 @@ func (s *session) rebuild() command.Command {
 			fs.BoolVar(&r.drop, "drop-missing", false, "")
 		},
 		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			r.out, r.stamp = out, time.Now().UTC().Format("20060102T150405")
+			r.out, r.stamp = out, time.Now().UTC().Format("20060102T150405.000") // given again within the second, it finds other names
 			return r.run(ctx, words)
 		},
 	}
@@ -249,7 +249,7 @@ func (r *rebuildRun) closeVolumes() error {
 	return errors.Join(errs...)
 }
 
-// setAside moves a node's index and logs away, and what it knew of the cluster: the configuration's nodes found it again.
+// setAside moves a node's index and logs away, and what it knew of the cluster: the nodes of the first configuration found it again.
 func (r *rebuildRun) setAside(n *config.Node) error {
 	for _, name := range []string{"topology", "index", "raft"} {
 		path := filepath.Join(n.Data, name)
@@ -330,7 +330,7 @@ func (r *rebuildRun) found(n *config.Node, store *engine.Store) error {
 			return err
 		}
 	}
-	return nil
+	return cluster.WriteFirst(n, r.nodes[0])
 }
 
 // printSurvey says what there is to rebuild from.

@@ -6,7 +6,7 @@
 //  1. Once. One message of one folder is looked into once at a time, at most one on a node, and what came out is remembered for a while: a client that asks again
 //     and again causes no second search.
 //  2. Look anew. The entry is read at the state of the shard's leader, the volume's entry at that of the directory's. Every node with a copy is asked what it has. Only if all
-//     answer, none of their copies is behind or damaged, and they agree, the contradiction is proved (judge.go). Everything else passes.
+//     answer, none of their copies is behind or damaged, and they agree, the contradiction is proved (judge.go); so it is if none has anything of an ended volume. Everything else passes.
 //  3. In its place. If the record there has another length or hash than the entry says, it may be the entry that is wrong: if the record names the account as a recipient, and
 //     its date and the summary of its bytes are those of the entry, then the entry is corrected.
 //  4. Search. All storage nodes look through their volumes for a record with the length and SHA-256 that the entry says, which names the account as a recipient.

@@ -73,6 +73,9 @@ func judge(e replica.Entry, known, early bool, record uint64, answers []answer) 
 	case e.State == replica.Sealed && e.Length == 0:
 		return verdict{proved: true, state: NoCopy, why: "the volume is empty"}
 	}
+	if gone(e, answers) {
+		return verdict{proved: true, state: NoCopy, why: "no copy of the volume is left: all nodes that had one have other disks"}
+	}
 	for _, node := range e.Copies {
 		i := slices.IndexFunc(answers, func(a answer) bool { return a.node == node })
 		switch {
@@ -87,6 +90,19 @@ func judge(e replica.Entry, known, early bool, record uint64, answers []answer) 
 		}
 	}
 	return agreed(e, answers)
+}
+
+// gone says whether every node that should have a copy of an ended volume answers that it has nothing of it.
+func gone(e replica.Entry, answers []answer) bool {
+	if e.State != replica.Sealed || e.Cold != nil || len(e.Copies) == 0 {
+		return false
+	}
+	for _, node := range e.Copies {
+		if !slices.ContainsFunc(answers, func(a answer) bool { return a.node == node && a.err == nil && a.State == NoCopy }) {
+			return false
+		}
+	}
+	return true
 }
 
 // agreed judges whole copies, of which none has the record.

@@ -216,5 +216,29 @@ func (s *Service) search(ctx context.Context, account uint64, ref volume.Ref, sa
 			unread = append(unread, e.ID)
 		}
 	}
-	return nil, unread, ctx.Err()
+	return nil, s.withoutGone(ctx, entries, unread), ctx.Err()
+}
+
+// withoutGone leaves out volumes of which no copy is left: nobody will ever look through them.
+func (s *Service) withoutGone(ctx context.Context, entries []replica.Entry, unread []volume.ID) []volume.ID {
+	at := make(map[volume.ID][]answer)
+	for _, node := range s.cfg.Nodes() {
+		for some := range slices.Chunk(unread, maxRefs) {
+			req := new(lookRequest)
+			for _, id := range some {
+				req.Refs = append(req.Refs, volume.Ref{Volume: id, Record: 1})
+			}
+			resp, err := ask(ctx, s, node, methodLook, req, s.serveLook)
+			if err != nil || len(resp.Records) != len(some) {
+				continue // its volumes stay unread
+			}
+			for i, id := range some {
+				at[id] = append(at[id], answer{node: node, Record: resp.Records[i]})
+			}
+		}
+	}
+	return slices.DeleteFunc(unread, func(id volume.ID) bool {
+		i := slices.IndexFunc(entries, func(e replica.Entry) bool { return e.ID == id })
+		return i >= 0 && gone(entries[i], at[id])
+	})
 }

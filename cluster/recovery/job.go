@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -216,8 +217,79 @@ func (r *Recovery) await(ctx context.Context, what string, ok func() bool) error
 	return nil
 }
 
-// rescue has a shard go on from its survivor, and waits until that leads.
+// plansAgain bounds how often a shard is judged anew in one recovery, planPause is the wait before, if nothing has changed: a follower takes twice an election
+// timeout to forget a leader that has lost its majority.
+const (
+	plansAgain = 5
+	planPause  = 2 * time.Second
+)
+
+// rescue has a shard go on from its survivor. What it was refused for may have come since the shard was judged, such as entries that those who are lost
+// sent before they were switched off, or a leader; or it may pass, such as one whom a follower has not forgotten yet. Then it is judged anew.
 func (r *Recovery) rescue(ctx context.Context, job *Job, s *ShardResult, commands [][]byte) error {
+	return persist(func() error { return r.rescueOnce(ctx, job, s, commands) }, func(why error) (*ShardPlan, error) {
+		now, err := r.judgeAgain(ctx, job, s.Shard)
+		if err != nil {
+			return nil, err
+		}
+		if now.sameAs(&s.ShardPlan) {
+			select {
+			case <-time.After(planPause):
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			return now, nil
+		}
+		r.cfg.Log.Warn("a shard has changed since it was judged", "shard", s.Shard, "err", why, "state", now.State, "survivor", now.Survivor, "entry", now.Last)
+		r.update(func() {
+			now.Accounts, now.Addresses = s.Accounts, s.Addresses
+			s.ShardPlan = *now
+		})
+		return now, nil
+	})
+}
+
+// persist does what was refused (wire.ErrInvalid) again, if judge, which hears why, still finds it wanted. A shard that lives by now needs nothing.
+func persist(do func() error, judge func(why error) (*ShardPlan, error)) error {
+	for n := 0; ; n++ {
+		why := do()
+		if why == nil || n == plansAgain || !errors.Is(why, wire.ErrInvalid) {
+			return why
+		}
+		now, err := judge(why)
+		if err != nil {
+			return fmt.Errorf("%w; it was judged anew: %w", why, err)
+		}
+		if now.State == Lives {
+			return nil
+		}
+	}
+}
+
+// judgeAgain says what a shard needs now, if it is still covered by what was declared lost.
+func (r *Recovery) judgeAgain(ctx context.Context, job *Job, number uint32) (*ShardPlan, error) {
+	t, answers, err := r.survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := Judge(t, answers)
+	i := slices.IndexFunc(p.Shards, func(s ShardPlan) bool { return s.Shard == number })
+	if i < 0 {
+		return nil, wire.Errorf(wire.Invalid, "there is no shard %d any more", number)
+	}
+	if p.Shards[i].State == Lives {
+		return &p.Shards[i], nil
+	}
+	return &p.Shards[i], p.checkShards(answers, job.Lost, []uint32{number})
+}
+
+// sameAs says whether a shard would be recovered in the same way.
+func (s *ShardPlan) sameAs(o *ShardPlan) bool {
+	return s.State == o.State && s.Survivor == o.Survivor && s.Last == o.Last && s.LastTerm == o.LastTerm
+}
+
+// rescueOnce has a shard go on from its survivor, and waits until that leads.
+func (r *Recovery) rescueOnce(ctx context.Context, job *Job, s *ShardResult, commands [][]byte) error {
 	req := &RescueRequest{Lost: job.Lost, Rescue: shard.Rescue{
 		Shard: s.Shard, LastTerm: s.LastTerm, Last: s.Last, Term: s.term, Learners: s.Learners, Commands: commands,
 	}}

@@ -182,3 +182,33 @@ func TestNote(t *testing.T) {
 		}
 	}
 }
+
+// TestPersist has what was refused done again while the shard wants it, and not for ever.
+func TestPersist(t *testing.T) {
+	refused, broken := wire.Errorf(wire.Invalid, "the replica ends elsewhere"), errors.New("no answer")
+	wanted, lives := &ShardPlan{State: Recover}, &ShardPlan{State: Lives}
+	for _, c := range []struct {
+		name  string
+		says  []error // what is done, one after the other; the last for ever
+		found *ShardPlan
+		fails error // of judging
+		did   int
+		want  error
+	}{
+		{"done", []error{nil}, nil, nil, 1, nil},
+		{"refused twice", []error{refused, refused, nil}, wanted, nil, 3, nil},
+		{"lives", []error{refused}, lives, nil, 1, nil},
+		{"cannot be judged", []error{refused}, nil, broken, 1, broken},
+		{"another failure", []error{broken}, wanted, nil, 1, broken},
+		{"never ends", []error{refused}, wanted, nil, plansAgain + 1, refused},
+	} {
+		did := 0
+		err := persist(func() error {
+			did++
+			return c.says[min(did, len(c.says))-1]
+		}, func(error) (*ShardPlan, error) { return c.found, c.fails })
+		if !errors.Is(err, c.want) || did != c.did {
+			t.Errorf("%s: done %d times, %v", c.name, did, err)
+		}
+	}
+}

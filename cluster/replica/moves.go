@@ -28,7 +28,8 @@ import (
 //
 // Invariants:
 //
-//   - M1. A copy leaves the entry only if all that its policy wants, two at least, were whole under the same entry (4, 5: the epoch), and its file goes later still (6).
+//   - M1. A copy leaves the entry only if all that its policy wants, two at least, were whole under the same entry (4, 5: the epoch), and its file goes later still (6);
+//     or if every node of the entry answers that it has no file: both disks were lost, and a drain must come to its end.
 //   - M2. A file is never removed for what a stale view says (6), nor while this node may be about to be named: the repairer, which alone says that a
 //     copy is whole, does both, one after the other.
 //   - M3. A compaction is entered only with the copies that prepared it (Entry.moved).
@@ -230,7 +231,7 @@ func (m *Manager) takeOut(v moving) error {
 	if slices.Contains(whole, going[0]) {
 		others--
 	}
-	if others < v.entry.Wanted() {
+	if others < v.entry.Wanted() && (len(whole) > 0 || !m.gone(v.entry)) {
 		return errNotYet
 	}
 	ctx, stop := context.WithTimeout(m.ctx, directoryWait)
@@ -246,6 +247,27 @@ func (m *Manager) takeOut(v moving) error {
 	m.stats.moves.Add(1)
 	m.log.Info("copy has moved", "volume", e.ID, "from", going[0], "copies", e.Copies)
 	return nil
+}
+
+// gone says that every node with a copy of a sealed volume answers, and none has a file: there is nothing that could be moved.
+func (m *Manager) gone(e Entry) bool {
+	var replies []*fenceReply
+	for _, node := range e.Copies {
+		if node == m.cfg.ID {
+			own, err := m.fenceHere(e.ID, e.Epoch)
+			if err != nil {
+				return false
+			}
+			replies = append(replies, &own)
+			continue
+		}
+		reply, err := m.fenceThere(m.ctx, node, e)
+		if err != nil {
+			return false
+		}
+		replies = append(replies, reply)
+	}
+	return vanished(replies)
 }
 
 // WholeOn asks a node whether its copy is as the entry says.

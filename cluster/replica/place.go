@@ -102,6 +102,21 @@ func (m *Manager) affinity(node string) uint64 {
 type Place struct {
 	Home   string        // the recipient's region: one copy goes there if that is possible
 	Policy policy.Policy // strict about regions and the number of copies
+	// Now, if it is set, is asked for the policy after each failure of a Put: volumes of one that is given up meanwhile are open no more.
+	Now func(context.Context) (policy.Policy, error)
+}
+
+// follow takes the policy of now, and says whether that is another one. One that cannot be learned stays.
+func (to *Place) follow(ctx context.Context) (changed bool) {
+	if to.Now == nil {
+		return false
+	}
+	now, err := to.Now(ctx)
+	if err != nil || now.Key() == to.Policy.Key() {
+		return false
+	}
+	to.Policy = now
+	return true
 }
 
 // Anywhere is a place under the default policy.

@@ -2,10 +2,12 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
+	"hongyan/cluster/policy"
 	"hongyan/engine/volume"
 )
 
@@ -131,4 +133,29 @@ func TestPutEnds(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestPolicyGivenUp has a put go on under the policy that took the place of the one that it began with, of which no volume is open any more.
+func TestPolicyGivenUp(t *testing.T) {
+	g := newGroup(t, three()...)
+	g.ready("a", "b", "c")
+	blob := g.at("a").blob(message(7, 3000))
+	defer blob.Close()
+	asked := 0
+	to := Place{Home: "south", Policy: policy.Policy{Copies: 3, Survive: policy.Region}}
+	to.Now = func(context.Context) (policy.Policy, error) {
+		if asked++; asked < 2 {
+			return policy.Policy{}, errors.New("not known now")
+		}
+		return policy.Default(), nil
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
+	defer stop()
+	ref, err := g.at("a").m.Put(ctx, to, volume.KindMessage, nil, blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.at("a").verify(ref, 7); err != nil || asked < 2 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
 }

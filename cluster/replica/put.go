@@ -54,7 +54,7 @@ func (m *Manager) Put(ctx context.Context, to Place, kind volume.Kind, meta []by
 				return ref, nil
 			}
 			reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || to.follow(ctx) {
 				break
 			}
 			if permanent(err) || node == m.cfg.ID && !retryable(err) {
@@ -68,6 +68,7 @@ func (m *Manager) Put(ctx context.Context, to Place, kind volume.Kind, meta []by
 			return volume.Ref{}, wire.Errorf(wire.Unavailable, "put: %v", errors.Join(ctx.Err(), m.ctx.Err(), m.lacking(to.Policy), reasons))
 		}
 		pause = min(2*pause, putPauses)
+		to.follow(ctx)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 // Waits of the repairer.
 const (
 	mendEvery   = 5 * time.Second
+	vanishedFor = 600         // seconds that the entry of a volume without files stays; shards settle their early entries within seconds of having a leader
 	mendRetry   = time.Second // after a failure, doubled up to mendAtMost
 	mendAtMost  = 15 * time.Second
 	mendTimeout = 10 * time.Minute // for one volume; what was committed by then stays
@@ -71,6 +72,9 @@ func (m *Manager) behind(state *mending) []Entry {
 		_, whole := m.whole[id]
 		if whole && e.Length == 0 && !m.Up(e.Primary) {
 			whole = false // the copy went, and the primary, which was to drop the entry, is gone since
+		}
+		if e.Generation == 0 && e.Length == 0 && e.Last > 0 && m.cfg.Clock.Now().Unix() < e.SealedAt+vanishedFor {
+			continue // vanished: first the shards with early entries of it have to learn of Last, which its entry says
 		}
 		if e.State == Sealed && e.Holds(m.cfg.ID) && !whole && !now.Before(state.retry[id].at) {
 			out = append(out, e)

@@ -84,6 +84,24 @@ func TestLastRecord(t *testing.T) {
 	}
 }
 
+// Only when every node answers that it has no file it is not known which record was the last.
+func TestVanished(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		replies []*fenceReply
+		want    bool
+	}{
+		{"no files", []*fenceReply{{}, {}}, true},
+		{"one does not answer", []*fenceReply{{}, nil}, false},
+		{"one has an empty file", []*fenceReply{{}, {Exists: true, Empty: true, Durable: 4096}}, false},
+		{"both have records", []*fenceReply{{Exists: true, Durable: 9000}, {Exists: true, Durable: 9000}}, false},
+	} {
+		if got := vanished(c.replies); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 func TestRank(t *testing.T) {
 	name := func(id volume.ID) *primary { return &primary{entry: Entry{ID: id}} }
 	for _, c := range []struct {

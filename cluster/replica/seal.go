@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"hongyan/cluster/pause"
@@ -81,6 +82,12 @@ func lastRecord(replies []*fenceReply, length int64) (last uint64) {
 		}
 	}
 	return last
+}
+
+// vanished says that all copies' nodes have answered, and none has a file: either none was ever made, or the disks were lost. Then nobody knows which record was the
+// last, so that any entry that was made early may have been acknowledged: it stays, and its message is told to be lost.
+func vanished(replies []*fenceReply) bool {
+	return !slices.ContainsFunc(replies, func(r *fenceReply) bool { return r == nil || r.Exists })
 }
 
 // sealLength is step 4's rule (I3). replies has this node's copy first; nil stands for one that did not answer. pristine
@@ -209,7 +216,11 @@ func (m *Manager) seal(ctx context.Context, e Entry, pristine bool) (Entry, erro
 	}
 	ctx, stop := context.WithTimeout(ctx, directoryWait)
 	defer stop()
-	sealed, err := m.cfg.Directory.SealVolume(ctx, e.ID, length, lastRecord(replies, length))
+	last := lastRecord(replies, length)
+	if length == 0 && !pristine && vanished(replies) {
+		last = volume.MaxRecords
+	}
+	sealed, err := m.cfg.Directory.SealVolume(ctx, e.ID, length, last)
 	if err != nil {
 		return Entry{}, fmt.Errorf("enter seal at %d: %w", length, err)
 	}

@@ -73,6 +73,7 @@ func TestFormats(t *testing.T) {
 		{Name: "change", Value: &ChangeRequest{Step: placement.Step{Shard: 3, Kind: placement.Promote, Node: "d"}, Now: formatGroup}},
 		{Name: "changed", Value: &ChangeResponse{Group: formatGroup}},
 		{Name: "lapse", Value: &LapseRequest{Shard: 3, Had: 70_000, Has: 69_000}},
+		{Name: "kept", Value: &KeptResponse{Kept: []Kept{{Shard: 3, Entry: 70_000, Age: 1500}}}},
 		{Name: "suspect-2", Value: &SuspectRequest{Node: "a", Shards: []uint32{1, 2}, Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
 		{Name: "suspected-2", Value: &SuspectResponse{Stands: []Stand{{Fit: true, Term: 3, Index: 70_000}, {Term: 2}}}},
 		{Name: "relay", Value: &RelayRequest{Leader: "a", Propose: &ProposeRequest{Shard: 1, Command: []byte("command")}, ReadIndex: &ReadIndexRequest{Shard: 1}}, Former: true},

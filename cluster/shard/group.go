@@ -117,6 +117,7 @@ type Group struct {
 	calm      calm
 	closed    chan struct{} // raft has shut down
 
+	began     beginning                 // set by open
 	lapseTold atomic.Pointer[time.Time] // when a node was last told that it lacks what it acknowledged
 }
 
@@ -204,6 +205,9 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 		return errors.New("start raft: the transport cannot ask for pre-votes, or cannot be closed")
 	}
 	through := &beats{fullTransport: full}
+	if err := g.begin(snaps); err != nil {
+		return err
+	}
 	var err error
 	g.raft, err = raft.NewRaft(conf, g.fsm, g.log, g.log, snaps, through)
 	if err != nil {

@@ -75,6 +75,7 @@ func NewHost(net *transport.Net) *Host {
 	transport.HandleUnary(net, MethodMembers, h.members)
 	transport.HandleUnary(net, MethodChange, h.change)
 	transport.HandleUnary(net, MethodLapse, h.lapse)
+	transport.HandleUnary(net, MethodKept, h.kept)
 	net.Handle(MethodState, h.serveState)
 	net.OnDoubt(h.doubted)
 	return h

@@ -42,3 +42,36 @@ func TestLapsed(t *testing.T) {
 		}
 	}
 }
+
+// TestKept remembers of what a follower acknowledged the part that was committed by then, for as long as the leader's process lives.
+func TestKept(t *testing.T) {
+	tell := &teller{followers: make(map[raft.ServerAddress]*follower)}
+	ack := func(term, last, committed uint64, success bool) {
+		tell.accepted("b", &raft.AppendEntriesRequest{Term: term, LeaderCommitIndex: committed, Entries: []*raft.Log{{Index: last, Term: term}}},
+			&raft.AppendEntriesResponse{Term: term, Success: success})
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+		kept uint64
+	}{
+		{"nothing was acknowledged", func() {}, 0},
+		{"acknowledged, not committed", func() { ack(3, 10, 0, true) }, 0},
+		{"the commit came with a later entry", func() { ack(3, 12, 10, true) }, 10},
+		{"refused", func() { ack(3, 13, 13, false) }, 10},
+		{"told of the commit", func() {
+			tell.took("b", &raft.AppendEntriesRequest{Term: 3, LeaderCommitIndex: 12}, &raft.AppendEntriesResponse{Term: 3, Success: true})
+		}, 12},
+		{"told in vain", func() {
+			tell.took("b", &raft.AppendEntriesRequest{Term: 3, LeaderCommitIndex: 15}, &raft.AppendEntriesResponse{Term: 4, Success: true})
+		}, 12},
+		{"in office again, the follower was cut", func() { ack(7, 11, 11, true) }, 12},
+		{"and goes on", func() { ack(7, 20, 18, true) }, 18},
+		{"its replica is made anew", func() { tell.forget("b") }, 0},
+	} {
+		step.do()
+		if got, _ := tell.kept("b"); got != step.kept {
+			t.Errorf("%s: %d, expected %d", step.what, got, step.kept)
+		}
+	}
+}

@@ -60,6 +60,11 @@ func (g *raftGroup) compare(target raft.ServerAddress, known memory, term, last 
 	}
 }
 
+// Kept gives the last entry that a node acknowledged to this replica while that led, and that was committed by then, and when that became known; 0 for none.
+func (g *raftGroup) Kept(node string) (entry uint64, at time.Time) {
+	return g.teller.kept(raft.ServerAddress(node))
+}
+
 // Forget is to be called before a node whose replica is made anew follows again: what the former one acknowledged is not to be held against it.
 func (g *raftGroup) Forget(node string) { g.teller.forget(raft.ServerAddress(node)) }
 

@@ -45,6 +45,26 @@ type follower struct {
 	last    uint64                    // the last entry that it has, in its log
 	knows   uint64                    // highest commit index that it has heard of
 	busy    bool                      // a request of ours is under way
+
+	kept   uint64    // the last entry that it has acknowledged and that was committed by then, in whatever term: its log will always have it
+	keptAt time.Time // when that became known
+}
+
+// keep notes that a follower has acknowledged what a leader had committed. It is called under mu.
+func (f *follower) keep(entry uint64) {
+	if entry > f.kept {
+		f.kept, f.keptAt = entry, time.Now()
+	}
+}
+
+// kept gives what a follower has acknowledged of what was committed, and since when that is known. It outlives this leader's office.
+func (t *teller) kept(target raft.ServerAddress) (entry uint64, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.followers[target]; f != nil {
+		return f.kept, f.keptAt
+	}
+	return 0, time.Time{}
 }
 
 // sent notes the commit index that a request of raft's carries.
@@ -82,6 +102,7 @@ func (t *teller) accepted(target raft.ServerAddress, args *raft.AppendEntriesReq
 		f = &follower{}
 		t.followers[target] = f
 	}
+	f.keep(min(matched, args.LeaderCommitIndex))
 	if args.Term == f.request.Term && matched <= f.matched {
 		return false
 	}
@@ -198,6 +219,15 @@ func (t *teller) answered(target raft.ServerAddress) bool {
 	return min(t.committed, f.matched) > f.told
 }
 
+// took notes the answer to a request of next.
+func (t *teller) took(target raft.ServerAddress, request *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.followers[target]; f != nil && resp.Success && resp.Term == request.Term {
+		f.keep(request.LeaderCommitIndex)
+	}
+}
+
 // due reports whether a round must be started, at most one at a time.
 func (t *teller) due() bool {
 	t.mu.Lock()
@@ -239,7 +269,9 @@ func (g *raftGroup) tellOne(target raft.ServerAddress, request *raft.AppendEntri
 		if link, err := p.raft.get(ctx); err == nil {
 			var resp raft.AppendEntriesResponse
 			if call, err := link.start(ctx, g.shard, request, &resp, false); err == nil {
-				_ = link.wait(ctx, nil, call) // an answer or none, raft need not know
+				if err := link.wait(ctx, nil, call); err == nil { // an answer or none, raft need not know
+					g.teller.took(target, request, &resp)
+				}
 			}
 		}
 	}

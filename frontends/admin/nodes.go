@@ -106,10 +106,16 @@ func (s *session) say(out io.Writer, id, format string) error {
 	})
 }
 
+// anywayFlag is of commands that could make a domain's policy impossible.
+const anywayFlag = "  --anyway         also if a domain's policy cannot be held then, and its mail is refused\n"
+
 func (s *session) weighNode() command.Command {
+	var c mover.NodeChange
 	return command.Command{
 		Name: "node weight", Args: "NODE WEIGHT", Summary: "change a node's share of new mail and of shards; 0 gives it none",
+		Flags:   anywayFlag,
 		Example: "hongyan admin node weight south-china-1 20 --dir .hongyan",
+		Define:  func(fs *flag.FlagSet) { fs.BoolVar(&c.Anyway, "anyway", c.Anyway, "") },
 		Run: func(ctx context.Context, words []string, out io.Writer) error {
 			if len(words) != 2 {
 				return command.Usagef("expected the id of a node and its weight, got %q", words)
@@ -118,7 +124,8 @@ func (s *session) weighNode() command.Command {
 			if err != nil {
 				return command.Usagef("weight %q: %v", words[1], err)
 			}
-			if err := s.call(ctx, "PATCH", nodePath(words[0]), mover.NodeChange{Weight: &n}, nil); err != nil {
+			c.Weight = &n
+			if err := s.call(ctx, "PATCH", nodePath(words[0]), c, nil); err != nil {
 				return err
 			}
 			return s.say(out, words[0], "%s has its new weight\n")
@@ -130,19 +137,22 @@ func (s *session) weighNode() command.Command {
 const drainPoll = time.Second
 
 func (s *session) drainNode() command.Command {
-	var wait bool
+	var wait, anyway bool
 	return command.Command{
 		Name: "node drain", Args: "NODE", Summary: "move everything that a node keeps to others; it gets nothing new",
-		Flags:   "  --wait           return when it is safe to switch off\n",
+		Flags:   "  --wait           return when it is safe to switch off\n" + anywayFlag,
 		Example: "hongyan admin node drain south-china-1 --wait --dir .hongyan",
-		Define:  func(fs *flag.FlagSet) { fs.BoolVar(&wait, "wait", wait, "") },
+		Define: func(fs *flag.FlagSet) {
+			fs.BoolVar(&wait, "wait", wait, "")
+			fs.BoolVar(&anyway, "anyway", anyway, "")
+		},
 		Run: func(ctx context.Context, words []string, out io.Writer) error {
 			id, err := nodeWord(words)
 			if err != nil {
 				return err
 			}
 			yes := true
-			if err := s.call(ctx, "PATCH", nodePath(id), mover.NodeChange{Draining: &yes}, nil); err != nil {
+			if err := s.call(ctx, "PATCH", nodePath(id), mover.NodeChange{Draining: &yes, Anyway: anyway}, nil); err != nil {
 				return err
 			}
 			if !wait {

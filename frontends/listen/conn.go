@@ -3,6 +3,7 @@ package listen
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -18,6 +19,10 @@ var ErrOverBudget = errors.New("more input than this phase allows")
 // ErrIdle ends a connection whose patience has run out, or which a Drain asks to end. It is a timeout like
 // os.ErrDeadlineExceeded, which remains the sign of a deadline that the user of the connection set.
 var ErrIdle net.Error = idleError{}
+
+// ErrClosing ends a connection that a Drain asks to end, instead of ErrIdle, when its user says goodbye itself (SaysGoodbye). It is a net.ErrClosed, which
+// protocol engines end at without a word of their own.
+var ErrClosing = fmt.Errorf("the server stops: %w", net.ErrClosed)
 
 type idleError struct{}
 
@@ -46,8 +51,9 @@ type Conn struct {
 	userRead  time.Time // deadlines that the user of the connection asked for
 	userWrite time.Time
 	readBy    time.Time // deadline of the Read under way
-	ended     error     // ErrOverBudget or ErrIdle, once a Read has returned it; nil before
+	ended     error     // ErrOverBudget, ErrIdle or ErrClosing, once a Read has returned it; nil before
 	eof       bool      // a Read met the end of the peer's input
+	goodbye   bool      // the user says it
 	busy      bool
 	draining  bool
 }
@@ -111,6 +117,20 @@ func (c *Conn) PeerEnded() bool {
 	return c.eof
 }
 
+// SaysGoodbye has a Drain end reads with ErrClosing.
+func (c *Conn) SaysGoodbye() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.goodbye = true
+}
+
+// Closing says whether a Read has ended with ErrClosing.
+func (c *Conn) Closing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended == ErrClosing
+}
+
 // drain makes reads time out, at once or when the work under way has ended.
 func (c *Conn) drain() {
 	c.mu.Lock()
@@ -161,7 +181,11 @@ func (c *Conn) account(n int, d time.Duration, err error) error {
 	c.eof = c.eof || errors.Is(err, io.EOF)
 	spent := c.patience <= 0 || (c.draining && !c.busy)
 	if n == 0 && spent && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.ended, err = ErrIdle, ErrIdle
+		c.ended = ErrIdle
+		if c.goodbye && c.patience > 0 {
+			c.ended = ErrClosing
+		}
+		err = c.ended
 	}
 	return err
 }

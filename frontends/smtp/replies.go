@@ -31,6 +31,7 @@ var (
 	errSlow          = reply(451, gosmtp.EnhancedCode{4, 4, 2}, "message took too long to arrive")
 	errCut           = reply(451, gosmtp.EnhancedCode{4, 4, 2}, "message was cut off")
 	errBroken        = reply(421, gosmtp.EnhancedCode{4, 3, 0}, "a message was broken off between its chunks; connect again for more")
+	errStops         = reply(421, gosmtp.EnhancedCode{4, 3, 2}, "this server stops; connect again, others take mail meanwhile")
 	errReconnect     = reply(421, gosmtp.EnhancedCode{4, 3, 0}, "that message ended behind a line with CR CR LF; connect again for more")
 )
 

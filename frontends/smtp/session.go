@@ -63,6 +63,7 @@ func (s *Server) newSession(c *gosmtp.Conn, lmtp bool) (*session, error) {
 	}
 	guard.Renew()
 	guard.Limit(commandBudget)
+	guard.SaysGoodbye()
 	se := &session{srv: s, lmtp: lmtp, conn: c, guard: guard}
 	if state, ok := c.TLSConnectionState(); ok {
 		se.secure = &state
@@ -208,6 +209,9 @@ func (s *session) Reset() {
 // Logout ends the session. With a message broken off the connection ends too, which STARTTLS would go on with.
 func (s *session) Logout() error {
 	s.close()
+	if s.guard.Closing() && !s.leave() {
+		s.say([]*gosmtp.SMTPError{errStops})
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.taking {

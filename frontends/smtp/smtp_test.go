@@ -583,10 +583,10 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("shutdown: %v", err)
 		}
 	})
-	idler.expect("421")
+	idler.expect("421 4.3.2 this server stops")
 	sender.do("DATA", "354")
 	sender.do("x\r\n.", "250")
-	sender.expect("421")
+	sender.expect("421 4.3.2 this server stops")
 	wg.Wait()
 	if c, err := net.Dial("tcp", addr); err == nil {
 		_ = c.Close()
