@@ -108,6 +108,9 @@ func (c *Client) Recipient(ctx context.Context, address string) (Account, error)
 	return a, err
 }
 
+// ValidDomain says whether mail may come for a domain of this name: whether it can be one of ours.
+func ValidDomain(name string) bool { return directory.ValidDomain(name) }
+
 // find looks an account up in the directory, with this package's errors.
 func find(ctx context.Context, lookup func(ctx context.Context, address string) (directory.Account, error), address string) (Account, error) {
 	ctx, cancel := bounded(ctx)
