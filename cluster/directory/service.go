@@ -122,12 +122,18 @@ func (s *Service) AddShards(ctx context.Context, groups []placement.Group) error
 
 // AddDomain makes a domain ours; one that is there stays as it is.
 func (s *Service) AddDomain(ctx context.Context, name, home string) error {
+	if !ValidDomain(name) {
+		return wire.Errorf(wire.Invalid, "%q is not a domain name: expected labels of letters, digits, hyphens or underscores, with dots between them", name)
+	}
 	_, err := s.propose(ctx, &Command{AddDomain: &Domain{Name: name, Home: home}})
 	return err
 }
 
 // AddAccount makes an account with a hashed password; see Command.
 func (s *Service) AddAccount(ctx context.Context, a AddAccount) (account Account, created bool, err error) {
+	if err := s.mayBeNew(ctx, a.Address); err != nil {
+		return Account{}, false, err
+	}
 	r, err := s.propose(ctx, &Command{AddAccount: &a})
 	if err != nil {
 		return Account{}, false, err

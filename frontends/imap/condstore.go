@@ -1,6 +1,9 @@
 package imap
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
 
@@ -80,62 +83,100 @@ func (s *session) tellVanished(start string, uids *roaring.Bitmap) {
 
 const vanishedEarlier = "* VANISHED (EARLIER) "
 
-// changedSince asks which messages changed after a modseq, new ones too, and which UIDs vanished that the view does not have. It costs
-// what changed, not what is there. Of what came after the view, some may be among them: updates tell of that.
-func (s *session) changedSince(sel *selected, since uint64) (changed, vanished *roaring.Bitmap, err error) {
-	changed, vanished = roaring.New(), roaring.New()
-	for more := true; more; {
-		ctx, cancel := s.question()
-		ch, err := s.mail.Changes(ctx, sel.account, sel.id, since)
-		cancel()
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, c := range ch.Changed {
-			changed.Add(c.UID)
-		}
-		vanished.Or(ch.Vanished)
-		if more = ch.More && ch.HighestModSeq > since; more {
-			since = ch.HighestModSeq
-		} else if ch.HighestModSeq < sel.view.modseq {
-			return nil, nil, client.ErrUnavailable // this replica knows less than what the client was told
-		}
-	}
-	changed.And(sel.view.uids)
-	vanished.AndNot(sel.view.uids)
-	return changed, vanished, nil
+// since is what happened to a mailbox after a modseq.
+type since struct {
+	changed  *roaring.Bitmap // new messages too
+	vanished *roaring.Bitmap
+	list     []client.FlagChange // each of changed, in the order of modseqs; nil if it came in several parts
 }
 
-// missed is what a client missed that comes back to a mailbox.
-type missed struct{ changed, vanished *roaring.Bitmap }
+// changesSince asks what happened after a modseq, at least up to where the view is. It costs what changed, not what is there. Of what came after the view, some may be
+// among it: updates tell of that.
+func (s *session) changesSince(sel *selected, modseq uint64) (since, error) {
+	all := since{changed: roaring.New(), vanished: roaring.New()}
+	for parts := 1; ; parts++ {
+		ctx, cancel := s.question()
+		ch, err := s.mail.Changes(ctx, sel.account, sel.id, modseq)
+		cancel()
+		if err != nil {
+			return since{}, err
+		}
+		for _, c := range ch.Changed {
+			all.changed.Add(c.UID)
+		}
+		all.vanished.Or(ch.Vanished)
+		if all.list = nil; parts == 1 {
+			all.list = ch.Changed
+		}
+		switch {
+		case ch.More && ch.HighestModSeq > modseq:
+			modseq = ch.HighestModSeq
+		case ch.HighestModSeq < sel.view.modseq:
+			return since{}, client.ErrUnavailable // this replica knows less than what the client was told
+		default:
+			return all, nil
+		}
+	}
+}
 
-// missed finds out what a client missed since it was here last: nothing, if what it remembers is of another mailbox.
-func (s *session) missed(sel *selected, r *command.Resync, got *client.Mailbox) (missed, error) {
-	if r == nil || r.UIDValidity != got.UIDValidity {
-		return missed{}, nil
-	}
-	changed, vanished, err := s.changedSince(sel, r.ModSeq)
+// changedSince is which messages of the view changed after a modseq, and which UIDs vanished that the view does not have.
+func (s *session) changedSince(sel *selected, modseq uint64) (changed, vanished *roaring.Bitmap, err error) {
+	all, err := s.changesSince(sel, modseq)
 	if err != nil {
-		return missed{}, err
+		return nil, nil, err
 	}
-	vanished.RemoveRange(uint64(got.UIDNext), 1<<32) // they came after the view, and went
-	if r.Known != nil && got.UIDNext > 1 {
-		known := uidRanges(r.Known, got.UIDNext-1)
-		changed.And(known)
-		vanished.And(known)
+	all.changed.And(sel.view.uids)
+	all.vanished.AndNot(sel.view.uids)
+	return all.changed, all.vanished, nil
+}
+
+// missed finds out what a client missed that comes back to a mailbox since it was here last: nothing, if what it remembers is of another mailbox. Messages that have
+// vanished since the view was taken are left out of it: of a new one among them nothing could be told but that the count has it.
+func (s *session) missed(sel *selected, r *command.Resync, got *client.Selected) (since, error) {
+	if r == nil || r.UIDValidity != got.Mailbox.UIDValidity {
+		return since{}, nil
 	}
-	return missed{changed, vanished}, nil
+	all, err := s.changesSince(sel, r.ModSeq)
+	if err != nil {
+		return since{}, err
+	}
+	sel.view.uids.AndNot(all.vanished)
+	if got.Unseen != nil {
+		got.Unseen = roaring.And(got.Unseen, sel.view.uids)
+	}
+	all.changed.And(sel.view.uids)
+	all.vanished.RemoveRange(uint64(got.Mailbox.UIDNext), 1<<32) // they came after the view, and went
+	if r.Known != nil && got.Mailbox.UIDNext > 1 {
+		known := uidRanges(r.Known, got.Mailbox.UIDNext-1)
+		all.changed.And(known)
+		all.vanished.And(known)
+	}
+	return all, nil
 }
 
 // tellMissed says what a client missed: first what vanished, since numbers count without it.
-func (s *session) tellMissed(sel *selected, m missed) error {
+func (s *session) tellMissed(sel *selected, m since) error {
 	if m.changed == nil {
 		return nil
 	}
 	s.tellVanished(vanishedEarlier, m.vanished)
-	f := &fetching{s: s, sel: sel, items: command.Simple(command.ItemUID, command.ItemFlags, command.ItemModSeq), seqs: walker{v: &sel.view}}
-	f.plan()
-	return chunks(m.changed, f.chunkSize(), f.chunk)
+	if m.list == nil {
+		f := &fetching{s: s, sel: sel, items: command.Simple(command.ItemUID, command.ItemFlags, command.ItemModSeq), seqs: walker{v: &sel.view}}
+		f.plan()
+		return chunks(m.changed, f.chunkSize(), f.chunk)
+	}
+	slices.SortFunc(m.list, func(a, b client.FlagChange) int { return cmp.Compare(a.UID, b.UID) })
+	seqs := walker{v: &sel.view}
+	for _, c := range m.list {
+		if !m.changed.Contains(c.UID) {
+			continue
+		}
+		s.tellKeywords(sel, c.Flags.Keywords)
+		if err := s.tellChange(sel, seqs.seqOf(c.UID), c, true, true); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // onlyChanged narrows a FETCH down to what changed, and tells what vanished, where that was asked for.

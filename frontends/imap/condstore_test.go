@@ -1,7 +1,9 @@
 package imap
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -297,5 +299,65 @@ func TestVanishedLines(t *testing.T) {
 	lines := strings.Split(strings.TrimSuffix(string(b[:n]), "\r\n"), "\r\n")
 	if len(lines) != 3 || lines[2] != "* VANISHED (EARLIER) 4000001200" || len(lines[0]) > 8192 {
 		t.Errorf("%d lines, the last %q", len(lines), lines[len(lines)-1])
+	}
+}
+
+// racing is a mailbox from which messages vanish between the two questions of a SELECT with QRESYNC: of five messages one that the client knows and one that it does not.
+type racing struct {
+	stub
+	parts bool // the changes come in two
+}
+
+func (racing) Select(context.Context, client.Account, string) (client.Selected, error) {
+	box := client.Mailbox{ID: 1, Name: "INBOX", UIDNext: 6, UIDValidity: 7, HighestModSeq: 10, Messages: 5}
+	return client.Selected{Mailbox: box, UIDs: roaring.BitmapOf(1, 2, 3, 4, 5), Unseen: roaring.BitmapOf(2, 5), Rights: client.RightsAll}, nil
+}
+
+func (m racing) Changes(_ context.Context, _ client.Account, _ uint32, since uint64) (client.Changes, error) {
+	first := client.Changes{HighestModSeq: 9, UIDNext: 6, Vanished: roaring.New(), More: true, Changed: []client.FlagChange{
+		{UID: 5, ModSeq: 8}, {UID: 3, ModSeq: 9, Flags: client.Flags{Keywords: []string{"work"}}},
+	}}
+	second := client.Changes{HighestModSeq: 12, UIDNext: 6, Vanished: roaring.BitmapOf(2, 4)}
+	switch {
+	case since >= 9:
+		return second, nil
+	case m.parts:
+		return first, nil
+	}
+	first.HighestModSeq, first.Vanished, first.More = second.HighestModSeq, second.Vanished, false
+	return first, nil
+}
+
+func (racing) Messages(_ context.Context, _ client.Account, _ uint32, uids *roaring.Bitmap, _ client.Want, fn func(*client.Message) error) error {
+	for it := uids.Iterator(); it.HasNext(); {
+		if err := fn(&client.Message{UID: it.Next(), ModSeq: 9}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestVanishedWhileSelecting has the count of messages, their numbers and what is told of them agree, whatever vanishes while the answer is made.
+func TestVanishedWhileSelecting(t *testing.T) {
+	for _, parts := range []bool{false, true} {
+		base, to, from := pipe(t)
+		go loggedIn(t, newServer(Config{Hostname: "test"}, racing{parts: parts}), base)
+		go func() {
+			_, _ = io.WriteString(to, "a ENABLE QRESYNC\r\nb SELECT INBOX (QRESYNC (7 5))\r\nc LOGOUT\r\n")
+			_ = to.Close()
+		}()
+		heard, err := io.ReadAll(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := string(heard)
+		for _, want := range []string{"* 3 EXISTS\r\n", "[UNSEEN 3]", "[HIGHESTMODSEQ 10]", "* VANISHED (EARLIER) 2,4\r\n", "* 2 FETCH (UID 3 FLAGS (", "* 3 FETCH (UID 5 FLAGS ("} {
+			if !strings.Contains(got, want) {
+				t.Errorf("in parts: %v, no %q in %q", parts, want, got)
+			}
+		}
+		if strings.Count(got, "FETCH") != 2 {
+			t.Errorf("in parts: %v, %q", parts, got)
+		}
 	}
 }

@@ -408,7 +408,7 @@ func (h *hooked) Open(ctx context.Context, a client.Account, mailbox, uid uint32
 }
 
 func TestWholeHeader(t *testing.T) {
-	for _, raw := range []string{"a: b\r\n\r\nc", "a: b\n\nc", "a: b\r\n", "a: b", "", "\r\nx", "junk\r\n\r\n", "a: b\r\n folded\r\n\r\n"} {
+	for _, raw := range []string{"a: b\r\n\r\nc", "a: b\n\nc", "a: b\r\n", "a: b", "", "a: b\r\n\r", "a: b\r\n\r\r", "\r\nx", "junk\r\n\r\n", "a: b\r\n folded\r\n\r\n"} {
 		sc := message.NewScanner()
 		if _, err := sc.Write([]byte(raw)); err != nil {
 			t.Fatal(err)
@@ -418,7 +418,7 @@ func TestWholeHeader(t *testing.T) {
 		if !ok {
 			t.Fatal("no header")
 		}
-		if got, ok := wholeHeader(sum, end-start); ok && string(got) != raw[start:end] {
+		if got, ok := wholeHeader(sum, end-start, uint64(len(raw))); ok && string(got) != raw[start:end] {
 			t.Errorf("%q: %q, want %q", raw, got, raw[start:end])
 		}
 	}

@@ -104,7 +104,7 @@ func (s *session) bodySection(ctx context.Context, e *entry, item *goimap.FetchI
 		return &piece{n: int64(len(data)), data: data}, nil
 	}
 	if item.Specifier == goimap.PartSpecifierHeader && len(item.Part) == 0 {
-		if data, ok := wholeHeader(e.sum, end-start); ok {
+		if data, ok := wholeHeader(e.sum, end-start, e.size); ok {
 			data = cut(data, item.Partial)
 			return &piece{n: int64(len(data)), data: data}, nil
 		}
@@ -125,8 +125,8 @@ func specifier(p goimap.PartSpecifier) message.Section {
 }
 
 // wholeHeader puts a header of n bytes together from a summary that has all its fields; what they leave is the
-// empty line.
-func wholeHeader(sum *message.Summary, n uint64) ([]byte, bool) {
+// empty line. Where the message of size bytes has no text it may be anything: a CR alone, cut off.
+func wholeHeader(sum *message.Summary, n, size uint64) ([]byte, bool) {
 	if !sum.HeadersComplete {
 		return nil, false
 	}
@@ -134,7 +134,11 @@ func wholeHeader(sum *message.Summary, n uint64) ([]byte, bool) {
 	for _, f := range sum.Headers {
 		out = append(out, f...)
 	}
-	switch n - uint64(len(out)) {
+	left := n - uint64(len(out))
+	if left > 0 && n == size {
+		return nil, false
+	}
+	switch left {
 	case 0:
 		return out, true
 	case 1:

@@ -122,11 +122,11 @@ func (s *session) selectCommand(c *call) error {
 	if err == nil && got.Mailbox.NoSelect {
 		err = client.ErrNoMailbox
 	}
-	var lack missed
+	var lack since
 	got.Mailbox = seen(p.account, got.Mailbox)
 	sel := newSelected(p.account, got, c.name == "EXAMINE")
 	if err == nil {
-		lack, err = s.missed(sel, asked.Resync, &got.Mailbox)
+		lack, err = s.missed(sel, asked.Resync, &got)
 	}
 	if err != nil {
 		return s.answer("select "+asked.Mailbox, err)

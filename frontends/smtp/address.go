@@ -3,9 +3,11 @@ package smtp
 import (
 	"strings"
 	"unicode/utf8"
+
+	"hongyan/cluster/client"
 )
 
-// Bounds on an address. RFC 5321 section 4.5.3.1 asks for 64 octets of local part at least; senders that
+// Bounds on the parts of an address. RFC 5321 section 4.5.3.1 asks for 64 octets of local part at least; senders that
 // encode recipients into bounce addresses need more.
 const (
 	maxLocal  = 256
@@ -20,7 +22,7 @@ func split(address string) (local, domain string, ascii, ok bool) {
 		return "", "", false, false
 	}
 	local, domain = address[:at], address[at+1:]
-	if len(local) > maxLocal || !utf8.ValidString(address) || strings.ContainsFunc(local, isControl) || !validDomain(domain) {
+	if len(local) > maxLocal || !utf8.ValidString(address) || strings.ContainsFunc(local, isControl) || !client.ValidDomain(domain) {
 		return "", "", false, false
 	}
 	ascii = !strings.ContainsFunc(address, func(r rune) bool { return r >= utf8.RuneSelf })
@@ -29,34 +31,6 @@ func split(address string) (local, domain string, ascii, ok bool) {
 
 // isControl finds what must not get into a header field or a log, C1 controls included.
 func isControl(r rune) bool { return r < ' ' || (r >= 0x7f && r < 0xa0) }
-
-// validDomain accepts names of letters, digits, hyphens and underscores (seen in practice), anything beyond
-// ASCII (RFC 6531), and address literals.
-func validDomain(d string) bool {
-	if d == "" || len(d) > maxDomain {
-		return false
-	}
-	if d[0] == '[' {
-		return d[len(d)-1] == ']' && len(d) > 2 && strings.Trim(d[1:len(d)-1], literalBytes) == ""
-	}
-	for label := range strings.SplitSeq(d, ".") {
-		if label == "" || len(label) > 63 || strings.ContainsFunc(label, notInLabel) {
-			return false
-		}
-	}
-	return true
-}
-
-const literalBytes = "0123456789abcdefABCDEFIPvipV.:-gG"
-
-func notInLabel(r rune) bool {
-	switch {
-	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_':
-		return false
-	default:
-		return r < 0xa0 // beyond the C1 controls it is somebody's alphabet
-	}
-}
 
 // path writes an address as it must stand in a trace header, quoted again where it needs that (RFC 5321 section 4.1.2).
 func path(address string) string {

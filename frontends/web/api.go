@@ -217,9 +217,25 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {
 	return false
 }
 
-// nothingHere answers what no handler is for.
-func nothingHere(w http.ResponseWriter, r *http.Request) {
-	fail(w, http.StatusNotFound, fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path))
+// nothingHere answers what no handler of a mux is for: 405 where one takes other methods (RFC 9110 section 15.5.6), else 404.
+func nothingHere(mux *http.ServeMux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		code, others := http.StatusNotFound, []string(nil)
+		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPatch, http.MethodPost, http.MethodDelete} {
+			if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); strings.HasPrefix(pattern, method+" ") {
+				others = append(others, method)
+			}
+		}
+		if others != nil {
+			code = http.StatusMethodNotAllowed
+			w.Header().Set("Allow", strings.Join(others, ", "))
+		}
+		missing(w, r, code)
+	}
+}
+
+func missing(w http.ResponseWriter, r *http.Request, code int) {
+	fail(w, code, fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path))
 }
 
 // fail answers with an error.

@@ -18,7 +18,7 @@ func TestKeys(t *testing.T) {
 		{"POST", "/api/v1/keys/rotate", `{"node": "n", "new_key": true}`, 200, `Rewrap:true NewKey:true`},
 		{"POST", "/api/v1/keys/rotate", `{}`, 200, `Rewrap:true NewKey:false`},
 		{"POST", "/api/v1/keys/rotate", `{"key": "mine"}`, 400, "unknown field"},
-		{"PUT", "/api/v1/keys/rotate", `{}`, 404, "there is no"},
+		{"PUT", "/api/v1/keys/rotate", `{}`, 405, "there is no"},
 	} {
 		if code, b := s.call(c.method, c.path, c.body); code != c.code || !strings.Contains(b, c.answer) {
 			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.body, code, b)

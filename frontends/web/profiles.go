@@ -33,7 +33,7 @@ func (s *Server) profile(w http.ResponseWriter, r *http.Request) {
 	name, query := r.PathValue("name"), r.URL.Query()
 	long := slices.Contains(timed(), name)
 	if !long && !slices.Contains(snapshots(), name) {
-		nothingHere(w, r)
+		missing(w, r, http.StatusNotFound)
 		return
 	}
 	seconds := usualProfile

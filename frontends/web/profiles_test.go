@@ -41,7 +41,7 @@ func TestProfiles(t *testing.T) {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
-	if code, _ := s.call("POST", base+"symbol", "0x1"); code != 404 {
+	if code, _ := s.call("POST", base+"symbol", "0x1"); code != 405 {
 		t.Errorf("POST: %d", code)
 	}
 }

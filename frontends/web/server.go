@@ -236,8 +236,8 @@ func (s *Server) handler(errorLog *log.Logger) http.Handler {
 	api.HandleFunc("POST /api/v1/accounts/{address}/check", s.checkAccount)
 	api.HandleFunc("GET /api/v1/debug/pprof/{$}", s.profiles)
 	api.HandleFunc("GET /api/v1/debug/pprof/{name}", s.profile)
-	api.HandleFunc("/", nothingHere)
+	api.HandleFunc("/", nothingHere(api))
 	mux.Handle("/api/", s.guard(api))
-	mux.HandleFunc("/", nothingHere)
+	mux.HandleFunc("/", nothingHere(mux))
 	return mux
 }

@@ -385,10 +385,15 @@ func TestErrors(t *testing.T) {
 			}
 		}
 	}
-	for _, r := range [][2]string{{"GET", "/"}, {"POST", "/healthz"}, {"DELETE", "/api/v1/accounts"}, {"GET", "/api/v2/status"}, {"GET", "/debug/pprof/"}} {
-		code, body := s.call(r[0], r[1], "")
-		if code != 404 || !strings.Contains(body, "there is no "+r[0]) || !json.Valid([]byte(body)) {
-			t.Errorf("%s: %d %s", r, code, body)
+	for _, r := range []struct {
+		method, path string
+		code         int
+	}{
+		{"GET", "/", 404}, {"POST", "/healthz", 405}, {"DELETE", "/api/v1/accounts", 405}, {"OPTIONS", "/api/v1/nodes/x", 405}, {"GET", "/api/v2/status", 404}, {"GET", "/debug/pprof/", 404},
+	} {
+		code, body := s.call(r.method, r.path, "")
+		if code != r.code || !strings.Contains(body, "there is no "+r.method) || !json.Valid([]byte(body)) {
+			t.Errorf("%s %s: %d %s", r.method, r.path, code, body)
 		}
 	}
 }
