@@ -313,7 +313,7 @@ func (racing) Select(context.Context, client.Account, string) (client.Selected, 
 	return client.Selected{Mailbox: box, UIDs: roaring.BitmapOf(1, 2, 3, 4, 5), Unseen: roaring.BitmapOf(2, 5), Rights: client.RightsAll}, nil
 }
 
-func (m racing) Changes(_ context.Context, _ client.Account, _ uint32, since uint64) (client.Changes, error) {
+func (m racing) Changes(_ context.Context, _ client.Account, _ uint32, since uint64, _ ...uint64) (client.Changes, error) {
 	first := client.Changes{HighestModSeq: 9, UIDNext: 6, Vanished: roaring.New(), More: true, Changed: []client.FlagChange{
 		{UID: 5, ModSeq: 8}, {UID: 3, ModSeq: 9, Flags: client.Flags{Keywords: []string{"work"}}},
 	}}
