@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,8 +22,9 @@ import (
 var (
 	besideMessages = flag.Int("beside.messages", 10_000, "in the mailbox of BenchmarkBeside")
 	besideRounds   = flag.Int("beside.rounds", 5, "of BenchmarkBeside: each side in turn")
-	besideOnly     = flag.String("beside.only", "", "of BenchmarkBeside: only what has this in its name")
+	besideOnly     = flag.String("beside.only", "", "of BenchmarkBeside: only what this regular expression matches in its name")
 	besideOld      = flag.String("beside.old", "", "of BenchmarkBeside: another hongyan program, such as one from before a change")
+	besideProgram  = flag.String("beside.program", "", "of BenchmarkBeside: the hongyan program; it is built without")
 	besideSessions = flag.Int("beside.sessions", 200, "of BenchmarkBeside: in IDLE, to weigh them")
 )
 
@@ -31,6 +33,7 @@ const (
 	besideLargest   = 20_000
 	besideUser      = "u0001@example.test"
 	besidePipelined = 100
+	besideMailboxes = 200 // beside those that are full
 )
 
 // BenchmarkBeside asks a cluster of three nodes and Dovecot the same by IMAP over TLS, in turns: Dovecot as it comes, and one that has on disk what it says it
@@ -38,13 +41,21 @@ const (
 //
 //	go test -run '^$' -bench Beside -benchtime 1x -timeout 1h ./bench/exact [-beside.messages 1000000] [-beside.old PROGRAM]
 func BenchmarkBeside(b *testing.B) {
+	program := *besideProgram
+	if program == "" {
+		program = labtest.Build(b, "../..")
+	}
 	sides := []*side{
-		{name: "Hongyan", server: startProgram(b, labtest.Build(b, "../.."), "--no-relay")},
+		{name: "Hongyan", server: startProgram(b, program, "--no-relay")},
 		{name: "Dovecot", server: startDovecot(b, "")},
 		{name: "Dovecot, fsync", server: startDovecot(b, "mail_fsync = always")},
 	}
 	if *besideOld != "" {
 		sides = append(sides, &side{name: "Hongyan, old", server: startProgram(b, *besideOld, "--no-relay")})
+	}
+	only, err := regexp.Compile(*besideOnly)
+	if err != nil {
+		b.Fatal("-beside.only: ", err)
 	}
 	raws := besideMail()
 	for _, s := range sides {
@@ -52,7 +63,7 @@ func BenchmarkBeside(b *testing.B) {
 	}
 	for b.Loop() {
 		for _, op := range besideOps() {
-			if !strings.Contains(op.name, *besideOnly) {
+			if !only.MatchString(op.name) {
 				continue
 			}
 			for round := range *besideRounds {
@@ -79,64 +90,15 @@ func besideMail() (raws []string) {
 	return raws
 }
 
-// besideOp is what is measured: one command, or several that are sent at once. again numbers the times that it is done on a side.
-type besideOp struct {
-	name     string
-	commands func(messages, again int) []string
-}
-
-func besideOps() []besideOp {
-	one := func(name, format string) besideOp {
-		return besideOp{name, func(n, _ int) []string {
-			return []string{strings.NewReplacer("NEWEST", fmt.Sprint(max(1, n-49)), "MANY", fmt.Sprint(min(n, 100_000))).Replace(format)}
-		}}
-	}
-	flagOf := func(again int) string { return string("+-"[again%2]) + `FLAGS` }
-	return []besideOp{
-		one("SELECT", "SELECT Beside"),
-		one("STATUS", "STATUS INBOX (MESSAGES UIDNEXT UNSEEN)"),
-		one("newest 50", "FETCH NEWEST:* (UID FLAGS ENVELOPE BODYSTRUCTURE INTERNALDATE RFC822.SIZE)"),
-		one("newest 50, five header fields", "FETCH NEWEST:* (UID BODY.PEEK[HEADER.FIELDS (FROM TO SUBJECT DATE MESSAGE-ID)])"),
-		one("newest 50, whole", "FETCH NEWEST:* BODY.PEEK[]"),
-		one("FETCH of 1,000 ENVELOPEs", "FETCH 1:1000 ENVELOPE"),
-		one("FETCH of FLAGS, 100,000 at most", "FETCH 1:MANY FLAGS"),
-		one("FETCH of sizes and dates of 1,000", "FETCH 1:1000 (INTERNALDATE RFC822.SIZE)"),
-		one("SEARCH UNSEEN", "SEARCH RETURN (COUNT) UNSEEN"),
-		one("SEARCH SUBJECT", `SEARCH SUBJECT "zebra crossing"`),
-		one("SEARCH SUBJECT that many have", `SEARCH RETURN (COUNT) SUBJECT "re"`),
-		one("SEARCH FROM", `SEARCH FROM "nobody@nowhere"`),
-		one("SEARCH HEADER that is not cached", `SEARCH HEADER X-Mailer "zebra"`),
-		one("SEARCH SINCE", "SEARCH RETURN (COUNT) SINCE 1-Jan-2026"),
-		one("SEARCH SENTSINCE", "SEARCH RETURN (COUNT) SENTSINCE 1-Apr-2026"),
-		one("SEARCH LARGER", "SEARCH RETURN (COUNT) LARGER 10000"),
-		one("SEARCH TEXT that none has", `SEARCH TEXT "zebra crossing"`),
-		one("SORT (DATE)", "SORT (DATE) UTF-8 ALL"),
-		one("SORT (SUBJECT)", "SORT (SUBJECT) UTF-8 ALL"),
-		one("THREAD REFERENCES", "THREAD REFERENCES UTF-8 ALL"),
-		{"STORE of one", func(n, again int) []string {
-			return []string{fmt.Sprintf(`STORE %d %s (\Flagged)`, n/2, flagOf(again))}
-		}},
-		{"STORE 1:500", func(_, again int) []string { return []string{fmt.Sprintf(`STORE 1:500 %s (\Flagged)`, flagOf(again))} }},
-		{"100 STOREs of one, pipelined", func(_, again int) (list []string) {
-			for i := range besidePipelined {
-				list = append(list, fmt.Sprintf(`STORE %d %s (\Answered)`, i+1, flagOf(again)))
-			}
-			return list
-		}},
-		{"COPY of 500", func(int, int) []string { return []string{"COPY 1:500 Other"} }},
-		{"APPEND of 10 kB", func(_, again int) []string {
-			m := fmt.Sprintf("Subject: %d\r\n\r\n", again) + strings.Repeat(strings.Repeat("x", 76)+"\r\n", 128)
-			return []string{fmt.Sprintf("APPEND Other {%d+}\r\n%s", len(m), m)}
-		}},
-	}
-}
-
 // side is one of the servers, and what was measured there.
 type side struct {
 	name     string
 	server   server
 	client   *asker
+	other    *asker // another session of the same user
 	messages int
+	fresh    int             // mailboxes made that nobody has asked for anything
+	flips    int             // changes of flags that the other session hears of
 	times    []time.Duration // of the operation under way
 	cpu      time.Duration
 	done     int // operations
@@ -160,17 +122,26 @@ func (s *side) fill(b *testing.B, raws []string) {
 		s.messages += n
 	}
 	s.client.must(b, "NOOP")
+	list = nil
+	for i := range besideMailboxes {
+		list = append(list, fmt.Sprintf("CREATE Many/%03d", i))
+	}
+	s.client.must(b, list...)
+	s.other = ask(b, s.server, besideUser)
 }
 
 // measure does an operation once.
 func (s *side) measure(b *testing.B, op besideOp) {
-	commands := op.commands(s.messages, s.done)
+	timed, after := op.prepare(b, s)
 	before := used(b, s.server)
 	began := time.Now()
-	s.client.must(b, commands...)
+	timed()
 	s.times = append(s.times, time.Since(began))
 	s.cpu += used(b, s.server).CPU - before.CPU
 	s.done++
+	if after != nil {
+		after()
+	}
 }
 
 // tell prints what was measured of an operation, and begins anew.
@@ -197,12 +168,7 @@ func (s *side) weigh(b *testing.B) float64 {
 	for i := range *besideSessions {
 		c := ask(b, s.server, fmt.Sprintf("u%04d@example.test", i%3+1)) // an account may have 100
 		c.must(b, "SELECT INBOX")
-		if _, err := io.WriteString(c.conn, "i IDLE\r\n"); err != nil {
-			b.Fatal(err)
-		}
-		if line, err := c.r.ReadString('\n'); err != nil || !strings.HasPrefix(line, "+") {
-			b.Fatalf("IDLE: %q, %v", line, err)
-		}
+		c.idle(b)
 	}
 	time.Sleep(3 * time.Second) // buffers and stacks of the logins are given back
 	return (float64(used(b, s.server).Memory) - float64(before)) / float64(*besideSessions)
@@ -210,9 +176,10 @@ func (s *side) weigh(b *testing.B) float64 {
 
 // asker is a session whose answers are only read to their ends.
 type asker struct {
-	conn net.Conn
-	r    *bufio.Reader
-	n    int
+	conn   net.Conn
+	r      *bufio.Reader
+	n      int
+	status string // the last STATUS response
 }
 
 func ask(b *testing.B, s server, user string) *asker {
@@ -285,6 +252,9 @@ func (a *asker) answer(tag string) error {
 			}
 			continue
 		}
+		if strings.HasPrefix(begin, "* STATUS ") {
+			a.status = begin
+		}
 		if rest, ok := strings.CutPrefix(begin, tag); ok {
 			if !strings.HasPrefix(rest, "OK") {
 				return errors.New(rest)
@@ -303,4 +273,41 @@ func literal(line []byte) (int, bool) {
 	}
 	n, err := strconv.Atoi(s[i+1:])
 	return n, err == nil
+}
+
+// idle begins IDLE, awake ends it.
+func (a *asker) idle(b *testing.B) {
+	b.Helper()
+	a.write(b, "i IDLE\r\n")
+	a.hear(b, "+")
+}
+
+func (a *asker) awake(b *testing.B) {
+	b.Helper()
+	a.write(b, "DONE\r\n")
+	a.hear(b, "i OK")
+}
+
+func (a *asker) write(b *testing.B, text string) {
+	b.Helper()
+	if _, err := io.WriteString(a.conn, text); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// hear reads up to a line that has a text in it.
+func (a *asker) hear(b *testing.B, text string) {
+	b.Helper()
+	if err := a.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		b.Fatal(err)
+	}
+	for {
+		line, err := a.r.ReadString('\n')
+		if err != nil {
+			b.Fatalf("waits for %q: %v", text, err)
+		}
+		if strings.Contains(line, text) {
+			return
+		}
+	}
 }

@@ -337,10 +337,11 @@ func (c *Client) Flagged(ctx context.Context, a Account, folder uint32, flag uin
 	return mailbox.DecodeUIDs(f.UIDs)
 }
 
-// Changes is what happened since a modseq: new and changed messages, vanished UIDs. ErrNoMailbox when the folder is gone.
-func (c *Client) Changes(ctx context.Context, a Account, folder uint32, since uint64) (Changes, error) {
+// Changes is what happened since a modseq: new and changed messages, vanished UIDs. Changes of flags with a modseq of but may be left out.
+// ErrNoMailbox when the folder is gone.
+func (c *Client) Changes(ctx context.Context, a Account, folder uint32, since uint64, but ...uint64) (Changes, error) {
 	var out Changes
-	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryChanges, Since: since}
+	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryChanges, Since: since, But: but}
 	err := c.ask(ctx, q, false, func(f *mailbox.Frame, first bool) error {
 		if first {
 			out = Changes{HighestModSeq: f.ModSeq, UIDNext: f.UIDNext, Vanished: roaring.New(), More: f.More}

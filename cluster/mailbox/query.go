@@ -40,6 +40,7 @@ type Query struct {
 	Want    uint8     `cbor:"8,keyasint,omitempty"`
 	Flag    uint8     `cbor:"9,keyasint,omitempty"`
 	Since   uint64    `cbor:"10,keyasint,omitempty"`
+	But     []uint64  `cbor:"11,keyasint,omitempty"` // Changes: modseqs that need not be told; a node that does not know of them tells all
 	User    uint64    `cbor:"40,keyasint,omitempty"` // on whose behalf, if that is not the account itself
 }
 
@@ -233,7 +234,7 @@ func answerMessages(v *index.View, q *Query, emit func(*Frame) error) error {
 }
 
 func answerChanges(v *index.View, q *Query, emit func(*Frame) error) error {
-	ch, err := v.Changes(q.Account, q.Mailbox, q.Since, frameChanges)
+	ch, err := v.Changes(q.Account, q.Mailbox, q.Since, frameChanges, q.But...)
 	if err != nil {
 		return err
 	}

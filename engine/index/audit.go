@@ -344,7 +344,7 @@ func (t *Txn) rewrite(mb *mailboxState, was stored, a *Amendment) (changed bool,
 	if err := t.tally(mb, 0, int64(a.Size-was.hot.size)); err != nil {
 		return false, err
 	}
-	if err := t.applyFlags(mb, flagEdit{a.UID, was.hot, now.hot}, t.nextModSeq(mb)); err != nil {
+	if err := t.applyFlags(mb, []flagEdit{{a.UID, was.hot, now.hot}}, t.nextModSeq(mb)); err != nil {
 		return false, err
 	}
 	return true, t.put(t.k.uid(mb.key, tagMessage, a.UID), cold)

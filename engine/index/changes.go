@@ -2,19 +2,20 @@ package index
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/cockroachdb/pebble/v2"
 )
 
 // Changes tells what happened to a mailbox since a modseq (RFC 7162, QRESYNC). It stops after about limit
-// messages (0: never), at the end of a modseq, so that the next call can go on from HighestModSeq.
-func (v *View) Changes(account uint64, id uint32, since uint64, limit int) (Changes, error) {
-	c, err := v.changes(mailboxKey{account, id}, since, limit)
+// messages (0: never), at the end of a modseq, so that the next call can go on from HighestModSeq. Changes of flags with a modseq of but are left out.
+func (v *View) Changes(account uint64, id uint32, since uint64, limit int, but ...uint64) (Changes, error) {
+	c, err := v.changes(mailboxKey{account, id}, since, limit, but)
 	return c, v.wrap("changes", err)
 }
 
-func (v *View) changes(mb mailboxKey, since uint64, limit int) (c Changes, err error) {
+func (v *View) changes(mb mailboxKey, since uint64, limit int, but []uint64) (c Changes, err error) {
 	c.Vanished = roaring.New()
 	meta, err := v.mailbox(mb.account, mb.id)
 	if err != nil {
@@ -38,6 +39,11 @@ func (v *View) changes(mb mailboxKey, since uint64, limit int) (c Changes, err e
 		next, err := earliest(feeds)
 		if err != nil || next == nil {
 			return c, err
+		}
+		if next.tag == tagChange && slices.Contains(but, next.modseq) {
+			next.settle(next.it.SeekGE(v.q.k.modseq(mb, tagChange, next.modseq+1, 0)))
+			n--
+			continue
 		}
 		if limit > 0 && n >= limit && next.modseq != modseq {
 			c.HighestModSeq, c.More = modseq, true

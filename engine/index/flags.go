@@ -77,10 +77,11 @@ func (t *Txn) setFlags(scope FlagScope, account uint64, mailbox uint32, uids *ro
 	mb.setTable(table)
 	modified := make([]FlagChange, 0, len(edits))
 	modseq := t.nextModSeq(mb)
-	for _, e := range edits {
-		if err := t.applyFlags(mb, e, modseq); err != nil {
-			return nil, nil, err
-		}
+	if err := t.applyFlags(mb, edits, modseq); err != nil {
+		return nil, nil, err
+	}
+	for i := range edits {
+		e := &edits[i]
 		flags, err := table.flags(&e.to)
 		if err != nil {
 			return nil, nil, t.q.corrupt(t.k.uid(mb.key, tagFlags, e.uid), err.Error())
@@ -135,21 +136,34 @@ func (op FlagOp) apply(row, change *hotRow) (system uint8, keywords []byte) {
 	}
 }
 
-func (t *Txn) applyFlags(mb *mailboxState, e flagEdit, modseq uint64) error {
-	mb.uncount(e.from.system)
-	mb.count(e.to.system)
-	if !e.from.fresh() {
-		if err := t.remove(t.k.modseq(mb.key, tagChange, e.from.modseq, e.uid)); err != nil {
+// applyFlags writes edits, which have ascending UIDs. Rows go into the batch one kind after the other, in the order of their keys: pebble enters a key beside the last
+// one without looking for its place.
+func (t *Txn) applyFlags(mb *mailboxState, edits []flagEdit, modseq uint64) error {
+	for i := range edits {
+		e := &edits[i]
+		mb.uncount(e.from.system)
+		mb.count(e.to.system)
+		e.to.modseq = modseq
+		if err := t.put(t.k.uid(mb.key, tagFlags, e.uid), e.to.encode()); err != nil {
+			return err
+		}
+		if err := t.markFlags(mb, e.uid, e.from.system, e.to.system); err != nil {
 			return err
 		}
 	}
-	if e.to.modseq = modseq; !e.to.fresh() { // a message that entered with this very log entry stays fresh
-		if err := t.put(t.k.modseq(mb.key, tagChange, modseq, e.uid), e.to.encodeChange()); err != nil {
-			return err
+	for i := range edits {
+		if e := &edits[i]; !e.from.fresh() {
+			if err := t.remove(t.k.modseq(mb.key, tagChange, e.from.modseq, e.uid)); err != nil {
+				return err
+			}
 		}
 	}
-	if err := t.put(t.k.uid(mb.key, tagFlags, e.uid), e.to.encode()); err != nil {
-		return err
+	for i := range edits {
+		if e := &edits[i]; !e.to.fresh() { // a message that entered with this very log entry stays fresh
+			if err := t.put(t.k.modseq(mb.key, tagChange, modseq, e.uid), e.to.encodeChange()); err != nil {
+				return err
+			}
+		}
 	}
-	return t.markFlags(mb, e.uid, e.from.system, e.to.system)
+	return nil
 }

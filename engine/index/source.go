@@ -51,7 +51,8 @@ func (q source) scan(lower, upper []byte, fn func(key, value []byte) error) erro
 	if err != nil {
 		return fmt.Errorf("scan from %x: %w", lower, err)
 	}
-	for ok := it.First(); ok; ok = it.Next() {
+	var step stepper
+	for ok := it.First(); ok; ok = step.next(it) {
 		v, err := it.ValueAndErr()
 		if err == nil {
 			err = fn(it.Key(), v)
@@ -155,6 +156,8 @@ type rows struct {
 	it  *pebble.Iterator // nil: each row by a get of its own
 	at  uint32           // UID that it stands at, if valid
 	pos bool             // it has been positioned
+
+	step stepper
 }
 
 // fewRows is up to where separate gets are cheaper than an iterator.
@@ -211,7 +214,7 @@ func (r *rows) get(uid uint32, decode func(v []byte) error) error {
 
 func (r *rows) seek(uid uint32) (err error) {
 	if r.pos && r.it.Valid() && uid > r.at && uid-r.at <= stepRows {
-		for r.at < uid && r.it.Next() {
+		for r.at < uid && r.step.next(r.it) {
 			if r.at, err = tailUID(r.it.Key()); err != nil {
 				return r.q.corrupt(r.it.Key(), err.Error())
 			}

@@ -304,11 +304,11 @@ func (h *hooked) StoreFlags(ctx context.Context, a client.Account, box uint32, u
 	return changed, failed, err
 }
 
-func (h *hooked) Changes(ctx context.Context, a client.Account, box uint32, since uint64) (client.Changes, error) {
+func (h *hooked) Changes(ctx context.Context, a client.Account, box uint32, since uint64, but ...uint64) (client.Changes, error) {
 	if err := h.before("changes"); err != nil {
 		return client.Changes{}, err
 	}
-	ch, err := h.mail.Changes(ctx, a, box, since)
+	ch, err := h.mail.Changes(ctx, a, box, since, but...)
 	for n := h.part; n > 0 && n < len(ch.Changed); n++ { // at the end of a modseq, as the index does
 		if last := ch.Changed[n-1].ModSeq; ch.Changed[n].ModSeq != last {
 			ch.Changed, ch.HighestModSeq, ch.More = ch.Changed[:n], last, true

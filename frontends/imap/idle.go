@@ -205,5 +205,5 @@ func (s *session) changes(ctx context.Context, sel *selected) (client.Changes, e
 			return client.Changes{}, ctx.Err()
 		}
 	}
-	return s.mail.Changes(ctx, sel.account, sel.id, sel.view.modseq)
+	return s.mail.Changes(ctx, sel.account, sel.id, sel.view.modseq, sel.passed()...)
 }

@@ -114,7 +114,7 @@ func (l *library) Flagged(_ context.Context, _ client.Account, _ uint32, flag ui
 	return set, nil
 }
 
-func (l *library) Changes(_ context.Context, _ client.Account, _ uint32, since uint64) (client.Changes, error) {
+func (l *library) Changes(_ context.Context, _ client.Account, _ uint32, since uint64, _ ...uint64) (client.Changes, error) {
 	ch := client.Changes{HighestModSeq: l.modseq, UIDNext: l.next(), Vanished: roaring.New()}
 	for _, m := range l.list {
 		if m.ModSeq > since {

@@ -79,7 +79,7 @@ func (stub) Subscribe(context.Context, client.Account, string, bool) error      
 func (stub) Flagged(context.Context, client.Account, uint32, uint8) (*roaring.Bitmap, error) {
 	return roaring.New(), nil
 }
-func (stub) Changes(context.Context, client.Account, uint32, uint64) (client.Changes, error) {
+func (stub) Changes(context.Context, client.Account, uint32, uint64, ...uint64) (client.Changes, error) {
 	return client.Changes{Vanished: roaring.New()}, nil
 }
 func (stub) WatchFunc(client.Account, uint32, func()) (cancel func()) { return func() {} }

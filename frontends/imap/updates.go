@@ -3,6 +3,8 @@ package imap
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -95,6 +97,17 @@ func (s *session) learn(sel *selected, allowExpunge bool) (more bool, err error)
 		}
 	}
 	return ch.More, nil
+}
+
+// maxPassed is of how many changes of its own a session says that it knows them.
+const maxPassed = 16
+
+// passed are modseqs of changes that the session made itself and has answered for, so that it need not be told of each message again.
+func (sel *selected) passed() []uint64 {
+	if len(sel.contexts.list) > 0 || len(sel.own) > maxPassed { // contexts look at all changes
+		return nil
+	}
+	return slices.Collect(maps.Keys(sel.own))
 }
 
 // notShared is what else may have happened to a mailbox of another account: who may not know of it is not told which.
