@@ -98,6 +98,7 @@ type side struct {
 	other    *asker // another session of the same user
 	messages int
 	fresh    int             // mailboxes made that nobody has asked for anything
+	flips    int             // changes of flags that the other session hears of
 	times    []time.Duration // of the operation under way
 	cpu      time.Duration
 	done     int // operations

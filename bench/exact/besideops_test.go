@@ -34,7 +34,9 @@ func commands(name string, list func(n, again int) []string) besideOp {
 // after is an operation that others prepare.
 func after(name string, before, list func(n, again int) []string) besideOp {
 	return besideOp{name, func(b *testing.B, s *side) (timed, after func()) {
-		s.client.must(b, before(s.messages, s.done)...)
+		for _, c := range before(s.messages, s.done) {
+			s.client.must(b, c)
+		}
 		all := list(s.messages, s.done)
 		return func() { s.client.must(b, all...) }, nil
 	}}
@@ -122,8 +124,9 @@ func besideChanges() []besideOp {
 
 // besideTogether are operations of two sessions: one changes flags, and the other one hears of it.
 func besideTogether() []besideOp {
-	change := func(b *testing.B, s *side, message int) {
-		s.client.must(b, fmt.Sprintf(`STORE %d %cFLAGS (\Draft)`, message, "+-"[s.done%2]))
+	change := func(b *testing.B, s *side) { // for each side, also the first time
+		s.flips++
+		s.client.must(b, fmt.Sprintf(`STORE 300,700 %cFLAGS (\Draft)`, "-+"[s.flips%2]))
 	}
 	// left is what a client knows that left the mailbox before a change.
 	left := func(b *testing.B, s *side) (validity, modseq uint64) {
@@ -139,20 +142,18 @@ func besideTogether() []besideOp {
 			s.other.must(b, "SELECT Beside")
 			s.other.idle(b)
 			return func() {
-				change(b, s, 300)
+				change(b, s)
 				s.other.hear(b, "FETCH")
 			}, func() { s.other.awake(b) }
 		}},
 		{"SELECT with QRESYNC", func(b *testing.B, s *side) (timed, after func()) {
 			validity, modseq := left(b, s)
-			change(b, s, 300)
-			change(b, s, 400)
+			change(b, s)
 			return func() { s.other.must(b, fmt.Sprintf("SELECT Beside (QRESYNC (%d %d))", validity, modseq)) }, nil
 		}},
 		{"FETCH of FLAGS with CHANGEDSINCE", func(b *testing.B, s *side) (timed, after func()) {
 			_, modseq := left(b, s)
-			change(b, s, 300)
-			change(b, s, 400)
+			change(b, s)
 			s.other.must(b, "SELECT Beside")
 			return func() { s.other.must(b, fmt.Sprintf("FETCH 1:* FLAGS (CHANGEDSINCE %d)", modseq)) }, nil
 		}},

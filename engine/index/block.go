@@ -39,6 +39,16 @@ func (b *block) has(low uint32) bool { return b[low/64]&(1<<(low%64)) != 0 }
 func (b *block) set(low uint32)      { b[low/64] |= 1 << (low % 64) }
 func (b *block) clear(low uint32)    { b[low/64] &^= 1 << (low % 64) }
 
+// last is the highest member, if there is one.
+func (b *block) last() (low uint32, ok bool) {
+	for i := len(b) - 1; i >= 0; i-- {
+		if b[i] != 0 {
+			return uint32(i*64 + bits.Len64(b[i]) - 1), true
+		}
+	}
+	return 0, false
+}
+
 // census counts members and runs of members.
 func (b *block) census() (members, runs int) {
 	var carry uint64

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -91,7 +92,15 @@ type feed struct {
 func (v *View) feeds(mb mailboxKey, since uint64, uidNext uint32) (list []*feed, err error) {
 	for _, tag := range []byte{tagFlags, tagChange, tagExpunged} {
 		prefix := v.q.k.mailbox(mb, tag)
-		it, err := v.q.r.NewIter(iterBounds(prefix, after(prefix)))
+		upper := after(prefix)
+		if tag == tagFlags {
+			last, err := v.lastUID(mb)
+			if err != nil {
+				return list, err
+			}
+			upper = after(v.q.k.uid(mb, tag, last)) // behind it there may be thousands that were removed, each of which an iterator would step over
+		}
+		it, err := v.q.r.NewIter(iterBounds(prefix, upper))
 		if err != nil {
 			return list, fmt.Errorf("scan changes: %w", err)
 		}
@@ -107,6 +116,34 @@ func (v *View) feeds(mb mailboxKey, since uint64, uidNext uint32) (list []*feed,
 		}
 	}
 	return list, nil
+}
+
+// lastUID is the newest message's, 0 if there is none.
+func (v *View) lastUID(mb mailboxKey) (uint32, error) {
+	var open block
+	meta, _, err := v.q.meta(mb, &open)
+	if err != nil {
+		return 0, err
+	}
+	number := meta.UIDNext >> blockShift
+	if low, ok := open.last(); ok {
+		return number<<blockShift + low, nil
+	}
+	prefix := v.q.k.kind(mb, kindUIDs)
+	it, err := v.q.r.NewIter(iterBounds(prefix, v.q.k.block(mb, kindUIDs, number)))
+	if err != nil {
+		return 0, fmt.Errorf("scan blocks: %w", err)
+	}
+	for ok := it.Last(); ok; ok = it.Prev() {
+		var b block
+		if err := b.decode(it.Value()); err != nil || len(it.Key()) != len(prefix)+4 {
+			return 0, joinClose(v.q.corrupt(it.Key(), fmt.Sprint("block: ", err)), it)
+		}
+		if low, ok := b.last(); ok {
+			return binary.BigEndian.Uint32(it.Key()[len(prefix):])<<blockShift + low, it.Close()
+		}
+	}
+	return 0, it.Close()
 }
 
 // seekCreated puts f at the first message that entered the mailbox after since. Such modseqs grow with the UIDs, so halving

@@ -95,3 +95,42 @@ func BenchmarkChangedFlags(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkChangesAfterRemoval asks what happened last in a mailbox whose newest 10,000 messages are gone, and when one more has come since.
+func BenchmarkChangesAfterRemoval(b *testing.B) {
+	s, index := benchMailbox(b)
+	for range 20 {
+		index += 2
+		var uids []uint32
+		entry(b, s, index-1, func(tx *Txn) {
+			list := make([]NewMessage, 500)
+			for i := range list {
+				list[i] = NewMessage{Ref: testRef(index*500 + uint64(i)), Summary: []byte("short")}
+			}
+			var err error
+			uids, _, err = tx.AddMessages(0, 1, list)
+			must(b, err)
+		})
+		entry(b, s, index, func(tx *Txn) {
+			_, err := tx.Expunge(0, 1, roaring.BitmapOf(uids...), false)
+			must(b, err)
+		})
+	}
+	ask := func(b *testing.B) {
+		benchCPU(b, func() {
+			v := s.View()
+			_, err := v.Changes(0, 1, index-1, 10_000)
+			must(b, err)
+			must(b, v.Close())
+		})
+	}
+	index++
+	storeAll(b, s, index)
+	b.Run("none-new", ask)
+	index++
+	entry(b, s, index, func(tx *Txn) {
+		_, _, err := tx.AddMessages(0, 1, []NewMessage{{Ref: testRef(index * 500), Summary: []byte("short")}})
+		must(b, err)
+	})
+	b.Run("one-new", ask)
+}
