@@ -49,6 +49,16 @@ func (b *block) last() (low uint32, ok bool) {
 	return 0, false
 }
 
+// next is the first member from low on, if there is one.
+func (b *block) next(low uint32) (member uint32, ok bool) {
+	for ; low < blockBits; low = (low/64 + 1) * 64 {
+		if w := b[low/64] >> (low % 64); w != 0 {
+			return low + uint32(bits.TrailingZeros64(w)), true
+		}
+	}
+	return 0, false
+}
+
 // census counts members and runs of members.
 func (b *block) census() (members, runs int) {
 	var carry uint64

@@ -26,7 +26,7 @@ func (v *View) changes(mb mailboxKey, since uint64, limit int, but []uint64) (c 
 	if since >= meta.HighestModSeq {
 		return c, nil
 	}
-	feeds, err := v.feeds(mb, since, meta.UIDNext)
+	feeds, err := v.feeds(mb, since)
 	defer func() {
 		for _, f := range feeds {
 			err = joinFirst(err, f.it.Close())
@@ -89,7 +89,7 @@ type feed struct {
 }
 
 // feeds opens the three of a mailbox since a modseq. Those that were opened are returned also with an error.
-func (v *View) feeds(mb mailboxKey, since uint64, uidNext uint32) (list []*feed, err error) {
+func (v *View) feeds(mb mailboxKey, since uint64) (list []*feed, err error) {
 	for _, tag := range []byte{tagFlags, tagChange, tagExpunged} {
 		prefix := v.q.k.mailbox(mb, tag)
 		upper := after(prefix)
@@ -107,7 +107,7 @@ func (v *View) feeds(mb mailboxKey, since uint64, uidNext uint32) (list []*feed,
 		f := &feed{tag: tag, it: it}
 		list = append(list, f)
 		if tag == tagFlags {
-			err = v.seekCreated(f, mb, since, uidNext)
+			err = v.seekCreated(f, mb, since)
 		} else {
 			f.settle(it.SeekGE(v.q.k.modseq(mb, tag, since+1, 0)))
 		}
@@ -119,36 +119,50 @@ func (v *View) feeds(mb mailboxKey, since uint64, uidNext uint32) (list []*feed,
 }
 
 // lastUID is the newest message's, 0 if there is none.
-func (v *View) lastUID(mb mailboxKey) (uint32, error) {
-	var open block
-	meta, _, err := v.q.meta(mb, &open)
+func (v *View) lastUID(mb mailboxKey) (uid uint32, err error) {
+	return uid, v.backwards(mb, func(first uint32, b *block) (enough bool, err error) {
+		low, _ := b.last()
+		uid = first + low
+		return true, nil
+	})
+}
+
+// backwards goes through the blocks of a mailbox's UIDs that have members, the newest one first, until fn has enough. first is the UID that the block's first bit stands for.
+func (v *View) backwards(mb mailboxKey, fn func(first uint32, b *block) (enough bool, err error)) error {
+	var b block
+	meta, _, err := v.q.meta(mb, &b)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	number := meta.UIDNext >> blockShift
-	if low, ok := open.last(); ok {
-		return number<<blockShift + low, nil
+	if _, ok := b.last(); ok {
+		if enough, err := fn(number<<blockShift, &b); enough || err != nil {
+			return err
+		}
 	}
 	prefix := v.q.k.kind(mb, kindUIDs)
 	it, err := v.q.r.NewIter(iterBounds(prefix, v.q.k.block(mb, kindUIDs, number)))
 	if err != nil {
-		return 0, fmt.Errorf("scan blocks: %w", err)
+		return fmt.Errorf("scan blocks: %w", err)
 	}
 	for ok := it.Last(); ok; ok = it.Prev() {
-		var b block
+		b = block{}
 		if err := b.decode(it.Value()); err != nil || len(it.Key()) != len(prefix)+4 {
-			return 0, joinClose(v.q.corrupt(it.Key(), fmt.Sprint("block: ", err)), it)
+			return joinClose(v.q.corrupt(it.Key(), fmt.Sprint("block: ", err)), it)
 		}
-		if low, ok := b.last(); ok {
-			return binary.BigEndian.Uint32(it.Key()[len(prefix):])<<blockShift + low, it.Close()
+		if _, ok := b.last(); !ok {
+			continue
+		}
+		if enough, err := fn(binary.BigEndian.Uint32(it.Key()[len(prefix):])<<blockShift, &b); enough || err != nil {
+			return joinClose(err, it)
 		}
 	}
-	return 0, it.Close()
+	return joinFirst(it.Error(), it.Close())
 }
 
-// seekCreated puts f at the first message that entered the mailbox after since. Such modseqs grow with the UIDs, so halving
-// finds it; most callers are up to date, so the newest message is looked at first.
-func (v *View) seekCreated(f *feed, mb mailboxKey, since uint64, uidNext uint32) error {
+// seekCreated puts f at the first message that entered the mailbox after since. Such modseqs grow with the UIDs, so halving finds it, among the messages of
+// one block: between them there may be thousands that were removed, which an iterator would step over. Most callers are up to date, so the newest message is looked at first.
+func (v *View) seekCreated(f *feed, mb mailboxKey, since uint64) error {
 	if !f.it.Last() {
 		f.settle(false)
 		return f.err
@@ -157,27 +171,48 @@ func (v *View) seekCreated(f *feed, mb mailboxKey, since uint64, uidNext uint32)
 	if err != nil || created <= since {
 		return err
 	}
-	low, high := uint32(1), uidNext // all below low entered by since; all that exist from high on did not
-	for low < high {
-		middle := low + (high-low)/2
-		if !f.it.SeekGE(v.q.k.uid(mb, tagFlags, middle)) {
-			if err := f.it.Error(); err != nil {
-				return err
-			}
-			high = middle
-			continue
+	start := f.uid
+	entered := func(uid uint32) (later bool, err error) {
+		if !f.it.SeekGE(v.q.k.uid(mb, tagFlags, uid)) {
+			return true, f.it.Error()
 		}
-		if created, err = f.created(); err != nil {
-			return err
-		}
-		if created > since {
-			high = middle
-		} else {
-			low = f.uid + 1
-		}
+		created, err := f.created()
+		return created > since, err
 	}
-	f.settle(f.it.SeekGE(v.q.k.uid(mb, tagFlags, low)))
-	return nil
+	err = v.backwards(mb, func(first uint32, b *block) (enough bool, err error) {
+		low, _ := b.next(0)
+		later, err := entered(first + low)
+		if err != nil {
+			return false, err
+		}
+		if later {
+			start = first + low
+			return false, nil
+		}
+		low++ // all below low entered by since, all from high on later
+		for high := uint32(blockBits); low < high; {
+			middle := low + (high-low)/2
+			member, ok := b.next(middle)
+			if !ok || member >= high {
+				high = middle
+				continue
+			}
+			if later, err = entered(first + member); err != nil {
+				return false, err
+			}
+			if later {
+				start, high = first+member, middle
+			} else {
+				low = member + 1
+			}
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	f.settle(f.it.SeekGE(v.q.k.uid(mb, tagFlags, start)))
+	return f.err
 }
 
 // created reads the row that f stands at.

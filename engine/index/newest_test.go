@@ -60,4 +60,42 @@ func TestChangesBehindWhatIsGone(t *testing.T) {
 	check(0, 9004, 9005)
 	check(5, 9004, 9005)
 	check(6)
+	for i := range uint64(20) { // of each thousand that come at once every hundredth stays; the newest thousand fill two blocks' ends
+		first := 9006 + 1000*i
+		add(7+2*i, 1000)
+		entry(t, s, 8+2*i, func(tx *Txn) {
+			gone := roaring.New()
+			gone.AddRange(first, first+1000)
+			for n := uint64(50); n < 1000; n += 100 {
+				gone.Remove(uint32(first + n))
+			}
+			_, err := tx.Expunge(1, 1, gone, false)
+			must(t, err)
+		})
+	}
+	for i := range uint64(20) {
+		var want []uint32
+		for n := 9006 + 1000*i + 50; n < 9006+20_000; n += 100 {
+			want = append(want, uint32(n))
+		}
+		check(7+2*i-1, want...)
+	}
+}
+
+func TestBlockNext(t *testing.T) {
+	var b block
+	if _, ok := b.next(0); ok {
+		t.Error("a member of an empty block")
+	}
+	for _, low := range []uint32{0, 63, 64, 200, blockBits - 1} {
+		b.set(low)
+	}
+	for from, want := range map[uint32]uint32{0: 0, 1: 63, 63: 63, 64: 64, 65: 200, 201: blockBits - 1, blockBits - 1: blockBits - 1} {
+		if got, ok := b.next(from); !ok || got != want {
+			t.Errorf("from %d: %d, %v, want %d", from, got, ok, want)
+		}
+	}
+	if got, ok := b.next(blockBits); ok {
+		t.Errorf("behind the end: %d", got)
+	}
 }

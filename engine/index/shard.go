@@ -73,8 +73,16 @@ func (s *Shard) appliedLocked() (uint64, error) {
 }
 
 // Flushed is an applied index that a crash cannot take back: what the tables on disk say, without memtables.
-// It may lag behind, and never runs ahead.
+// It may lag behind, and never runs ahead of Applied: a batch can be in a table a moment before Commit has said so.
 func (s *Shard) Flushed() uint64 {
+	flushed := s.flushed()
+	if s.known.Load() {
+		return min(flushed, s.applied.Load())
+	}
+	return flushed
+}
+
+func (s *Shard) flushed() uint64 {
 	s.durableMu.Lock()
 	defer s.durableMu.Unlock()
 	at := s.db.flushes.Load() + 1 // before reading, so that a flush in between is not missed
