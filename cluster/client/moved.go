@@ -18,7 +18,7 @@ import (
 // maxPlaces bounds what a door remembers of accounts that have moved. Forgetting costs one question.
 const maxPlaces = 100_000
 
-// Pauses before an account that is on its way is asked for again.
+// Pauses before an account that is on its way is asked for again: each is movePause longer than the one before.
 const (
 	movePause        = 5 * time.Millisecond
 	longestMovePause = 100 * time.Millisecond
@@ -58,7 +58,7 @@ func (c *Client) follow(ctx context.Context, account uint64, moved *index.MovedE
 			return ctx.Err()
 		}
 	}
-	wait := time.NewTimer(min(movePause<<min(try, 10), longestMovePause))
+	wait := time.NewTimer(min(movePause*time.Duration(try+1), longestMovePause))
 	defer wait.Stop()
 	select {
 	case <-wait.C:
