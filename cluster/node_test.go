@@ -18,7 +18,7 @@ import (
 	"hongyan/engine/index"
 )
 
-func ctx(t *testing.T) context.Context {
+func ctx(t testing.TB) context.Context {
 	t.Helper()
 	c, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(cancel)
@@ -26,7 +26,7 @@ func ctx(t *testing.T) context.Context {
 }
 
 // deliver sends raw to accounts through a node's door.
-func deliver(t *testing.T, c *client.Client, raw []byte, to ...client.Account) {
+func deliver(t testing.TB, c *client.Client, raw []byte, to ...client.Account) {
 	t.Helper()
 	d := c.NewDraft()
 	defer d.Close()

@@ -21,16 +21,7 @@ func BenchmarkMoves(b *testing.B) {
 		accounts = append(accounts, c.Account(b, fmt.Sprint("u", i)))
 		order.Addresses = append(order.Addresses, accounts[i].Address)
 	}
-	d := door.Client().NewDraft()
-	if _, err := d.Write(message(1, 2000)); err != nil {
-		b.Fatal(err)
-	}
-	for _, err := range door.Client().Deliver(b.Context(), d, client.Delivery{From: "a@remote.test", Recipients: accounts}) {
-		if err != nil {
-			b.Fatal(err)
-		}
-	}
-	d.Close()
+	deliver(b, door.Client(), message(1, 2000), accounts...)
 	homes, n := []string{"north", "south"}, 0
 	before := processor(b)
 	for b.Loop() {
@@ -40,10 +31,7 @@ func BenchmarkMoves(b *testing.B) {
 		if err != nil || count != uint64(len(accounts)) {
 			b.Fatalf("%d accounts move: %v", count, err)
 		}
-		clustertest.Eventually(b, time.Minute, func() bool {
-			st, err := door.Moves(b.Context())
-			return err == nil && st.Waiting == 0
-		}, func() string { return "accounts have moved" })
+		moved(b, door)
 	}
 	moves := float64(n * len(accounts))
 	b.ReportMetric(float64((processor(b)-before).Microseconds())/1e3/moves, "cpu-ms/account")

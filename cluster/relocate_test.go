@@ -16,7 +16,7 @@ import (
 )
 
 // moved waits until no account is on its way.
-func moved(t *testing.T, by *cluster.Node) {
+func moved(t testing.TB, by *cluster.Node) {
 	t.Helper()
 	last := ""
 	clustertest.Eventually(t, 60*time.Second, func() bool {

@@ -12,6 +12,7 @@ import (
 
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mover"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
@@ -95,7 +96,7 @@ func (n *Node) lapsed(number uint32, by string, had, has uint64) {
 // askKept asks every other storage node once what this one has acknowledged to it before it began (shard/lapse.go), until ctx ends.
 func (n *Node) askKept(ctx context.Context) {
 	asked := make(map[string]bool)
-	for pause := keptPause; ; pause = min(2*pause, longestKeptPause) {
+	for wait := keptPause; ; wait = min(2*wait, longestKeptPause) {
 		left := 0
 		for _, p := range n.storagePeers() {
 			if p.ID == n.cfg.ID || asked[p.ID] {
@@ -109,9 +110,7 @@ func (n *Node) askKept(ctx context.Context) {
 		if left == 0 && n.topology.Load().Version > 0 {
 			return
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !pause.For(ctx, wait) {
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/shard"
 	"hongyan/engine/index"
 )
@@ -58,14 +59,10 @@ func (c *Client) follow(ctx context.Context, account uint64, moved *index.MovedE
 			return ctx.Err()
 		}
 	}
-	wait := time.NewTimer(min(movePause*time.Duration(try+1), longestMovePause))
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-		return nil
-	case <-ctx.Done():
+	if !pause.For(ctx, min(movePause*time.Duration(try+1), longestMovePause)) {
 		return unavailable(fmt.Errorf("%w: %w", moved, ctx.Err()))
 	}
+	return nil
 }
 
 // changeAccount commits a command about one account, wherever that is.

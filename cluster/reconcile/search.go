@@ -222,12 +222,12 @@ func (s *Service) search(ctx context.Context, account uint64, ref volume.Ref, sa
 // withoutGone leaves out volumes of which no copy is left: nobody will ever look through them.
 func (s *Service) withoutGone(ctx context.Context, entries []replica.Entry, unread []volume.ID) []volume.ID {
 	at := make(map[volume.ID][]answer)
-	for _, node := range s.cfg.Nodes() {
-		for some := range slices.Chunk(unread, maxRefs) {
-			req := new(lookRequest)
-			for _, id := range some {
-				req.Refs = append(req.Refs, volume.Ref{Volume: id, Record: 1})
-			}
+	for some := range slices.Chunk(unread, maxRefs) {
+		req := new(lookRequest)
+		for _, id := range some {
+			req.Refs = append(req.Refs, volume.Ref{Volume: id, Record: 1})
+		}
+		for _, node := range s.cfg.Nodes() {
 			resp, err := ask(ctx, s, node, methodLook, req, s.serveLook)
 			if err != nil || len(resp.Records) != len(some) {
 				continue // its volumes stay unread

@@ -10,6 +10,7 @@ import (
 
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
@@ -208,9 +209,7 @@ func (r *Recovery) noteMail(ctx context.Context, job *Job) error {
 // await polls until ok.
 func (r *Recovery) await(ctx context.Context, what string, ok func() bool) error {
 	for !ok() {
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
+		if !pause.For(ctx, retryPause) {
 			return wire.Errorf(wire.Unavailable, "not in time: %s", what)
 		}
 	}
@@ -233,12 +232,8 @@ func (r *Recovery) rescue(ctx context.Context, job *Job, s *ShardResult, command
 			return nil, err
 		}
 		if now.sameAs(&s.ShardPlan) {
-			select {
-			case <-time.After(planPause):
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-			return now, nil
+			pause.For(ctx, planPause)
+			return now, ctx.Err()
 		}
 		r.cfg.Log.Warn("a shard has changed since it was judged", "shard", s.Shard, "err", why, "state", now.State, "survivor", now.Survivor, "entry", now.Last)
 		r.update(func() {

@@ -8,6 +8,7 @@ import (
 
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/shard"
 	"hongyan/engine/index"
 )
@@ -104,14 +105,12 @@ func (r *Relocator) readIndex(ctx context.Context, number uint32) (uint64, error
 
 // arrive waits until nothing of an earlier stay is left: each command sweeps a part of it. It gives the entry at which the new shard takes keys.
 func (r *Relocator) arrive(ctx context.Context, m *directory.Relocation) (uint64, error) {
-	for pause := sweepPause; ; pause = min(2*pause, longestSweepPause) {
+	for wait := sweepPause; ; wait = min(2*wait, longestSweepPause) {
 		_, at, err := r.step(ctx, m.To, m, mailbox.Move{Step: mailbox.MoveArrive, Shard: m.From})
 		if !refusedWith(err, mailbox.Swept) {
 			return at, err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if !pause.For(ctx, wait) {
 			return 0, err
 		}
 	}

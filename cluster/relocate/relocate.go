@@ -16,6 +16,7 @@ import (
 	"hongyan/cluster/directory"
 	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/transport"
@@ -155,12 +156,8 @@ func (r *Relocator) leaveQuiet(ctx context.Context) error {
 	if into >= quietFor {
 		return nil
 	}
-	select {
-	case <-time.After(quietFor - into):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	pause.For(ctx, quietFor-into)
+	return ctx.Err()
 }
 
 // forget lets go of failures that are due and not in the queue: somebody else ended those moves.

@@ -251,21 +251,16 @@ func (m *Manager) takeOut(v moving) error {
 
 // gone says that every node with a copy of a sealed volume answers, and none has a file: there is nothing that could be moved.
 func (m *Manager) gone(e Entry) bool {
-	var replies []*fenceReply
-	for _, node := range e.Copies {
-		if node == m.cfg.ID {
-			own, err := m.fenceHere(e.ID, e.Epoch)
-			if err != nil {
-				return false
-			}
-			replies = append(replies, &own)
-			continue
-		}
-		reply, err := m.fenceThere(m.ctx, node, e)
+	replies, silent := m.fenceOthers(m.ctx, e)
+	if silent != nil {
+		return false
+	}
+	if e.Holds(m.cfg.ID) {
+		own, err := m.fenceHere(e.ID, e.Epoch)
 		if err != nil {
 			return false
 		}
-		replies = append(replies, reply)
+		replies = append(replies, &own)
 	}
 	return vanished(replies)
 }

@@ -192,14 +192,8 @@ func (m *Manager) sealUntilDone(ctx context.Context, e Entry, pristine bool) {
 	}
 }
 
-// seal is step 4: fence every copy that can be reached, this node's first, and propose the length that all of them have.
-func (m *Manager) seal(ctx context.Context, e Entry, pristine bool) (Entry, error) {
-	own, err := m.fenceHere(e.ID, e.Epoch)
-	if err != nil {
-		return Entry{}, fmt.Errorf("fence own copy: %w", err)
-	}
-	replies := []*fenceReply{&own}
-	var reasons error
+// fenceOthers fences the copies on other nodes; nil stands for one that did not answer.
+func (m *Manager) fenceOthers(ctx context.Context, e Entry) (replies []*fenceReply, reasons error) {
 	for _, node := range e.Copies {
 		if node == m.cfg.ID {
 			continue
@@ -210,6 +204,17 @@ func (m *Manager) seal(ctx context.Context, e Entry, pristine bool) (Entry, erro
 		}
 		replies = append(replies, reply)
 	}
+	return replies, reasons
+}
+
+// seal is step 4: fence every copy that can be reached, this node's first, and propose the length that all of them have.
+func (m *Manager) seal(ctx context.Context, e Entry, pristine bool) (Entry, error) {
+	own, err := m.fenceHere(e.ID, e.Epoch)
+	if err != nil {
+		return Entry{}, fmt.Errorf("fence own copy: %w", err)
+	}
+	others, reasons := m.fenceOthers(ctx, e)
+	replies := append([]*fenceReply{&own}, others...)
 	length, ok := sealLength(replies, e.Primary == m.cfg.ID, pristine)
 	if !ok {
 		return Entry{}, errors.Join(errors.New("no copy with a file has answered"), reasons)

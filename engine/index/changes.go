@@ -1,7 +1,6 @@
 package index
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -18,7 +17,8 @@ func (v *View) Changes(account uint64, id uint32, since uint64, limit int, but .
 
 func (v *View) changes(mb mailboxKey, since uint64, limit int, but []uint64) (c Changes, err error) {
 	c.Vanished = roaring.New()
-	meta, err := v.mailbox(mb.account, mb.id)
+	var open block
+	meta, err := v.mailboxWith(mb, &open)
 	if err != nil {
 		return c, err
 	}
@@ -26,7 +26,7 @@ func (v *View) changes(mb mailboxKey, since uint64, limit int, but []uint64) (c 
 	if since >= meta.HighestModSeq {
 		return c, nil
 	}
-	feeds, err := v.feeds(mb, since)
+	feeds, err := v.feeds(mb, since, uidBlocks{mb, meta.UIDNext >> blockShift, &open})
 	defer func() {
 		for _, f := range feeds {
 			err = joinFirst(err, f.it.Close())
@@ -89,12 +89,12 @@ type feed struct {
 }
 
 // feeds opens the three of a mailbox since a modseq. Those that were opened are returned also with an error.
-func (v *View) feeds(mb mailboxKey, since uint64) (list []*feed, err error) {
+func (v *View) feeds(mb mailboxKey, since uint64, uids uidBlocks) (list []*feed, err error) {
 	for _, tag := range []byte{tagFlags, tagChange, tagExpunged} {
 		prefix := v.q.k.mailbox(mb, tag)
 		upper := after(prefix)
 		if tag == tagFlags {
-			last, err := v.lastUID(mb)
+			last, err := v.lastUID(uids)
 			if err != nil {
 				return list, err
 			}
@@ -107,7 +107,7 @@ func (v *View) feeds(mb mailboxKey, since uint64) (list []*feed, err error) {
 		f := &feed{tag: tag, it: it}
 		list = append(list, f)
 		if tag == tagFlags {
-			err = v.seekCreated(f, mb, since)
+			err = v.seekCreated(f, uids, since)
 		} else {
 			f.settle(it.SeekGE(v.q.k.modseq(mb, tag, since+1, 0)))
 		}
@@ -118,9 +118,16 @@ func (v *View) feeds(mb mailboxKey, since uint64) (list []*feed, err error) {
 	return list, nil
 }
 
+// uidBlocks are the blocks of a mailbox's UIDs: those with keys of their own, and the open one with its number.
+type uidBlocks struct {
+	mb     mailboxKey
+	number uint32
+	open   *block
+}
+
 // lastUID is the newest message's, 0 if there is none.
-func (v *View) lastUID(mb mailboxKey) (uid uint32, err error) {
-	return uid, v.backwards(mb, func(first uint32, b *block) (enough bool, err error) {
+func (v *View) lastUID(uids uidBlocks) (uid uint32, err error) {
+	return uid, v.backwards(uids, func(first uint32, b *block) (enough bool, err error) {
 		low, _ := b.last()
 		uid = first + low
 		return true, nil
@@ -128,32 +135,27 @@ func (v *View) lastUID(mb mailboxKey) (uid uint32, err error) {
 }
 
 // backwards goes through the blocks of a mailbox's UIDs that have members, the newest one first, until fn has enough. first is the UID that the block's first bit stands for.
-func (v *View) backwards(mb mailboxKey, fn func(first uint32, b *block) (enough bool, err error)) error {
-	var b block
-	meta, _, err := v.q.meta(mb, &b)
-	if err != nil {
-		return err
-	}
-	number := meta.UIDNext >> blockShift
-	if _, ok := b.last(); ok {
-		if enough, err := fn(number<<blockShift, &b); enough || err != nil {
+func (v *View) backwards(uids uidBlocks, fn func(first uint32, b *block) (enough bool, err error)) error {
+	if _, ok := uids.open.last(); ok {
+		if enough, err := fn(uids.number<<blockShift, uids.open); enough || err != nil {
 			return err
 		}
 	}
-	prefix := v.q.k.kind(mb, kindUIDs)
-	it, err := v.q.r.NewIter(iterBounds(prefix, v.q.k.block(mb, kindUIDs, number)))
+	prefix := v.q.k.kind(uids.mb, kindUIDs)
+	it, err := v.q.r.NewIter(iterBounds(prefix, v.q.k.block(uids.mb, kindUIDs, uids.number)))
 	if err != nil {
 		return fmt.Errorf("scan blocks: %w", err)
 	}
 	for ok := it.Last(); ok; ok = it.Prev() {
-		b = block{}
-		if err := b.decode(it.Value()); err != nil || len(it.Key()) != len(prefix)+4 {
-			return joinClose(v.q.corrupt(it.Key(), fmt.Sprint("block: ", err)), it)
+		var b block
+		number, err := v.q.storedBlock(prefix, it.Key(), it.Value(), &b)
+		if err != nil {
+			return joinClose(err, it)
 		}
 		if _, ok := b.last(); !ok {
 			continue
 		}
-		if enough, err := fn(binary.BigEndian.Uint32(it.Key()[len(prefix):])<<blockShift, &b); enough || err != nil {
+		if enough, err := fn(number<<blockShift, &b); enough || err != nil {
 			return joinClose(err, it)
 		}
 	}
@@ -162,7 +164,7 @@ func (v *View) backwards(mb mailboxKey, fn func(first uint32, b *block) (enough 
 
 // seekCreated puts f at the first message that entered the mailbox after since. Such modseqs grow with the UIDs, so halving finds it, among the messages of
 // one block: between them there may be thousands that were removed, which an iterator would step over. Most callers are up to date, so the newest message is looked at first.
-func (v *View) seekCreated(f *feed, mb mailboxKey, since uint64) error {
+func (v *View) seekCreated(f *feed, uids uidBlocks, since uint64) error {
 	if !f.it.Last() {
 		f.settle(false)
 		return f.err
@@ -173,13 +175,13 @@ func (v *View) seekCreated(f *feed, mb mailboxKey, since uint64) error {
 	}
 	start := f.uid
 	entered := func(uid uint32) (later bool, err error) {
-		if !f.it.SeekGE(v.q.k.uid(mb, tagFlags, uid)) {
+		if !f.it.SeekGE(v.q.k.uid(uids.mb, tagFlags, uid)) {
 			return true, f.it.Error()
 		}
 		created, err := f.created()
 		return created > since, err
 	}
-	err = v.backwards(mb, func(first uint32, b *block) (enough bool, err error) {
+	err = v.backwards(uids, func(first uint32, b *block) (enough bool, err error) {
 		low, _ := b.next(0)
 		later, err := entered(first + low)
 		if err != nil {
@@ -211,7 +213,7 @@ func (v *View) seekCreated(f *feed, mb mailboxKey, since uint64) error {
 	if err != nil {
 		return err
 	}
-	f.settle(f.it.SeekGE(v.q.k.uid(mb, tagFlags, start)))
+	f.settle(f.it.SeekGE(v.q.k.uid(uids.mb, tagFlags, start)))
 	return f.err
 }
 

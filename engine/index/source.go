@@ -131,21 +131,29 @@ func (q source) bitmap(m mailboxKey, kind uint8, n uint32, extra *block) (*roari
 	g := &gatherer{bm: roaring.New()}
 	prefix := q.k.kind(m, kind)
 	err := q.scanPrefix(prefix, func(key, value []byte) error {
-		if len(key) != len(prefix)+4 {
-			return q.corrupt(key, "length of a block's key")
-		}
 		var b block
-		if err := b.decode(value); err != nil {
-			return q.corrupt(key, err.Error())
+		number, err := q.storedBlock(prefix, key, value, &b)
+		if err == nil {
+			g.add(number, &b)
 		}
-		g.add(binary.BigEndian.Uint32(key[len(prefix):]), &b)
-		return nil
+		return err
 	})
 	if extra != nil {
 		g.add(n, extra)
 	}
 	g.flush()
 	return g.bm, err
+}
+
+// storedBlock decodes a block into b, which is empty, and gives its number, which its key has behind prefix.
+func (q source) storedBlock(prefix, key, value []byte, b *block) (number uint32, err error) {
+	if len(key) != len(prefix)+4 {
+		return 0, q.corrupt(key, "length of a block's key")
+	}
+	if err := b.decode(value); err != nil {
+		return 0, q.corrupt(key, err.Error())
+	}
+	return binary.BigEndian.Uint32(key[len(prefix):]), nil
 }
 
 // rows finds messages' rows of one tag by ascending UID.

@@ -176,24 +176,28 @@ func (v *View) Mailbox(account uint64, id uint32) (Mailbox, error) {
 }
 
 func (v *View) mailbox(account uint64, id uint32) (Mailbox, error) {
-	key := mailboxKey{account, id}
 	var open block
-	mb, ok, err := v.q.meta(key, &open)
+	return v.mailboxWith(mailboxKey{account, id}, &open)
+}
+
+// mailboxWith is mailbox, and fills open with the block that the next UID will be in.
+func (v *View) mailboxWith(key mailboxKey, open *block) (Mailbox, error) {
+	mb, ok, err := v.q.meta(key, open)
 	if err != nil {
 		return Mailbox{}, err
 	}
 	if !ok {
-		return Mailbox{}, v.missing(account)
+		return Mailbox{}, v.missing(key.account)
 	}
 	table, err := v.q.keywords(key)
 	if err != nil {
 		return Mailbox{}, err
 	}
 	mb.Keywords = table.names
-	if mb.Recent, err = v.q.recent(key, &mb, &open); err != nil {
+	if mb.Recent, err = v.q.recent(key, &mb, open); err != nil {
 		return Mailbox{}, err
 	}
-	mb.Subscribed, err = v.q.has(v.q.k.name(account, tagSubscribe, mb.Name))
+	mb.Subscribed, err = v.q.has(v.q.k.name(key.account, tagSubscribe, mb.Name))
 	return mb, err
 }
 
