@@ -93,6 +93,9 @@ type fenceReply struct {
 	LastFound uint64 `cbor:"7,keyasint,omitempty"`
 }
 
+// certain says that the copy's process made it, so that it has all that it acknowledged.
+func (r *fenceReply) certain() bool { return r != nil && r.Exists && !r.Unreadable && r.Found == 0 }
+
 // rawRequest asks for a sealed volume's file from Off to End, if it is of that generation.
 type rawRequest struct {
 	Volume     volume.ID `cbor:"1,keyasint"`

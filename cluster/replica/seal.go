@@ -104,7 +104,7 @@ func sealLength(replies []*fenceReply, primary, pristine bool) (int64, bool) {
 		case r == nil || r.Unreadable:
 			unknown = true
 		case !r.Exists:
-		case r.Found == 0:
+		case r.certain():
 			if certain == nil || r.Durable < certain.Durable {
 				certain = r
 			}
@@ -165,8 +165,9 @@ func (m *Manager) startSeal(e Entry, pristine bool) {
 // sealUntilDone retries until the directory has the seal; nobody waits for it.
 func (m *Manager) sealUntilDone(ctx context.Context, e Entry, pristine bool) {
 	wait := 100 * time.Millisecond
+	alone := time.Now().Add(aloneAfter * m.cfg.PeerDown)
 	for attempt := 1; ; attempt++ {
-		sealed, err := m.seal(ctx, e, pristine)
+		sealed, err := m.seal(ctx, e, pristine, time.Now().After(alone))
 		if err == nil {
 			m.log.Info("volume sealed", "volume", e.ID, "primary", e.Primary, "length", sealed.Length, "attempts", attempt)
 			m.stats.seals.Add(1)
@@ -207,8 +208,9 @@ func (m *Manager) fenceOthers(ctx context.Context, e Entry) (replies []*fenceRep
 	return replies, reasons
 }
 
-// seal is step 4: fence every copy that can be reached, this node's first, and propose the length that all of them have.
-func (m *Manager) seal(ctx context.Context, e Entry, pristine bool) (Entry, error) {
+// seal is step 4: fence every copy that can be reached, this node's first, and propose the length that all of them have. Unless alone, copies that
+// were all read back from disks wait for those whose nodes do not answer.
+func (m *Manager) seal(ctx context.Context, e Entry, pristine, alone bool) (Entry, error) {
 	own, err := m.fenceHere(e.ID, e.Epoch)
 	if err != nil {
 		return Entry{}, fmt.Errorf("fence own copy: %w", err)
@@ -218,6 +220,9 @@ func (m *Manager) seal(ctx context.Context, e Entry, pristine bool) (Entry, erro
 	length, ok := sealLength(replies, e.Primary == m.cfg.ID, pristine)
 	if !ok {
 		return Entry{}, errors.Join(errors.New("no copy with a file has answered"), reasons)
+	}
+	if !pristine && !alone && !slices.ContainsFunc(replies, (*fenceReply).certain) && slices.Contains(replies, nil) {
+		return Entry{}, fmt.Errorf("all copies that answer were read back from disks, another may have more: %w", reasons)
 	}
 	ctx, stop := context.WithTimeout(ctx, directoryWait)
 	defer stop()

@@ -83,6 +83,60 @@ func TestLostTail(t *testing.T) {
 	}
 }
 
+// TestLostTailAlone: the copy whose disk has lost the end comes back first, and finds nobody. It waits for the other one, and gives up only
+// when that stays away.
+func TestLostTailAlone(t *testing.T) {
+	patient := func(c *Config) { c.PeerDown = 10 * time.Second }
+	for _, lost := range []string{"a", "b"} {
+		t.Run(lost, func(t *testing.T) {
+			g := newGroup(t, place{id: "a", region: "south", tune: patient}, place{id: "b", region: "north", tune: patient})
+			g.openWith("a", "b")
+			acked := g.at("a").putMany(10)
+			g.dir.setDown(true) // the last words of who is killed
+			g.at("a").kill()
+			g.at("b").kill()
+			first := g.at(lost)
+			first.shorten()
+			first.start(nil)
+			id := acked[0].Volume
+			first.m.startSeal(must(g.dir.entry(id)), false) // b's would begin it after PeerDown
+			g.dir.setDown(false)
+			eventually(t, "a seal waits", 10*time.Second, func() error {
+				if first.m.stats.sealFailures.Load() == 0 {
+					return errors.New("not yet")
+				}
+				return nil
+			})
+			for _, id := range g.order {
+				if id != lost {
+					g.at(id).start(nil)
+				}
+			}
+			g.sealed(acked)
+			g.verifyHere(acked, "a", "b")
+		})
+	}
+	t.Run("stays away", func(t *testing.T) {
+		g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+		g.openWith("a", "b")
+		acked := g.at("a").putMany(10)
+		g.dir.setDown(true)
+		g.at("a").kill()
+		g.at("b").kill()
+		g.at("a").start(nil)
+		g.dir.setDown(false)
+		g.sealed(acked)
+		g.verifyAll(acked, "a")
+	})
+}
+
+func must[T any](v T, ok bool) T {
+	if !ok {
+		panic("not there")
+	}
+	return v
+}
+
 // TestUnreadableTail: after a restart a copy's disk does not read the end of what it had acknowledged, and the primary is away.
 func TestUnreadableTail(t *testing.T) {
 	bad := new(atomic.Bool)
