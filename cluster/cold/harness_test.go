@@ -170,7 +170,7 @@ func (c *cluster) sealed(id volume.ID, messages int) replica.Entry {
 	t := c.t
 	t.Helper()
 	a, b := c.nodes[0], c.nodes[1]
-	seed := a.set.NewSeed(volume.ClassBulk)
+	seed := a.set.NewSeed(volume.ClassBulk, volume.MaxRecords)
 	v, err := a.set.Create(volume.Header{ID: id, Epoch: 1, Primary: a.id, Copies: []string{a.id, b.id}, Salt: 7}, seed, nil)
 	must(t, err)
 	rng := rand.New(rand.NewPCG(uint64(id), 5))

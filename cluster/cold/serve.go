@@ -46,11 +46,18 @@ func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Strea
 	if err != nil {
 		return failed(err)
 	}
-	defer func() {
-		if closed := d.Close(); closed != nil {
-			err = failed(errors.Join(err, closed))
-		}
-	}()
+	err = takeBlocks(ctx, from, s, d)
+	if closed := d.Close(); closed != nil { // before the answer: who has it may remove the fragment
+		err = errors.Join(err, failed(closed))
+	}
+	if err != nil {
+		return err
+	}
+	return s.SendValue(makeReply{Next: d.Next(), Done: true})
+}
+
+// takeBlocks makes a fragment complete with what a stream brings.
+func takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.Draft) error {
 	if err := s.SendValue(makeReply{Next: d.Next()}); err != nil {
 		return err
 	}
@@ -73,7 +80,7 @@ func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Strea
 	if err := d.Finish(ctx); err != nil {
 		return failed(err)
 	}
-	return s.SendValue(makeReply{Next: d.Next(), Done: true})
+	return nil
 }
 
 // serveAttach keeps what belongs to a volume's fragments.

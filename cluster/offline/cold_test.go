@@ -35,7 +35,7 @@ func frozen(t *testing.T) (dirs []string, master string) {
 	at := filepath.Join(root, "whole")
 	set, err := volume.OpenSet(fs, at, volume.SetOptions{Master: ring})
 	must(t, err)
-	v, err := set.Create(volume.Header{ID: 0x1f, Epoch: 1, Primary: "n1", Copies: []string{"n1", "n2"}, Salt: 1}, set.NewSeed(volume.ClassSmall), nil)
+	v, err := set.Create(volume.Header{ID: 0x1f, Epoch: 1, Primary: "n1", Copies: []string{"n1", "n2"}, Salt: 1}, set.NewSeed(volume.ClassSmall, volume.MaxRecords), nil)
 	must(t, err)
 	spool := volume.NewSpool(fs, root, 1<<20)
 	_, err = spool.Write([]byte(letter))

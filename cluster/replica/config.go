@@ -123,9 +123,6 @@ func (c *Config) complete() error {
 	return nil
 }
 
-// replaceAt is the length at which a volume's successor is opened.
-func replaceAt(most int64) int64 { return most - most/10 }
-
 func setDefault[T comparable](v *T, d T) {
 	var zero T
 	if *v == zero {

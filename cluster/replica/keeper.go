@@ -186,7 +186,7 @@ func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, p policy
 // its policy has them so, one on a node that takes none any more, and one under a policy that no domain has.
 func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 	held := make(map[slot]*primary)
-	var long, near, unwanted []*primary
+	var ending, near, unwanted []*primary
 	spread, here := make(map[string]bool), m.takes()
 	for _, p := range own {
 		l, takes := p.load(now)
@@ -197,8 +197,9 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 		case !here || !p.taken():
 			unwanted = append(unwanted, p)
 			continue
-		case takes && (l.old || l.size >= replaceAt(m.cfg.MaxVolume)):
-			long = append(long, p)
+		case takes && (l.old || l.stage >= long):
+			m.noteUse(p)
+			ending = append(ending, p)
 			continue
 		case takes && !p.apart:
 			near = append(near, p)
@@ -208,12 +209,12 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 			held[p.slot()] = p
 		}
 	}
-	for _, p := range long {
+	for _, p := range ending {
 		next := held[p.slot()]
 		if next == nil {
 			continue
 		}
-		if l, takes := p.load(now); takes && (l.old || l.size >= m.cfg.MaxVolume) && !next.isConnecting() {
+		if l, takes := p.load(now); takes && (l.old || l.stage >= overlong) && !next.isConnecting() {
 			p.retire()
 		}
 	}

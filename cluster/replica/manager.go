@@ -48,6 +48,7 @@ type Manager struct {
 	refused   map[string]time.Time // peers that take no copies until then
 	downSince map[string]time.Time // peers that do not answer
 	wantBulk  map[string]bool      // by policies' keys: large blobs come, keep bulk volumes too
+	uses      map[slot]int         // records that the next volume is to have keys for, where that is more than a few
 	policies  map[string]policy.Policy
 	opened    chan struct{} // closed and replaced when a volume becomes open
 }
@@ -64,7 +65,7 @@ func New(cfg Config) (*Manager, error) {
 		own: make(map[volume.ID]*primary), followers: make(map[volume.ID]*follower),
 		sealing: make(map[volume.ID]struct{}), entries: make(map[volume.ID]Entry), whole: make(map[volume.ID]struct{}),
 		avoided: make(map[string]time.Time), refused: make(map[string]time.Time),
-		downSince: make(map[string]time.Time), opened: make(chan struct{}), wantBulk: make(map[string]bool),
+		downSince: make(map[string]time.Time), opened: make(chan struct{}), wantBulk: make(map[string]bool), uses: make(map[slot]int),
 		policies: map[string]policy.Policy{"": policy.Default()},
 		spreads:  spreads{byID: make(map[volume.ID]*spread)},
 		shares:   shares{lead: make(map[turn][]string)},
@@ -196,6 +197,7 @@ func (m *Manager) ended(p *primary, cause error) {
 		m.full.set(cause)
 	}
 	m.startSeal(p.entry, p.pristine)
+	m.noteUse(p)
 	m.mu.Lock()
 	delete(m.own, p.entry.ID)
 	m.mu.Unlock()

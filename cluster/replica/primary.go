@@ -46,7 +46,9 @@ type primary struct {
 	vol      *volume.Volume // nil until made
 	links    []*link        // one to each other copy
 	tapped   int64          // where the next tapped byte goes
-	stage    int            // of its growth that the keeper was told of
+	stage    stage          // of its growth that the keeper was told of
+	records  int            // that it has keys for; 0 until made
+	begun    int            // appends, at most one record each
 	inflight int            // appends begun and not answered
 	local    time.Time      // when the writer last got on, for those in flight
 	waiters  map[*waiter]struct{}
@@ -123,6 +125,10 @@ func (p *primary) begin() error {
 		p.local = time.Now()
 	}
 	p.inflight++
+	p.begun++
+	if p.begun >= mostAppends(p.records) {
+		p.phase = draining // with this one
+	}
 	return nil
 }
 
@@ -139,20 +145,6 @@ func (p *primary) end() {
 	if drained {
 		p.fence(errRetired)
 	}
-}
-
-// grown says once that the volume needs a successor, and once that it is long enough. Called under mu.
-func (p *primary) grown() bool {
-	stage := 0
-	switch most := p.m.cfg.MaxVolume; {
-	case p.tapped >= most:
-		stage = 2
-	case p.tapped >= replaceAt(most):
-		stage = 1
-	}
-	news := stage > p.stage
-	p.stage = stage
-	return news
 }
 
 // sealedError is called under mu.
@@ -245,7 +237,11 @@ func (p *primary) Append(off int64, b []byte) error {
 // connect is the rest of step 1, after the directory's part: the file here, then one stream to each other copy. blame is the node that not to open
 // volumes with is the thing to do after an error.
 func (p *primary) connect(ctx context.Context, h volume.Header) (blame string, err error) {
-	seed := p.m.cfg.Volumes.NewSeed(h.Class)
+	records := volume.MaxRecords // of one that is not encrypted
+	seed := p.m.cfg.Volumes.NewSeed(h.Class, p.m.recordsFor(p.slot()))
+	if seed != nil {
+		records = int(seed.Slots)
+	}
 	vol, err := p.m.cfg.Volumes.Create(h, seed, p)
 	if err != nil {
 		return p.partner, err
@@ -255,7 +251,7 @@ func (p *primary) connect(ctx context.Context, h volume.Header) (blame string, e
 		return p.partner, err
 	}
 	p.mu.Lock()
-	p.vol, p.tapped = vol, vol.Durable()
+	p.vol, p.tapped, p.records = vol, vol.Durable(), records
 	p.mu.Unlock()
 	for _, node := range p.entry.Copies[1:] {
 		l, err := p.dial(ctx, node, streamOpen{Block: block, Seed: seed})
@@ -349,7 +345,7 @@ func (p *primary) isConnecting() bool {
 // load is what placement asks of an open volume.
 type load struct {
 	inflight int
-	size     int64
+	stage    stage
 	old      bool          // has records, and took the first long ago: what is deleted of them cannot be collected before it is sealed
 	stalled  time.Duration // since when this disk or a copy owes progress
 	doubtful bool          // a copy's node is in doubt
@@ -358,7 +354,7 @@ type load struct {
 func (p *primary) load(now time.Time) (load, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := load{inflight: p.inflight, size: p.tapped}
+	out := load{inflight: p.inflight, stage: p.growth()}
 	if p.phase == open && p.m.cfg.MaxAge > 0 && now.Sub(p.born) >= p.m.cfg.MaxAge {
 		out.old = p.vol.Stats().Records > 0
 	}

@@ -18,14 +18,15 @@ const (
 	bulkRecords = 8 << 10
 )
 
-// NewSeed chooses the keys of a volume to be made with Create; nil if this node has no master key to wrap them by.
-func (s *Set) NewSeed(class uint8) *keys.Seed {
+// NewSeed chooses the keys of a volume to be made with Create, for as many records, or fewer if it cannot take those; nil if this node has no
+// master key to wrap them by.
+func (s *Set) NewSeed(class uint8, records int) *keys.Seed {
 	if s.o.Master == nil {
 		return nil
 	}
-	slots := MaxRecords
+	slots := min(records, MaxRecords)
 	if class == ClassBulk {
-		slots = bulkRecords
+		slots = min(slots, bulkRecords)
 	}
 	if s.o.Slots > 0 {
 		slots = min(slots, s.o.Slots)

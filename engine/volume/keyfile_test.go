@@ -36,7 +36,7 @@ func TestSetEncrypts(t *testing.T) {
 	o := SetOptions{Master: masterKey(t, here)}
 	s, err := OpenSet(here, testDir, o)
 	must(t, err)
-	seed := s.NewSeed(ClassSmall)
+	seed := s.NewSeed(ClassSmall, MaxRecords)
 	v, err := s.Create(header(7), seed, tap)
 	must(t, err)
 	secret, err := seed.Secret()
@@ -80,7 +80,7 @@ func TestSetWithoutMasterKey(t *testing.T) {
 	fs := memFS(t)
 	s, err := OpenSet(fs, testDir, SetOptions{Master: masterKey(t, fs)})
 	must(t, err)
-	seed := s.NewSeed(ClassBulk)
+	seed := s.NewSeed(ClassBulk, MaxRecords)
 	v, err := s.Create(header(1), seed, nil)
 	must(t, err)
 	if v.o.MaxRecords != bulkRecords {
@@ -94,7 +94,7 @@ func TestSetWithoutMasterKey(t *testing.T) {
 	s, err = OpenSet(fs, testDir, SetOptions{})
 	must(t, err)
 	defer s.Close()
-	if s.NewSeed(ClassSmall) != nil {
+	if s.NewSeed(ClassSmall, MaxRecords) != nil {
 		t.Fatal("a seed without a master key")
 	}
 	v, err = s.Get(1)
@@ -125,7 +125,7 @@ func TestLostKeyFile(t *testing.T) {
 	o := SetOptions{Master: masterKey(t, fs)}
 	s, err := OpenSet(fs, testDir, o)
 	must(t, err)
-	v, err := s.Create(header(1), s.NewSeed(ClassSmall), nil)
+	v, err := s.Create(header(1), s.NewSeed(ClassSmall, MaxRecords), nil)
 	must(t, err)
 	put(t, v, "m", []byte("a letter"))
 	secret, err := s.Secret(1)
@@ -157,7 +157,7 @@ func TestPowerCutWhileCreatingEncrypted(t *testing.T) {
 	s, err := OpenSet(errorfs.Wrap(mem, cuts), testDir, SetOptions{Master: master})
 	must(t, err)
 	for id := range ID(4) {
-		_, err := s.Create(header(id), s.NewSeed(ClassBulk), nil)
+		_, err := s.Create(header(id), s.NewSeed(ClassBulk, MaxRecords), nil)
 		must(t, err)
 		if id%2 == 0 {
 			must(t, s.Remove(id))
@@ -214,7 +214,7 @@ func TestKeysOfRestingVolumes(t *testing.T) {
 	o := SetOptions{Master: masterKey(t, fs)}
 	s, err := OpenSet(fs, testDir, o)
 	must(t, err)
-	_, err = s.Create(header(7), s.NewSeed(ClassBulk), nil)
+	_, err = s.Create(header(7), s.NewSeed(ClassBulk, MaxRecords), nil)
 	must(t, err)
 	must(t, s.Close())
 	s, err = OpenSet(fs, testDir, o)
