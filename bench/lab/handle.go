@@ -52,14 +52,21 @@ const (
 
 // Launch runs a cluster as a child process and waits until it is ready. When ctx ends first, the child is killed.
 func Launch(ctx context.Context, o LaunchOptions) (*Handle, error) {
-	args, err := o.arguments()
-	if err != nil {
-		return nil, err
+	if o.PortBase == 0 {
+		base, hold, err := reservePorts(o.regions())
+		if err != nil {
+			return nil, err
+		}
+		defer hold.close() // the cluster listens by then
+		o.PortBase = base
 	}
+	args := o.arguments()
 	if o.Exe == "" {
-		if o.Exe, err = os.Executable(); err != nil {
+		exe, err := os.Executable()
+		if err != nil {
 			return nil, fmt.Errorf("find own program: %w", err)
 		}
+		o.Exe = exe
 	}
 	h := &Handle{dir: o.Dir, dev: exec.Command(o.Exe, args...), ended: make(chan struct{})}
 	h.dev.Stdout, h.dev.Stderr = o.Log, o.Log
@@ -81,20 +88,10 @@ func Launch(ctx context.Context, o LaunchOptions) (*Handle, error) {
 	return h, nil
 }
 
-func (o *LaunchOptions) arguments() ([]string, error) {
+func (o *LaunchOptions) arguments() []string {
 	args := []string{"dev", "--dir", o.Dir}
 	add := func(flag, value string) { args = append(args, flag, value) }
-	regions := o.Regions
-	if len(regions) == 0 {
-		regions = DefaultRegions()
-	}
-	add("--regions", formatRegions(regions))
-	if o.PortBase == 0 {
-		var err error
-		if o.PortBase, err = FreePortBase(regions); err != nil {
-			return nil, err
-		}
-	}
+	add("--regions", formatRegions(o.regions()))
 	add("--port-base", strconv.Itoa(o.PortBase))
 	if o.Accounts != 0 {
 		add("--accounts", strconv.Itoa(o.Accounts))
@@ -120,7 +117,14 @@ func (o *LaunchOptions) arguments() ([]string, error) {
 	if o.NoRelay {
 		args = append(args, "--no-relay")
 	}
-	return args, nil
+	return args
+}
+
+func (o *LaunchOptions) regions() []Region {
+	if len(o.Regions) == 0 {
+		return DefaultRegions()
+	}
+	return o.Regions
 }
 
 // await returns when cluster.json is there. The one of an earlier cluster is gone once this supervisor's control socket answers.
@@ -266,17 +270,4 @@ func (h *Handle) kill() error {
 	}
 	<-h.ended
 	return nil
-}
-
-// FreePortBase finds a port base at which a cluster of these regions finds its ports free at the moment.
-func FreePortBase(regions []Region) (int, error) {
-	for base := 20000; ; base += portsPerNode {
-		p, err := newPlan("", regions, base)
-		if err != nil {
-			return 0, fmt.Errorf("no free ports for the cluster: %w", err)
-		}
-		if p.tryPorts() == nil {
-			return base, nil
-		}
-	}
 }

@@ -210,25 +210,3 @@ func (p *plan) waitPorts(limit time.Duration) error {
 		}
 	}
 }
-
-func (p *plan) tryPorts() error {
-	for _, n := range p.nodes {
-		if err := n.tryPorts(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (n node) tryPorts() error {
-	for _, offset := range []int{1, 10, 24, 25, 43, 80, 93, 95} {
-		l, err := net.Listen("tcp", n.addr(offset))
-		if err != nil {
-			return fmt.Errorf("port of node %s is taken (choose another --port-base): %w", n.ID, err)
-		}
-		if err := l.Close(); err != nil {
-			return fmt.Errorf("close probe of %s: %w", n.addr(offset), err)
-		}
-	}
-	return nil
-}
