@@ -44,6 +44,8 @@ type Shards interface {
 	// References is step 3 for one shard: replicas that have condemned the volume for at least generation floor tell what they refer to;
 	// without enough of them it fails. lowest is the least floor that one of them has.
 	References(ctx context.Context, shard uint32, id volume.ID, floor uint32, fn func(index.Reference)) (lowest uint32, err error)
+	// Estimate is what one replica refers to, as that is now: it may lag behind.
+	Estimate(ctx context.Context, shard uint32, id volume.ID, fn func(index.Reference)) error
 }
 
 // Directory is steps 1 and 6.

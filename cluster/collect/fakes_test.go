@@ -93,6 +93,26 @@ func (h hands) References(_ context.Context, shard uint32, id volume.ID, floor u
 	return 0, errLost
 }
 
+// Estimate is what any replica says as it is.
+func (h hands) Estimate(_ context.Context, shard uint32, id volume.ID, fn func(index.Reference)) error {
+	if h.broken() {
+		return errLost
+	}
+	l, i := h.w.shards[shard], h.w.rng.IntN(3)
+	if h.w.calm {
+		h.w.catchUp(l, i)
+	}
+	if shard == 0 {
+		return nil
+	}
+	return answer(l.replicas[i], &referencesRequest{Volume: id}, func(f *referencesFrame) error {
+		for k, n := range f.Records {
+			fn(index.Reference{Record: uint64(n), Account: f.Accounts[k], Mailbox: f.Mailboxes[k]})
+		}
+		return nil
+	})
+}
+
 func (h hands) directory(c *directory.Command) (replica.Entry, error) {
 	if h.broken() {
 		return replica.Entry{}, errLost

@@ -23,12 +23,22 @@ type live struct {
 
 // ask unites the answers of all shards (step 3).
 func (c *Collector) ask(ctx context.Context, id volume.ID, floor uint32) (*live, error) {
-	l := &live{records: roaring.New(), owner: make(map[uint32]index.Reference), floors: make(map[uint32]uint32)}
 	all, err := c.cfg.Shards.All(ctx)
 	if err != nil {
 		return nil, err
 	}
-	outer := ctx
+	l, err := c.unite(ctx, all, func(ctx context.Context, shard uint32, fn func(index.Reference)) (uint32, error) {
+		return c.cfg.Shards.References(ctx, shard, id, floor, fn)
+	})
+	if err == nil { // a shard may have been recovered meanwhile, and lack what it is about to get back
+		_, err = c.cfg.Shards.All(ctx)
+	}
+	return l, err
+}
+
+// unite unites what ask hears of shards.
+func (c *Collector) unite(ctx context.Context, all []uint32, ask func(ctx context.Context, shard uint32, fn func(index.Reference)) (uint32, error)) (*live, error) {
+	l := &live{records: roaring.New(), owner: make(map[uint32]index.Reference), floors: make(map[uint32]uint32)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards l and failed
@@ -40,7 +50,7 @@ func (c *Collector) ask(ctx context.Context, id volume.ID, floor uint32) (*live,
 		work.Go(func() {
 			defer func() { <-turns }()
 			var refs []index.Reference
-			lowest, err := c.cfg.Shards.References(ctx, shard, id, floor, func(r index.Reference) { refs = append(refs, r) })
+			lowest, err := ask(ctx, shard, func(r index.Reference) { refs = append(refs, r) })
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -55,9 +65,6 @@ func (c *Collector) ask(ctx context.Context, id volume.ID, floor uint32) (*live,
 		})
 	}
 	work.Wait()
-	if failed == nil { // a shard may have been recovered meanwhile, and lack what it is about to get back
-		_, failed = c.cfg.Shards.All(outer)
-	}
 	return l, failed
 }
 

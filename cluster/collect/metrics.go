@@ -9,7 +9,7 @@ import (
 
 // stats are what a collector has done since the start, and what its last round saw.
 type stats struct {
-	looks, failures, compactions, reclaimed, rounds atomic.Uint64
+	looks, asks, failures, compactions, reclaimed, rounds atomic.Uint64
 	took, bytes, dead                               atomic.Int64
 }
 
@@ -33,6 +33,7 @@ func (c *Collector) Metrics() prometheus.Collector {
 	s := &c.stats
 	counter("rounds_total", "Rounds through the volumes whose garbage this node collects.", &s.rounds)
 	counter("volumes_total", "Looks at a volume.", &s.looks)
+	counter("asks_total", "Of these, all shards were asked about the volume; else one replica of each has said that there is nothing to do.", &s.asks)
 	counter("failures_total", "Volumes that could not be collected; the log says why.", &s.failures)
 	counter("compactions_total", "Volumes compacted, or dropped since nothing in them was live.", &s.compactions)
 	counter("reclaimed_bytes_total", "Bytes that compaction took from each copy of those volumes.", &s.reclaimed)

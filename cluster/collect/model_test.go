@@ -21,7 +21,7 @@ import (
 // replicas, lost calls and answers, and collections that get into each other's way at any step. No byte that a mailbox refers to is ever lost on
 // any copy; and once things calm down everything dead is gone after a few rounds, with its keys, while what is live is still there.
 func TestModel(t *testing.T) {
-	refused := 0
+	refused, looks, asks := 0, uint64(0), uint64(0)
 	for seed := range uint64(effort.Times(40, 25)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t, seed)
@@ -31,20 +31,31 @@ func TestModel(t *testing.T) {
 			w.check()
 			w.settle()
 			refused += w.lost
+			for _, c := range w.collectors {
+				looks, asks = looks+c.stats.looks.Load(), asks+c.stats.asks.Load()
+			}
 		})
 	}
 	if refused == 0 {
 		t.Error("no client ever came too late: the fence was not tried")
 	}
+	if looks < asks+asks/20 {
+		t.Errorf("all were asked at %d of %d looks: estimates were not tried", asks, looks)
+	}
 }
 
+// collector is a node's, which remembers, unless it was restarted, or works already.
 func (w *world) collector(n int) *Collector {
+	if c := w.collectors[n]; c != nil && c.cfg.Volumes == w.nodes[n].set && w.depth < 2 && !w.chance(5) {
+		return c
+	}
 	h := hands{w, n}
 	c, err := New(Config{
-		Options: Options{Every: time.Hour, AtOnce: 1, Garbage: 1 + w.rng.IntN(50)}, Volumes: w.nodes[n].set,
+		Options: Options{Every: time.Hour, AtOnce: 1, Garbage: 1}, Volumes: w.nodes[n].set,
 		Shards: h, Directory: h, Copies: h, Log: slog.New(slog.DiscardHandler),
 	})
 	w.must(err)
+	w.collectors[n] = c
 	return c
 }
 
@@ -68,7 +79,9 @@ func (w *world) step() {
 func (w *world) collect(n int) {
 	if w.depth < 2 {
 		w.depth++
-		w.collector(n).Round(context.Background())
+		c := w.collector(n)
+		c.cfg.Garbage = 1 + w.rng.IntN(50)
+		c.Round(context.Background())
 		w.depth--
 	}
 }

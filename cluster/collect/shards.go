@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -196,6 +197,32 @@ func (c *Cluster) References(ctx context.Context, shard uint32, id volume.ID, fl
 		}
 	}
 	return 0, wire.Errorf(wire.Unavailable, "no majority of the voters answers: %v", reasons)
+}
+
+// Estimate implements Shards: the nearest voter is asked, this node if it is one.
+func (c *Cluster) Estimate(ctx context.Context, shard uint32, id volume.ID, fn func(index.Reference)) error {
+	group, ok := c.router.Group(shard)
+	if !ok || len(group.Voters) == 0 {
+		return wire.Errorf(wire.NotFound, "there is no shard %d", shard)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	distance := func(node string) time.Duration {
+		rtt, up := c.net.RTT(node)
+		switch {
+		case node == c.net.ID():
+			return -1
+		case !up:
+			return math.MaxInt64
+		}
+		return rtt
+	}
+	nearest := slices.MinFunc(group.Voters, func(a, b string) int { return cmp.Compare(distance(a), distance(b)) })
+	refs, _, err := c.askOne(ctx, nearest, &referencesRequest{Shard: shard, Volume: id})
+	for _, r := range refs {
+		fn(r)
+	}
+	return err
 }
 
 func (c *Cluster) askOne(ctx context.Context, node string, req *referencesRequest) (refs []index.Reference, floor uint32, err error) {

@@ -41,6 +41,8 @@ type world struct {
 	sent   []request  // proposals that may come again
 	next   uint64     // request id
 	lost   int        // proposals refused since their volume was condemned
+
+	collectors [3]*Collector // of the nodes
 }
 
 // logged is a state machine with its log and three replicas, which apply it at their own pace.
