@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"hongyan/engine/volume"
 )
@@ -53,6 +54,13 @@ func TestSuccessors(t *testing.T) {
 	t.Log(fmt.Sprint(volumes), s.AppendRetries)
 	e, _ := g.dir.entry(1)
 	slot := slotOf("", []Peer{{ID: "b"}}, e.Class)
+	// One that has a successor gets the mail until it is full: else it would stay open, with its streams and files, and its garbage.
+	eventually(t, "full volumes are sealed", 10*time.Second, func() error {
+		if s := a.m.Stats(); s.OpenOwn > 2 {
+			return fmt.Errorf("%d volumes are open", s.OpenOwn)
+		}
+		return nil
+	})
 	if have := a.m.recordsFor(slot); have != 8<<10 {
 		t.Errorf("the next volume is to have keys for %d records", have)
 	}

@@ -164,10 +164,11 @@ func (m *Manager) startSeal(e Entry, pristine bool) {
 
 // sealUntilDone retries until the directory has the seal; nobody waits for it.
 func (m *Manager) sealUntilDone(ctx context.Context, e Entry, pristine bool) {
-	wait := 100 * time.Millisecond
+	wait := sealRetry
 	alone := time.Now().Add(aloneAfter * m.cfg.PeerDown)
 	for attempt := 1; ; attempt++ {
-		sealed, err := m.seal(ctx, e, pristine, time.Now().After(alone))
+		away := m.away(e)
+		sealed, err := m.seal(ctx, e, pristine, !time.Now().Before(alone))
 		if err == nil {
 			m.log.Info("volume sealed", "volume", e.ID, "primary", e.Primary, "length", sealed.Length, "attempts", attempt)
 			m.stats.seals.Add(1)
@@ -183,14 +184,42 @@ func (m *Manager) sealUntilDone(ctx context.Context, e Entry, pristine bool) {
 		}
 		m.stats.sealFailures.Add(1)
 		m.log.Warn("volume not sealed yet", "volume", e.ID, "primary", e.Primary, "attempt", attempt, "err", err)
-		if !pause.For(ctx, wait+rand.N(wait/2)) {
+		next := time.Now().Add(wait + rand.N(wait/2))
+		if wait = min(2*wait, sealAtMost); time.Now().Before(alone) && next.After(alone) {
+			next = alone
+		}
+		if m.untilBack(ctx, e, away, next) {
+			wait = sealRetry
+		}
+		if ctx.Err() != nil {
 			return
 		}
-		wait = min(2*wait, 10*time.Second)
 		if now, known := m.entry(e.ID); known && now.State == Sealed {
 			return
 		}
 	}
+}
+
+// away is how many of the other nodes with a copy are not up.
+func (m *Manager) away(e Entry) (n int) {
+	for _, node := range e.Copies {
+		if node != m.cfg.ID && !m.cfg.Net.Up(node) {
+			n++
+		}
+	}
+	return n
+}
+
+// untilBack waits until a time, or until fewer nodes are away, for people wait for what those say.
+func (m *Manager) untilBack(ctx context.Context, e Entry, away int, end time.Time) (back bool) {
+	for time.Now().Before(end) && pause.For(ctx, min(tickEvery, time.Until(end))) {
+		now := m.away(e)
+		if now < away {
+			return true
+		}
+		away = now
+	}
+	return false
 }
 
 // fenceOthers fences the copies on other nodes; nil stands for one that did not answer.

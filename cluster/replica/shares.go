@@ -148,7 +148,7 @@ func (s *shares) standingsOf(t turn, sets [][]string) []standing {
 		if out[i].level < out[lowest].level {
 			lowest = i
 		}
-		if slices.Equal(set, s.lead[t]) {
+		if leader < 0 && slices.Equal(set, s.lead[t]) { // of a volume and its successor the first, so that it comes to its end
 			leader = i
 		}
 	}

@@ -130,6 +130,36 @@ func TestLostTailAlone(t *testing.T) {
 	})
 }
 
+// TestSealWhenBack: a seal that waits for another copy's node is tried again as soon as that is up.
+func TestSealWhenBack(t *testing.T) {
+	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+	g.openWith("a", "b")
+	e := Entry{Copies: []string{"a", "b"}}
+	a := g.at("a")
+	g.at("b").kill()
+	eventually(t, "a misses b", 10*time.Second, func() error {
+		if a.net.Up("b") {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	away := a.m.away(e)
+	if away != 1 || a.m.untilBack(t.Context(), e, away, time.Now().Add(2*tickEvery)) {
+		t.Errorf("%d nodes are away, or one was back before it was started", away)
+	}
+	back := make(chan bool, 1)
+	go func() { back <- a.m.untilBack(t.Context(), e, away, time.Now().Add(time.Hour)) }()
+	g.at("b").start(nil)
+	select {
+	case b := <-back:
+		if !b {
+			t.Error("the wait ended without b")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("nobody heard that b is back")
+	}
+}
+
 func must[T any](v T, ok bool) T {
 	if !ok {
 		panic("not there")

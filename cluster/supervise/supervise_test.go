@@ -101,6 +101,25 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// A node that crashed, or that the watchdog has aborted, is started again by the unit that we ship.
+func TestUnit(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/hongyan.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	always := false
+	for line := range strings.Lines(string(unit)) {
+		line = strings.TrimSpace(line)
+		always = always || line == "Restart=always"
+		if strings.HasPrefix(line, "RestartPreventExitStatus=") {
+			t.Errorf("%s: a crash of a Go program has exit status 2", line)
+		}
+	}
+	if !always {
+		t.Error("no Restart=always")
+	}
+}
+
 func TestHeart(t *testing.T) {
 	for _, watchdog := range []time.Duration{0, 40 * time.Millisecond} {
 		t.Run(watchdog.String(), func(t *testing.T) {
