@@ -17,6 +17,10 @@ import (
 const (
 	retryUpdates = time.Second // what IDLE waits after it could not learn what a wake-up was about
 	maxAsking    = 256         // sessions in IDLE that ask what a wake-up was about, at once: a message to everybody wakes all
+
+	// restInCrowd is what a session that had to wait for its turn to ask leaves the server alone for afterwards. Where thousands have a mailbox open in which one change follows
+	// the other, each of them else asks about every one, and all other work of the server stands behind that; so what happens meanwhile is told as one.
+	restInCrowd = 2 * time.Second
 )
 
 // wakes are the wake-ups of a mailbox that is open. Outside IDLE they are only noted, for the next command.
@@ -49,8 +53,10 @@ type teller struct {
 	between bool // no command is under way: EXPUNGE may have to wait
 	work    sync.WaitGroup
 
-	mu                   sync.Mutex // guards what follows
-	running, again, over bool
+	crowded bool // a question of its last update had to wait for its turn; run's alone
+
+	mu                            sync.Mutex // guards what follows
+	running, resting, again, over bool
 }
 
 // poke has updates told.
@@ -59,7 +65,7 @@ func (t *teller) poke() {
 	defer t.mu.Unlock()
 	switch {
 	case t.over:
-	case t.running:
+	case t.running, t.resting:
 		t.again = true
 	default:
 		t.running = true
@@ -75,13 +81,30 @@ func (t *teller) stop() {
 	t.work.Wait()
 }
 
-// more says whether there was a poke since run began.
+// more says whether there was a poke since run began, and its update may be told now.
 func (t *teller) more() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.crowded && !t.over {
+		t.crowded, t.running, t.resting = false, false, true
+		time.AfterFunc(restInCrowd, t.rested)
+		return false
+	}
 	t.running = t.again && !t.over
 	t.again = false
 	return t.running
+}
+
+// rested tells what happened during a rest.
+func (t *teller) rested() {
+	t.mu.Lock()
+	t.resting = false
+	again := t.again
+	t.again = false
+	t.mu.Unlock()
+	if again {
+		t.poke()
+	}
 }
 
 // run tells updates until there are no more. A failure, ours too, ends the connection.
@@ -182,6 +205,7 @@ func (s *session) telling(t *teller, wait func() error) error {
 func (s *session) idleUpdate(t *teller) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() { t.crowded, s.crowded = s.crowded, false }()
 	var err error
 	if s.sel != nil {
 		err = s.update(!t.between || s.notify != nil && !s.notify.delayed)
@@ -198,12 +222,28 @@ func (s *session) idleUpdate(t *teller) error {
 // changes asks what changed in the open mailbox. In IDLE it waits for its turn.
 func (s *session) changes(ctx context.Context, sel *selected) (client.Changes, error) {
 	if s.c.idling {
-		select {
-		case s.srv.asking <- struct{}{}:
-			defer func() { <-s.srv.asking }()
-		case <-ctx.Done():
-			return client.Changes{}, ctx.Err()
+		done, err := s.turn(ctx)
+		if err != nil {
+			return client.Changes{}, err
 		}
+		defer done()
 	}
 	return s.mail.Changes(ctx, sel.account, sel.id, sel.view.modseq, sel.passed()...)
+}
+
+// turn waits for the session's turn to ask, and notes if it had to.
+func (s *session) turn(ctx context.Context) (done func(), err error) {
+	done = func() { <-s.srv.asking }
+	select {
+	case s.srv.asking <- struct{}{}:
+		return done, nil
+	default:
+		s.crowded = true
+	}
+	select {
+	case s.srv.asking <- struct{}{}:
+		return done, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
