@@ -18,9 +18,11 @@ const (
 	retryUpdates = time.Second // what IDLE waits after it could not learn what a wake-up was about
 	maxAsking    = 256         // sessions in IDLE that ask what a wake-up was about, at once: a message to everybody wakes all
 
-	// restInCrowd is what a session that had to wait for its turn to ask leaves the server alone for afterwards. Where thousands have a mailbox open in which one change follows
-	// the other, each of them else asks about every one, and all other work of the server stands behind that; so what happens meanwhile is told as one.
-	restInCrowd = 2 * time.Second
+	// A session that had to wait for its turn to ask leaves the server alone for a while afterwards: restEach for every one that waited with it, at most maxRest. Where thousands
+	// have a mailbox open in which one change follows the other, each of them else asks about every one, and all other work of the server stands behind that; so what
+	// happens meanwhile is told as one.
+	restEach = 2 * time.Millisecond
+	maxRest  = 5 * time.Second
 )
 
 // wakes are the wake-ups of a mailbox that is open. Outside IDLE they are only noted, for the next command.
@@ -53,7 +55,7 @@ type teller struct {
 	between bool // no command is under way: EXPUNGE may have to wait
 	work    sync.WaitGroup
 
-	crowded bool // a question of its last update had to wait for its turn; run's alone
+	rest time.Duration // after the last update, if that had to wait for its turn; run's alone
 
 	mu                            sync.Mutex // guards what follows
 	running, resting, again, over bool
@@ -85,9 +87,9 @@ func (t *teller) stop() {
 func (t *teller) more() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.crowded && !t.over {
-		t.crowded, t.running, t.resting = false, false, true
-		time.AfterFunc(restInCrowd, t.rested)
+	if t.rest > 0 && !t.over {
+		t.running, t.resting = false, true
+		time.AfterFunc(t.rest, t.rested)
 		return false
 	}
 	t.running = t.again && !t.over
@@ -205,7 +207,7 @@ func (s *session) telling(t *teller, wait func() error) error {
 func (s *session) idleUpdate(t *teller) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer func() { t.crowded, s.crowded = s.crowded, false }()
+	defer func() { t.rest, s.crowd = min(time.Duration(s.crowd)*restEach, maxRest), 0 }()
 	var err error
 	if s.sel != nil {
 		err = s.update(!t.between || s.notify != nil && !s.notify.delayed)
@@ -231,15 +233,16 @@ func (s *session) changes(ctx context.Context, sel *selected) (client.Changes, e
 	return s.mail.Changes(ctx, sel.account, sel.id, sel.view.modseq, sel.passed()...)
 }
 
-// turn waits for the session's turn to ask, and notes if it had to.
+// turn waits for the session's turn to ask, and notes how many waited if it had to.
 func (s *session) turn(ctx context.Context) (done func(), err error) {
 	done = func() { <-s.srv.asking }
 	select {
 	case s.srv.asking <- struct{}{}:
 		return done, nil
 	default:
-		s.crowded = true
 	}
+	s.crowd = max(s.crowd, s.srv.waiting.Add(1))
+	defer s.srv.waiting.Add(-1)
 	select {
 	case s.srv.asking <- struct{}{}:
 		return done, nil
