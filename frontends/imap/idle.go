@@ -139,11 +139,11 @@ func (s *session) idle(*call) error {
 	if err := command.None(s.dec); err != nil {
 		return err
 	}
+	s.srv.stats.idle.Add(1) // before the client knows: who asks it and then looks must find it counted
+	defer s.srv.stats.idle.Add(-1)
 	if err := s.out.Line("+ idling").Flush(); err != nil {
 		return err
 	}
-	s.srv.stats.idle.Add(1)
-	defer s.srv.stats.idle.Add(-1)
 	line, err := s.await()
 	if err != nil {
 		return err
