@@ -15,14 +15,16 @@ type result struct {
 	page        func(*command.Page) goimap.NumSet
 }
 
-// inSet is a result without an order.
-func inSet(numbers *roaring.Bitmap) result {
-	r := result{count: numbers.GetCardinality(),
-		all:  func() goimap.NumSet { return seqSet(numbers) },
-		page: func(p *command.Page) goimap.NumSet { return seqSet(pageOf(numbers, p)) },
+// inSet is a result without an order, of messages of the view. numbers makes what the client counts in of their UIDs, for those alone that are told: to count a
+// million matches must not cost their sequence numbers.
+func inSet(uids *roaring.Bitmap, numbers func(*roaring.Bitmap) *roaring.Bitmap) result {
+	r := result{count: uids.GetCardinality(),
+		all:  func() goimap.NumSet { return seqSet(numbers(uids)) },
+		page: func(p *command.Page) goimap.NumSet { return seqSet(numbers(pageOf(uids, p))) },
 	}
 	if r.count > 0 {
-		r.first, r.last = numbers.Minimum(), numbers.Maximum()
+		r.first = numbers(roaring.BitmapOf(uids.Minimum())).Minimum()
+		r.last = numbers(roaring.BitmapOf(uids.Maximum())).Maximum()
 	}
 	return r
 }

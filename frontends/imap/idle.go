@@ -17,6 +17,12 @@ import (
 const (
 	retryUpdates = time.Second // what IDLE waits after it could not learn what a wake-up was about
 	maxAsking    = 256         // sessions in IDLE that ask what a wake-up was about, at once: a message to everybody wakes all
+
+	// A session that had to wait for its turn to ask leaves the server alone for a while afterwards: restEach for every one that waited with it, at most maxRest. Where thousands
+	// have a mailbox open in which one change follows the other, each of them else asks about every one, and all other work of the server stands behind that; so what
+	// happens meanwhile is told as one.
+	restEach = 2 * time.Millisecond
+	maxRest  = 5 * time.Second
 )
 
 // wakes are the wake-ups of a mailbox that is open. Outside IDLE they are only noted, for the next command.
@@ -49,8 +55,10 @@ type teller struct {
 	between bool // no command is under way: EXPUNGE may have to wait
 	work    sync.WaitGroup
 
-	mu                   sync.Mutex // guards what follows
-	running, again, over bool
+	rest time.Duration // after the last update, if that had to wait for its turn; run's alone
+
+	mu                            sync.Mutex // guards what follows
+	running, resting, again, over bool
 }
 
 // poke has updates told.
@@ -59,7 +67,7 @@ func (t *teller) poke() {
 	defer t.mu.Unlock()
 	switch {
 	case t.over:
-	case t.running:
+	case t.running, t.resting:
 		t.again = true
 	default:
 		t.running = true
@@ -75,13 +83,30 @@ func (t *teller) stop() {
 	t.work.Wait()
 }
 
-// more says whether there was a poke since run began.
+// more says whether there was a poke since run began, and its update may be told now.
 func (t *teller) more() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.rest > 0 && !t.over {
+		t.running, t.resting = false, true
+		time.AfterFunc(t.rest, t.rested)
+		return false
+	}
 	t.running = t.again && !t.over
 	t.again = false
 	return t.running
+}
+
+// rested tells what happened during a rest.
+func (t *teller) rested() {
+	t.mu.Lock()
+	t.resting = false
+	again := t.again
+	t.again = false
+	t.mu.Unlock()
+	if again {
+		t.poke()
+	}
 }
 
 // run tells updates until there are no more. A failure, ours too, ends the connection.
@@ -114,11 +139,11 @@ func (s *session) idle(*call) error {
 	if err := command.None(s.dec); err != nil {
 		return err
 	}
+	s.srv.stats.idle.Add(1) // before the client knows: who asks it and then looks must find it counted
+	defer s.srv.stats.idle.Add(-1)
 	if err := s.out.Line("+ idling").Flush(); err != nil {
 		return err
 	}
-	s.srv.stats.idle.Add(1)
-	defer s.srv.stats.idle.Add(-1)
 	line, err := s.await()
 	if err != nil {
 		return err
@@ -182,6 +207,7 @@ func (s *session) telling(t *teller, wait func() error) error {
 func (s *session) idleUpdate(t *teller) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() { t.rest, s.crowd = min(time.Duration(s.crowd)*restEach, maxRest), 0 }()
 	var err error
 	if s.sel != nil {
 		err = s.update(!t.between || s.notify != nil && !s.notify.delayed)
@@ -198,12 +224,29 @@ func (s *session) idleUpdate(t *teller) error {
 // changes asks what changed in the open mailbox. In IDLE it waits for its turn.
 func (s *session) changes(ctx context.Context, sel *selected) (client.Changes, error) {
 	if s.c.idling {
-		select {
-		case s.srv.asking <- struct{}{}:
-			defer func() { <-s.srv.asking }()
-		case <-ctx.Done():
-			return client.Changes{}, ctx.Err()
+		done, err := s.turn(ctx)
+		if err != nil {
+			return client.Changes{}, err
 		}
+		defer done()
 	}
 	return s.mail.Changes(ctx, sel.account, sel.id, sel.view.modseq, sel.passed()...)
+}
+
+// turn waits for the session's turn to ask, and notes how many waited if it had to.
+func (s *session) turn(ctx context.Context) (done func(), err error) {
+	done = func() { <-s.srv.asking }
+	select {
+	case s.srv.asking <- struct{}{}:
+		return done, nil
+	default:
+	}
+	s.crowd = max(s.crowd, s.srv.waiting.Add(1))
+	defer s.srv.waiting.Add(-1)
+	select {
+	case s.srv.asking <- struct{}{}:
+		return done, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -12,8 +12,12 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
 
 	"hongyan/cluster/client"
 	"hongyan/engine/effort"
@@ -116,4 +120,79 @@ func inUse() int64 {
 	}
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+// crowdMail counts questions about changes, and has the wake-ups of the one session.
+type crowdMail struct {
+	stub
+	asked *atomic.Int64
+	wake  *func()
+}
+
+func (m crowdMail) Changes(context.Context, client.Account, uint32, uint64, ...uint64) (client.Changes, error) {
+	m.asked.Add(1)
+	return client.Changes{Vanished: roaring.New()}, nil
+}
+
+func (m crowdMail) WatchFunc(_ client.Account, _ uint32, wake func()) func() {
+	*m.wake = wake
+	return func() {}
+}
+
+// TestRestInCrowd: who had to wait for its turn with a thousand others asks once about all that happens in the next two seconds; who had not asks at once, each time.
+func TestRestInCrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := crowdMail{stub: stub{appended: new(bytes.Buffer)}, asked: new(atomic.Int64), wake: new(func())}
+		srv := newServer(Config{Hostname: "test"}, m)
+		base, toServer, fromServer := pipe(t)
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			loggedIn(t, srv, base)
+		}()
+		go func() { _, _ = io.Copy(io.Discard, fromServer) }()
+		if _, err := io.WriteString(toServer, "a SELECT INBOX\r\nb IDLE\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		asks := func(what string, after time.Duration, want int64) {
+			t.Helper()
+			before := m.asked.Load()
+			for range 50 {
+				(*m.wake)()
+				time.Sleep(after / 50)
+			}
+			synctest.Wait()
+			if got := m.asked.Load() - before; got != want {
+				t.Errorf("%s: asked %d times, want %d", what, got, want)
+			}
+		}
+		synctest.Wait()
+		asks("alone", time.Second, 50)
+		for range maxAsking {
+			srv.asking <- struct{}{}
+		}
+		const others = 999
+		srv.waiting.Add(others)
+		asks("while others ask", time.Second, 0)
+		srv.waiting.Add(-others)
+		for range maxAsking {
+			<-srv.asking
+		}
+		synctest.Wait() // for the question that waited
+		asks("at rest", time.Second, 0)
+		before := m.asked.Load()
+		time.Sleep((others + 1) * restEach)
+		synctest.Wait()
+		if got := m.asked.Load() - before; got != 1 {
+			t.Errorf("after the rest it asked %d times", got)
+		}
+		asks("then the rest", time.Second, 50)
+		if _, err := io.WriteString(toServer, "DONE\r\nc LOGOUT\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		<-over
+		if err := fromServer.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -45,12 +45,11 @@ func (s *session) look(t *teller) error {
 
 // lookAt asks how all mailboxes are, in its turn.
 func (s *session) lookAt(ctx context.Context, n *notification) ([]*folder, error) {
-	select {
-	case s.srv.asking <- struct{}{}:
-		defer func() { <-s.srv.asking }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	done, err := s.turn(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	return s.lookWith(ctx, n)
 }
 

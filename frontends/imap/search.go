@@ -49,19 +49,19 @@ func (s *session) search(c *call) error {
 			return s.answer("search in "+sel.name, err)
 		}
 	}
-	numbers := found
-	if !c.uid {
-		numbers = sel.view.toSeqs(found)
+	numbers := sel.view.toSeqs
+	if c.uid {
+		numbers = func(uids *roaring.Bitmap) *roaring.Bitmap { return uids }
 	}
 	if asked.Extended || s.rev2 {
-		err := s.tellExtended(c, asked, inSet(numbers), top)
+		err := s.tellExtended(c, asked, inSet(found, numbers), top)
 		if err == nil && asked.Update {
 			s.keep(c, sel, asked, found)
 		}
 		return err
 	}
 	s.out.Raw("* SEARCH")
-	for it := numbers.Iterator(); it.HasNext(); {
+	for it := numbers(found).Iterator(); it.HasNext(); {
 		s.out.SP().Num(uint64(it.Next()))
 	}
 	if top > 0 {

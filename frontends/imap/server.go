@@ -88,6 +88,7 @@ type Server struct {
 	commands map[string]handler
 	deflated *sync.Pool    // buffers of compressed output
 	asking   chan struct{} // sessions in IDLE that ask the cluster, at once
+	waiting  atomic.Int64  // those that wait for their turn to
 	sorting  atomic.Int64  // bytes that SORT and THREAD hold
 	memory   *Memory
 	recents  *recents

@@ -41,6 +41,7 @@ type session struct {
 	notify     *notification // nil: the client has not asked
 	run        *storeRun     // STOREs that were sent at once; nil: none
 	pace       pace
+	crowd      int64 // sessions that waited for their turn to ask when this one had to
 }
 
 // selected is the mailbox that a session has open.

@@ -97,15 +97,14 @@ func uidList(uids []uint32) goimap.UIDSet {
 	return set
 }
 
-// toSeqs turns UIDs of the view into sequence numbers.
+// toSeqs turns UIDs of the view into sequence numbers: UIDs that follow each other have numbers that do.
 func (v *view) toSeqs(uids *roaring.Bitmap) *roaring.Bitmap {
 	seqs := roaring.New()
 	w := walker{v: v}
-	for it := uids.Iterator(); it.HasNext(); {
-		if seq := w.seqOf(it.Next()); seq != 0 {
-			seqs.Add(seq)
-		}
-	}
+	ranges(roaring.And(uids, v.uids), func(from, to uint32) {
+		first := uint64(w.seqOf(from))
+		seqs.AddRange(first, first+uint64(to-from)+1)
+	})
 	return seqs
 }
 

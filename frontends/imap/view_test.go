@@ -11,6 +11,7 @@ import (
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/engine/effort"
+	"hongyan/frontends/imap/command"
 )
 
 // naive is a view as the RFC describes it: a list of UIDs, of which a client believes what it was told.
@@ -197,8 +198,16 @@ func compareSets(t *testing.T, rng *rand.Rand, v *view, m *naive, next uint32) {
 		uids = append(uids, goimap.UIDRange{Start: goimap.UID(a), Stop: goimap.UID(b)})
 	}
 	if byUID {
-		if got, want := v.fromUIDs(uids).ToArray(), m.inUIDs(rs); !slices.Equal(got, want) {
+		found, want := v.fromUIDs(uids), m.inUIDs(rs)
+		if got := found.ToArray(); !slices.Equal(got, want) {
 			t.Fatalf("UIDs %v of %v: %v, want %v", rs, m.uids, got, want)
+		}
+		found.Add(next + 7) // which has no number
+		for i, uid := range want {
+			want[i] = uint32(slices.Index(m.uids, uid) + 1)
+		}
+		if got := v.toSeqs(found).ToArray(); !slices.Equal(got, want) {
+			t.Fatalf("numbers of UIDs %v of %v: %v, want %v", rs, m.uids, got, want)
 		}
 		return
 	}
@@ -209,6 +218,25 @@ func compareSets(t *testing.T, rng *rand.Rand, v *view, m *naive, next uint32) {
 	}
 	if ok && !slices.Equal(got.ToArray(), want) {
 		t.Fatalf("numbers %v of %d: %v, want %v", rs, len(m.uids), got.ToArray(), want)
+	}
+}
+
+// TestCountNeedsNoNumbers: of a million matches only those that are told get numbers.
+func TestCountNeedsNoNumbers(t *testing.T) {
+	v := newView(roaring.New(), 1)
+	v.uids.AddRange(1, 1_000_001)
+	v.uids.Remove(1)
+	asked := uint64(0)
+	r := inSet(v.uids, func(uids *roaring.Bitmap) *roaring.Bitmap {
+		asked += uids.GetCardinality()
+		return v.toSeqs(uids)
+	})
+	page := r.page(&command.Page{From: 1, To: 3, Last: true}).String()
+	if r.count != 999_999 || r.first != 1 || r.last != 999_999 || page != "999997:999999" || asked != 5 {
+		t.Errorf("count %d, first %d, last %d, page %s, numbers asked for %d", r.count, r.first, r.last, page, asked)
+	}
+	if all := r.all().String(); all != "1:999999" {
+		t.Errorf("all: %s", all)
 	}
 }
 
