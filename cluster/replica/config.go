@@ -69,7 +69,7 @@ const (
 	fenceTimeout   = time.Second
 	sealRetry      = 100 * time.Millisecond // after a seal that failed, doubled up to
 	sealAtMost     = 10 * time.Second
-	aloneAfter     = 6 // times PeerDown: then a copy that was read back from its disk is sealed though another does not answer
+	aloneAfter     = 3 // times PeerDown: then a copy that was read back from its disk is sealed though another does not answer
 	bulkWait       = 500 * time.Millisecond
 	idleTimeout    = 5 * time.Second // a peer that owes the next piece of a repair or a put
 	slowAfter      = 4               // AckTimeout/slowAfter without progress: others are asked as well

@@ -20,7 +20,7 @@
 //
 //  4. Seal. The sealer asks the reachable copies how far they are durable, which fences them too, and proposes as the
 //     volume's length the least that a running copy says, or else the most that restarted ones found on their disks; if only such
-//     ones answer, it waits for the others, until they are up or for six times as long as a primary may be down. The
+//     ones answer, it waits for the others, until they are up or for three times as long as a primary may be down. The
 //     directory takes the first proposal for a volume and tells later ones what it took. The primary seals after a
 //     fence; another copy's node when the primary has been down a while.
 //

@@ -49,10 +49,11 @@ func (n *member) putMany(count uint64) map[uint64]volume.Ref {
 // TestLostTail: a copy's disk has lost the end of what it had acknowledged. The other copy has it, and must not be cut to
 // what is left, whoever was restarted.
 func TestLostTail(t *testing.T) {
+	patient := func(c *Config) { c.PeerDown = 10 * time.Second } // however slow the machine is: then the other copy is waited for, as long as it may take to answer
 	for _, restarted := range []string{"a", "b", "ab"} {
 		t.Run(restarted, func(t *testing.T) {
 			for _, lost := range restarted {
-				g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+				g := newGroup(t, place{id: "a", region: "south", tune: patient}, place{id: "b", region: "north", tune: patient})
 				g.openWith("a", "b")
 				acked := g.at("a").putMany(10)
 				g.dir.setDown(true) // nobody seals while one of them is away
