@@ -10,7 +10,7 @@ import (
 // stats are what a collector has done since the start, and what its last round saw.
 type stats struct {
 	looks, asks, failures, compactions, reclaimed, rounds atomic.Uint64
-	took, bytes, dead                               atomic.Int64
+	took, bytes, dead                                     atomic.Int64
 }
 
 func (s *stats) round(took time.Duration, bytes, dead int64) {
