@@ -53,11 +53,11 @@ const (
 // Launch runs a cluster as a child process and waits until it is ready. When ctx ends first, the child is killed.
 func Launch(ctx context.Context, o LaunchOptions) (*Handle, error) {
 	if o.PortBase == 0 {
-		base, hold, err := reservePorts(o.regions())
+		base, held, err := reservePorts(o.regions())
 		if err != nil {
 			return nil, err
 		}
-		defer hold.close() // the cluster listens by then
+		defer held.close() // the cluster listens by then
 		o.PortBase = base
 	}
 	args := o.arguments()

@@ -28,7 +28,7 @@ func take(places chan struct{}) (release func(), ok bool) {
 }
 
 // serveMake writes a fragment that a peer encodes (steps 3 and 4).
-func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Stream) (err error) {
+func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Stream) error {
 	release, ok := take(m.makes)
 	if !ok {
 		return wire.Errorf(wire.Unavailable, "%s makes %d fragments already", m.cfg.ID, maxMakes)

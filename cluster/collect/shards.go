@@ -1,7 +1,6 @@
 package collect
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -202,23 +201,16 @@ func (c *Cluster) References(ctx context.Context, shard uint32, id volume.ID, fl
 // Estimate implements Shards: the nearest voter is asked, this node if it is one.
 func (c *Cluster) Estimate(ctx context.Context, shard uint32, id volume.ID, fn func(index.Reference)) error {
 	group, ok := c.router.Group(shard)
-	if !ok || len(group.Voters) == 0 {
+	if !ok {
 		return wire.Errorf(wire.NotFound, "there is no shard %d", shard)
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	distance := func(node string) time.Duration {
-		rtt, up := c.net.RTT(node)
-		switch {
-		case node == c.net.ID():
-			return -1
-		case !up:
-			return math.MaxInt64
-		}
-		return rtt
+	up := c.net.Nearest(group.Voters)
+	if len(up) == 0 {
+		return wire.Errorf(wire.Unavailable, "no voter of shard %d is up", shard)
 	}
-	nearest := slices.MinFunc(group.Voters, func(a, b string) int { return cmp.Compare(distance(a), distance(b)) })
-	refs, _, err := c.askOne(ctx, nearest, &referencesRequest{Shard: shard, Volume: id})
+	refs, _, err := c.askOne(ctx, up[0], &referencesRequest{Shard: shard, Volume: id})
 	for _, r := range refs {
 		fn(r)
 	}

@@ -166,7 +166,7 @@ func (r *Relocator) open(ctx context.Context, req keysRequest) (*keys, error) {
 		return nil, wire.Errorf(wire.NotFound, "there is no shard %d", req.Shard)
 	}
 	last := error(wire.Errorf(wire.Unavailable, "no node with a replica of shard %d is up", req.Shard))
-	for _, node := range r.nearest(group.Replicas()) {
+	for _, node := range r.cfg.Net.Nearest(group.Replicas()) {
 		k, err := r.openAt(ctx, node, &req)
 		if err == nil {
 			return k, nil
@@ -174,19 +174,6 @@ func (r *Relocator) open(ctx context.Context, req keysRequest) (*keys, error) {
 		last = fmt.Errorf("%s: %w", node, err)
 	}
 	return nil, fmt.Errorf("read account %d in shard %d: %w", req.Account, req.Shard, last)
-}
-
-func (r *Relocator) nearest(nodes []string) []string {
-	distance := func(n string) time.Duration {
-		if n == r.cfg.Self {
-			return -1
-		}
-		rtt, _ := r.cfg.Net.RTT(n)
-		return rtt
-	}
-	up := slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return n != r.cfg.Self && !r.cfg.Net.Up(n) })
-	slices.SortStableFunc(up, func(a, b string) int { return int(distance(a) - distance(b)) })
-	return up
 }
 
 func (r *Relocator) openAt(ctx context.Context, node string, req *keysRequest) (*keys, error) {

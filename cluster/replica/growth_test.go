@@ -51,7 +51,7 @@ func TestSuccessors(t *testing.T) {
 			t.Errorf("volume %s has %d records", id, n)
 		}
 	}
-	t.Log(fmt.Sprint(volumes), s.AppendRetries)
+	t.Log(volumes, s.AppendRetries)
 	e, _ := g.dir.entry(1)
 	slot := slotOf("", []Peer{{ID: "b"}}, e.Class)
 	// One that has a successor gets the mail until it is full: else it would stay open, with its streams and files, and its garbage.

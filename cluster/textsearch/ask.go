@@ -111,17 +111,9 @@ func (s *Service) nearest(number uint32) []string {
 		return nil
 	}
 	self := s.cfg.Net.ID()
-	distance := func(n string) time.Duration {
-		if n == self {
-			return -1
-		}
-		rtt, _ := s.cfg.Net.RTT(n)
-		return rtt
-	}
-	nodes := slices.DeleteFunc(slices.Clone(s.indexers(group)), func(n string) bool {
-		return n != self && (!s.cfg.Net.Up(n) || s.cfg.Net.InDoubt(n)) || n == self && s.cfg.DB == nil
-	})
-	slices.SortStableFunc(nodes, func(a, b string) int { return int(distance(a) - distance(b)) })
+	nodes := s.cfg.Net.Nearest(slices.DeleteFunc(slices.Clone(s.indexers(group)), func(n string) bool {
+		return n != self && s.cfg.Net.InDoubt(n) || n == self && s.cfg.DB == nil
+	}))
 	return nodes[:min(len(nodes), askNodes)]
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,6 +191,20 @@ func (n *Net) RTT(node string) (time.Duration, bool) {
 		return time.Duration(p.rtt.Load()), true
 	}
 	return 0, false
+}
+
+// Nearest lists those of the nodes that answer, this one first, then by round-trip time.
+func (n *Net) Nearest(nodes []string) []string {
+	distance := func(node string) time.Duration {
+		if node == n.cfg.ID {
+			return -1
+		}
+		rtt, _ := n.RTT(node)
+		return rtt
+	}
+	up := slices.DeleteFunc(slices.Clone(nodes), func(node string) bool { return !n.Up(node) })
+	slices.SortStableFunc(up, func(a, b string) int { return cmp.Compare(distance(a), distance(b)) })
+	return up
 }
 
 // Gossip is the door for package member.

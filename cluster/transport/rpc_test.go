@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -205,6 +206,9 @@ func TestDownFailsAtOnce(t *testing.T) {
 	eventually(t, "b is up", func() bool { return a.Up("b") })
 	if err := a.Call(shortly(t), "b", "echo", &text{}, nil); err != nil {
 		t.Fatal(err)
+	}
+	if near := a.Nearest([]string{"nobody", "b", "a"}); !slices.Equal(near, []string{"a", "b"}) {
+		t.Errorf("nearest: %v", near)
 	}
 	if rtt, ok := a.RTT("b"); !ok || rtt <= 0 {
 		t.Errorf("round trip %v, %v", rtt, ok)
