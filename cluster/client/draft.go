@@ -127,7 +127,7 @@ func (c *Client) place(ctx context.Context, d *Draft, to replica.Place, o *mailb
 	m := mailbox.Message{Summary: d.summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}
 	out := &entering{propose: c.changeAs}
 	out.locate = func(ctx context.Context, account uint64, given uint32, moved *index.MovedError, try int) (uint32, error) {
-		err := c.follow(ctx, account, moved, try)
+		err := c.follow(ctx, account, given, moved, try)
 		return c.places.of(account, given), err
 	}
 	out.put = func(ctx context.Context) (mailbox.Message, error) {

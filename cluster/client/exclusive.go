@@ -54,6 +54,6 @@ func (l leased) Readable(shard uint32, account uint64) error {
 
 func (l leased) Place(account uint64, given uint32) uint32 { return l.c.places.of(account, given) }
 
-func (l leased) Follow(ctx context.Context, account uint64, moved *index.MovedError, try int) error {
-	return l.c.follow(ctx, account, moved, try)
+func (l leased) Follow(ctx context.Context, account uint64, given uint32, moved *index.MovedError, try int) error {
+	return l.c.follow(ctx, account, given, moved, try)
 }

@@ -25,36 +25,42 @@ const (
 	longestMovePause = 100 * time.Millisecond
 )
 
+// place is an account as somebody found it in the directory: who comes later and finds it in another shard is not sent back to where it was in between.
+type place struct {
+	account uint64
+	given   uint32
+}
+
 // places remembers where accounts have moved to, as seen through this door.
 type places struct {
 	mu sync.Mutex
-	m  map[uint64]uint32 // guarded by mu
+	m  map[place]uint32 // guarded by mu
 }
 
 // of is the shard to ask for an account that was in given when its session began.
 func (p *places) of(account uint64, given uint32) uint32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now, ok := p.m[account]; ok {
+	if now, ok := p.m[place{account, given}]; ok {
 		return now
 	}
 	return given
 }
 
-func (p *places) set(account uint64, shard uint32) {
+func (p *places) set(account uint64, given, shard uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.m == nil || len(p.m) >= maxPlaces {
-		p.m = make(map[uint64]uint32)
+		p.m = make(map[place]uint32)
 	}
-	p.m[account] = shard
+	p.m[place{account, given}] = shard
 }
 
-// follow takes note of where an account is, or waits a moment while that is not known. try counts from 0.
-func (c *Client) follow(ctx context.Context, account uint64, moved *index.MovedError, try int) error {
+// follow takes note of where an account is that was in given, or waits a moment while that is not known. try counts from 0.
+func (c *Client) follow(ctx context.Context, account uint64, given uint32, moved *index.MovedError, try int) error {
 	if moved.Shard != 0 {
 		c.reached(moved.Shard, moved.At)
-		c.places.set(account, moved.Shard)
+		c.places.set(account, given, moved.Shard)
 		if try < 2 { // else two shards send us to and fro until the account has come
 			return ctx.Err()
 		}
@@ -85,7 +91,7 @@ func (c *Client) enter(ctx context.Context, a Account, request func(number uint3
 		if !errors.As(err, &moved) {
 			return r, err
 		}
-		if err := c.follow(ctx, a.ID, moved, try); err != nil {
+		if err := c.follow(ctx, a.ID, a.Shard, moved, try); err != nil {
 			return nil, err
 		}
 	}
@@ -93,7 +99,7 @@ func (c *Client) enter(ctx context.Context, a Account, request func(number uint3
 
 // settled waits until an account that was on its way takes changes.
 func (c *Client) settled(ctx context.Context, a Account, moved *index.MovedError) error {
-	if err := c.follow(ctx, a.ID, moved, 0); err != nil {
+	if err := c.follow(ctx, a.ID, a.Shard, moved, 0); err != nil {
 		return err
 	}
 	return c.ensure(ctx, a)

@@ -41,7 +41,7 @@ func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func
 		if !errors.As(err, &moved) {
 			return err
 		}
-		if err := c.follow(ctx, q.Account, moved, try); err != nil {
+		if err := c.follow(ctx, q.Account, given, moved, try); err != nil {
 			return err
 		}
 	}

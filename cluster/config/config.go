@@ -126,7 +126,7 @@ type NodeTLS struct {
 type Compaction struct {
 	IntervalSeconds int64 `yaml:"interval_seconds,omitempty"`    // between two rounds through the volumes
 	GraceSeconds    int64 `yaml:"grace_seconds,omitempty"`       // after a volume was closed
-	CloseSeconds    int64 `yaml:"close_after_seconds,omitempty"` // an open volume with mail in it is closed that long after it was opened
+	CloseSeconds    int64 `yaml:"close_after_seconds,omitempty"` // an open volume with mail in it is closed two thirds to all of that time after it was opened
 	GarbagePercent  int64 `yaml:"garbage_percent,omitempty"`     // of a volume that must be dead for it to be compacted
 	BytesPerSecond  int64 `yaml:"bytes_per_second,omitempty"`    // that compaction writes on this node
 }

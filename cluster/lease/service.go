@@ -53,8 +53,8 @@ type Shards interface {
 	Readable(shard uint32, account uint64) error
 	// Place is the shard of an account that was in given.
 	Place(account uint64, given uint32) uint32
-	// Follow takes note of where an account is, or waits a moment.
-	Follow(ctx context.Context, account uint64, moved *index.MovedError, try int) error
+	// Follow takes note of where an account is that was in given, or waits a moment.
+	Follow(ctx context.Context, account uint64, given uint32, moved *index.MovedError, try int) error
 }
 
 // Nodes is what a Service needs to know of nodes; *transport.Net is one.
@@ -244,7 +244,7 @@ func (l *Lease) ask(ctx context.Context) (verdict, error) {
 			return 0, err
 		}
 		if answers[0].Verdict == moved {
-			if err := l.s.shards.Follow(ctx, l.account, &index.MovedError{Shard: answers[0].Shard, At: answers[0].At}, try); err != nil {
+			if err := l.s.shards.Follow(ctx, l.account, l.given, &index.MovedError{Shard: answers[0].Shard, At: answers[0].At}, try); err != nil {
 				return 0, err
 			}
 			continue
@@ -350,7 +350,7 @@ func (s *Service) renew(shard uint32, list []*Lease) {
 			list[i].granted(sent)
 		case moved:
 			if a.Shard != 0 { // it is asked there in the next round
-				_ = s.shards.Follow(ctx, list[i].account, &index.MovedError{Shard: a.Shard, At: a.At}, 0) // says only that ctx is over
+				_ = s.shards.Follow(ctx, list[i].account, list[i].given, &index.MovedError{Shard: a.Shard, At: a.At}, 0) // says only that ctx is over
 			}
 		}
 	}

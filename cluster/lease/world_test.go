@@ -266,7 +266,7 @@ func (a at) Place(account uint64, given uint32) uint32 {
 	return a.w.places[account].old
 }
 
-func (a at) Follow(ctx context.Context, _ uint64, _ *index.MovedError, _ int) error {
+func (a at) Follow(ctx context.Context, _ uint64, _ uint32, _ *index.MovedError, _ int) error {
 	select {
 	case <-time.After(20 * time.Millisecond):
 		return nil

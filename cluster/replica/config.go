@@ -33,7 +33,7 @@ type Config struct {
 	MaxVolume  int64  // a volume this long is sealed once it has a successor; below the set's MaxSize, where it ends anyway
 	MaxBlob    uint64 // raw bytes of a blob that a peer may put
 	Clock      *clock.Clock
-	MaxAge     time.Duration // an open volume with records is sealed after that time, once it has a successor; 0 is never
+	MaxAge     time.Duration // an open volume with records is sealed after two thirds of it to all of it, once it has a successor; 0 is never
 	EarlyFrom  time.Duration // from this round trip to a volume's other copy on messages may be entered early; negative is always
 	AckTimeout time.Duration // a copy that owes bytes this long without progress is fenced
 	PeerDown   time.Duration // a primary gone this long has its volumes sealed by the other copy

@@ -1,6 +1,11 @@
 package replica
 
-import "hongyan/engine/volume"
+import (
+	"math/rand/v2"
+	"time"
+
+	"hongyan/engine/volume"
+)
 
 // stage is how far a volume has grown, by its bytes or its records.
 type stage uint8
@@ -36,6 +41,15 @@ func (p *primary) grown() bool {
 	news := now > p.stage
 	p.stage = now
 	return news
+}
+
+// oldFrom is when a volume becomes old that is opened now: after two thirds of MaxAge at least. A cluster that starts opens all its volumes at once; what the
+// end of one costs (a successor's files, a seal, a look at what is dead in it) is not to come at once for all of them.
+func (m *Manager) oldFrom() time.Time {
+	if m.cfg.MaxAge <= 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(m.cfg.MaxAge - rand.N(m.cfg.MaxAge/3+1))
 }
 
 // noteUse learns from a volume that ends, or will soon, what its successors need.

@@ -30,11 +30,11 @@ var errRetired = errors.New("retired")
 type primary struct {
 	m       *Manager
 	entry   Entry
-	partner string // the node with the second copy
-	others  []Peer // all nodes with other copies, the partner first
-	key     string // of the entry's policy
-	born    time.Time
-	apart   bool // the copies are so far apart that they survive what the policy says
+	partner string    // the node with the second copy
+	others  []Peer    // all nodes with other copies, the partner first
+	key     string    // of the entry's policy
+	oldFrom time.Time // zero: never
+	apart   bool      // the copies are so far apart that they survive what the policy says
 	ctx     context.Context
 	stop    context.CancelFunc // ends the streams
 
@@ -63,7 +63,7 @@ type waiter struct {
 func newPrimary(m *Manager, e Entry, others []Peer) *primary {
 	ctx, stop := context.WithCancel(m.ctx)
 	rule := policy.Of(e.Policy)
-	p := &primary{m: m, entry: e, born: time.Now(), partner: others[0].ID, others: others, key: rule.Key(), apart: survives(rule, m.self(), others),
+	p := &primary{m: m, entry: e, oldFrom: m.oldFrom(), partner: others[0].ID, others: others, key: rule.Key(), apart: survives(rule, m.self(), others),
 		ctx: ctx, stop: stop, pristine: true, waiters: make(map[*waiter]struct{})}
 	p.room = sync.NewCond(&p.mu)
 	return p
@@ -355,7 +355,7 @@ func (p *primary) load(now time.Time) (load, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := load{inflight: p.inflight, stage: p.growth()}
-	if p.phase == open && p.m.cfg.MaxAge > 0 && now.Sub(p.born) >= p.m.cfg.MaxAge {
+	if p.phase == open && !p.oldFrom.IsZero() && !now.Before(p.oldFrom) {
 		out.old = p.vol.Stats().Records > 0
 	}
 	if len(p.waiters) < p.inflight { // those that are not waiting for the copies wait for this disk
