@@ -6,7 +6,8 @@
 // accounts, which most are, are compared again instead, which asks both shards once and not five times.
 // The steps of one account:
 //
-//  1. Claim: the directory gives whoever works on the move a fence, above all before. Both shards refuse what an earlier one still says.
+//  1. Claim: the directory gives whoever works on the move a fence, above all before. Both shards refuse what an earlier one still says. Accounts that come next
+//     are claimed together.
 //  2. Arrive: the new shard takes keys of the account, and shows them to nobody.
 //  3. Copy, until little differs.
 //  4. Freeze: the old shard takes no more changes of the account. Who has some waits; readers do not.
@@ -15,7 +16,7 @@
 //     here. Nobody can have the account for a moment.
 //  7. Activate: the new shard has the account.
 //  8. The directory enters the account's new shard and home.
-//  9. Drop: the old shard removes what it still has. What remains is a word about where the account went.
+//  9. Drop: the old shard removes what it still has. What remains is a word about where the account went. Nobody waits for this, so several accounts take it together.
 //
 // Invariants:
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"hongyan/cluster/directory"
@@ -13,36 +14,27 @@ import (
 	"hongyan/engine/index"
 )
 
-// move takes the steps that are left of an account's move; the numbers are those of the package's comment.
-func (r *Relocator) move(ctx context.Context, account uint64) error {
+// move takes the steps 2 to 8 of an account's move; the numbers are those of the package's comment. It says whether the account is in the new shard; if not, it
+// stays where it was.
+func (r *Relocator) move(ctx context.Context, m *directory.Relocation) (moved bool, err error) {
+	if m.Moved {
+		return true, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
+	there, err := r.bring(ctx, m)
+	if err != nil || !there {
+		return false, err
+	}
+	if err := r.leaveQuiet(ctx); err != nil {
+		return false, err
+	}
 	began := time.Now()
-	m, err := r.cfg.Directory.ClaimRelocation(ctx, account) // 1
-	if err != nil {
-		return err
+	err = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence}) // 8
+	if err == nil {
+		r.committed(time.Since(began))
 	}
-	r.committed(time.Since(began))
-	if !m.Moved {
-		there, err := r.bring(ctx, &m)
-		if err != nil || !there {
-			return err
-		}
-		if err := r.leaveQuiet(ctx); err != nil {
-			return err
-		}
-		if err := r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: account, Fence: m.Fence}); err != nil { // 8
-			return err
-		}
-	}
-	if err := r.drop(ctx, m.From, &m, m.To); err != nil { // 9
-		return err
-	}
-	if err := r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: account, Fence: m.Fence, Done: true}); err != nil {
-		return err
-	}
-	r.cfg.Log.Info("account moved", "account", m.Address, "from", m.From, "to", m.To, "took", time.Since(began).Round(time.Millisecond))
-	return nil
+	return err == nil, err
 }
 
 // bring is steps 2 to 7. It says whether the account is in the new shard; if not, the move was called off.
@@ -190,6 +182,35 @@ func (r *Relocator) finish(ctx context.Context, m *directory.Relocation, done co
 		_, done.at, err = r.step(ctx, m.To, m, mailbox.Move{Step: mailbox.MoveArrived, Markers: done.markers})
 	}
 	return done, err
+}
+
+// clear is step 9 of several accounts at once: what they write together takes fewer fsyncs, and nobody waits for it.
+func (r *Relocator) clear(ctx context.Context, list []moved) {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	errs := make([]error, len(list))
+	together(list, func(i int, m *moved) { errs[i] = r.drop(ctx, m.From, &m.Relocation, m.To) })
+	together(list, func(i int, m *moved) {
+		if errs[i] == nil {
+			errs[i] = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true})
+		}
+	})
+	for i := range list {
+		m := &list[i]
+		r.ended(ctx, &m.Relocation, errs[i])
+		if errs[i] == nil {
+			r.cfg.Log.Info("account moved", "account", m.Address, "from", m.From, "to", m.To, "took", m.took.Round(time.Millisecond))
+		}
+	}
+}
+
+// together calls fn for all of a list at once and returns when all have.
+func together[T any](list []T, fn func(i int, v *T)) {
+	var work sync.WaitGroup
+	for i := range list {
+		work.Go(func() { fn(i, &list[i]) })
+	}
+	work.Wait()
 }
 
 // drop removes what a shard has of the account, which is in another one.

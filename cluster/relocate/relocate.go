@@ -24,8 +24,10 @@ import (
 
 // Pace of the work.
 const (
-	listed         = 256      // moves that are read from the directory at once
-	bytesPerSecond = 32 << 20 // of keys that are imported, by all moves together
+	listed         = 256                    // moves that are read from the directory at once
+	claimed        = 8                      // that are claimed together
+	clearEvery     = 250 * time.Millisecond // what moves leave behind goes together
+	bytesPerSecond = 32 << 20               // of keys that are imported, by all moves together
 	idlePause      = 2 * time.Second
 	busyPause      = 20 * time.Millisecond
 	firstAgain     = 500 * time.Millisecond // before a move that failed is tried again; doubled each time
@@ -65,12 +67,20 @@ type Relocator struct {
 	rate *rate.Limiter
 	work sync.WaitGroup
 
-	queue []directory.Relocation // read before, to be taken up; only Run's goroutine uses it
+	queue, claims []directory.Relocation // read before, to be claimed; and claimed, to be taken up; only Run's goroutine uses them
 
 	mu       sync.Mutex // guards what follows
 	pace     pace
-	active   map[uint64]bool
+	moving   int             // accounts
+	active   map[uint64]bool // from its claim on to its end
+	clearing []moved         // that wait for step 9
 	failures map[uint64]*failure
+}
+
+// moved is an account that is in its new shard.
+type moved struct {
+	directory.Relocation
+	took time.Duration
 }
 
 // failure is a move that did not get on.
@@ -121,33 +131,93 @@ func (r *Relocator) Run(ctx context.Context) {
 // round takes up moves while there is room. It says whether there are some.
 func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 	r.mu.Lock()
-	room := r.pace.begin(time.Now(), len(r.active))
+	room := r.pace.begin(time.Now(), r.moving)
 	r.mu.Unlock()
 	if room == 0 {
 		return true, nil
 	}
-	paused := r.cfg.Paused()
-	if len(r.queue) == 0 || paused || r.due() {
+	paused, due := r.cfg.Paused(), r.due()
+	if len(r.queue) == 0 || paused || due {
 		if r.queue, err = r.cfg.Directory.FirstRelocations(listed, r.waits, !paused); err != nil {
 			return false, err
 		}
 		r.forget()
 	}
-	for ; room > 0 && len(r.queue) > 0; room-- {
-		m := r.queue[0]
-		r.queue = r.queue[1:]
+	if len(r.claims) == 0 || due {
+		r.claim(ctx)
+	}
+	for ; room > 0 && len(r.claims) > 0; room-- {
+		m := r.claims[0]
+		r.claims = r.claims[1:]
 		some = true
 		r.mu.Lock()
-		r.active[m.Account] = true
+		r.moving++
 		r.pace.begun = time.Now()
 		r.mu.Unlock()
-		r.work.Go(func() {
-			began := time.Now()
-			err := r.move(ctx, m.Account)
-			r.ended(ctx, &m, time.Since(began), err)
-		})
+		r.work.Go(func() { r.one(ctx, m) })
 	}
-	return some, err
+	return some || len(r.claims) > 0, err
+}
+
+// claim is step 1 of those that come next: claims that are made together share their way into the log. While others are claimed already these are moves that
+// somebody has begun, and go before them.
+func (r *Relocator) claim(ctx context.Context) {
+	next := r.queue[:min(claimed, len(r.queue))]
+	if fresh := slices.IndexFunc(next, func(m directory.Relocation) bool { return m.Fence == 0 }); fresh >= 0 && len(r.claims) > 0 {
+		next = next[:fresh]
+	}
+	r.queue = r.queue[len(next):]
+	r.mu.Lock()
+	for _, m := range next {
+		r.active[m.Account] = true
+	}
+	r.mu.Unlock()
+	got := make([]bool, len(next))
+	together(next, func(i int, m *directory.Relocation) {
+		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+		defer cancel()
+		now, err := r.cfg.Directory.ClaimRelocation(ctx, m.Account)
+		if err != nil {
+			r.ended(ctx, m, err)
+			return
+		}
+		*m, got[i] = now, true
+	})
+	var list []directory.Relocation
+	for i, m := range next {
+		if got[i] {
+			list = append(list, m)
+		}
+	}
+	r.claims = append(list, r.claims...)
+}
+
+// one moves an account that was claimed, and leaves step 9 to whoever takes it for several.
+func (r *Relocator) one(ctx context.Context, m directory.Relocation) {
+	began := time.Now()
+	there, err := r.move(ctx, &m)
+	r.mu.Lock()
+	r.moving--
+	r.pace.ended(time.Now(), time.Since(began))
+	if there {
+		if r.clearing = append(r.clearing, moved{m, time.Since(began)}); len(r.clearing) == 1 {
+			r.work.Go(func() { r.clearSoon(ctx) })
+		}
+	}
+	r.mu.Unlock()
+	if !there {
+		r.ended(ctx, &m, err)
+	}
+}
+
+// clearSoon waits for others.
+func (r *Relocator) clearSoon(ctx context.Context) {
+	pause.For(ctx, clearEvery)
+	r.mu.Lock()
+	list := r.clearing
+	r.clearing = nil
+	r.mu.Unlock()
+	r.clear(ctx, list)
 }
 
 // leaveQuiet waits while package collect counts.
@@ -185,9 +255,12 @@ func (r *Relocator) due() bool {
 
 // forgive forgets what failed and what was read, on a node that does not lead the directory.
 func (r *Relocator) forgive() {
-	r.queue = nil
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, m := range r.claims {
+		delete(r.active, m.Account)
+	}
+	r.queue, r.claims = nil, nil
 	clear(r.failures)
 }
 
@@ -206,11 +279,11 @@ func (r *Relocator) committed(took time.Duration) {
 	r.pace.note(took)
 }
 
-func (r *Relocator) ended(ctx context.Context, m *directory.Relocation, took time.Duration, err error) {
+// ended takes note of the end of what was tried for an account.
+func (r *Relocator) ended(ctx context.Context, m *directory.Relocation, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.active, m.Account)
-	r.pace.ended(time.Now(), took)
 	if err == nil {
 		delete(r.failures, m.Account)
 		return
