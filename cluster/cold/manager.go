@@ -65,7 +65,9 @@ const (
 	bulkSilence  = 5 * time.Second  // of a peer that gives blocks for a rebuild
 	dropAfter    = 10 * time.Second // a frozen volume's copies stay, for readers who have not heard of it yet
 	sweepAfter   = time.Hour        // fragments that no entry names
-	goneAfter    = 24 * time.Hour   // a node that is down so long has its fragments moved
+	restTimes    = 2                // as long as a task took, before the next,
+	longestRest  = 500 * time.Millisecond
+	goneAfter    = 24 * time.Hour // a node that is down so long has its fragments moved
 	verifyEvery  = 7 * 24 * time.Hour
 	retryAfter   = 5 * time.Second // after a failure, doubled up to
 	retryAtMost  = 10 * time.Minute
@@ -231,7 +233,8 @@ func (m *Manager) forget(e replica.Entry) error {
 	return m.cfg.Directory.DropVolume(ctx, e.ID)
 }
 
-// try does a task unless it failed a short while ago.
+// try does a task unless it failed a short while ago, and rests afterwards: what many small volumes cost is not their bytes, which have a rate, but files and
+// entries in the directory.
 func (m *Manager) try(t task, do func() error) {
 	m.mu.Lock()
 	w := m.waits[t]
@@ -239,7 +242,9 @@ func (m *Manager) try(t task, do func() error) {
 	if m.ctx.Err() != nil || time.Now().Before(w.until) {
 		return
 	}
+	began := time.Now()
 	err := do()
+	defer func() { pause.For(m.ctx, min(restTimes*time.Since(began), longestRest)) }()
 	m.mu.Lock()
 	if err == nil || m.ctx.Err() != nil {
 		delete(m.waits, t)

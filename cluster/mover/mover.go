@@ -17,9 +17,11 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hongyan/cluster/directory"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
 	"hongyan/cluster/wire"
@@ -59,10 +61,13 @@ type ReplicasResponse struct {
 	Incarnation string   `cbor:"2,keyasint,omitempty"`
 }
 
-// Pace of the work: each round takes one step of at most atOnce groups. Rounds follow each other at busyPause while steps are taken, at idlePause
-// otherwise, and at once when the directory changes.
+// Pace of the work: each round takes one step of each group, of at most atOnce at the same time. The next one begins when as much time has passed as the last one took,
+// longestApart at most: small shards have their turn one after the other beside mail, large ones together. Rounds follow each other at busyPause while steps are
+// taken, at idlePause otherwise, and at once when the directory changes.
 const (
-	atOnce      = 4
+	atOnce       = 4
+	longestApart = 200 * time.Millisecond
+
 	busyPause   = 200 * time.Millisecond
 	idlePause   = 2 * time.Second
 	stepTimeout = 20 * time.Second
@@ -97,6 +102,8 @@ type Mover struct {
 	swept    time.Time
 	settled  uint64 // the topology in which nothing was left to do
 
+	took atomic.Int64 // nanoseconds of the last step
+
 	mu       sync.Mutex       // guards failures
 	failures map[uint32]error // of the last step of each group
 }
@@ -110,21 +117,21 @@ func New(cfg Config) *Mover {
 func (m *Mover) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := m.cfg.Directory.Changed()
-		pause := idlePause
+		wait := idlePause
 		if g, ok := m.cfg.Host.Group(placement.DirectoryShard); ok && g.IsLeader() {
 			moved, err := m.round(ctx)
 			if err != nil && ctx.Err() == nil {
 				m.cfg.Log.Warn("placement is not looked after now", "err", err)
 			}
 			if moved {
-				pause = busyPause
+				wait = busyPause
 			}
 		} else {
 			clear(m.down)
 			clear(m.up)
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(wait):
 		case <-changed:
 			select { // mail changes the directory too
 			case <-time.After(busyPause):
@@ -256,9 +263,14 @@ func (m *Mover) advance(ctx context.Context, groups, want []placement.Group, nod
 		}
 		moved = true
 		room <- struct{}{}
+		if !pause.For(ctx, min(time.Duration(m.took.Load()), longestApart)) {
+			break
+		}
 		work.Go(func() {
 			defer func() { <-room }()
+			began := time.Now()
 			err := m.step(ctx, now, want[i], nodes)
+			m.took.Store(int64(time.Since(began)))
 			m.note(now.Shard, err)
 		})
 	}

@@ -144,9 +144,12 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 		return
 	}
 	connecting := 0
+	serves := make(map[string]bool) // policies under which this node takes mail already
 	for _, p := range held {
 		if p.isConnecting() {
 			connecting++
+		} else {
+			serves[p.key] = true
 		}
 	}
 	for _, p := range m.groups() {
@@ -158,7 +161,7 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 		m.mu.Unlock()
 		for _, others := range m.partners(p, held, now) {
 			for _, class := range classes {
-				if p.Key() != "" && connecting >= maxConnecting {
+				if p.Key() != "" && connecting >= maxConnecting || serves[p.Key()] && connecting >= maxBesides {
 					return // whichever is connected kicks the keeper
 				}
 				if m.fillSlot(ctx, held, p, others, class) {

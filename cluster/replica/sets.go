@@ -23,6 +23,8 @@ const (
 	maxSetsElse = 3 // of a policy besides the default
 	// maxConnecting is how many may be about to open when those of a policy besides the default wait: making one costs fsyncs on each of its nodes.
 	maxConnecting = 4
+	// maxBesides is the same where others of the policy take mail meanwhile: when a node comes or goes all nodes look for new partners.
+	maxBesides = 2
 )
 
 // groupWait is how long an append waits for the first volumes under a policy that a domain has just been given.
