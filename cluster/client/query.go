@@ -49,73 +49,30 @@ func (c *Client) ask(ctx context.Context, q *mailbox.Query, strong bool, on func
 
 // askShard is ask at one shard. A *index.MovedError comes before the first frame.
 func (c *Client) askShard(ctx context.Context, q *mailbox.Query, strong bool, on func(f *mailbox.Frame, first bool) error) error {
-	switch {
-	case strong && brief(q.Kind):
-		if stood, err := c.askMeanwhile(ctx, q, on); stood {
-			return err
-		}
-	case strong:
+	if strong {
 		at, err := c.readIndex(ctx, q.Shard)
 		if err != nil {
 			return unavailable(err)
 		}
 		c.reached(q.Shard, at)
 	}
-	_, err := c.askReplicas(ctx, q, on)
-	return err
-}
-
-// brief says whether the answer to a query is one frame, which costs so little that it may be asked for twice.
-func brief(k mailbox.QueryKind) bool {
-	switch k {
-	case mailbox.QueryStatus, mailbox.QuerySelect, mailbox.QueryUsage, mailbox.QueryRights, mailbox.QueryGrants, mailbox.QuerySharers:
-		return true
-	}
-	return false
-}
-
-// askMeanwhile asks a replica while the leader looks whether it still leads. The answer stands if it was given at the entry that the leader then names, or a
-// later one: that all whoever was told of by now is in it does not depend on which of the two came first. Else the caller asks again.
-func (c *Client) askMeanwhile(ctx context.Context, q *mailbox.Query, on func(f *mailbox.Frame, first bool) error) (stood bool, err error) {
-	reading, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	var least uint64
-	led := make(chan error, 1)
-	number := q.Shard
-	go func() {
-		var err error
-		if least, err = c.readIndex(ctx, number); err != nil {
-			stop(err)
-		}
-		led <- err
-	}()
-	at, err := c.askReplicas(reading, q, on)
-	if failed := <-led; failed != nil {
-		return true, unavailable(failed)
-	}
-	c.reached(number, least)
-	return at >= least, err
-}
-
-// askReplicas asks one replica after the other for what was written or seen through this door. It says at which entry the answer stands, 0 if there was none.
-func (c *Client) askReplicas(ctx context.Context, q *mailbox.Query, on func(f *mailbox.Frame, first bool) error) (at uint64, err error) {
 	last := errors.New("no replica is up")
 	for pause := askPause; ; pause = min(2*pause, longestAskPause) {
 		for _, node := range c.replicas(q.Shard) {
 			var fatal *callerError
 			q.Min = c.token(q.Shard)
-			at, err := c.askNode(ctx, node, q, on)
+			err := c.askNode(ctx, node, q, on)
 			if err == nil {
-				return at, nil
+				return nil
 			}
 			if errors.As(err, &fatal) {
-				return at, fatal.err
+				return fatal.err
 			}
 			last = fmt.Errorf("%s: %w", node, err)
 		}
 		select {
 		case <-ctx.Done():
-			return 0, unavailable(fmt.Errorf("query shard %d: %w", q.Shard, last))
+			return unavailable(fmt.Errorf("query shard %d: %w", q.Shard, last))
 		case <-time.After(pause):
 		}
 	}
@@ -158,11 +115,9 @@ func (c *Client) lost(leader string) bool { return leader != "" && c.cfg.Net.InD
 
 func (c *Client) self() string { return c.cfg.Net.ID() }
 
-// askNode says at which entry the answer stands. A *callerError is one.
-func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on func(f *mailbox.Frame, first bool) error) (at uint64, err error) {
+func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on func(f *mailbox.Frame, first bool) error) error {
 	first := true
 	deliver := func(f *mailbox.Frame) error {
-		at = f.Applied
 		c.reached(q.Shard, f.Applied)
 		if err := refusalOf(f.Code, f.Message, f.Shard, f.At); err != nil {
 			return &callerError{err}
@@ -174,28 +129,27 @@ func (c *Client) askNode(ctx context.Context, node string, q *mailbox.Query, on 
 		return nil
 	}
 	if node == c.self() {
-		err = c.answer(ctx, q, deliver)
-		return at, err
+		return c.answer(ctx, q, deliver)
 	}
 	ctx, cancel := c.cfg.Net.Sound(ctx, node)
 	defer cancel()
 	s, err := c.cfg.Net.Open(ctx, node, methodQuery)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer s.Close()
 	if err := s.SendValue(q); err != nil {
-		return 0, err
+		return err
 	}
 	for {
 		f := new(mailbox.Frame)
 		if err := s.RecvValue(f); errors.Is(err, io.EOF) {
-			return at, nil
+			return nil
 		} else if err != nil {
-			return at, err
+			return err
 		}
 		if err := deliver(f); err != nil {
-			return at, err
+			return err
 		}
 	}
 }

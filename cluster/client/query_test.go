@@ -28,18 +28,6 @@ type replicas struct {
 	mu      sync.Mutex
 	queries []mailbox.Query
 	answers []func(*mailbox.Query, *transport.Stream) error // the last one stays
-	leader  func(ctx context.Context) (at uint64, err error) // of a read index; nil: nobody leads
-}
-
-func (r *replicas) readIndex(ctx context.Context, _ string, _ *shard.ReadIndexRequest) (*shard.ReadIndexResponse, error) {
-	r.mu.Lock()
-	leader := r.leader
-	r.mu.Unlock()
-	if leader == nil {
-		return nil, wire.Errorf(wire.Unavailable, "nobody leads")
-	}
-	at, err := leader(ctx)
-	return &shard.ReadIndexResponse{Index: at}, err
 }
 
 func (r *replicas) serve(_ context.Context, _ string, s *transport.Stream) error {
@@ -82,7 +70,6 @@ func doorTo(t *testing.T, answers ...func(*mailbox.Query, *transport.Stream) err
 	nets := transporttest.Nodes(t, "door", "v1", "v2", "l1")
 	for _, n := range nets[1:] {
 		n.Handle(methodQuery, r.serve)
-		transport.HandleUnary(n, shard.MethodReadIndex, r.readIndex)
 	}
 	groups := []placement.Group{{}, {Shard: testShard, Voters: []string{"v1", "v2"}, Learners: []string{"l1"}}}
 	host := shard.NewHost(nets[0])
@@ -168,78 +155,6 @@ func TestReadsAreMonotonic(t *testing.T) {
 			t.Errorf("query %d asked for entry %d, want %d", i+1, r.queries[i].Min, want)
 		}
 	}
-}
-
-// A small strong read goes on while the leader is asked: its answer, a refusal too, stands only if it is not older than what the leader names.
-func TestStrongWhileTheLeaderIsAsked(t *testing.T) {
-	failure := wire.Errorf(wire.Unavailable, "the node goes down")
-	inbox := func(applied uint64, exists uint32) mailbox.Frame {
-		return mailbox.Frame{Mailboxes: []index.Mailbox{{ID: 1, Name: "INBOX", Messages: exists}}, Applied: applied}
-	}
-	none := func(applied uint64) mailbox.Frame {
-		return mailbox.Frame{Code: mailbox.NoMailbox, Message: "no such folder", Applied: applied}
-	}
-	for _, c := range []struct {
-		name    string
-		answers []func(*mailbox.Query, *transport.Stream) error
-		min     []uint64 // that the replicas were asked for
-		want    uint32
-		err     error
-	}{
-		{"fresh at once", answers(frames(nil, inbox(10, 3))), []uint64{0}, 3, nil},
-		{"fresher than the leader says", answers(frames(nil, inbox(12, 4))), []uint64{0}, 4, nil},
-		{"behind", answers(frames(nil, inbox(9, 2)), frames(nil, inbox(10, 3))), []uint64{0, 10}, 3, nil},
-		{"a refusal from behind", answers(frames(nil, none(9)), frames(nil, inbox(10, 3))), []uint64{0, 10}, 3, nil},
-		{"refused", answers(frames(nil, none(10))), []uint64{0}, 0, ErrNoMailbox},
-		{"the first fails", answers(frames(failure), frames(nil, inbox(11, 3))), []uint64{0, 0}, 3, nil},
-		{"the first fails, the second is behind", answers(frames(failure), frames(nil, inbox(8, 1)), frames(nil, inbox(10, 3))), []uint64{0, 0, 10}, 3, nil},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			door, r := doorTo(t, c.answers...)
-			r.leader = func(context.Context) (uint64, error) { // when the first answer is in
-				for {
-					r.mu.Lock()
-					asked := len(r.queries)
-					r.mu.Unlock()
-					if asked > 0 {
-						return 10, nil
-					}
-					time.Sleep(time.Millisecond)
-				}
-			}
-			got, err := door.one(t.Context(), &mailbox.Query{Shard: testShard, Account: account.ID, Kind: mailbox.QueryStatus, Name: "INBOX"}, true)
-			if !errors.Is(err, c.err) || err == nil && got.Mailboxes[0].Messages != c.want {
-				t.Errorf("%+v, %v; want %d messages, %v", got, err, c.want, c.err)
-			}
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			var min []uint64
-			for _, q := range r.queries {
-				min = append(min, q.Min)
-			}
-			if !slices.Equal(min, c.min) {
-				t.Errorf("replicas were asked for entries %d, want %d", min, c.min)
-			}
-		})
-	}
-}
-
-// Without a leader no strong read succeeds, however fresh a replica is, and it does not wait for replicas that do not answer.
-func TestStrongWithoutALeader(t *testing.T) {
-	for _, answer := range []func(*mailbox.Query, *transport.Stream) error{
-		frames(nil, mailbox.Frame{Mailboxes: []index.Mailbox{{ID: 1}}, Applied: 1 << 40}),
-		func(_ *mailbox.Query, s *transport.Stream) error { <-s.Context().Done(); return s.Context().Err() },
-	} {
-		c, r := doorTo(t, answer)
-		r.leader = func(context.Context) (uint64, error) { return 0, wire.Errorf(wire.Denied, "not for you") }
-		if _, err := c.one(t.Context(), &mailbox.Query{Shard: testShard, Account: account.ID, Kind: mailbox.QueryStatus, Name: "INBOX"}, true); !errors.Is(err, ErrUnavailable) || !errors.Is(err, wire.ErrDenied) {
-			t.Errorf("%v", err)
-		}
-	}
-}
-
-func answers(list ...func(*mailbox.Query, *transport.Stream) error) []func(*mailbox.Query, *transport.Stream) error {
-	return list
 }
 
 // A refusal is an answer: nobody else is asked. A caller's own error is given back as it is.
