@@ -100,6 +100,23 @@ func (d *Draft) finish() error {
 	return nil
 }
 
+// Textual is a draft of the same message in which no part is binary, or d itself if none says so (message.Summary.Textual). Either is to be closed, and d only once.
+func (c *Client) Textual(d *Draft) (*Draft, error) {
+	if err := d.finish(); err != nil {
+		return nil, err
+	}
+	s, err := message.Decode(d.summary)
+	if err != nil {
+		return nil, fmt.Errorf("decode a draft's summary: %w", err)
+	}
+	out := c.NewDraft()
+	changed, err := s.Textual(d.blob.Open, out)
+	if err != nil || !changed {
+		return d, errors.Join(err, out.Close())
+	}
+	return out, d.Close()
+}
+
 // Delivery says for whom a draft is.
 type Delivery struct {
 	From       string    // envelope sender, "" for bounces

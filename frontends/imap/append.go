@@ -92,10 +92,23 @@ func (s *session) take(into *place) (t taken, more bool, err error) {
 		}
 	}
 	t.draft = s.mail.NewDraft()
-	if more, err = s.receive(t.draft, m); err != nil {
+	if more, err = s.receive(t.draft, m); err == nil && m.Literal.Binary && !m.UTF8 { // else the octets are those of an ordinary literal
+		t.draft, err = s.textual(t.draft)
+	}
+	if err != nil {
 		s.closeDraft(t.draft)
 	}
 	return t, more, err
+}
+
+// textual puts what is binary in a message into base64, as RFC 3516 section 4.4 has it: else who asks for it with BODY would get NUL, and who asks with BINARY gets
+// the same octets either way.
+func (s *session) textual(d draft) (draft, error) {
+	out, err := s.mail.Textual(d)
+	if errors.Is(err, client.ErrLimit) {
+		return out, no(goimap.ResponseCodeTooBig, "Message too large in base64")
+	}
+	return out, s.answer("take a binary message in", err)
 }
 
 // draftError is a failure of a draft, as against one of the connection that its bytes come from.

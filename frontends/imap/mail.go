@@ -16,6 +16,7 @@ type mail interface {
 	Authenticate(ctx context.Context, address, password string) (client.Account, error)
 	MaxMessage() int64
 	NewDraft() draft
+	Textual(d draft) (draft, error)
 	Append(ctx context.Context, a client.Account, mailbox string, d draft, f client.Flags, date client.Date) (uidValidity, uid uint32, err error)
 	Sharing() bool
 	NewBatch(a client.Account, mailbox string) batch
@@ -69,6 +70,14 @@ type batch interface {
 type door struct{ *client.Client }
 
 func (d door) NewDraft() draft { return d.Client.NewDraft() }
+
+func (d door) Textual(m draft) (draft, error) {
+	ours, err := draftOf(m)
+	if err != nil {
+		return m, err
+	}
+	return d.Client.Textual(ours)
+}
 
 func (d door) Append(ctx context.Context, a client.Account, mailbox string, m draft, f client.Flags, date client.Date) (uidValidity, uid uint32, err error) {
 	ours, err := draftOf(m)

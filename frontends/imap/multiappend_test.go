@@ -32,6 +32,11 @@ func testMultiappend(t *testing.T, c *clustertest.Cluster) {
 	if got := r.ok("FETCH 1 INTERNALDATE"); got[0] != `* 1 FETCH (INTERNALDATE " 7-Feb-1994 22:43:04 -0800")` {
 		t.Errorf("%q", got)
 	}
+	// What is binary comes in base64, and BINARY gives the octets that were sent; by way of an ordinary literal nothing is changed.
+	binary := "Subject: b\r\nContent-Transfer-Encoding: binary\r\n\r\na\x00b\r\n"
+	r.ok(fmt.Sprintf("APPEND INBOX ~{%d+}\r\n%s {%d+}\r\n%[2]s", len(binary), binary, len(binary)))
+	r.expect("FETCH 5 (BODY.PEEK[] BINARY.SIZE[1] BINARY.PEEK[1])", "* 5 FETCH (BODY[] {57}", "Subject: b", "Content-Transfer-Encoding: base64", "", "YQBiDQo= BINARY.SIZE[1] 5 BINARY[1] ~{5}", "a\x00b", ")")
+	r.expect("FETCH 6 BODY.PEEK[1]", "* 6 FETCH (BODY[1] {5}", "a\x00b", ")")
 	for _, bad := range []struct{ args, want string }{
 		{"nowhere {1+}\r\na {1+}\r\nb", "NO [TRYCREATE]"},
 		{"INBOX {1+}\r\na {0+}\r\n", "NO [CANNOT]"},
@@ -50,7 +55,7 @@ func testMultiappend(t *testing.T, c *clustertest.Cluster) {
 	if err := cut.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r.expect("STATUS INBOX (MESSAGES UIDNEXT)", "* STATUS INBOX (MESSAGES 4 UIDNEXT 5)")
+	r.expect("STATUS INBOX (MESSAGES UIDNEXT)", "* STATUS INBOX (MESSAGES 6 UIDNEXT 7)")
 	if got := r.ok("NOOP"); len(got) != 1 {
 		t.Errorf("%q", got)
 	}
