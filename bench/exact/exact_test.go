@@ -87,14 +87,15 @@ func corpus(t *testing.T) (list []Message) {
 	return list
 }
 
-// unchanged appends every message as the file has it, bare line feeds, NUL and all, and takes it back.
+// unchanged appends every message as the file has it, bare line feeds, NUL and all, and takes it back. The literals are ordinary ones: in a literal8 a part that is
+// binary and has NUL, as one of these messages has, would come back in base64 (docs/imap.md, BINARY).
 func unchanged(t *testing.T, s server, list []Message) {
 	c := open(t, s, "u0001@example.test")
 	if err := c.do("CREATE AsItIs", nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range list {
-		if err := c.do(fmt.Sprintf("APPEND AsItIs ~{%d+}\r\n%s", len(m.Raw), m.Raw), nil); err != nil {
+		if err := c.do(fmt.Sprintf("APPEND AsItIs {%d+}\r\n%s", len(m.Raw), m.Raw), nil); err != nil {
 			t.Fatal(m.Name, err)
 		}
 	}

@@ -100,7 +100,7 @@ func (d *Draft) finish() error {
 	return nil
 }
 
-// Textual is a draft of the same message in which no part is binary, or d itself if none says so (message.Summary.Textual). Either is to be closed, and d only once.
+// Textual is a draft of the same message in which binary parts with NUL are in base64 (message.Summary.Textual), or d itself if there is none. What it gives is to be closed.
 func (c *Client) Textual(d *Draft) (*Draft, error) {
 	if err := d.finish(); err != nil {
 		return nil, err

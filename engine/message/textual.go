@@ -13,16 +13,15 @@ const (
 	longestHeader = 1 << 20 // bytes of a part's header; parts with a longer one stay as they are
 )
 
-// Textual writes a message of which no part is binary any more (RFC 3030 section 3): the bodies of those that say so come in base64, and what holds parts
-// says 8bit. IMAP has no other way to show such bytes with BODY, in which there is no NUL (RFC 9051 section 4.3.1). It is false, and nothing was written, if no part
-// says that it is binary. open gives n bytes of the message from off on.
+// Textual writes a message with the bodies of those parts in base64 that say that they are binary (RFC 3030 section 3) and have a NUL, which IMAP cannot show in
+// BODY (RFC 9051 section 4.3.1). It is false, and nothing was written, if there is none. open gives n bytes of the message from off on.
 func (s *Summary) Textual(open func(off, n uint64) (io.ReadCloser, error), w io.Writer) (bool, error) {
 	out := bufio.NewWriterSize(w, 32<<10)
 	t := textual{open: open, w: out}
-	t.find(s.Structure)
-	if len(t.parts) == 0 {
-		return false, nil
+	if err := t.find(s.Structure); err != nil || len(t.parts) == 0 {
+		return false, err
 	}
+	t.at = 0
 	for _, p := range t.parts {
 		if err := t.write(p); err != nil {
 			return false, err
@@ -37,21 +36,38 @@ func (s *Summary) Textual(open func(off, n uint64) (io.ReadCloser, error), w io.
 type textual struct {
 	open  func(off, n uint64) (io.ReadCloser, error)
 	w     io.Writer
-	parts []*Part // that are binary, in order
-	at    uint64  // what was written is the message up to here
+	parts []*Part // to be encoded, in order
+	at    uint64  // what was read is the message up to here
 }
 
-// find lists the parts that say that they are binary, from p on.
-func (t *textual) find(p *Part) {
-	if header := p.BodyStart - p.HeaderStart; p.Encoding == "binary" && header > 0 && header <= longestHeader && p.BodyEnd > p.BodyStart {
-		t.parts = append(t.parts, p)
+// find lists the parts that are to be encoded, from p on.
+func (t *textual) find(p *Part) error {
+	if header := p.BodyStart - p.HeaderStart; p.Encoding == "binary" && len(p.Children) == 0 && header > 0 && header <= longestHeader {
+		var look nulFinder
+		t.at = p.BodyStart
+		if err := t.copy(&look, p.BodyEnd); err != nil {
+			return err
+		}
+		if look {
+			t.parts = append(t.parts, p)
+		}
 	}
 	for _, c := range p.Children {
-		t.find(c)
+		if err := t.find(c); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-// write writes the message up to a part, and the part; of one that holds others only its header.
+type nulFinder bool
+
+func (f *nulFinder) Write(p []byte) (int, error) {
+	*f = *f || bytes.IndexByte(p, 0) >= 0
+	return len(p), nil
+}
+
+// write writes the message up to a part, and the part.
 func (t *textual) write(p *Part) error {
 	if err := t.copy(t.w, p.HeaderStart); err != nil {
 		return err
@@ -60,11 +76,7 @@ func (t *textual) write(p *Part) error {
 	if err := t.copy(&header, p.BodyStart); err != nil {
 		return err
 	}
-	encoding := "base64"
-	if len(p.Children) > 0 {
-		encoding = "8bit"
-	}
-	if _, err := t.w.Write(relabel(header, encoding)); err != nil || len(p.Children) > 0 {
+	if _, err := t.w.Write(inBase64(header)); err != nil {
 		return err
 	}
 	lines := &lineWriter{w: t.w}
@@ -75,13 +87,13 @@ func (t *textual) write(p *Part) error {
 	return encoder.Close()
 }
 
-// relabel gives a part's header with another transfer encoding, and the empty line that some lack.
-func relabel(header []byte, encoding string) []byte {
+// inBase64 gives a part's header with that transfer encoding, and the empty line that some lack.
+func inBase64(header []byte) []byte {
 	fields := FilterHeader(header, []string{"Content-Transfer-Encoding"}, true)
 	if more, ok := bytes.CutSuffix(fields, []byte("\r\n")); ok && (len(more) == 0 || more[len(more)-1] == '\n') {
 		fields = more
 	}
-	return append(append(fields, "Content-Transfer-Encoding: "...), encoding+"\r\n\r\n"...)
+	return append(fields, "Content-Transfer-Encoding: base64\r\n\r\n"...)
 }
 
 // copy hands on the message up to an offset.

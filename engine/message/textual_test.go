@@ -33,14 +33,15 @@ func TestTextual(t *testing.T) {
 		{
 			"a part among others", "Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: binary\n\npre\x00amble\n--b\n\nplain\n--b\nContent-Transfer-Encoding: binary\n\n" +
 				strings.Repeat("\x00", 60) + "\n--b--\nepilogue\n",
-			"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: 8bit\n\npre\x00amble\n--b\n\nplain\n--b\nContent-Transfer-Encoding: base64\n\n" +
+			"Content-Type: multipart/mixed; boundary=b\nContent-Transfer-Encoding: binary\n\npre\x00amble\n--b\n\nplain\n--b\nContent-Transfer-Encoding: base64\n\n" +
 				strings.Repeat("A", 76) + "\nAAAA\n--b--\nepilogue\n",
 		},
 		{
 			"in a message inside", "Content-Type: message/rfc822\nContent-Transfer-Encoding: binary\n\nSubject: c\nContent-Transfer-Encoding: binary\n\n\x00",
-			"Content-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: c\nContent-Transfer-Encoding: base64\n\nAA==",
+			"Content-Type: message/rfc822\nContent-Transfer-Encoding: binary\n\nSubject: c\nContent-Transfer-Encoding: base64\n\nAA==",
 		},
-		{"said twice", "Content-Transfer-Encoding: binary\nContent-Transfer-Encoding: binary\n\nx", "Content-Transfer-Encoding: base64\n\neA=="},
+		{"said twice", "Content-Transfer-Encoding: binary\nContent-Transfer-Encoding: binary\n\n\x00", "Content-Transfer-Encoding: base64\n\nAA=="},
+		{"binary without NUL", "Content-Transfer-Encoding: binary\n\n\xe4\n", ""},
 	} {
 		got, changed := textualOf(t, []byte(crlf(c.in)))
 		if string(got) != crlf(c.want) || changed != (c.want != "") {
@@ -53,7 +54,7 @@ func TestTextual(t *testing.T) {
 func FuzzTextual(f *testing.F) {
 	seeds(f, func(raw []byte) {
 		f.Add(raw)
-		f.Add(bytes.ReplaceAll(raw, []byte("base64"), []byte("binary")))
+		f.Add(bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("base64"), []byte("binary")), []byte("A"), []byte{0}))
 	})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		out, changed := textualOf(t, raw)
@@ -65,8 +66,8 @@ func FuzzTextual(f *testing.F) {
 			t.Fatalf("%d parts, were %d:\n%q\nwas %q", len(is), len(was), out, raw)
 		}
 		for i := range is {
-			if is[i].Encoding == "binary" && is[i].BodyStart > is[i].HeaderStart && is[i].BodyEnd > is[i].BodyStart {
-				t.Fatalf("part %d is binary:\n%q\nwas %q", i, out, raw)
+			if is[i].Encoding == "binary" && is[i].BodyStart > is[i].HeaderStart && bytes.IndexByte(out[is[i].BodyStart:is[i].BodyEnd], 0) >= 0 {
+				t.Fatalf("part %d has NUL:\n%q\nwas %q", i, out, raw)
 			}
 			if was[i].Encoding == "binary" && is[i].Encoding == "base64" {
 				body := bytes.ReplaceAll(out[is[i].BodyStart:is[i].BodyEnd], []byte("\r\n"), nil)

@@ -22,6 +22,8 @@ func testPreview(t *testing.T, c *clustertest.Cluster) {
 	r.ok("ENABLE UTF8=ACCEPT")
 	r.expect("FETCH 2 (PREVIEW BODY.PEEK[1]<0.3> UID)", `* 2 FETCH (PREVIEW "你好" BODY[1]<0> {3}`, "<p> UID 2)")
 	r.want("FETCH 1 PREVIEW (EAGER)", "BAD")
+	r.want("SEARCH CHARSET UTF-8 SUBJECT b", "BAD")
+	r.expect("SEARCH SUBJECT b", "* SEARCH 2")
 	st.mail.odd = func(uid uint32) error {
 		if uid == 1 {
 			return client.ErrLost

@@ -16,6 +16,9 @@ import (
 // search answers SEARCH and UID SEARCH, also by ESEARCH and with SAVE (RFC 4731, RFC 5182).
 func (s *session) search(c *call) error {
 	asked, err := command.ParseSearch(s.dec)
+	if err == nil && asked.Charset && s.utf8 {
+		err = bad("CHARSET is for sessions that have not enabled UTF8=ACCEPT") // RFC 6855 section 3
+	}
 	if err != nil {
 		return s.refused(&asked.Options, err)
 	}

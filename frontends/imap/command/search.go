@@ -68,6 +68,7 @@ type Search struct {
 	Extended bool   // RETURN was given: the answer is ESEARCH (RFC 4731)
 	Update   bool   // the client wants to hear how the result changes (RFC 5267 section 4.3)
 	Items    []Item // what to tell of new messages in it (RFC 5465 section 7)
+	Charset  bool   // a charset was given
 	ModSeq   bool   // there is a key MODSEQ: the answer tells the highest one
 }
 
@@ -90,6 +91,7 @@ func ParseSearch(d *wire.Decoder) (*Search, error) {
 		return s, err
 	}
 	if d.TryWord("CHARSET") {
+		s.Charset = true
 		name, err := spString(d)
 		if err != nil {
 			return s, err
