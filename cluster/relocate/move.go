@@ -188,20 +188,16 @@ func (r *Relocator) finish(ctx context.Context, m *directory.Relocation, done co
 func (r *Relocator) clear(ctx context.Context, list []moved) {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
-	errs := make([]error, len(list))
-	together(list, func(i int, m *moved) { errs[i] = r.drop(ctx, m.From, &m.Relocation, m.To) })
-	together(list, func(i int, m *moved) {
-		if errs[i] == nil {
-			errs[i] = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true})
+	together(list, func(_ int, m *moved) {
+		err := r.drop(ctx, m.From, &m.Relocation, m.To)
+		if err == nil {
+			err = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true})
 		}
-	})
-	for i := range list {
-		m := &list[i]
-		r.ended(ctx, &m.Relocation, errs[i])
-		if errs[i] == nil {
+		r.ended(ctx, &m.Relocation, err)
+		if err == nil {
 			r.cfg.Log.Info("account moved", "account", m.Address, "from", m.From, "to", m.To, "took", m.took.Round(time.Millisecond))
 		}
-	}
+	})
 }
 
 // together calls fn for all of a list at once and returns when all have.

@@ -31,9 +31,11 @@ type ProposeResponse struct {
 	Result []byte `cbor:"2,keyasint,omitempty"`
 }
 
-// ReadIndexRequest asks a leader for a read index.
+// ReadIndexRequest asks a leader for a read index. A voter that asks for itself says in which term it was when the read had begun.
 type ReadIndexRequest struct {
 	Shard uint32 `cbor:"1,keyasint"`
+	Voter string `cbor:"2,keyasint,omitempty"`
+	Term  uint64 `cbor:"3,keyasint,omitempty"`
 }
 
 // ReadIndexResponse is the entry to wait for.
@@ -183,7 +185,7 @@ func (h *Host) readIndex(ctx context.Context, _ string, req *ReadIndexRequest) (
 	if err != nil {
 		return nil, err
 	}
-	at, err := g.ReadIndex(ctx)
+	at, err := g.readIndexFor(ctx, req.Voter, req.Term)
 	h.metrics.reads.WithLabelValues(result(err)).Inc()
 	if err != nil {
 		return nil, err

@@ -151,6 +151,68 @@ func TestDeposedLeaderGivesNoReadIndex(t *testing.T) {
 	}
 }
 
+// The word of one of three voters, that it was in no later term when the read had begun, makes a majority with the leader's own.
+func TestVouchedReadIndex(t *testing.T) {
+	members := startGroup(t, 3)
+	leader := leaderOf(t, members)
+	voter := others(members, leader)[0]
+	voter.propose(t, "x")
+	term := leader.group.raft.CurrentTerm()
+	for _, c := range []struct {
+		name, voter string
+		term        uint64
+		ok          bool
+	}{
+		{"in its term", voter.id, term, true},
+		{"behind", voter.id, term - 1, true}, // it has voted in no later one either
+		{"in a later term", voter.id, term + 1, false},
+		{"no voter", "somebody", term, false},
+		{"nobody", "", term, false},
+		{"the leader itself", leader.id, term, false},
+	} {
+		if at, ok := leader.group.vouched(c.voter, c.term); ok != c.ok || ok && at < leader.group.Applied() {
+			t.Errorf("%s: %d, %v", c.name, at, ok)
+		}
+	}
+	if _, ok := voter.group.vouched(others(members, leader)[1].id, term); ok {
+		t.Error("a follower took a voter's word")
+	}
+	ready := leader.group.ready.Swap(term - 1)
+	if _, ok := leader.group.vouched(voter.id, term); ok {
+		t.Error("before the barrier of its term")
+	}
+	leader.group.ready.Store(ready)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var asked atomic.Int64
+	leader.peers.set(func(_, method string) error {
+		if method == MethodConfirm {
+			asked.Add(1)
+		}
+		return nil
+	}, nil)
+	for _, m := range others(members, leader) {
+		if at, err := m.router.ReadIndex(ctx, testShard); err != nil || at < leader.group.Applied() {
+			t.Errorf("%s: %d, %v", m.id, at, err)
+		}
+	}
+	if n := asked.Load(); n > 0 {
+		t.Errorf("the leader asked for %d terms", n)
+	}
+	if _, err := leader.router.ReadIndex(ctx, testShard); err != nil || asked.Load() == 0 {
+		t.Errorf("for itself it asked for %d terms, %v", asked.Load(), err)
+	}
+}
+
+// Of five voters it takes one more.
+func TestVouchedOfFive(t *testing.T) {
+	members := startGroup(t, 5)
+	leader := leaderOf(t, members)
+	if _, ok := leader.group.vouched(others(members, leader)[0].id, leader.group.raft.CurrentTerm()); ok {
+		t.Error("two of five are no majority")
+	}
+}
+
 // A voter that has moved to a later term makes the leader refuse, also while it still believes to lead.
 func TestReadIndexOfAnEarlierTerm(t *testing.T) {
 	members := startGroup(t, 3)

@@ -103,8 +103,12 @@ func (r *Router) propose(ctx context.Context, shard uint32, c Command, class Cla
 
 // ReadIndex asks the shard's leader for the entry that a fresh read must wait for.
 func (r *Router) ReadIndex(ctx context.Context, shard uint32) (uint64, error) {
+	req := &ReadIndexRequest{Shard: shard}
+	if g, ok := r.host.Group(shard); ok {
+		req.Voter, req.Term = r.self, g.raft.CurrentTerm()
+	}
 	var resp ReadIndexResponse
-	err := r.AtLeader(ctx, shard, MethodReadIndex, &ReadIndexRequest{Shard: shard}, &resp)
+	err := r.AtLeader(ctx, shard, MethodReadIndex, req, &resp)
 	return resp.Index, err
 }
 
