@@ -17,6 +17,8 @@ import (
 	"hongyan/cluster/placement"
 	"hongyan/cluster/wire"
 	"hongyan/engine/atrest"
+	"hongyan/engine/codec"
+	"hongyan/engine/durable"
 )
 
 // take asks for a step until it is taken, as the mover does.
@@ -285,8 +287,16 @@ func TestEraseIsResumed(t *testing.T) {
 	if len(kept) != 0 || !slices.Equal(gone, []uint32{testShard}) {
 		t.Fatalf("kept %v, gone %v", kept, gone)
 	}
+	behind := position{term: term + 1, index: 1 << 20} // of a snapshot that the log does not reach
+	record, err := codec.Marshal(&snapshotRecord{Version: 1, Term: behind.term, Index: behind.index})
+	must(t, err)
+	sealed := m.cfg.Logs.key.FS(vfs.Default)
+	must(t, durable.Replace(sealed, sealed.PathJoin(m.cfg.Dir, snapshotDir, recordName), record, vfs.WriteCategoryUnspecified))
 	must(t, Erase(m.cfg.Logs, m.cfg.Dir, testShard, m.cfg.Store))
 	must(t, m.cfg.Logs.Close())
+	if floor, err := readFloor(vfs.Default, m.cfg.Dir); err != nil || floor != behind {
+		t.Errorf("floor %+v, %v; want %+v", floor, err, behind)
+	}
 	if kept, gone, err = Replicas(vfs.Default, data); err != nil || len(kept)+len(gone) != 0 {
 		t.Errorf("kept %v, gone %v, %v", kept, gone, err)
 	}

@@ -178,6 +178,12 @@ func Erase(logs *Logs, dir string, shard uint32, store *index.Shard) error {
 	if err := mark(fs, dir, goneName); err != nil {
 		return fmt.Errorf("erase replica of shard %d: %w", shard, err)
 	}
+	// A record that cannot be read says nothing: what is damaged is to be erased, too.
+	if r, err := readRecord(logs.key.FS(fs), fs.PathJoin(dir, snapshotDir)); err == nil && r != nil {
+		if err := writeFloor(fs, dir, position{r.Term, r.Index}); err != nil {
+			return fmt.Errorf("erase replica of shard %d: %w", shard, err)
+		}
+	}
 	l := logs.journal.Log(shard)
 	if last := l.Last(); last > 0 {
 		e, err := l.Get(last)

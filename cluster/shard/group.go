@@ -140,7 +140,7 @@ func (g *Group) open() (err error) {
 		return err
 	}
 	g.log = g.cfg.Logs.group(g.Shard())
-	snaps, err := openSnapshots(g.cfg.Logs.key.FS(fs), filepath.Join(g.cfg.Dir, "snapshot"), g.Shard(), g.cfg.Store, g.log)
+	snaps, err := openSnapshots(g.cfg.Logs.key.FS(fs), filepath.Join(g.cfg.Dir, snapshotDir), g.Shard(), g.cfg.Store, g.log)
 	if err != nil {
 		return err
 	}

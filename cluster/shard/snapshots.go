@@ -59,6 +59,7 @@ type snapshotRecord struct {
 }
 
 const (
+	snapshotDir  = "snapshot" // in a replica's folder
 	recordName   = "snapshot"
 	receivedName = "received.tmp"
 	// pendingID and currentID are the only names that snapshots have here.
@@ -83,16 +84,8 @@ func openSnapshots(fs vfs.FS, dir string, shard uint32, store *index.Shard, logs
 			}
 		}
 	}
-	b, err := readFile(fs, fs.PathJoin(dir, recordName))
-	if errors.Is(err, os.ErrNotExist) {
-		return s, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the snapshot record: %w", err)
-	}
-	s.current = new(snapshotRecord)
-	if err := codec.Unmarshal(b, s.current); err != nil {
-		return nil, fmt.Errorf("read the snapshot record in %s: %w", dir, err)
+	if s.current, err = readRecord(fs, dir); err != nil || s.current == nil {
+		return s, err
 	}
 	applied, err := store.Applied()
 	if err != nil {
@@ -102,6 +95,22 @@ func openSnapshots(fs vfs.FS, dir string, shard uint32, store *index.Shard, logs
 		return nil, &LostError{Shard: shard, Has: applied, Least: s.current.Applied}
 	}
 	return s, s.dropLog(s.current)
+}
+
+// readRecord gives what is listed in dir, nil if nothing is.
+func readRecord(fs vfs.FS, dir string) (*snapshotRecord, error) {
+	b, err := readFile(fs, fs.PathJoin(dir, recordName))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	r := new(snapshotRecord)
+	if err == nil {
+		err = codec.Unmarshal(b, r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the snapshot record in %s: %w", dir, err)
+	}
+	return r, nil
 }
 
 // dropLog is step 4.
