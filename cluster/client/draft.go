@@ -103,11 +103,11 @@ func (d *Draft) finish() error {
 // Textual is a draft of the same message in which binary parts with NUL are in base64 (message.Summary.Textual), or d itself if there is none. What it gives is to be closed.
 func (c *Client) Textual(d *Draft) (*Draft, error) {
 	if err := d.finish(); err != nil {
-		return nil, err
+		return d, err
 	}
 	s, err := message.Decode(d.summary)
 	if err != nil {
-		return nil, fmt.Errorf("decode a draft's summary: %w", err)
+		return d, fmt.Errorf("decode a draft's summary: %w", err)
 	}
 	out := c.NewDraft()
 	changed, err := s.Textual(d.blob.Open, out)

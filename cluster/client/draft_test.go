@@ -48,3 +48,26 @@ func TestDraftLeavesTheReserve(t *testing.T) {
 		}
 	}
 }
+
+// Textual gives what is to be closed, also where it fails: the draft itself, of which nothing was written.
+func TestTextualFails(t *testing.T) {
+	binary := []byte("Content-Transfer-Encoding: binary\r\n\r\n\x00 and a little more")
+	c := &Client{cfg: Config{FS: vfs.NewMem(), MaxMessage: int64(len(binary)), Dictionary: func() *volume.Dictionary { return nil }}}
+	whole := c.NewDraft()
+	if _, err := whole.Write(binary); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Textual(whole); got != whole || !errors.Is(err, ErrLimit) {
+		t.Errorf("too large in base64: %p of %p, %v", got, whole, err)
+	}
+	ended := c.NewDraft()
+	if err := ended.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Textual(ended); got != ended || err == nil {
+		t.Errorf("a spool that has ended: %p of %p, %v", got, ended, err)
+	}
+	if err := whole.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -67,7 +67,9 @@ const (
 	sweepAfter   = time.Hour        // fragments that no entry names
 	restTimes    = 2                // as long as a task took, before the next,
 	longestRest  = 500 * time.Millisecond
-	goneAfter    = 24 * time.Hour // a node that is down so long has its fragments moved
+	leastWork    = 5 * time.Millisecond // below it there was nothing to do
+	convertFor   = 10 * time.Second     // in one round: mending waits for that
+	goneAfter    = 24 * time.Hour       // a node that is down so long has its fragments moved
 	verifyEvery  = 7 * 24 * time.Hour
 	retryAfter   = 5 * time.Second // after a failure, doubled up to
 	retryAtMost  = 10 * time.Minute
@@ -218,8 +220,9 @@ func (m *Manager) round(entries []replica.Entry, now time.Time) {
 		}
 	}
 	m.sweep(entries, now)
+	began := time.Now()
 	for _, e := range entries {
-		if m.due(e, now) {
+		if m.due(e, now) && time.Since(began) < convertFor {
 			m.try(task{"convert", e.ID, 0}, func() error { return m.convert(e) })
 		}
 	}
@@ -244,7 +247,11 @@ func (m *Manager) try(t task, do func() error) {
 	}
 	began := time.Now()
 	err := do()
-	defer func() { pause.For(m.ctx, min(restTimes*time.Since(began), longestRest)) }()
+	defer func() {
+		if took := time.Since(began); took >= leastWork {
+			pause.For(m.ctx, min(restTimes*took, longestRest))
+		}
+	}()
 	m.mu.Lock()
 	if err == nil || m.ctx.Err() != nil {
 		delete(m.waits, t)

@@ -67,6 +67,7 @@ type ReplicasResponse struct {
 const (
 	atOnce       = 4
 	longestApart = 200 * time.Millisecond
+	longestRound = 10 * time.Second // then what is known of nodes and targets is looked at anew
 
 	busyPause   = 200 * time.Millisecond
 	idlePause   = 2 * time.Second
@@ -256,14 +257,14 @@ func (m *Mover) watch(ctx context.Context, t *directory.Topology, now time.Time)
 // advance takes one step of some groups that are not where they should be.
 func (m *Mover) advance(ctx context.Context, groups, want []placement.Group, nodes []placement.Node) (moved bool) {
 	var work sync.WaitGroup
-	room := make(chan struct{}, atOnce)
+	room, began := make(chan struct{}, atOnce), time.Now()
 	for i, now := range groups {
 		if _, differs := placement.Next(now, want[i], nodes...); !differs {
 			continue
 		}
 		moved = true
 		room <- struct{}{}
-		if !pause.For(ctx, min(time.Duration(m.took.Load()), longestApart)) {
+		if !pause.For(ctx, min(time.Duration(m.took.Load()), longestApart)) || time.Since(began) > longestRound {
 			break
 		}
 		work.Go(func() {

@@ -27,6 +27,7 @@ const (
 	listed         = 256                    // moves that are read from the directory at once
 	claimed        = 8                      // that are claimed together
 	clearEvery     = 250 * time.Millisecond // what moves leave behind goes together
+	mostActive     = 48                     // accounts of which a move is claimed and not ended
 	bytesPerSecond = 32 << 20               // of keys that are imported, by all moves together
 	idlePause      = 2 * time.Second
 	busyPause      = 20 * time.Millisecond
@@ -132,6 +133,9 @@ func (r *Relocator) Run(ctx context.Context) {
 func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 	r.mu.Lock()
 	room := r.pace.begin(time.Now(), r.moving)
+	if len(r.active) >= mostActive { // what is left behind does not go as fast as accounts move
+		room = 0
+	}
 	r.mu.Unlock()
 	if room == 0 {
 		return true, nil

@@ -144,12 +144,16 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 		return
 	}
 	connecting := 0
-	serves := make(map[string]bool) // policies under which this node takes mail already
+	type kind struct {
+		policy string
+		class  uint8
+	}
+	serves := make(map[kind]bool) // what this node takes already
 	for _, p := range held {
 		if p.isConnecting() {
 			connecting++
 		} else {
-			serves[p.key] = true
+			serves[kind{p.key, p.entry.Class}] = true
 		}
 	}
 	for _, p := range m.groups() {
@@ -161,8 +165,11 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 		m.mu.Unlock()
 		for _, others := range m.partners(p, held, now) {
 			for _, class := range classes {
-				if p.Key() != "" && connecting >= maxConnecting || serves[p.Key()] && connecting >= maxBesides {
+				if p.Key() != "" && connecting >= maxConnecting {
 					return // whichever is connected kicks the keeper
+				}
+				if serves[kind{p.Key(), class}] && connecting >= maxBesides {
+					continue // as above
 				}
 				if m.fillSlot(ctx, held, p, others, class) {
 					connecting++

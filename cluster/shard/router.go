@@ -104,7 +104,7 @@ func (r *Router) propose(ctx context.Context, shard uint32, c Command, class Cla
 // ReadIndex asks the shard's leader for the entry that a fresh read must wait for.
 func (r *Router) ReadIndex(ctx context.Context, shard uint32) (uint64, error) {
 	req := &ReadIndexRequest{Shard: shard}
-	if g, ok := r.host.Group(shard); ok {
+	if g, ok := r.host.Group(shard); ok && g.mayVote() == nil {
 		req.Voter, req.Term = r.self, g.raft.CurrentTerm()
 	}
 	var resp ReadIndexResponse

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"io"
 )
 
@@ -16,48 +17,70 @@ const (
 // Textual writes a message with the bodies of those parts in base64 that say that they are binary (RFC 3030 section 3) and have a NUL, which IMAP cannot show in
 // BODY (RFC 9051 section 4.3.1). It is false, and nothing was written, if there is none. open gives n bytes of the message from off on.
 func (s *Summary) Textual(open func(off, n uint64) (io.ReadCloser, error), w io.Writer) (bool, error) {
+	t := textual{open: open, size: s.Size}
+	var parts []*Part
+	err := t.pass(func() error {
+		for _, p := range binaryParts(nil, s.Structure) {
+			var look nulFinder
+			if err := t.copy(io.Discard, p.BodyStart); err != nil {
+				return err
+			}
+			if err := t.copy(&look, p.BodyEnd); err != nil {
+				return err
+			}
+			if look {
+				parts = append(parts, p)
+			}
+		}
+		return nil
+	})
+	if err != nil || len(parts) == 0 {
+		return false, err
+	}
 	out := bufio.NewWriterSize(w, 32<<10)
-	t := textual{open: open, w: out}
-	if err := t.find(s.Structure); err != nil || len(t.parts) == 0 {
-		return false, err
-	}
-	t.at = 0
-	for _, p := range t.parts {
-		if err := t.write(p); err != nil {
-			return false, err
+	err = t.pass(func() error {
+		for _, p := range parts {
+			if err := t.write(out, p); err != nil {
+				return err
+			}
 		}
+		return t.copy(out, s.Size)
+	})
+	if err == nil {
+		err = out.Flush()
 	}
-	if err := t.copy(out, s.Size); err != nil {
-		return false, err
-	}
-	return true, out.Flush()
+	return err == nil, err
 }
 
-type textual struct {
-	open  func(off, n uint64) (io.ReadCloser, error)
-	w     io.Writer
-	parts []*Part // to be encoded, in order
-	at    uint64  // what was read is the message up to here
-}
-
-// find lists the parts that are to be encoded, from p on.
-func (t *textual) find(p *Part) error {
+// binaryParts adds the parts to list that say that they are binary, from p on, in order.
+func binaryParts(list []*Part, p *Part) []*Part {
 	if header := p.BodyStart - p.HeaderStart; p.Encoding == "binary" && len(p.Children) == 0 && header > 0 && header <= longestHeader {
-		var look nulFinder
-		t.at = p.BodyStart
-		if err := t.copy(&look, p.BodyEnd); err != nil {
-			return err
-		}
-		if look {
-			t.parts = append(t.parts, p)
-		}
+		list = append(list, p)
 	}
 	for _, c := range p.Children {
-		if err := t.find(c); err != nil {
-			return err
+		list = binaryParts(list, c)
+	}
+	return list
+}
+
+// textual reads a message from its beginning, once in each pass.
+type textual struct {
+	open func(off, n uint64) (io.ReadCloser, error)
+	size uint64
+	r    io.ReadCloser // nil: nothing was read yet
+	at   uint64        // what was read is the message up to here
+}
+
+// pass lets fn read the message from its beginning.
+func (t *textual) pass(fn func() error) error {
+	t.r, t.at = nil, 0
+	err := fn()
+	if t.r != nil {
+		if closed := t.r.Close(); err == nil {
+			err = closed
 		}
 	}
-	return nil
+	return err
 }
 
 type nulFinder bool
@@ -68,19 +91,18 @@ func (f *nulFinder) Write(p []byte) (int, error) {
 }
 
 // write writes the message up to a part, and the part.
-func (t *textual) write(p *Part) error {
-	if err := t.copy(t.w, p.HeaderStart); err != nil {
+func (t *textual) write(w io.Writer, p *Part) error {
+	if err := t.copy(w, p.HeaderStart); err != nil {
 		return err
 	}
 	var header headerBuffer
 	if err := t.copy(&header, p.BodyStart); err != nil {
 		return err
 	}
-	if _, err := t.w.Write(inBase64(header)); err != nil {
+	if _, err := w.Write(inBase64(header)); err != nil {
 		return err
 	}
-	lines := &lineWriter{w: t.w}
-	encoder := base64.NewEncoder(base64.StdEncoding, lines)
+	encoder := base64.NewEncoder(base64.StdEncoding, &lineWriter{w: w})
 	if err := t.copy(encoder, p.BodyEnd); err != nil {
 		return err
 	}
@@ -97,20 +119,15 @@ func inBase64(header []byte) []byte {
 }
 
 // copy hands on the message up to an offset.
-func (t *textual) copy(w io.Writer, to uint64) error {
-	if to == t.at {
-		return nil
+func (t *textual) copy(w io.Writer, to uint64) (err error) {
+	if t.r == nil {
+		if t.r, err = t.open(0, t.size); err != nil {
+			return err
+		}
 	}
-	r, err := t.open(t.at, to-t.at)
-	if err != nil {
-		return err
-	}
-	n, err := io.Copy(w, r)
-	if err == nil && uint64(n) != to-t.at {
+	_, err = io.CopyN(w, t.r, int64(to-t.at))
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
-	}
-	if closed := r.Close(); err == nil {
-		err = closed
 	}
 	t.at = to
 	return err

@@ -93,7 +93,7 @@ func (s *session) take(into *place) (t taken, more bool, err error) {
 	}
 	t.draft = s.mail.NewDraft()
 	if more, err = s.receive(t.draft, m); err == nil && m.Literal.Binary && !m.UTF8 { // else the octets are those of an ordinary literal
-		t.draft, err = s.textual(t.draft)
+		err = s.textual(&t)
 	}
 	if err != nil {
 		s.closeDraft(t.draft)
@@ -103,12 +103,12 @@ func (s *session) take(into *place) (t taken, more bool, err error) {
 
 // textual puts what is binary and has NUL in a message into base64, as RFC 3516 section 4.4 has it: else who asks for it with BODY would get NUL, and who asks with BINARY gets
 // the same octets either way.
-func (s *session) textual(d draft) (draft, error) {
-	out, err := s.mail.Textual(d)
+func (s *session) textual(t *taken) (err error) {
+	t.draft, t.size, err = s.mail.Textual(t.draft)
 	if errors.Is(err, client.ErrLimit) {
-		return out, no(goimap.ResponseCodeTooBig, "Message too large in base64")
+		return no(goimap.ResponseCodeTooBig, "Message too large in base64")
 	}
-	return out, s.answer("take a binary message in", err)
+	return s.answer("take a binary message in", err)
 }
 
 // draftError is a failure of a draft, as against one of the connection that its bytes come from.

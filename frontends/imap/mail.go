@@ -16,7 +16,7 @@ type mail interface {
 	Authenticate(ctx context.Context, address, password string) (client.Account, error)
 	MaxMessage() int64
 	NewDraft() draft
-	Textual(d draft) (draft, error)
+	Textual(d draft) (textual draft, size int64, err error)
 	Append(ctx context.Context, a client.Account, mailbox string, d draft, f client.Flags, date client.Date) (uidValidity, uid uint32, err error)
 	Sharing() bool
 	NewBatch(a client.Account, mailbox string) batch
@@ -71,12 +71,13 @@ type door struct{ *client.Client }
 
 func (d door) NewDraft() draft { return d.Client.NewDraft() }
 
-func (d door) Textual(m draft) (draft, error) {
+func (d door) Textual(m draft) (textual draft, size int64, err error) {
 	ours, err := draftOf(m)
 	if err != nil {
-		return m, err
+		return m, 0, err
 	}
-	return d.Client.Textual(ours)
+	ours, err = d.Client.Textual(ours)
+	return ours, ours.Size(), err
 }
 
 func (d door) Append(ctx context.Context, a client.Account, mailbox string, m draft, f client.Flags, date client.Date) (uidValidity, uid uint32, err error) {

@@ -28,7 +28,7 @@ type stub struct {
 func (stub) MaxMessage() int64 { return 10_000 }
 func (s stub) NewDraft() draft { return stubDraft{new(bytes.Buffer)} }
 
-func (s stub) Textual(d draft) (draft, error) { return d, nil }
+func (s stub) Textual(d draft) (draft, int64, error) { return d, int64(d.(stubDraft).Len()), nil }
 func (s stub) Append(_ context.Context, _ client.Account, _ string, d draft, _ client.Flags, _ client.Date) (uidValidity, uid uint32, err error) {
 	_, err = s.appended.Write(d.(stubDraft).Bytes())
 	return 1, 1, err
