@@ -247,11 +247,7 @@ func (m *Manager) try(t task, do func() error) {
 	}
 	began := time.Now()
 	err := do()
-	defer func() {
-		if took := time.Since(began); took >= leastWork {
-			pause.For(m.ctx, min(restTimes*took, longestRest))
-		}
-	}()
+	took := time.Since(began)
 	m.mu.Lock()
 	if err == nil || m.ctx.Err() != nil {
 		delete(m.waits, t)
@@ -264,6 +260,9 @@ func (m *Manager) try(t task, do func() error) {
 	if err != nil && m.ctx.Err() == nil {
 		m.stats.failures.Add(1)
 		m.log.Warn("cold volume: "+t.what+" failed", "volume", t.id, "fragment", t.part, "retry", w.next, "err", err)
+	}
+	if took >= leastWork {
+		pause.For(m.ctx, min(restTimes*took, longestRest))
 	}
 }
 

@@ -257,14 +257,14 @@ func (m *Mover) watch(ctx context.Context, t *directory.Topology, now time.Time)
 // advance takes one step of some groups that are not where they should be.
 func (m *Mover) advance(ctx context.Context, groups, want []placement.Group, nodes []placement.Node) (moved bool) {
 	var work sync.WaitGroup
-	room, began := make(chan struct{}, atOnce), time.Now()
+	room, until := make(chan struct{}, atOnce), time.Now().Add(longestRound)
 	for i, now := range groups {
 		if _, differs := placement.Next(now, want[i], nodes...); !differs {
 			continue
 		}
 		moved = true
 		room <- struct{}{}
-		if !pause.For(ctx, min(time.Duration(m.took.Load()), longestApart)) || time.Since(began) > longestRound {
+		if !pause.For(ctx, min(time.Duration(m.took.Load()), longestApart)) || time.Now().After(until) {
 			break
 		}
 		work.Go(func() {

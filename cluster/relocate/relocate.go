@@ -150,17 +150,17 @@ func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 	if len(r.claims) == 0 || due {
 		r.claim(ctx)
 	}
+	some = len(r.claims) > 0
 	for ; room > 0 && len(r.claims) > 0; room-- {
 		m := r.claims[0]
 		r.claims = r.claims[1:]
-		some = true
 		r.mu.Lock()
 		r.moving++
 		r.pace.begun = time.Now()
 		r.mu.Unlock()
 		r.work.Go(func() { r.one(ctx, m) })
 	}
-	return some || len(r.claims) > 0, err
+	return some, nil
 }
 
 // claim is step 1 of those that come next: claims that are made together share their way into the log. While others are claimed already these are moves that

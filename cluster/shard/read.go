@@ -52,8 +52,8 @@ func (g *Group) readIndexFor(ctx context.Context, voter string, was uint64) (uin
 }
 
 func (g *Group) vouched(voter string, was uint64) (applied uint64, ok bool) {
-	term := g.raft.CurrentTerm()
-	if voter == "" || voter == g.cfg.Self || was > term || g.raft.State() != raft.Leader || g.ready.Load() != term || g.Err() != nil {
+	term, err := g.leads()
+	if err != nil || was > term || voter == g.cfg.Self {
 		return 0, false
 	}
 	applied = g.Applied()
@@ -64,13 +64,22 @@ func (g *Group) vouched(voter string, was uint64) (applied uint64, ok bool) {
 	return applied, g.raft.CurrentTerm() == term
 }
 
-func (g *Group) readRound(ctx context.Context) (uint64, error) {
-	term := g.raft.CurrentTerm()
-	if g.raft.State() != raft.Leader || g.ready.Load() != term { // step 1
+// leads is step 1, with the term.
+func (g *Group) leads() (term uint64, err error) {
+	term = g.raft.CurrentTerm()
+	if g.raft.State() != raft.Leader || g.ready.Load() != term {
 		return 0, g.notLeader()
 	}
 	if err := g.Err(); err != nil {
 		return 0, wire.Errorf(wire.Unavailable, "shard %d: %v", g.Shard(), err)
+	}
+	return term, nil
+}
+
+func (g *Group) readRound(ctx context.Context) (uint64, error) {
+	term, err := g.leads()
+	if err != nil {
+		return 0, err
 	}
 	applied := g.Applied() // step 2
 	if err := g.confirm(ctx, g.roster().Voters, term); err != nil {

@@ -17,10 +17,14 @@ const (
 // Textual writes a message with the bodies of those parts in base64 that say that they are binary (RFC 3030 section 3) and have a NUL, which IMAP cannot show in
 // BODY (RFC 9051 section 4.3.1). It is false, and nothing was written, if there is none. open gives n bytes of the message from off on.
 func (s *Summary) Textual(open func(off, n uint64) (io.ReadCloser, error), w io.Writer) (bool, error) {
+	binary := binaryParts(nil, s.Structure)
+	if len(binary) == 0 {
+		return false, nil
+	}
 	t := textual{open: open, size: s.Size}
 	var parts []*Part
 	err := t.pass(func() error {
-		for _, p := range binaryParts(nil, s.Structure) {
+		for _, p := range binary {
 			var look nulFinder
 			if err := t.copy(io.Discard, p.BodyStart); err != nil {
 				return err
@@ -67,18 +71,19 @@ func binaryParts(list []*Part, p *Part) []*Part {
 type textual struct {
 	open func(off, n uint64) (io.ReadCloser, error)
 	size uint64
-	r    io.ReadCloser // nil: nothing was read yet
-	at   uint64        // what was read is the message up to here
+	r    io.ReadCloser
+	at   uint64 // what was read is the message up to here
 }
 
 // pass lets fn read the message from its beginning.
-func (t *textual) pass(fn func() error) error {
-	t.r, t.at = nil, 0
-	err := fn()
-	if t.r != nil {
-		if closed := t.r.Close(); err == nil {
-			err = closed
-		}
+func (t *textual) pass(fn func() error) (err error) {
+	if t.r, err = t.open(0, t.size); err != nil {
+		return err
+	}
+	t.at = 0
+	err = fn()
+	if closed := t.r.Close(); err == nil {
+		err = closed
 	}
 	return err
 }
@@ -95,11 +100,11 @@ func (t *textual) write(w io.Writer, p *Part) error {
 	if err := t.copy(w, p.HeaderStart); err != nil {
 		return err
 	}
-	var header headerBuffer
+	var header bytes.Buffer
 	if err := t.copy(&header, p.BodyStart); err != nil {
 		return err
 	}
-	if _, err := w.Write(inBase64(header)); err != nil {
+	if _, err := w.Write(inBase64(header.Bytes())); err != nil {
 		return err
 	}
 	encoder := base64.NewEncoder(base64.StdEncoding, &lineWriter{w: w})
@@ -119,25 +124,13 @@ func inBase64(header []byte) []byte {
 }
 
 // copy hands on the message up to an offset.
-func (t *textual) copy(w io.Writer, to uint64) (err error) {
-	if t.r == nil {
-		if t.r, err = t.open(0, t.size); err != nil {
-			return err
-		}
-	}
-	_, err = io.CopyN(w, t.r, int64(to-t.at))
+func (t *textual) copy(w io.Writer, to uint64) error {
+	_, err := io.CopyN(w, t.r, int64(to-t.at))
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	t.at = to
 	return err
-}
-
-type headerBuffer []byte
-
-func (b *headerBuffer) Write(p []byte) (int, error) {
-	*b = append(*b, p...)
-	return len(p), nil
 }
 
 // lineWriter puts line ends between lines of base64; none behind the last, for what follows a part begins with one.

@@ -71,7 +71,7 @@ func FuzzTextual(f *testing.F) {
 			}
 			if was[i].Encoding == "binary" && is[i].Encoding == "base64" {
 				body := bytes.ReplaceAll(out[is[i].BodyStart:is[i].BodyEnd], []byte("\r\n"), nil)
-				if want := raw[was[i].BodyStart:was[i].BodyEnd]; encoded(want) != string(body) {
+				if want := raw[was[i].BodyStart:was[i].BodyEnd]; base64.StdEncoding.EncodeToString(want) != string(body) {
 					t.Fatalf("part %d is %q, was %q", i, body, want)
 				}
 			}
@@ -89,5 +89,3 @@ func leaves(list []*Part, p *Part) []*Part {
 	}
 	return list
 }
-
-func encoded(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

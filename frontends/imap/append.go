@@ -101,7 +101,7 @@ func (s *session) take(into *place) (t taken, more bool, err error) {
 	return t, more, err
 }
 
-// textual puts what is binary and has NUL in a message into base64, as RFC 3516 section 4.4 has it: else who asks for it with BODY would get NUL, and who asks with BINARY gets
+// textual puts what is binary and has NUL in a message into base64, as RFC 3516 section 4.4 allows: else who asks for it with BODY would get NUL, and who asks with BINARY gets
 // the same octets either way.
 func (s *session) textual(t *taken) (err error) {
 	t.draft, t.size, err = s.mail.Textual(t.draft)
