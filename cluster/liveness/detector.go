@@ -23,19 +23,19 @@ const (
 // answered one, so silence since then plus what an answer may take means that it has waited too long. When this
 // process was itself stopped or starved, which shows in a Tick that comes late, the peer gets a fresh start.
 type Detector struct {
-	interval time.Duration
-	silence  time.Duration // at least, before it is down
-	late     *Lateness
+	silence time.Duration // at least, before it is down
+	late    *Lateness
 
-	answered atomic.Int64 // when the latest ping that was answered had been sent
+	answered atomic.Int64  // when the latest ping that was answered had been sent
+	beat     time.Duration // pings are due at multiples of the interval after it
 	lastPing time.Duration
 	grace    time.Duration
 	wake     time.Duration // when Tick is to be called
 }
 
 // NewDetector is for a connection whose first ping is sent now; Start comes before Tick. late is of all connections to that node.
-func NewDetector(interval, silence time.Duration, late *Lateness) *Detector {
-	return &Detector{interval: interval, silence: silence, late: late}
+func NewDetector(silence time.Duration, late *Lateness) *Detector {
+	return &Detector{silence: silence, late: late}
 }
 
 // Answered notes the answer to the ping that was sent at a time. It says whether it is one to take a round trip time from.
@@ -49,30 +49,37 @@ func (d *Detector) Answered(sent, now time.Duration) bool {
 }
 
 // Start is when watching begins: the next answer is a round trip and an interval away. Pings are due at multiples of the interval after
-// beat, which is in the past or now: a node that has the same beat for all its connections wakes once for all of them.
-func (d *Detector) Start(now, beat time.Duration) {
-	d.lastPing, d.grace = now-(now-beat)%d.interval, now
-	d.wake = d.lastPing + d.interval
+// beat, which is in the past or now: a node that has the same beat for all its connections wakes once for all of them. It gives when to
+// call Tick.
+func (d *Detector) Start(now, beat, interval time.Duration) (next time.Duration) {
+	d.beat, d.lastPing, d.grace = beat, now-(now-beat)%interval, now
+	d.wake = d.lastPing + interval
+	return d.wake
 }
 
-// Tick gives the state, whether a ping is due, and when to call next.
-func (d *Detector) Tick(now time.Duration) (state State, ping bool, next time.Duration) {
-	if now-d.wake > d.interval {
+// Tick gives the state, whether a ping is due, and when to call next. The interval may be another than the last time.
+func (d *Detector) Tick(now, interval time.Duration) (state State, ping bool, next time.Duration) {
+	if now-d.wake > interval {
 		d.grace = now
 	}
 	heard := max(time.Duration(d.answered.Load()), d.grace)
 	patience := d.late.Patience()
-	down := heard + d.interval + max(d.silence, 3*patience/2)
-	silent := heard + d.interval + patience
+	down := heard + interval + max(d.silence, 3*patience/2)
+	silent := heard + interval + patience
 	switch {
 	case now > down:
 		state = Down
 	case now > silent:
 		state, silent = Silent, down
 	}
-	if ping = now >= d.lastPing+d.interval; ping {
-		d.lastPing = now - (now-d.lastPing)%d.interval
+	if ping = now >= d.due(interval); ping {
+		d.lastPing = now - (now-d.beat)%interval
 	}
-	d.wake = min(d.lastPing+d.interval, silent+time.Millisecond, down+time.Millisecond)
+	d.wake = min(d.due(interval), silent+time.Millisecond, down+time.Millisecond)
 	return state, ping, d.wake
+}
+
+// due is when the next ping is.
+func (d *Detector) due(interval time.Duration) time.Duration {
+	return d.lastPing - (d.lastPing-d.beat)%interval + interval
 }

@@ -28,6 +28,7 @@ func (w *wire) send(now time.Duration) (arrives time.Duration) {
 // observer runs a detector on two wires, from one tick to the next.
 type observer struct {
 	d        *Detector
+	interval time.Duration
 	out, in  wire
 	wakes    func(now time.Duration) time.Duration // when the other node goes on that may be frozen now
 	answers  []answer
@@ -42,11 +43,10 @@ type answer struct{ sent, arrives time.Duration }
 type span struct{ from, to time.Duration }
 
 func observe(rtt time.Duration, late func() time.Duration, wakes func(time.Duration) time.Duration) *observer {
-	o := &observer{d: NewDetector(pingEvery, leastDown, new(Lateness)), wakes: wakes}
+	o := &observer{d: NewDetector(leastDown, new(Lateness)), interval: pingEvery, wakes: wakes}
 	o.out, o.in = wire{delay: rtt / 2, late: late}, wire{delay: rtt / 2, late: late}
 	o.ping(0)
-	o.d.Start(0, 0)
-	o.next = pingEvery
+	o.next = o.d.Start(0, 0, o.interval)
 	return o
 }
 
@@ -62,7 +62,7 @@ func (o *observer) until(end time.Duration) {
 			o.d.Answered(o.answers[0].sent, o.answers[0].arrives)
 			o.answers = o.answers[1:]
 		}
-		state, ping, next := o.d.Tick(now)
+		state, ping, next := o.d.Tick(now, o.interval)
 		if state != Sound && o.state == Sound {
 			o.silent = append(o.silent, span{from: now})
 		}
@@ -115,6 +115,29 @@ func TestSilence(t *testing.T) {
 		}
 		if o.until(at + 2*leastDown); !o.everDown {
 			t.Errorf("%v: not down", c.rtt)
+		}
+	}
+}
+
+// A node whose peers come and go pings each of them more and less often: nobody comes in doubt for that, and pings stay at multiples of their interval.
+func TestIntervalChanges(t *testing.T) {
+	for _, rtt := range []time.Duration{200 * time.Microsecond, 40 * time.Millisecond, 200 * time.Millisecond} {
+		const at = 10 * time.Minute
+		rng := rand.New(rand.NewPCG(uint64(rtt), 3))
+		o := observe(rtt, punctual, frozen(at, at+time.Hour))
+		for now := time.Duration(0); now < at-time.Second; {
+			now += time.Duration(rng.IntN(500)) * time.Millisecond
+			o.until(now)
+			o.interval = pingEvery + time.Duration(rng.IntN(11))*pingEvery/5
+		}
+		o.interval = 3 * pingEvery
+		o.until(at)
+		if len(o.silent) > 0 || o.d.lastPing%o.interval != 0 {
+			t.Fatalf("%v: in doubt at %v, last pinged at %v", rtt, o.silent, o.d.lastPing)
+		}
+		o.until(at + leastDown/2)
+		if len(o.silent) != 1 || o.silent[0].from > at+rtt+2*o.interval+doubtLeast {
+			t.Errorf("%v: in doubt at %v, frozen at %v", rtt, o.silent, at)
 		}
 	}
 }

@@ -259,12 +259,14 @@ func (p *virtualPeers) watch(ctx context.Context, to *virtualNode) {
 	}
 }
 
+const virtualPing = 50 * time.Millisecond
+
 func (p *virtualPeers) connection(ctx context.Context, to *virtualNode, late *liveness.Lateness) {
 	life := to.life()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	began := time.Now()
-	d := liveness.NewDetector(50*time.Millisecond, 2*time.Second, late)
+	d := liveness.NewDetector(2*time.Second, late)
 	ping := func() bool {
 		sent := time.Since(began)
 		if p.w.net.carry(ctx, p.self, to) != nil {
@@ -284,8 +286,8 @@ func (p *virtualPeers) connection(ctx context.Context, to *virtualNode, late *li
 	if !ok || !ping() {
 		return
 	}
-	d.Start(time.Since(began), 0)
-	timer := time.NewTimer(50 * time.Millisecond)
+	now := time.Since(began)
+	timer := time.NewTimer(d.Start(now, 0, virtualPing) - now)
 	defer timer.Stop()
 	for {
 		select {
@@ -297,7 +299,7 @@ func (p *virtualPeers) connection(ctx context.Context, to *virtualNode, late *li
 			return
 		}
 		now := time.Since(began)
-		state, due, next := d.Tick(now)
+		state, due, next := d.Tick(now, virtualPing)
 		if state == liveness.Down {
 			return
 		}

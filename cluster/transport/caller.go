@@ -62,7 +62,7 @@ func (p *peer) connect() (*caller, error) {
 	c := &caller{
 		level: level,
 		link:  wire.NewLink(conn, MaxMessage), began: time.Now(), first: make(chan struct{}), rtt: &p.rtt,
-		detector: liveness.NewDetector(p.n.cfg.timing.ping, p.n.cfg.timing.silence, p.late),
+		detector: liveness.NewDetector(p.n.cfg.timing.silence, p.late),
 		waiting:  make(map[uint64]chan wire.Frame),
 	}
 	p.rtt.Store(0)
@@ -97,9 +97,8 @@ func (c *caller) ping() {
 
 // watch pings until the link dies or falls silent, and says which. Meanwhile the peer comes in doubt and out of it.
 func (p *peer) watch(c *caller) error {
-	now := time.Now()
-	c.detector.Start(now.Sub(c.began), p.n.began.Sub(c.began))
-	timer := time.NewTimer(p.n.cfg.timing.ping - now.Sub(p.n.began)%p.n.cfg.timing.ping)
+	now := time.Since(c.began)
+	timer := time.NewTimer(c.detector.Start(now, p.n.began.Sub(c.began), p.n.pingEvery()) - now)
 	defer timer.Stop()
 	for {
 		select {
@@ -110,7 +109,7 @@ func (p *peer) watch(c *caller) error {
 			return errClosed
 		}
 		now := time.Since(c.began)
-		state, ping, next := c.detector.Tick(now)
+		state, ping, next := c.detector.Tick(now, p.n.pingEvery())
 		if state == liveness.Down {
 			return errSilent
 		}

@@ -66,7 +66,7 @@ type Config struct {
 
 // timing gathers the waits of this package.
 type timing struct {
-	ping      time.Duration // between pings to a peer
+	ping      time.Duration // between pings to each of up to pingPeers peers; see pingEvery
 	silence   time.Duration // a ping without an answer for so long means the peer is down
 	redialMin time.Duration
 	redialMax time.Duration
@@ -97,6 +97,20 @@ func (t timing) withDefaults() timing {
 	set(&t.beat, time.Second)
 	set(&t.progress, 15*time.Second)
 	return t
+}
+
+// A node with more peers than pingPeers pings each of them less often, so that it sends no more pings in all, up to pingSlowest times.
+const (
+	pingPeers   = 3
+	pingSlowest = 3
+)
+
+// pingEvery is the time between two pings to a peer. Every node pings every other: at one pace for all sizes an idle cluster of seven would
+// do little else. What doubt comes later by is a third of what a peer is given for its answer (liveness.Lateness).
+func (n *Net) pingEvery() time.Duration {
+	peers := time.Duration(len(n.table.Load().peers))
+	ping := n.cfg.timing.ping
+	return min(max(ping, ping*peers/pingPeers), pingSlowest*ping)
 }
 
 func (c *Config) check() error {
