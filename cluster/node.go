@@ -88,16 +88,22 @@ type Node struct {
 	outdated     chan error         // capacity one: why this node's program is too old for the cluster
 	recovery     *recovery.Recovery // nil without the storage role
 	lost         lostGroups
-	taking       sync.Mutex  // held while a topology is taken
-	replicas     sync.Mutex  // held while one is opened or erased; guards stopped
-	stopped      bool        // no more are
-	incarnation  string      // names the data folder; "" without the storage role
-	empty        atomic.Bool // it had no replica when this node started, and the cluster does not know its name yet
-	stop         context.CancelFunc
-	unfit        chan error     // gets the reason why this node cannot work safely
-	done         chan struct{}  // the founding work has ended
-	work         sync.WaitGroup // what else runs until the node stops
-	closers      []func(context.Context) error
+	taking       sync.Mutex // held while a topology is taken; guards kept, keptAt and file
+	kept         uint64     // the version in the node's file
+	keptAt       time.Time
+	file         struct {
+		read []byte       // what the configuration's file held when it was read last
+		is   *config.Node // nil if it could not be used
+	}
+	replicas    sync.Mutex  // held while one is opened or erased; guards stopped
+	stopped     bool        // no more are
+	incarnation string      // names the data folder; "" without the storage role
+	empty       atomic.Bool // it had no replica when this node started, and the cluster does not know its name yet
+	stop        context.CancelFunc
+	unfit       chan error     // gets the reason why this node cannot work safely
+	done        chan struct{}  // the founding work has ended
+	work        sync.WaitGroup // what else runs until the node stops
+	closers     []func(context.Context) error
 }
 
 // Start opens the node that cfg describes.

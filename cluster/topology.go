@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -31,6 +33,7 @@ const (
 	topologyFile    = "topology"
 	incarnationFile = "raft/" + shard.IncarnationName // beside what it speaks for: who loses the logs and votes loses it too
 	topologyPause   = time.Second
+	groupsKept      = 5 * time.Second
 	foundSay        = 5 * time.Second
 )
 
@@ -54,6 +57,7 @@ func (n *Node) openTopology() error {
 		return err
 	}
 	n.topology.Store(t)
+	n.kept = t.Version
 	return nil
 }
 
@@ -165,22 +169,12 @@ func (n *Node) takeTopology(t *directory.Topology) error {
 		n.tooOld(err)
 		return err
 	}
-	b, err := codec.Marshal(t)
-	if err == nil {
-		err = durable.Replace(vfs.Default, filepath.Join(n.cfg.Data, topologyFile), b, vfs.WriteCategoryUnspecified)
-	}
-	if err != nil {
-		return err
-	}
-	cfg := n.cfg
-	if n.cfg.File != "" { // the operator may have entered other addresses since
-		if again, err := config.Load(n.cfg.File); err == nil {
-			cfg = again
-		} else {
-			n.log.Warn("configuration not read again, its addresses of other nodes stay as they were", "err", err)
+	if old := n.topology.Load(); old.Version == 0 || old.Recoveries() != t.Recoveries() || old.Paused != t.Paused || old.Level != t.Level || !reflect.DeepEqual(old.Nodes, t.Nodes) {
+		if err := n.keepTopology(t); err != nil {
+			return err
 		}
 	}
-	if err := n.net.SetPeers(n.dialTable(t, cfg)); err != nil {
+	if err := n.net.SetPeers(n.dialTable(t, n.configured())); err != nil {
 		return err
 	}
 	n.net.Require(t.AtLevel())
@@ -203,8 +197,56 @@ func (n *Node) takeTopology(t *directory.Topology) error {
 	return nil
 }
 
+// keepTopology writes what this node is to know at its next start. Called under taking.
+func (n *Node) keepTopology(t *directory.Topology) error {
+	b, err := codec.Marshal(t)
+	if err == nil {
+		err = durable.Replace(vfs.Default, filepath.Join(n.cfg.Data, topologyFile), b, vfs.WriteCategoryUnspecified)
+	}
+	if err == nil {
+		n.kept, n.keptAt = t.Version, time.Now()
+	}
+	return err
+}
+
+// keepGroups writes where replicas are, if that has changed, and not more often than every so often: while many move it changes several times a second, and a node that
+// starts with where they were asks there.
+func (n *Node) keepGroups(every time.Duration) error {
+	n.taking.Lock()
+	defer n.taking.Unlock()
+	if t := n.topology.Load(); t.Version > n.kept && time.Since(n.keptAt) >= every {
+		return n.keepTopology(t)
+	}
+	return nil
+}
+
+// configured is this node's configuration as it stands in its file now: the operator may have entered other addresses since the start. Called under taking.
+func (n *Node) configured() *config.Node {
+	if n.cfg.File == "" {
+		return n.cfg
+	}
+	b, err := config.Read(n.cfg.File)
+	if err == nil && !bytes.Equal(b, n.file.read) {
+		n.file.is, err = config.Parse(n.cfg.File, b)
+		n.file.read = b
+	}
+	if err == nil && n.file.is == nil {
+		err = errors.New("it is as wrong as before")
+	}
+	if err != nil {
+		n.log.Warn("configuration not read again, its addresses of other nodes stay as they were", "err", err)
+		return n.cfg
+	}
+	return n.file.is
+}
+
 // followTopology keeps this node's up to date until ctx ends: from its own replica of the directory, else from another node.
 func (n *Node) followTopology(ctx context.Context) {
+	defer func() {
+		if err := n.keepGroups(0); err != nil {
+			n.log.Warn("the next start begins with an older topology", "err", err)
+		}
+	}()
 	for ctx.Err() == nil {
 		changed := n.directory.Changed()
 		err := n.fillDirectory(ctx)
@@ -212,7 +254,7 @@ func (n *Node) followTopology(ctx context.Context) {
 		if err = errors.Join(err, errNewer); t != nil {
 			err = errors.Join(err, n.takeTopology(t))
 		}
-		if err = errors.Join(err, n.dropForeign()); err != nil && ctx.Err() == nil {
+		if err = errors.Join(err, n.keepGroups(groupsKept), n.dropForeign()); err != nil && ctx.Err() == nil {
 			n.log.Debug("topology is not followed now", "err", err)
 		}
 		n.tellIncarnation(ctx)

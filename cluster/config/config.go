@@ -291,6 +291,15 @@ func (c *Compaction) setDefaults() {
 
 // Load reads a node's file. What is wrong with it comes back as one *Error per mistake, joined.
 func Load(path string) (*Node, error) {
+	b, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, b)
+}
+
+// Read gives a configuration file's bytes, for Parse.
+func Read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open configuration: %w", err)
@@ -300,7 +309,7 @@ func Load(path string) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration %s: %w", path, err)
 	}
-	return parse(path, b)
+	return b, nil
 }
 
 // Write saves the node's file, for its owner's eyes only.

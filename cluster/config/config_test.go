@@ -45,7 +45,7 @@ func TestLoadReadsEveryKey(t *testing.T) {
 }
 
 func TestDefaultsOpenOnlyClientProtocolsToTheWorld(t *testing.T) {
-	n, err := parse("node.yaml", []byte(strings.Replace(minimal, "[storage]", "[storage, frontend]", 1)+`
+	n, err := Parse("node.yaml", []byte(strings.Replace(minimal, "[storage]", "[storage, frontend]", 1)+`
 server_tls: {cert: s.pem, key: s.key}
 listeners:
   smtp: {address: ":25"}
@@ -114,7 +114,7 @@ func TestMistakesNameFileLineAndExpectation(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := parse("node.yaml", []byte(tt.file))
+			_, err := Parse("node.yaml", []byte(tt.file))
 			var e *Error
 			if !errors.As(err, &e) {
 				t.Fatalf("got %v, want an *Error", err)
@@ -152,7 +152,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("a: &a [*a]\n? {b: !!int c}\n: |\n  d"))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		n, err := parse("node.yaml", b)
+		n, err := Parse("node.yaml", b)
 		if err != nil {
 			return
 		}

@@ -41,9 +41,9 @@ func readAtMost(r io.Reader, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// parse works in three steps: the YAML tree is compared with the Go types key by key, then decoded, then the
+// Parse reads what is in a node's file of that name. It works in three steps: the YAML tree is compared with the Go types key by key, then decoded, then the
 // values are judged. Each step runs only when the one before found nothing, and reports all that it finds.
-func parse(file string, b []byte) (*Node, error) {
+func Parse(file string, b []byte) (*Node, error) {
 	tree, err := parser.ParseBytes(b, 0)
 	if err != nil {
 		return nil, syntaxError(file, err)
