@@ -31,12 +31,12 @@ func Added(t *directory.Topology, home string) (placement.Group, error) {
 	}
 	with := *t
 	with.Groups = append(slices.Clone(t.Groups), g)
-	want, _, err := Target(&with)
+	goal, err := Target(&with, nil) // a replica is begun on no disk that was emptied
 	if err != nil {
 		return g, err
 	}
-	i := slices.IndexFunc(want, func(w placement.Group) bool { return w.Shard == g.Shard })
-	return want[i], nil
+	i := slices.IndexFunc(goal.Groups, func(w placement.Group) bool { return w.Shard == g.Shard })
+	return goal.Groups[i], nil
 }
 
 // found gets on with the shards that are being founded, and lists those that still are.

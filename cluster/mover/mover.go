@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -100,6 +101,7 @@ type Mover struct {
 
 	// Only Run's goroutine uses these.
 	down, up map[string]time.Time // since when each node is
+	empty    map[string]time.Time // since when a node's disk is, as far as this mover has seen
 	swept    time.Time
 	settled  uint64 // the topology in which nothing was left to do
 
@@ -111,7 +113,7 @@ type Mover struct {
 
 // New makes one.
 func New(cfg Config) *Mover {
-	return &Mover{cfg: cfg, down: make(map[string]time.Time), up: make(map[string]time.Time), failures: make(map[uint32]error)}
+	return &Mover{cfg: cfg, down: make(map[string]time.Time), up: make(map[string]time.Time), empty: make(map[string]time.Time), failures: make(map[uint32]error)}
 }
 
 // Run works until ctx ends.
@@ -130,6 +132,7 @@ func (m *Mover) Run(ctx context.Context) {
 		} else {
 			clear(m.down)
 			clear(m.up)
+			clear(m.empty)
 		}
 		select {
 		case <-time.After(wait):
@@ -158,11 +161,11 @@ func (m *Mover) round(ctx context.Context) (moved bool, err error) {
 	}
 	t.Groups = slices.DeleteFunc(t.Groups, func(g placement.Group) bool { return slices.Contains(founding, g.Shard) })
 	if t.Version != m.settled { // mail changes the directory all the time, and where replicas should be hardly ever
-		want, nodes, err := Target(t)
+		goal, err := Target(t, m.awaited(t, time.Now()))
 		if err != nil {
 			return false, err
 		}
-		if moved = m.advance(ctx, t.Groups, want, nodes); !moved {
+		if moved = m.advance(ctx, t.Groups, goal); !moved && len(goal.awaited) == 0 {
 			m.settled = t.Version
 		}
 	}
@@ -176,32 +179,78 @@ func (m *Mover) round(ctx context.Context) (moved bool, err error) {
 	return moved, err
 }
 
-// Target is where a topology's groups should be, one for one, and the nodes that it was computed for.
-func Target(t *directory.Topology) ([]placement.Group, []placement.Node, error) {
-	nodes := make([]placement.Node, 0, len(t.Nodes))
+// Goal is where a topology's groups should be.
+type Goal struct {
+	Groups  []placement.Group // one for one
+	nodes   []placement.Node
+	awaited []string
+}
+
+// Target computes the goal of a topology. Awaited are nodes that have an empty disk and are about to get what they had again: nothing moves elsewhere for them.
+func Target(t *directory.Topology, awaited []string) (*Goal, error) {
+	g := &Goal{awaited: awaited}
 	for _, n := range t.Nodes {
 		if n.Removed {
 			continue
 		}
-		nodes = append(nodes, placement.Node{
-			ID: n.ID, Region: n.Region, Zone: n.Zone, Storage: n.Stores(), Weight: int(n.Weight),
-			Leaving: n.Leaving() || n.Emptied != "", Lost: n.Lost || n.Emptied != "",
+		gone := n.Lost || n.Emptied != "" && !slices.Contains(awaited, n.ID)
+		g.nodes = append(g.nodes, placement.Node{
+			ID: n.ID, Region: n.Region, Zone: n.Zone, Storage: n.Stores(), Weight: int(n.Weight), Leaving: n.Leaving() || gone, Lost: gone,
 		})
 	}
-	want, err := placement.Target(nodes, t.Groups, placement.Options{})
-	return want, nodes, err
+	var err error
+	g.Groups, err = placement.Target(g.nodes, t.Groups, placement.Options{})
+	return g, err
+}
+
+// next is the first step of a group on its way to want. What an awaited node's members were counts for nothing, so they go first; what it is to have again waits until
+// nothing names it any more (refilled).
+func (g *Goal) next(now, want placement.Group) (placement.Step, bool) {
+	waits := false
+	for _, id := range g.awaited {
+		if now.Holds(id) {
+			return placement.Step{Shard: now.Shard, Kind: placement.Remove, Node: id}, true
+		}
+		waits = waits || want.Holds(id)
+	}
+	if waits {
+		return placement.Step{}, false
+	}
+	return placement.Next(now, want, g.nodes...)
+}
+
+// emptied are the nodes that have an empty disk in place of what the tables say, and are not lost.
+func emptied(t *directory.Topology) (ids []string) {
+	for _, n := range t.Nodes {
+		if n.Emptied != "" && !n.Leaving() {
+			ids = append(ids, n.ID)
+		}
+	}
+	return ids
+}
+
+// awaited are those that are emptied, but for such as do not get on: what they had is made again elsewhere after the time in which a node that is down counts as lost.
+func (m *Mover) awaited(t *directory.Topology, now time.Time) []string {
+	ids := emptied(t)
+	maps.DeleteFunc(m.empty, func(id string, _ time.Time) bool { return !slices.Contains(ids, id) })
+	return slices.DeleteFunc(ids, func(id string) bool {
+		if m.empty[id].IsZero() {
+			m.empty[id] = now
+		}
+		return now.Sub(m.empty[id]) >= m.cfg.LostAfter
+	})
 }
 
 // Plan lists the steps from a topology to its target, as they would be taken if nothing failed; at most limit.
 func Plan(t *directory.Topology, limit int) ([]placement.Step, error) {
-	want, nodes, err := Target(t)
+	goal, err := Target(t, emptied(t))
 	if err != nil {
 		return nil, err
 	}
 	var steps []placement.Step
 	for i, now := range t.Groups {
 		for len(steps) < limit {
-			step, ok := placement.Next(now, want[i], nodes...)
+			step, ok := goal.next(now, goal.Groups[i])
 			if !ok {
 				break
 			}
@@ -255,11 +304,11 @@ func (m *Mover) watch(ctx context.Context, t *directory.Topology, now time.Time)
 }
 
 // advance takes one step of some groups that are not where they should be.
-func (m *Mover) advance(ctx context.Context, groups, want []placement.Group, nodes []placement.Node) (moved bool) {
+func (m *Mover) advance(ctx context.Context, groups []placement.Group, goal *Goal) (moved bool) {
 	var work sync.WaitGroup
 	room, until := make(chan struct{}, atOnce), time.Now().Add(longestRound)
 	for i, now := range groups {
-		if _, differs := placement.Next(now, want[i], nodes...); !differs {
+		if _, differs := goal.next(now, goal.Groups[i]); !differs {
 			continue
 		}
 		moved = true
@@ -270,7 +319,7 @@ func (m *Mover) advance(ctx context.Context, groups, want []placement.Group, nod
 		work.Go(func() {
 			defer func() { <-room }()
 			began := time.Now()
-			err := m.step(ctx, now, want[i], nodes)
+			err := m.step(ctx, now, goal.Groups[i], goal)
 			m.took.Store(int64(time.Since(began)))
 			m.note(now.Shard, err)
 		})
@@ -292,14 +341,14 @@ func (m *Mover) note(shard uint32, err error) {
 }
 
 // step takes a group's next step from what its leader says.
-func (m *Mover) step(ctx context.Context, recorded, want placement.Group, nodes []placement.Node) error {
+func (m *Mover) step(ctx context.Context, recorded, want placement.Group, goal *Goal) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	now, err := m.members(ctx, recorded)
 	if err != nil {
 		return err
 	}
-	step, more := placement.Next(now, want, nodes...)
+	step, more := goal.next(now, want)
 	if !more {
 		return m.record(ctx, now)
 	}

@@ -127,6 +127,7 @@ func (g *Group) change(ctx context.Context, step placement.Step, now placement.G
 		if t, ok := g.cfg.Transport.(lapsing); ok {
 			t.Forget(step.Node)
 		}
+		g.summarize(ctx)
 		f = g.raft.AddNonvoter(id, address, 0, enterTimeout)
 	case placement.Promote:
 		if !g.caughtUp(ctx, step.Node) {
@@ -151,4 +152,29 @@ func (g *Group) change(ctx context.Context, step placement.Step, now placement.G
 	}
 	g.cfg.Log.Info("membership changed", "shard", g.Shard(), "step", step.String(), "voters", g.Members().Voters)
 	return nil
+}
+
+// summarize takes a snapshot if the last one is long ago, for a replica that is made: it is to get the state, not every command since.
+func (g *Group) summarize(ctx context.Context) {
+	if applied := g.Applied(); applied < g.snaps.index()+freshLog {
+		return
+	}
+	if err := g.await(ctx, g.raft.Snapshot()); err != nil {
+		g.cfg.Log.Info("a new replica gets a longer log than it could have", "shard", g.Shard(), "err", err)
+	}
+}
+
+// stateFirst is a group's log as raft reads it. A replica that has nothing asks for the first entry, and nobody else does where a snapshot is listed: it is
+// sent the state, unless the commands that made it are few. A log that is long enough lacks its first entries anyway.
+type stateFirst struct {
+	*groupLog
+	snaps *snapshotStore
+}
+
+// GetLog implements raft.LogStore.
+func (l *stateFirst) GetLog(index uint64, entry *raft.Log) error {
+	if index == 1 && l.snaps.index() >= freshLog {
+		return raft.ErrLogNotFound
+	}
+	return l.groupLog.GetLog(index, entry)
 }

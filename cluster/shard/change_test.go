@@ -161,6 +161,41 @@ func TestMoveBySnapshot(t *testing.T) {
 	}
 }
 
+// TestNewReplicaGetsState makes replicas of groups with few and with many commands: of many the state is sent, so that they are not all applied again.
+func TestNewReplicaGetsState(t *testing.T) {
+	for _, commands := range []int{20, freshLog + 20} {
+		members := startWith(t, 3, 1)
+		lead, spare := leaderOf(t, members[:3]), members[3]
+		var work sync.WaitGroup
+		for by := range 8 {
+			work.Go(func() {
+				for range commands / 8 {
+					if _, _, err := lead.router.Propose(t.Context(), testShard, fmt.Appendf(nil, "by %d", by), ForPeople); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		work.Wait()
+		lead.propose(t, "x")
+		spare.join(t)
+		take(t, lead, placement.AddLearner, spare.id)
+		lead.propose(t, "x")
+		eventually(t, "the new replica has all", func() bool { return spare.group.Applied() == lead.group.Applied() })
+		for by := range 8 {
+			if n := stored(t, spare.cfg.Store, fmt.Sprintf("by %d", by)); n != uint64(commands/8) {
+				t.Errorf("%d commands: %d by %d", commands, n, by)
+			}
+		}
+		first, err := spare.group.log.FirstIndex()
+		must(t, err)
+		if n := stored(t, spare.cfg.Store, "x"); n != 2 || (first > freshLog) != (commands > freshLog) {
+			t.Errorf("%d commands: x is %d, the log begins with %d", commands, n, first)
+		}
+		take(t, lead, placement.Promote, spare.id)
+	}
+}
+
 // TestChangeIsRefused holds that a step is taken only for the members that it was computed for, by the leader, and that a learner that lags gets no vote.
 func TestChangeIsRefused(t *testing.T) {
 	members := startWith(t, 3, 2)

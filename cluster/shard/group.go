@@ -57,6 +57,7 @@ const (
 	maxAppendEntries  = 128
 	snapshotThreshold = 4096
 	trailingLogs      = 8192
+	freshLog          = 512             // commands that a replica without any state may be given in place of the state
 	snapshotInterval  = 5 * time.Second // how often raft looks whether there is enough for one
 )
 
@@ -92,6 +93,8 @@ type Group struct {
 	raft *raft.Raft
 	log  *groupLog
 	fsm  *fsm
+
+	snaps *snapshotStore
 
 	home  atomic.Pointer[string]
 	known atomic.Pointer[roster] // made last
@@ -209,7 +212,8 @@ func (g *Group) openRaft(snaps *snapshotStore) error {
 		return err
 	}
 	var err error
-	g.raft, err = raft.NewRaft(conf, g.fsm, g.log, g.log, snaps, through)
+	g.snaps = snaps
+	g.raft, err = raft.NewRaft(conf, g.fsm, &stateFirst{g.log, snaps}, g.log, snaps, through)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}

@@ -162,6 +162,16 @@ func (s *snapshotStore) least() uint64 {
 	return s.current.Applied
 }
 
+// index is the entry of what is listed, 0 if nothing is.
+func (s *snapshotStore) index() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil {
+		return 0
+	}
+	return s.current.Index
+}
+
 // List implements raft.SnapshotStore.
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	s.mu.Lock()

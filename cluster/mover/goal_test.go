@@ -1,0 +1,119 @@
+package mover
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"hongyan/cluster/directory"
+	"hongyan/cluster/placement"
+)
+
+// regions is a cluster as it settles: nodes of three regions, and groups at home in each of them.
+func regions(t *testing.T, perRegion ...int) *directory.Topology {
+	t.Helper()
+	names := []string{"south", "north", "overseas"}
+	var nodes []placement.Node
+	out := &directory.Topology{Version: 1}
+	for i, n := range perRegion {
+		for k := range n {
+			id := fmt.Sprintf("%s-%d", names[i], k+1)
+			nodes = append(nodes, placement.Node{ID: id, Region: names[i], Storage: true, Weight: directory.DefaultWeight})
+			out.Nodes = append(out.Nodes, directory.Node{ID: id, Region: names[i], Roles: []string{"storage"}, Weight: directory.DefaultWeight})
+		}
+	}
+	var err error
+	if out.Groups, err = placement.Layout(nodes, append(slices.Clone(names), names...)); err != nil {
+		t.Fatal(err)
+	}
+	walk(t, out, func(placement.Step) {})
+	return out
+}
+
+// walk takes all steps of a topology's plan, as long as there are some.
+func walk(t *testing.T, on *directory.Topology, took func(placement.Step)) {
+	t.Helper()
+	for range 1000 {
+		steps, err := Plan(on, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(steps) == 0 {
+			return
+		}
+		for _, s := range steps {
+			i := slices.IndexFunc(on.Groups, func(g placement.Group) bool { return g.Shard == s.Shard })
+			on.Groups[i] = s.Apply(on.Groups[i])
+			took(s)
+		}
+	}
+	t.Fatal("the plan does not end")
+}
+
+// TestDiskLost has a node that is there with an empty disk taken out of its groups, and then take its own place again: nothing else moves, unless that takes too long.
+func TestDiskLost(t *testing.T) {
+	for _, size := range [][]int{{1, 1, 1}, {2, 1, 2}, {3, 2, 2}, {4, 4, 4}} {
+		top := regions(t, size...)
+		for i := range top.Nodes {
+			node := &top.Nodes[i]
+			before := make(map[uint32]string)
+			held := 0
+			for _, g := range top.Groups {
+				before[g.Shard] = fmt.Sprint(len(g.Voters), slices.Sorted(slices.Values(g.Replicas())))
+				if g.Holds(node.ID) {
+					held++
+				}
+			}
+			node.Emptied = "other"
+			steps := 0
+			walk(t, top, func(s placement.Step) {
+				if steps++; s.Kind != placement.Remove || s.Node != node.ID {
+					t.Errorf("%v, emptied %s: %v", size, node.ID, s)
+				}
+			})
+			if steps != held {
+				t.Errorf("%v, emptied %s: %d steps, it was in %d groups", size, node.ID, steps, held)
+			}
+			node.Emptied = ""
+			walk(t, top, func(s placement.Step) {
+				another := s.Shard == placement.DirectoryShard && s.Kind == placement.Promote // of those that learn, it has all
+				if s.Node != node.ID && !another || s.Kind == placement.Remove {
+					t.Errorf("%v, refilled %s: %v", size, node.ID, s)
+				}
+			})
+			for _, g := range top.Groups {
+				if after := fmt.Sprint(len(g.Voters), slices.Sorted(slices.Values(g.Replicas()))); after != before[g.Shard] {
+					t.Errorf("%v, refilled %s: shard %d is on %s, was on %s", size, node.ID, g.Shard, after, before[g.Shard])
+				}
+			}
+		}
+	}
+}
+
+// TestDiskStaysLost has what a node with an empty disk had made again elsewhere if it does not get on.
+func TestDiskStaysLost(t *testing.T) {
+	top := regions(t, 3, 2, 2)
+	top.Nodes[0].Emptied = "other"
+	m := New(Config{LostAfter: time.Hour})
+	now := time.Now()
+	for after, awaited := range map[time.Duration]int{0: 1, time.Hour - 1: 1, time.Hour: 0} {
+		_ = m.awaited(top, now)
+		if ids := m.awaited(top, now.Add(after)); len(ids) != awaited {
+			t.Errorf("after %v: %v", after, ids)
+		}
+	}
+	goal, err := Target(top, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, g := range goal.Groups {
+		if g.Holds(top.Nodes[0].ID) || len(g.Voters) != len(top.Groups[i].Voters) {
+			t.Errorf("shard %d: %v", g.Shard, g)
+		}
+	}
+	top.Nodes[0].Emptied = ""
+	if ids := m.awaited(top, now.Add(2*time.Hour)); len(ids)+len(m.empty) != 0 {
+		t.Errorf("not emptied any more: %v, %v", ids, m.empty)
+	}
+}
