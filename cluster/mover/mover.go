@@ -62,12 +62,12 @@ type ReplicasResponse struct {
 	Incarnation string   `cbor:"2,keyasint,omitempty"`
 }
 
-// Pace of the work: each round takes one step of each group, of at most atOnce at the same time. The next one begins when as much time has passed as the last one took,
+// Pace of the work: each round takes one step of each group, of at most atOnce at the same time. The next one begins when twice the time has passed that the last one took,
 // longestApart at most: small shards have their turn one after the other beside mail, large ones together. Rounds follow each other at busyPause while steps are
 // taken, at idlePause otherwise, and at once when the directory changes.
 const (
 	atOnce       = 4
-	longestApart = 200 * time.Millisecond
+	longestApart = 400 * time.Millisecond
 	longestRound = 10 * time.Second // then what is known of nodes and targets is looked at anew
 
 	busyPause   = 200 * time.Millisecond
@@ -313,7 +313,7 @@ func (m *Mover) advance(ctx context.Context, groups []placement.Group, goal *Goa
 		}
 		moved = true
 		room <- struct{}{}
-		if !pause.For(ctx, min(time.Duration(m.took.Load()), longestApart)) || time.Now().After(until) {
+		if !pause.For(ctx, min(2*time.Duration(m.took.Load()), longestApart)) || time.Now().After(until) {
 			break
 		}
 		work.Go(func() {

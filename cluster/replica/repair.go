@@ -17,6 +17,8 @@ import (
 // Waits of the repairer.
 const (
 	mendEvery   = 5 * time.Second
+	mendRests   = 2 // times what a volume took, after it: of small ones there may be thousands
+	longestRest = 250 * time.Millisecond
 	vanishedFor = 600         // seconds that the entry of a volume without files stays; shards settle their early entries within seconds of having a leader
 	mendRetry   = time.Second // after a failure, doubled up to mendAtMost
 	mendAtMost  = 15 * time.Second
@@ -45,7 +47,9 @@ func (m *Manager) repairer() {
 			if m.ctx.Err() != nil {
 				return
 			}
+			began := time.Now()
 			m.mendOne(&state, e)
+			pause.For(m.ctx, min(mendRests*time.Since(began), longestRest))
 		}
 		m.sweep(&state)
 		m.removeMoved(&state)

@@ -18,10 +18,10 @@ import (
 // Sizes of a batch.
 const (
 	batchMessages  = 512
-	batchSummaries = 4 << 20  // bytes
-	batchMemory    = 16 << 20 // bytes, about
-	readAhead      = 8        // messages whose texts are in memory
-	readers        = 4
+	batchSummaries = 4 << 20         // bytes
+	batchMemory    = 16 << 20        // bytes, about
+	readAhead      = 8               // messages whose texts are in memory
+	freshReaders   = 4               // of old ones one message is read after the other
 	freshWait      = 5 * time.Second // for a message's bytes
 	oldWait        = 30 * time.Second
 	maxSegments    = 100 // of a mailbox: merging comes first
@@ -188,9 +188,9 @@ func gone(err error) bool {
 
 // fill reads messages into a batch and says up to which UID it is complete. failed is why it ends before the last.
 func (s *Service) fill(ctx context.Context, l lane, m fulltext.Mailbox, t *todo, b *fulltext.Batch) (end uint32, failed error) {
-	wait := oldWait
+	wait, readers := oldWait, 1
 	if l == fresh {
-		wait = freshWait
+		wait, readers = freshWait, freshReaders
 	}
 	end = t.through
 	for from := 0; from < len(t.messages); from += readAhead {
