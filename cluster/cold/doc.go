@@ -25,7 +25,7 @@
 //
 //   - I1. A whole copy is removed only while the directory says that the volume is cold and every fragment was just confirmed durable.
 //   - I2. A fragment that the directory names is never removed, nor one that may be about to be named.
-//   - I3. A key that is destroyed in one place is destroyed in all before its copy is dropped.
+//   - I3. A record's key that is destroyed in one place is destroyed in all before its copy is dropped.
 //   - I4. Conversion, rebuild, verification run one at a time on a node, at a bounded rate and in bounded memory.
 //
 // What a crash leaves behind: drafts, or fragments of a volume that was not frozen; the next attempt uses them, or the sweep removes

@@ -1,9 +1,11 @@
 package cold
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -203,7 +205,7 @@ func (m *Manager) confirm(e replica.Entry) error {
 		return err
 	}
 	if secret != nil {
-		destroyed = cold.Destroyed(secret)
+		destroyed = cold.Destroyed(secret, cmp.Or(e.Last, math.MaxUint64))
 	}
 	for i, node := range e.Cold.Nodes {
 		ctx, stop := context.WithTimeout(m.ctx, callTimeout)

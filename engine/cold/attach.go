@@ -84,11 +84,11 @@ func destroyed(slot []byte) bool {
 	return !slices.ContainsFunc(slot, func(b byte) bool { return b != 0 })
 }
 
-// Destroyed lists the records whose keys are destroyed in a secret.
-func Destroyed(secret *keys.Secret) (records []uint64) {
-	for n := 0; n+slotSize <= len(secret.Slots); n += slotSize {
-		if destroyed(secret.Slots[n : n+slotSize]) {
-			records = append(records, uint64(n/slotSize)+1)
+// Destroyed lists the records up to last whose keys are destroyed in a secret. There may be many more slots than records.
+func Destroyed(secret *keys.Secret, last uint64) (records []uint64) {
+	for n := uint64(1); n <= min(last, uint64(len(secret.Slots)/slotSize)); n++ {
+		if destroyed(secret.Slots[(n-1)*slotSize : n*slotSize]) {
+			records = append(records, n)
 		}
 	}
 	return records

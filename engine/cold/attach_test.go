@@ -3,6 +3,7 @@ package cold
 import (
 	"bytes"
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -32,7 +33,10 @@ func TestAttachments(t *testing.T) {
 	if err != nil || !bytes.Equal(index, []byte("index again")) || got.Key != secret.Key || !s.HasAttached(5, 1) {
 		t.Fatalf("%q, %v", index, err)
 	}
-	if gone := Destroyed(got); len(gone) != 1 || gone[0] != 7 {
+	if gone := Destroyed(got, 6); len(gone) != 0 {
+		t.Errorf("of the first six %v are destroyed", gone)
+	}
+	if gone := Destroyed(got, math.MaxUint64); len(gone) != 1 || gone[0] != 7 {
 		t.Fatalf("destroyed: %v", gone)
 	}
 	if n, err := s.Erase(5, func(n uint64) bool { return n <= 10 }); err != nil || n != 90 {
