@@ -8,7 +8,7 @@ import "time"
 const (
 	atOnce     = 8
 	firstRoom  = 2
-	slowTimes  = 2                      // as long as in quiet times, and slowBy
+	slowFifths = 7                      // of what it takes in quiet times, and slowBy
 	slowBy     = 500 * time.Microsecond // a disk's or a scheduler's whims
 	forgetting = 256                    // moves after which a quickest one counts little
 	longRest   = 500 * time.Millisecond
@@ -38,7 +38,7 @@ func (p *pace) note(took time.Duration) {
 	}
 }
 
-func (p *pace) slow() bool { return p.now > slowTimes*p.quiet+slowBy }
+func (p *pace) slow() bool { return p.now > p.quiet*slowFifths/5+slowBy }
 
 // most is how many accounts may move at once.
 func (p *pace) most() int { return max(firstRoom/2, int(p.room)) }
