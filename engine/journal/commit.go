@@ -121,11 +121,13 @@ func (j *Journal) room(n int64) (*segment, error) {
 	var next *spare
 	if n > j.o.SegmentSize-headerSize {
 		var err error
-		if next, err = j.newSpare(aligned(n + headerSize)); err != nil {
+		if next, err = j.newSpare(aligned(n+headerSize), atOnce); err != nil {
 			return nil, err
 		}
 	} else {
+		j.hurry.Store(true)
 		p := <-j.spares
+		j.hurry.Store(false)
 		if p.err != nil {
 			return nil, p.err
 		}

@@ -39,6 +39,7 @@ type Journal struct {
 	lock io.Closer
 
 	spares   chan prepared             // the next segment's file
+	hurry    atomic.Bool               // the writer waits for it
 	returned chan *segment             // what no log needs any more
 	quit     chan struct{}             // ends the preparer
 	preparer chan struct{}             // closed when it has ended
@@ -130,7 +131,7 @@ func (j *Journal) open() (err error) {
 			return fmt.Errorf("fsync %s: %w", last.path, err)
 		}
 	}
-	s, err := j.makeSpare(j.o.SegmentSize)
+	s, err := j.makeSpare(j.o.SegmentSize, atOnce)
 	if err != nil {
 		return err
 	}

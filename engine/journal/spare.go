@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	zeroPiece  = 1 << 20
-	retrySpare = 500 * time.Millisecond
-	maxSpares  = 2 // files kept for later use
+	zeroPiece   = 1 << 20
+	gentlePiece = 256 << 10
+	gentleRest  = 20 * time.Millisecond // at most, after a piece
+	retrySpare  = 500 * time.Millisecond
+	maxSpares   = 2 // files kept for later use
 )
 
 // spare is a file that is ready to become a segment: all its blocks have been written.
@@ -39,7 +41,7 @@ func (j *Journal) prepare() {
 	var failure error
 	for {
 		if ready == nil {
-			ready, failure = j.makeSpare(j.o.SegmentSize)
+			ready, failure = j.makeSpare(j.o.SegmentSize, j.gently)
 		}
 		var retry <-chan time.Time
 		if failure != nil {
@@ -68,14 +70,14 @@ func (j *Journal) leave(s *spare) {
 }
 
 // makeSpare gives a file with all its blocks written, one that was used before if there is one of the size.
-func (j *Journal) makeSpare(size int64) (*spare, error) {
+func (j *Journal) makeSpare(size int64, fill filler) (*spare, error) {
 	if s := j.reuse(size); s != nil {
 		return s, nil
 	}
-	return j.newSpare(size)
+	return j.newSpare(size, fill)
 }
 
-func (j *Journal) newSpare(size int64) (*spare, error) {
+func (j *Journal) newSpare(size int64, fill filler) (*spare, error) {
 	path := j.fs.PathJoin(j.dir, fmt.Sprintf("%s%016x", sparePrefix, rand.Uint64()))
 	f, err := j.fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -87,14 +89,44 @@ func (j *Journal) newSpare(size int64) (*spare, error) {
 	return &spare{path: path, file: f, size: size}, nil
 }
 
-func fill(f vfs.File, size int64) error {
-	zeros := make([]byte, min(size, zeroPiece))
+// filler writes all blocks of a file, durably.
+type filler func(f vfs.File, size int64) error
+
+// atOnce is for a segment that somebody waits for.
+func atOnce(f vfs.File, size int64) error {
+	return fill(f, size, zeroPiece, func() error { return nil })
+}
+
+// gently lets the writer's fsyncs, and those of whoever shares the disk, in between: each piece is durable before the next one, after a rest. Only when the
+// writer waits there is none.
+func (j *Journal) gently(f vfs.File, size int64) error {
+	began := time.Now()
+	return fill(f, size, gentlePiece, func() error {
+		err := f.SyncData()
+		if err == nil && !j.hurry.Load() {
+			select {
+			case <-time.After(min(time.Since(began), gentleRest)):
+			case <-j.quit:
+				err = ErrClosed
+			}
+		}
+		began = time.Now()
+		return err
+	})
+}
+
+func fill(f vfs.File, size, piece int64, between func() error) error {
+	zeros := make([]byte, min(size, piece))
 	for off := int64(0); off < size; {
 		n := min(int64(len(zeros)), size-off)
 		if _, err := f.WriteAt(zeros[:n], off); err != nil {
 			return err
 		}
-		off += n
+		if off += n; off < size {
+			if err := between(); err != nil {
+				return err
+			}
+		}
 	}
 	return f.Sync()
 }
