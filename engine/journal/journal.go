@@ -131,7 +131,9 @@ func (j *Journal) open() (err error) {
 			return fmt.Errorf("fsync %s: %w", last.path, err)
 		}
 	}
-	s, err := j.makeSpare(j.o.SegmentSize, atOnce)
+	j.hurry.Store(true)
+	defer j.hurry.Store(false)
+	s, err := j.makeSpare(j.o.SegmentSize, j.gently)
 	if err != nil {
 		return err
 	}
