@@ -103,6 +103,12 @@ func TestDiskStaysLost(t *testing.T) {
 			t.Errorf("after %v: %v", after, ids)
 		}
 	}
+	m.down[top.Nodes[0].ID] = now
+	for after, awaited := range map[time.Duration]int{emptyDown - 1: 1, emptyDown: 0} {
+		if ids := m.awaited(top, now.Add(after)); len(ids) != awaited {
+			t.Errorf("down for %v: %v", after, ids)
+		}
+	}
 	goal, err := Target(top, nil)
 	if err != nil {
 		t.Fatal(err)

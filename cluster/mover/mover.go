@@ -76,6 +76,7 @@ const (
 	callTimeout = 10 * time.Second
 	sweepEvery  = 30 * time.Second
 	returnAfter = 5 * time.Second // a lost node must be up that long to be one of us again
+	emptyDown   = time.Minute     // one whose disk is empty may be down that long before others get what it had
 )
 
 // Network is the part of transport.Net that is needed.
@@ -229,7 +230,8 @@ func emptied(t *directory.Topology) (ids []string) {
 	return ids
 }
 
-// awaited are those that are emptied, but for such as do not get on: what they had is made again elsewhere after the time in which a node that is down counts as lost.
+// awaited are those that are emptied, but for such as do not get on: what they had is made again elsewhere once they are down for a moment, and after the time in which a
+// node that is down counts as lost in any case.
 func (m *Mover) awaited(t *directory.Topology, now time.Time) []string {
 	ids := emptied(t)
 	maps.DeleteFunc(m.empty, func(id string, _ time.Time) bool { return !slices.Contains(ids, id) })
@@ -237,7 +239,8 @@ func (m *Mover) awaited(t *directory.Topology, now time.Time) []string {
 		if m.empty[id].IsZero() {
 			m.empty[id] = now
 		}
-		return now.Sub(m.empty[id]) >= m.cfg.LostAfter
+		down := m.down[id]
+		return now.Sub(m.empty[id]) >= m.cfg.LostAfter || !down.IsZero() && now.Sub(down) >= emptyDown
 	})
 }
 

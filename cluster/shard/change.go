@@ -159,6 +159,8 @@ func (g *Group) summarize(ctx context.Context) {
 	if applied := g.Applied(); applied < g.snaps.index()+freshLog {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout/2) // the change itself needs some of the time
+	defer cancel()
 	if err := g.await(ctx, g.raft.Snapshot()); err != nil {
 		g.cfg.Log.Info("a new replica gets a longer log than it could have", "shard", g.Shard(), "err", err)
 	}
