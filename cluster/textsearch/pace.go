@@ -11,7 +11,7 @@ import (
 // meant to says that others wait for the processor, and then the next is longer.
 const (
 	restFresh  = 0.25
-	restOld    = 2.0 // of what was there before, nobody waits for it
+	restOld    = 3.0 // of what was there before, nobody waits for it
 	restUrgent = 1.0 // when mail that was delivered waits for longer than urgentLag, however busy it is
 	restBusy   = 6.0
 	urgentLag  = 2 * time.Second

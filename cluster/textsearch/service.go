@@ -48,7 +48,7 @@ const (
 	flushEvery  = 5 * time.Minute  // a crash forgets what was indexed since
 	keepOther   = 10 * time.Minute // the index of a shard that is not this node's to index any more
 	leastFree   = 64 << 20         // with less free the index does not grow
-	mostAtOnce  = 4096             // messages of a mailbox that are still indexed as fresh ones
+	mostFresh   = 64               // messages of a mailbox that are still indexed as fresh ones
 	rateMinimum = 4 << 20          // burst of the rate in bytes
 )
 

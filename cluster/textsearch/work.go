@@ -50,7 +50,7 @@ func (s *Service) run(ctx context.Context, l lane, rest float64) {
 		began := time.Now()
 		left, err := s.index(ctx, l, m)
 		again, next := left > 0, l
-		if left > mostAtOnce {
+		if left > mostFresh {
 			next = old
 		}
 		if err != nil && ctx.Err() == nil {
@@ -73,10 +73,17 @@ func (s *Service) index(ctx context.Context, l lane, m fulltext.Mailbox) (left i
 		s.queue.succeed(m)
 		return 0, nil
 	}
-	t, err := s.todo(m)
+	most := batchMessages
+	if l == fresh {
+		most = mostFresh
+	}
+	t, err := s.todo(m, most)
 	if err != nil {
 		s.queue.fail(m, 0, time.Now())
 		return 0, err
+	}
+	if t != nil && l == fresh && t.left() > mostFresh { // it has moved here, or was filled at once: nobody waits for all that
+		return t.left(), nil
 	}
 	if t == nil || len(t.messages) == 0 && t.end <= t.through {
 		s.queue.succeed(m)
@@ -118,6 +125,9 @@ type todo struct {
 	messages []item
 }
 
+// left is how many messages there are to index, about.
+func (t *todo) left() int { return int(t.next - 1 - t.through) }
+
 // item is a message.
 type item struct {
 	uid     uint32
@@ -127,8 +137,8 @@ type item struct {
 
 var errEnough = errors.New("enough for one batch")
 
-// todo gives nil for a mailbox that is not here.
-func (s *Service) todo(m fulltext.Mailbox) (t *todo, err error) {
+// todo gives nil for a mailbox that is not here, and at most so many messages.
+func (s *Service) todo(m fulltext.Mailbox, most int) (t *todo, err error) {
 	g, ok := s.cfg.Host.Group(m.Shard)
 	if !ok {
 		return nil, nil
@@ -157,7 +167,7 @@ func (s *Service) todo(m fulltext.Mailbox) (t *todo, err error) {
 	uids.AddRange(uint64(t.through)+1, uint64(box.UIDNext))
 	size := 0
 	err = v.Messages(m.Account, m.ID, uids, index.WantImmutable|index.WantSummary, func(e *index.Message) error {
-		if len(t.messages) == batchMessages || size > batchSummaries {
+		if len(t.messages) == most || size > batchSummaries {
 			return errEnough
 		}
 		t.messages = append(t.messages, item{e.UID, e.Ref, append([]byte(nil), e.Summary...)})
