@@ -68,7 +68,8 @@ type ReplicasResponse struct {
 const (
 	atOnce       = 4
 	longestApart = 400 * time.Millisecond
-	longestRound = 10 * time.Second // then what is known of nodes and targets is looked at anew
+	leastFill    = 150 * time.Millisecond // what a new replica takes at least until it has the state, which its step does not wait for
+	longestRound = 10 * time.Second       // then what is known of nodes and targets is looked at anew
 
 	busyPause   = 200 * time.Millisecond
 	idlePause   = 2 * time.Second
@@ -322,8 +323,12 @@ func (m *Mover) advance(ctx context.Context, groups []placement.Group, goal *Goa
 		work.Go(func() {
 			defer func() { <-room }()
 			began := time.Now()
-			err := m.step(ctx, now, goal.Groups[i], goal)
-			m.took.Store(int64(time.Since(began)))
+			adds, err := m.step(ctx, now, goal.Groups[i], goal)
+			took := time.Since(began)
+			if adds {
+				took = max(took, leastFill)
+			}
+			m.took.Store(int64(took))
 			m.note(now.Shard, err)
 		})
 	}
@@ -343,30 +348,30 @@ func (m *Mover) note(shard uint32, err error) {
 	}
 }
 
-// step takes a group's next step from what its leader says.
-func (m *Mover) step(ctx context.Context, recorded, want placement.Group, goal *Goal) error {
+// step takes a group's next step from what its leader says. It says whether that adds a replica.
+func (m *Mover) step(ctx context.Context, recorded, want placement.Group, goal *Goal) (adds bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	now, err := m.members(ctx, recorded)
 	if err != nil {
-		return err
+		return false, err
 	}
 	step, more := goal.next(now, want)
 	if !more {
-		return m.record(ctx, now)
+		return false, m.record(ctx, now)
 	}
-	if step.Kind == placement.AddLearner {
+	if adds = step.Kind == placement.AddLearner; adds {
 		if err := m.call(ctx, step.Node, MethodOpen, &OpenRequest{Group: now}, &OpenResponse{}); err != nil {
-			return fmt.Errorf("%v: %w", step, err)
+			return adds, fmt.Errorf("%v: %w", step, err)
 		}
 	}
 	after, err := m.cfg.Router.Change(ctx, step, now)
 	if err != nil {
-		return err
+		return adds, err
 	}
 	after.Home = recorded.Home
 	if err := m.record(ctx, after); err != nil {
-		return err
+		return adds, err
 	}
 	m.cfg.Log.Info("replica moved", "step", step.String(), "voters", after.Voters)
 	if step.Kind == placement.Remove && m.cfg.Net.Up(step.Node) {
@@ -374,7 +379,7 @@ func (m *Mover) step(ctx context.Context, recorded, want placement.Group, goal *
 			m.cfg.Log.Info("replica that is no member any more is left for later", "shard", after.Shard, "peer", step.Node, "err", err)
 		}
 	}
-	return nil
+	return adds, nil
 }
 
 // members is what the leader says, with the home that the directory says.

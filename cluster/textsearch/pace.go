@@ -11,10 +11,13 @@ import (
 // meant to says that others wait for the processor, and then the next is longer.
 const (
 	restFresh  = 0.25
-	restOld    = 3.0 // of what was there before, nobody waits for it
+	restOld    = 6.0 // of what was there before: nobody waits for it
+	restMuch   = 1.0 // when there is so much of it that it waits for longer than muchLag
+	restTend   = 2.0
 	restUrgent = 1.0 // when mail that was delivered waits for longer than urgentLag, however busy it is
 	restBusy   = 6.0
 	urgentLag  = 2 * time.Second
+	muchLag    = time.Minute
 	shortRest  = 2 * time.Millisecond
 	leastRest  = 20 * time.Millisecond // shorter ones are put together: where many wait for the processor each costs another turn
 	longRest   = 2 * time.Second

@@ -157,12 +157,12 @@ func (q *queue) waiting() (n int, since time.Time) {
 	return len(q.lines[fresh].order) + len(q.lines[old].order) + len(q.busy), since
 }
 
-// late says that the next fresh mailbox has waited for long.
-func (q *queue) late(now time.Time) bool {
+// late says that the next mailbox of a lane has waited for longer than lag.
+func (q *queue) late(l lane, now time.Time, lag time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w := &q.lines[fresh]
-	return len(w.order) > 0 && now.Sub(w.since[w.order[0]]) > urgentLag
+	w := &q.lines[l]
+	return len(w.order) > 0 && now.Sub(w.since[w.order[0]]) > lag
 }
 
 // room says whether a sweep may add more.

@@ -98,8 +98,8 @@ func (s *Service) Start() {
 	s.stop = stop
 	s.work.Go(func() { s.look(ctx) })
 	s.work.Go(func() { s.sweeps(ctx) })
-	s.work.Go(func() { s.run(ctx, fresh, restFresh) })
-	s.work.Go(func() { s.run(ctx, old, restOld) })
+	s.work.Go(func() { s.run(ctx, fresh) })
+	s.work.Go(func() { s.run(ctx, old) })
 	s.work.Go(func() { s.tend(ctx) })
 }
 

@@ -48,7 +48,7 @@ func (t *tending) take() (m fulltext.Mailbox, ok bool) {
 
 // tend merges segments of those mailboxes that have many.
 func (s *Service) tend(ctx context.Context) {
-	p := &pace{rest: restOld}
+	p := &pace{rest: restTend}
 	for ctx.Err() == nil {
 		m, ok := s.tending.take()
 		if !ok || s.full() {

@@ -28,8 +28,8 @@ const (
 )
 
 // run indexes the mailboxes of a lane as they come.
-func (s *Service) run(ctx context.Context, l lane, rest float64) {
-	p := &pace{rest: rest}
+func (s *Service) run(ctx context.Context, l lane) {
+	p := new(pace)
 	for ctx.Err() == nil {
 		if s.full() {
 			pause.For(ctx, lookEvery)
@@ -59,7 +59,16 @@ func (s *Service) run(ctx context.Context, l lane, rest float64) {
 			again, next = true, old
 		}
 		s.queue.done(m, again, next)
-		p.after(ctx, time.Since(began), l == fresh && s.queue.late(time.Now()))
+		now, urgent := time.Now(), false
+		switch {
+		case l == fresh:
+			p.rest, urgent = restFresh, s.queue.late(fresh, now, urgentLag)
+		case s.queue.late(old, now, muchLag):
+			p.rest = restMuch
+		default:
+			p.rest = restOld
+		}
+		p.after(ctx, now.Sub(began), urgent)
 	}
 }
 
