@@ -8,7 +8,7 @@ import "time"
 const (
 	atOnce     = 8
 	firstRoom  = 2
-	slowFifths = 7                      // of what it takes in quiet times, and slowBy
+	slowFifths = 6                      // of what it takes in quiet times, and slowBy
 	slowBy     = 500 * time.Microsecond // a disk's or a scheduler's whims
 	forgetting = 256                    // moves after which a quickest one counts little
 	longRest   = 500 * time.Millisecond
