@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// leastStall is how late a Tick must be to count as one of a process that was stopped. It is well below the least patience: nobody is in doubt for that.
+const leastStall = doubtLeast / 2
+
 // State is what a detector thinks of the other node.
 type State uint8
 
@@ -59,7 +62,7 @@ func (d *Detector) Start(now, beat, interval time.Duration) (next time.Duration)
 
 // Tick gives the state, whether a ping is due, and when to call next. The interval may be another than the last time.
 func (d *Detector) Tick(now, interval time.Duration) (state State, ping bool, next time.Duration) {
-	if now-d.wake > interval {
+	if now-d.wake > min(interval, leastStall) {
 		d.grace = now
 	}
 	heard := max(time.Duration(d.answered.Load()), d.grace)

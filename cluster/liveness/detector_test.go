@@ -142,6 +142,21 @@ func TestIntervalChanges(t *testing.T) {
 	}
 }
 
+// A process that is itself stopped for a moment has nobody in doubt for that, however rarely it pings.
+func TestStall(t *testing.T) {
+	for _, interval := range []time.Duration{pingEvery, 2 * pingEvery, 3 * pingEvery} {
+		for stall := 10 * time.Millisecond; stall < time.Second; stall += 10 * time.Millisecond {
+			o := observe(time.Millisecond, punctual, awake)
+			o.interval = interval
+			o.until(10 * time.Second)
+			o.next += stall
+			if o.until(20 * time.Second); len(o.silent) > 0 {
+				t.Errorf("pinged every %v, stopped for %v: in doubt at %v", interval, stall, o.silent)
+			}
+		}
+	}
+}
+
 // A node that was frozen for long is found out as fast the next time, on a new connection.
 func TestSilenceAgain(t *testing.T) {
 	const at = 10 * time.Second

@@ -91,35 +91,45 @@ func TestDiskLost(t *testing.T) {
 	}
 }
 
-// TestDiskStaysLost has what a node with an empty disk had made again elsewhere if it does not get on.
+// TestDiskStaysLost has what a node with an empty disk had made again elsewhere if it does not get on, is down, or if another of a group's nodes goes as well.
 func TestDiskStaysLost(t *testing.T) {
 	top := regions(t, 3, 2, 2)
-	top.Nodes[0].Emptied = "other"
-	m := New(Config{LostAfter: time.Hour})
+	lost := &top.Nodes[0]
+	lost.Emptied = "other"
+	m := New(Config{})
 	now := time.Now()
-	for after, awaited := range map[time.Duration]int{0: 1, time.Hour - 1: 1, time.Hour: 0} {
-		_ = m.awaited(top, now)
-		if ids := m.awaited(top, now.Add(after)); len(ids) != awaited {
-			t.Errorf("after %v: %v", after, ids)
+	for _, c := range []struct {
+		what    string
+		before  func()
+		after   time.Duration
+		awaited int
+	}{
+		{"at first", func() {}, 0, 1},
+		{"later", func() {}, emptyWait - 1, 1},
+		{"too late", func() {}, emptyWait, 0},
+		{"it got on", func() { // by a group
+			i := slices.IndexFunc(top.Groups, func(g placement.Group) bool { return g.Holds(lost.ID) })
+			top.Groups[i] = placement.Step{Kind: placement.Remove, Node: lost.ID}.Apply(top.Groups[i])
+		}, emptyWait, 1},
+		{"down", func() { m.down[lost.ID] = now.Add(emptyWait) }, emptyWait + emptyDown - 1, 1},
+		{"down for long", func() {}, emptyWait + emptyDown, 0},
+		{"refilled", func() { lost.Emptied = "" }, 0, 0},
+	} {
+		c.before()
+		if ids := m.awaited(top, now.Add(c.after)); len(ids) != c.awaited {
+			t.Errorf("%s: %v", c.what, ids)
 		}
 	}
-	m.down[top.Nodes[0].ID] = now
-	for after, awaited := range map[time.Duration]int{emptyDown - 1: 1, emptyDown: 0} {
-		if ids := m.awaited(top, now.Add(after)); len(ids) != awaited {
-			t.Errorf("down for %v: %v", after, ids)
-		}
+	if len(m.empty) > 0 {
+		t.Errorf("refilled, and remembered: %v", m.empty)
 	}
-	goal, err := Target(top, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, g := range goal.Groups {
-		if g.Holds(top.Nodes[0].ID) || len(g.Voters) != len(top.Groups[i].Voters) {
+
+	top = regions(t, 3, 2, 2)
+	top.Nodes[0].Emptied, top.Nodes[1].Draining = "other", true
+	walk(t, top, func(placement.Step) {})
+	for _, g := range top.Groups {
+		if g.Holds(top.Nodes[0].ID) || slices.Contains(g.Voters, top.Nodes[1].ID) || len(g.Voters) < 4 {
 			t.Errorf("shard %d: %v", g.Shard, g)
 		}
-	}
-	top.Nodes[0].Emptied = ""
-	if ids := m.awaited(top, now.Add(2*time.Hour)); len(ids)+len(m.empty) != 0 {
-		t.Errorf("not emptied any more: %v, %v", ids, m.empty)
 	}
 }

@@ -78,6 +78,7 @@ const (
 	sweepEvery  = 30 * time.Second
 	returnAfter = 5 * time.Second // a lost node must be up that long to be one of us again
 	emptyDown   = time.Minute     // one whose disk is empty may be down that long before others get what it had
+	emptyWait   = 2 * time.Minute // or be there without getting on
 )
 
 // Network is the part of transport.Net that is needed.
@@ -103,7 +104,8 @@ type Mover struct {
 
 	// Only Run's goroutine uses these.
 	down, up map[string]time.Time // since when each node is
-	empty    map[string]time.Time // since when a node's disk is, as far as this mover has seen
+	empty    map[string]refill    // of nodes whose disk is
+	from     int                  // the group with which the next round begins
 	swept    time.Time
 	settled  uint64 // the topology in which nothing was left to do
 
@@ -115,7 +117,7 @@ type Mover struct {
 
 // New makes one.
 func New(cfg Config) *Mover {
-	return &Mover{cfg: cfg, down: make(map[string]time.Time), up: make(map[string]time.Time), empty: make(map[string]time.Time), failures: make(map[uint32]error)}
+	return &Mover{cfg: cfg, down: make(map[string]time.Time), up: make(map[string]time.Time), empty: make(map[string]refill), failures: make(map[uint32]error)}
 }
 
 // Run works until ctx ends.
@@ -171,9 +173,7 @@ func (m *Mover) round(ctx context.Context) (moved bool, err error) {
 			m.settled = t.Version
 		}
 	}
-	if !moved {
-		err = m.refilled(ctx, t)
-	}
+	err = m.refilled(ctx, t)
 	if now := time.Now(); now.Sub(m.swept) >= sweepEvery {
 		m.swept = now
 		m.sweep(ctx, t)
@@ -184,6 +184,7 @@ func (m *Mover) round(ctx context.Context) (moved bool, err error) {
 // Goal is where a topology's groups should be.
 type Goal struct {
 	Groups  []placement.Group // one for one
+	without []placement.Group // where they should be if the awaited nodes did not come
 	nodes   []placement.Node
 	awaited []string
 }
@@ -191,34 +192,48 @@ type Goal struct {
 // Target computes the goal of a topology. Awaited are nodes that have an empty disk and are about to get what they had again: nothing moves elsewhere for them.
 func Target(t *directory.Topology, awaited []string) (*Goal, error) {
 	g := &Goal{awaited: awaited}
+	var err error
+	if len(awaited) > 0 {
+		if g.without, err = placement.Target(members(t, nil), t.Groups, placement.Options{}); err != nil {
+			return nil, err
+		}
+	}
+	g.nodes = members(t, awaited)
+	g.Groups, err = placement.Target(g.nodes, t.Groups, placement.Options{})
+	return g, err
+}
+
+// members are a topology's nodes as placement sees them.
+func members(t *directory.Topology, awaited []string) (nodes []placement.Node) {
 	for _, n := range t.Nodes {
 		if n.Removed {
 			continue
 		}
 		gone := n.Lost || n.Emptied != "" && !slices.Contains(awaited, n.ID)
-		g.nodes = append(g.nodes, placement.Node{
+		nodes = append(nodes, placement.Node{
 			ID: n.ID, Region: n.Region, Zone: n.Zone, Storage: n.Stores(), Weight: int(n.Weight), Leaving: n.Leaving() || gone, Lost: gone,
 		})
 	}
-	var err error
-	g.Groups, err = placement.Target(g.nodes, t.Groups, placement.Options{})
-	return g, err
+	return nodes
 }
 
-// next is the first step of a group on its way to want. What an awaited node's members were counts for nothing, so they go first; what it is to have again waits until
-// nothing names it any more (refilled).
-func (g *Goal) next(now, want placement.Group) (placement.Step, bool) {
+// next is the first step of the i-th group on its way. What an awaited node's members were counts for nothing, so they go first; what it is to have again waits until
+// nothing names it any more (refilled), unless another of the group's nodes goes as well.
+func (g *Goal) next(now placement.Group, i int) (placement.Step, bool) {
 	waits := false
 	for _, id := range g.awaited {
 		if now.Holds(id) {
 			return placement.Step{Shard: now.Shard, Kind: placement.Remove, Node: id}, true
 		}
-		waits = waits || want.Holds(id)
+		waits = waits || g.Groups[i].Holds(id)
 	}
-	if waits {
-		return placement.Step{}, false
+	switch {
+	case !waits:
+		return placement.Next(now, g.Groups[i], g.nodes...)
+	case slices.ContainsFunc(g.nodes, func(n placement.Node) bool { return n.Leaving && now.Holds(n.ID) }):
+		return placement.Next(now, g.without[i], g.nodes...)
 	}
-	return placement.Next(now, want, g.nodes...)
+	return placement.Step{}, false
 }
 
 // emptied are the nodes that have an empty disk in place of what the tables say, and are not lost.
@@ -231,17 +246,30 @@ func emptied(t *directory.Topology) (ids []string) {
 	return ids
 }
 
-// awaited are those that are emptied, but for such as do not get on: what they had is made again elsewhere once they are down for a moment, and after the time in which a
-// node that is down counts as lost in any case.
+// refill is how far a node with an empty disk is.
+type refill struct {
+	named int       // by so many groups, as far as this mover has seen
+	since time.Time // when there were more
+}
+
+// awaited are those that are emptied, but for such as do not get on or are down for a moment: what they had is made again elsewhere.
 func (m *Mover) awaited(t *directory.Topology, now time.Time) []string {
 	ids := emptied(t)
-	maps.DeleteFunc(m.empty, func(id string, _ time.Time) bool { return !slices.Contains(ids, id) })
+	maps.DeleteFunc(m.empty, func(id string, _ refill) bool { return !slices.Contains(ids, id) })
 	return slices.DeleteFunc(ids, func(id string) bool {
-		if m.empty[id].IsZero() {
-			m.empty[id] = now
+		named := 0
+		for _, g := range t.Groups {
+			if g.Holds(id) {
+				named++
+			}
+		}
+		r, seen := m.empty[id]
+		if !seen || named < r.named {
+			r = refill{named, now}
+			m.empty[id] = r
 		}
 		down := m.down[id]
-		return now.Sub(m.empty[id]) >= m.cfg.LostAfter || !down.IsZero() && now.Sub(down) >= emptyDown
+		return now.Sub(r.since) >= emptyWait || !down.IsZero() && now.Sub(down) >= emptyDown
 	})
 }
 
@@ -254,7 +282,7 @@ func Plan(t *directory.Topology, limit int) ([]placement.Step, error) {
 	var steps []placement.Step
 	for i, now := range t.Groups {
 		for len(steps) < limit {
-			step, ok := goal.next(now, goal.Groups[i])
+			step, ok := goal.next(now, i)
 			if !ok {
 				break
 			}
@@ -311,19 +339,24 @@ func (m *Mover) watch(ctx context.Context, t *directory.Topology, now time.Time)
 func (m *Mover) advance(ctx context.Context, groups []placement.Group, goal *Goal) (moved bool) {
 	var work sync.WaitGroup
 	room, until := make(chan struct{}, atOnce), time.Now().Add(longestRound)
-	for i, now := range groups {
-		if _, differs := goal.next(now, goal.Groups[i]); !differs {
+	first := m.from
+	m.from = 0
+	for k := range groups {
+		i := (first + k) % len(groups)
+		now := groups[i]
+		if _, differs := goal.next(now, i); !differs {
 			continue
 		}
 		moved = true
 		room <- struct{}{}
 		if !pause.For(ctx, min(2*time.Duration(m.took.Load()), longestApart)) || time.Now().After(until) {
+			m.from = i // groups that do not get on keep none of the others waiting
 			break
 		}
 		work.Go(func() {
 			defer func() { <-room }()
 			began := time.Now()
-			adds, err := m.step(ctx, now, goal.Groups[i], goal)
+			adds, err := m.step(ctx, now, goal, i)
 			took := time.Since(began)
 			if adds {
 				took = max(took, leastFill)
@@ -349,14 +382,14 @@ func (m *Mover) note(shard uint32, err error) {
 }
 
 // step takes a group's next step from what its leader says. It says whether that adds a replica.
-func (m *Mover) step(ctx context.Context, recorded, want placement.Group, goal *Goal) (adds bool, err error) {
+func (m *Mover) step(ctx context.Context, recorded placement.Group, goal *Goal, i int) (adds bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	now, err := m.members(ctx, recorded)
 	if err != nil {
 		return false, err
 	}
-	step, more := goal.next(now, want)
+	step, more := goal.next(now, i)
 	if !more {
 		return false, m.record(ctx, now)
 	}

@@ -17,10 +17,9 @@ import (
 // Waits of the repairer.
 const (
 	mendEvery   = 5 * time.Second
-	mendRests   = 2 // times what a volume took, after it: of small ones there may be thousands
-	longestRest = 250 * time.Millisecond
-	vanishedFor = 600         // seconds that the entry of a volume without files stays; shards settle their early entries within seconds of having a leader
-	mendRetry   = time.Second // after a failure, doubled up to mendAtMost
+	longestRest = 250 * time.Millisecond // after a volume, as long as it took
+	vanishedFor = 600                    // seconds that the entry of a volume without files stays; shards settle their early entries within seconds of having a leader
+	mendRetry   = time.Second            // after a failure, doubled up to mendAtMost
 	mendAtMost  = 15 * time.Second
 	mendTimeout = 10 * time.Minute // for one volume; what was committed by then stays
 )
@@ -49,7 +48,7 @@ func (m *Manager) repairer() {
 			}
 			began := time.Now()
 			m.mendOne(&state, e)
-			pause.For(m.ctx, min(mendRests*time.Since(began), longestRest))
+			pause.For(m.ctx, min(time.Since(began), longestRest)) // of small ones there may be thousands
 		}
 		m.sweep(&state)
 		m.removeMoved(&state)

@@ -110,10 +110,16 @@ func sameMembers(a, b placement.Group) bool {
 
 // change takes one step at this leader and returns when it is committed. One at a time: the lock makes the comparison with now count.
 func (g *Group) change(ctx context.Context, step placement.Step, now placement.Group) error {
-	g.changing.Lock()
-	defer g.changing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
+	if step.Kind == placement.AddLearner && g.IsLeader() {
+		g.summarize(ctx)
+	}
+	g.changing.Lock()
+	defer g.changing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return wire.FromError(err)
+	}
 	if !g.IsLeader() {
 		return g.notLeader()
 	}
@@ -127,7 +133,6 @@ func (g *Group) change(ctx context.Context, step placement.Step, now placement.G
 		if t, ok := g.cfg.Transport.(lapsing); ok {
 			t.Forget(step.Node)
 		}
-		g.summarize(ctx)
 		f = g.raft.AddNonvoter(id, address, 0, enterTimeout)
 	case placement.Promote:
 		if !g.caughtUp(ctx, step.Node) {
@@ -159,9 +164,18 @@ func (g *Group) summarize(ctx context.Context) {
 	if applied := g.Applied(); applied < g.snaps.index()+freshLog {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, changeTimeout/2) // the change itself needs some of the time
-	defer cancel()
-	if err := g.await(ctx, g.raft.Snapshot()); err != nil {
+	var err error
+	select { // raft.Snapshot itself waits while another one is taken
+	case r := <-g.summaries.DoChan("", func() (any, error) { return nil, g.raft.Snapshot().Error() }):
+		err = r.Err
+	case <-time.After(changeTimeout / 2): // the change itself needs some of the time
+		err = context.DeadlineExceeded
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-g.closed:
+		err = raft.ErrRaftShutdown
+	}
+	if err != nil {
 		g.cfg.Log.Info("a new replica gets a longer log than it could have", "shard", g.Shard(), "err", err)
 	}
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"golang.org/x/sync/singleflight"
 
 	"hongyan/cluster/placement"
 	"hongyan/cluster/wire"
@@ -99,13 +100,14 @@ type Group struct {
 	home  atomic.Pointer[string]
 	known atomic.Pointer[roster] // made last
 
-	changing sync.Mutex    // held while the membership is changed
-	regions  atomic.Uint64 // counts RegionsChanged
-	unfilled atomic.Bool   // it joined, and has not had all that the leader had
-	floor    position      // of what an erased replica had here; zero when there was none
-	above    atomic.Bool   // the log is past floor
-	started  atomic.Bool   // raft is set
-	end      sync.Once
+	changing  sync.Mutex         // held while the membership is changed
+	summaries singleflight.Group // snapshots for new replicas
+	regions   atomic.Uint64      // counts RegionsChanged
+	unfilled  atomic.Bool        // it joined, and has not had all that the leader had
+	floor     position           // of what an erased replica had here; zero when there was none
+	above     atomic.Bool        // the log is past floor
+	started   atomic.Bool        // raft is set
+	end       sync.Once
 
 	leading   atomic.Bool   // so raft said last: followers are told of commits
 	leaders   leaders       // that raft has come to know

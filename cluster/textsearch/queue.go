@@ -103,15 +103,13 @@ func (q *queue) take(l lane, now time.Time) (m fulltext.Mailbox, wait time.Durat
 	return m, time.Second, false
 }
 
-// done ends what take began; again has the mailbox wait once more, in that lane.
-func (q *queue) done(m fulltext.Mailbox, again bool, l lane) {
+// done ends what take began; again has the mailbox wait once more, in that lane. ok is false when too many wait there.
+func (q *queue) done(m fulltext.Mailbox, again bool, l lane) (ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	came := q.busy[m]
 	delete(q.busy, m)
-	if again {
-		q.addLocked(l, m, came)
-	}
+	return !again || q.addLocked(l, m, came)
 }
 
 // fail notes that a message could not be read, and says how often that was.

@@ -58,7 +58,9 @@ func (s *Service) run(ctx context.Context, l lane) {
 			s.metrics.failures.Inc()
 			again, next = true, old
 		}
-		s.queue.done(m, again, next)
+		if !s.queue.done(m, again, next) {
+			s.sweepAgain(m.Shard)
+		}
 		now, urgent := time.Now(), false
 		switch {
 		case l == fresh:
@@ -91,7 +93,7 @@ func (s *Service) index(ctx context.Context, l lane, m fulltext.Mailbox) (left i
 		s.queue.fail(m, 0, time.Now())
 		return 0, err
 	}
-	if t != nil && l == fresh && t.left() > mostFresh { // it has moved here, or was filled at once: nobody waits for all that
+	if t != nil && l == fresh && len(t.messages) == mostFresh && t.end < t.next-1 { // it has moved here, or was filled at once: nobody waits for all that
 		return t.left(), nil
 	}
 	if t == nil || len(t.messages) == 0 && t.end <= t.through {

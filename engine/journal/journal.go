@@ -131,9 +131,7 @@ func (j *Journal) open() (err error) {
 			return fmt.Errorf("fsync %s: %w", last.path, err)
 		}
 	}
-	j.hurry.Store(true)
-	defer j.hurry.Store(false)
-	s, err := j.makeSpare(j.o.SegmentSize, j.gently)
+	s, err := j.makeSpare(j.o.SegmentSize, inPieces)
 	if err != nil {
 		return err
 	}

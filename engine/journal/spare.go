@@ -97,13 +97,19 @@ func atOnce(f vfs.File, size int64) error {
 	return fill(f, size, zeroPiece, func() error { return nil })
 }
 
+// inPieces is for the first segment, before anything is written: only others who share the disk are let in between.
+func inPieces(f vfs.File, size int64) error { return fill(f, size, gentlePiece, f.SyncData) }
+
 // gently lets the writer's fsyncs, and those of whoever shares the disk, in between: each piece is durable before the next one, after a rest. Only when the
-// writer waits there is none.
+// writer waits there is none of that.
 func (j *Journal) gently(f vfs.File, size int64) error {
 	began := time.Now()
 	return fill(f, size, gentlePiece, func() error {
+		if j.hurry.Load() {
+			return nil
+		}
 		err := f.SyncData()
-		if err == nil && !j.hurry.Load() {
+		if err == nil {
 			select {
 			case <-time.After(min(time.Since(began), gentleRest)):
 			case <-j.quit:
