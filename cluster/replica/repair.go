@@ -17,7 +17,7 @@ import (
 // Waits of the repairer.
 const (
 	mendEvery   = 5 * time.Second
-	longestRest = 250 * time.Millisecond // after a volume, as long as it took
+	longestRest = 250 * time.Millisecond // after a volume, twice what it took
 	vanishedFor = 600                    // seconds that the entry of a volume without files stays; shards settle their early entries within seconds of having a leader
 	mendRetry   = time.Second            // after a failure, doubled up to mendAtMost
 	mendAtMost  = 15 * time.Second
@@ -48,7 +48,7 @@ func (m *Manager) repairer() {
 			}
 			began := time.Now()
 			m.mendOne(&state, e)
-			pause.For(m.ctx, min(time.Since(began), longestRest)) // of small ones there may be thousands
+			pause.For(m.ctx, min(2*time.Since(began), longestRest)) // of small ones there may be thousands
 		}
 		m.sweep(&state)
 		m.removeMoved(&state)
