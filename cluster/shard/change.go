@@ -161,24 +161,25 @@ func (g *Group) change(ctx context.Context, step placement.Step, now placement.G
 
 // summarize takes a snapshot if the last one is long ago, for a replica that is made: it is to get the state, not every command since.
 func (g *Group) summarize(ctx context.Context) {
-	if applied := g.Applied(); applied < g.snaps.index()+freshLog {
+	if applied := g.Applied(); applied < g.snaps.listed().Index+freshLog {
 		return
 	}
-	var err error
-	select { // raft.Snapshot itself waits while another one is taken
-	case r := <-g.summaries.DoChan("", func() (any, error) { return nil, g.raft.Snapshot().Error() }):
-		err = r.Err
-	case <-time.After(changeTimeout / 2): // the change itself needs some of the time
-		err = context.DeadlineExceeded
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-g.closed:
-		err = raft.ErrRaftShutdown
-	}
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout/2) // the change itself needs some of the time
+	defer cancel()
+	err := g.await(ctx, future(func() error { // raft.Snapshot itself waits while another one is taken
+		_, err, _ := g.summaries.Do("", func() (any, error) { return nil, g.raft.Snapshot().Error() })
+		return err
+	}))
 	if err != nil {
 		g.cfg.Log.Info("a new replica gets a longer log than it could have", "shard", g.Shard(), "err", err)
 	}
 }
+
+// future is a raft.Future of something that is done when it is waited for.
+type future func() error
+
+// Error implements raft.Future.
+func (f future) Error() error { return f() }
 
 // stateFirst is a group's log as raft reads it. A replica that has nothing asks for the first entry, and nobody else does where a snapshot is listed: it is
 // sent the state, unless the commands that made it are few. A log that is long enough lacks its first entries anyway.
@@ -189,7 +190,7 @@ type stateFirst struct {
 
 // GetLog implements raft.LogStore.
 func (l *stateFirst) GetLog(index uint64, entry *raft.Log) error {
-	if index == 1 && l.snaps.index() >= freshLog {
+	if index == 1 && l.snaps.listed().Index >= freshLog {
 		return raft.ErrLogNotFound
 	}
 	return l.groupLog.GetLog(index, entry)

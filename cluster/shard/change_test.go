@@ -191,8 +191,8 @@ func TestNewReplicaGetsState(t *testing.T) {
 			t.Errorf("%d commands: x is %d", commands, n)
 		}
 		if commands > freshLog { // what was sent is listed after it was put in place
-			eventually(t, "a snapshot is listed", func() bool { return spare.group.snaps.index() >= freshLog })
-		} else if at := spare.group.snaps.index(); at != 0 {
+			eventually(t, "a snapshot is listed", func() bool { return spare.group.snaps.listed().Index >= freshLog })
+		} else if at := spare.group.snaps.listed().Index; at != 0 {
 			t.Errorf("%d commands: the state was sent, up to %d", commands, at)
 		}
 		take(t, lead, placement.Promote, spare.id)

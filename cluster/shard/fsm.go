@@ -73,7 +73,7 @@ func newFSM(store *index.Shard, m Machine, snaps *snapshotStore, log *slog.Logge
 		return nil, fmt.Errorf("read the applied index: %w", err)
 	}
 	// The log begins behind the snapshot. To apply it to a state that ends before would make this replica differ for good.
-	if least := snaps.least(); a < least {
+	if least := snaps.listed().Applied; a < least {
 		return nil, fmt.Errorf("the index holds entries up to %d, but entry %d was flushed: this is not the index that belongs to the log", a, least)
 	}
 	f.applied.Store(a)

@@ -152,24 +152,14 @@ func (s *snapshotStore) Create(v raft.SnapshotVersion, index, term uint64, c raf
 	return &snapshotSink{owner: s, record: rec}, nil
 }
 
-// least is the entry up to which the state must be there.
-func (s *snapshotStore) least() uint64 {
+// listed is what is listed, the zero record if nothing is.
+func (s *snapshotStore) listed() snapshotRecord {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current == nil {
-		return 0
+		return snapshotRecord{}
 	}
-	return s.current.Applied
-}
-
-// index is the entry of what is listed, 0 if nothing is.
-func (s *snapshotStore) index() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current == nil {
-		return 0
-	}
-	return s.current.Index
+	return *s.current
 }
 
 // List implements raft.SnapshotStore.
