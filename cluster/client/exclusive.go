@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/lease"
 	"hongyan/cluster/wire"
 	"hongyan/engine/index"
@@ -53,6 +54,8 @@ func (l leased) Readable(shard uint32, account uint64) error {
 }
 
 func (l leased) Place(account uint64, given uint32) uint32 { return l.c.places.of(account, given) }
+
+func (l leased) Level() feature.Level { return l.c.cfg.Directory.Level() }
 
 func (l leased) Follow(ctx context.Context, account uint64, given uint32, moved *index.MovedError, try int) error {
 	return l.c.follow(ctx, account, given, moved, try)

@@ -26,8 +26,10 @@ const (
 	// Sharing switches on what mail clients and operators do with mailboxes beyond their own messages: quotas, rights of others, annotations, dates of saving, several
 	// messages in one command. Commands 80 and above of the directory; mailbox.Command says of each command what level it is of.
 	Sharing Level = 3
+	// Brisk switches on short leases: programs before it hold an account for themselves for up to 8 s after its leader is gone (package lease).
+	Brisk Level = 4
 
-	newest = Sharing
+	newest = Brisk
 )
 
 // cap makes an older program of this source, for tests: -ldflags "-X hongyan/cluster/feature.cap=1". It then knows that level at most.
@@ -54,6 +56,8 @@ func (l Level) String() string {
 		return "2 (moves)"
 	case Sharing:
 		return "3 (sharing)"
+	case Brisk:
+		return "4 (brisk)"
 	}
 	return strconv.FormatUint(uint64(l), 10)
 }

@@ -4,7 +4,7 @@
 // The leader of the account's shard says who that is. It keeps in memory who has which account, and nothing is written or put in a log: what is asked for
 // this often and is over this soon would cost two commits a login. What a leader knows dies with its office, so a lease is short: Hold by the clock
 // of who has it, from the moment at which it asked, and Term by the leader's, from the moment at which it answered. Both measure how long something takes, so
-// clocks need not agree, only run at about the same pace: Term is a quarter more than Hold.
+// clocks need not agree, only run at about the same pace: Term is a quarter more than Hold. Both are short, for when a region is gone nobody logs in before Term is over.
 //
 // The steps of taking one:
 //
@@ -13,11 +13,12 @@
 //  3. If it knows of another session, it asks that one's node. One that is gone there frees the account; one that is not, or does not answer, has it until its lease ends.
 //  4. If it knows of none it notes this one. It may be new in office, or the account new in the shard: in the first Term of either it asks every node whether a
 //     session there has the account, which counts, or wants it, which does not, so that of two that come at once one gets it. While a node does not answer nothing
-//     is granted until Term is over: a node that is dead costs those who log in then that wait.
+//     is granted until Term is over: a node that is dead costs those who log in then that wait. Below feature.Brisk Term is longer: earlier programs' Hold is 8 s.
 //  5. It answers.
 //
-// A node renews what its sessions have all 2.5 s, with one call for each shard that there are some of. A new leader takes a renewal for an answer to step 4.
-// A session that ends tells the leader, and nothing depends on that (step 3). One whose lease ran out takes it again, if nobody has come between.
+// A node renews what its sessions have all 0.4 s, with one call for each shard that there are some of. A new leader takes a renewal for an answer to step 4.
+// A session that ends tells the leader, and nothing depends on that (step 3). What ran out while no leader answered is taken again, by the same calls or when
+// the session next looks, if nobody has come between.
 //
 // Why no two sessions have an account at once. Let leader L grant it to X, which asked at t. By step 2 no later leader was in office at t.
 //

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/wire"
 	"hongyan/engine/index"
 )
@@ -90,10 +91,18 @@ func (s *Service) in(shard uint32, o Office) (*table, error) {
 	return t, nil
 }
 
+// term is how long a lease may count by this node's clock. At feature.Brisk no node runs a program any more that holds its own for longer than Hold.
+func (s *Service) term() time.Duration {
+	if s.shards.Level() >= feature.Brisk {
+		return Term
+	}
+	return formerTerm
+}
+
 // doubt says how long somebody whom this leader does not know of may have an account. The caller holds the lock.
 func (s *Service) doubt(shard uint32, t *table, account uint64, now time.Time) time.Duration {
 	at, arrived := s.arrived[shard][account]
-	return t.doubtful(at, arrived, now)
+	return t.doubtful(at, arrived, now, s.term())
 }
 
 // take is steps 3 to 5.
@@ -109,7 +118,7 @@ func (s *Service) take(ctx context.Context, shard uint32, o Office, account uint
 		other := t.of(account, now)
 		if other == nil || other.holder == by {
 			certain := other != nil && other.sure || s.doubt(shard, t, account, now) <= 0
-			t.put(account, by, certain, now)
+			t.put(account, by, certain, now, s.term())
 			s.mu.Unlock()
 			if certain {
 				return granted, nil
@@ -170,7 +179,7 @@ func (s *Service) inquire(ctx context.Context, shard uint32, o Office, account u
 	case noted.holder != by:
 		return held, nil
 	case found != nil:
-		t.put(account, *found, true, now)
+		t.put(account, *found, true, now, s.term())
 		return held, nil
 	case silent && s.doubt(shard, t, account, now) > 0:
 		if !noted.sure {
@@ -178,7 +187,7 @@ func (s *Service) inquire(ctx context.Context, shard uint32, o Office, account u
 		}
 		return unsure, nil
 	}
-	t.put(account, by, true, now)
+	t.put(account, by, true, now, s.term())
 	return granted, nil
 }
 
@@ -209,7 +218,7 @@ func (s *Service) extend(shard uint32, o Office, account uint64, by holder) (ver
 	case known == nil || known.holder != by || !known.sure:
 		return held, nil
 	}
-	t.put(account, by, true, now)
+	t.put(account, by, true, now, s.term())
 	return granted, nil
 }
 

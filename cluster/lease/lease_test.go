@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hongyan/cluster/feature"
 	"hongyan/engine/codec/codectest"
 	"hongyan/engine/effort"
 )
@@ -157,15 +158,85 @@ func TestNewLeader(t *testing.T) {
 		time.Sleep(time.Second)
 		w.nodes[1].setCut(true)
 		w.elect(1, 2)
-		if _, err := w.take(0, time.Second, 5*time.Second); !errors.Is(err, ErrUnavailable) {
+		if _, err := w.take(0, time.Second, Term/2); !errors.Is(err, ErrUnavailable) {
 			t.Fatalf("with a silent node: %v", err)
 		}
+		began = time.Now()
 		w.must(0).Release()
+		if took := time.Since(began); took > Term+whoTime {
+			t.Fatalf("with a silent node it took %v", took)
+		}
 		time.Sleep(Term)
 		began = time.Now()
 		w.must(2).Release()
 		if took := time.Since(began); took > Term/2 {
 			t.Fatalf("later it took %v", took)
+		}
+	})
+}
+
+// Programs before feature.Brisk hold theirs for long after their leader is gone.
+func TestFormerTerm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := one(t, 3)
+		defer w.close()
+		w.mu.Lock()
+		w.level = feature.Sharing
+		w.mu.Unlock()
+		w.nodes[1].setCut(true)
+		w.elect(1, 2)
+		if _, err := w.take(0, time.Second, formerTerm-time.Second); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("with a silent node: %v", err)
+		}
+		w.must(0).Release()
+	})
+}
+
+// A session that says nothing keeps the account through a time without a leader that is longer than its lease; a leader of another shard holds up nothing.
+func TestIdleSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := one(t, 3)
+		defer w.close()
+		w.elect(2, 1)
+		w.places[account+1] = place{shard: 2}
+		time.Sleep(Term)
+		a := w.must(2)
+		b, err := w.nodes[2].now().Take(t.Context(), account+1, 2, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.nodes[1].setCut(true)
+		for range 20 {
+			time.Sleep(Hold / 4)
+			if !a.valid(time.Now()) {
+				t.Fatal("it has nothing, though its leader is there")
+			}
+		}
+		if b.valid(time.Now()) {
+			t.Fatal("it counts on a leader that is gone")
+		}
+		w.nodes[1].setCut(false)
+		time.Sleep(2 * time.Second)
+		if !b.valid(time.Now()) {
+			t.Fatal("it has not been taken again")
+		}
+		if _, err := w.nodes[0].now().Take(t.Context(), account+1, 2, 0); !errors.Is(err, ErrInUse) {
+			t.Fatal(err)
+		}
+
+		w.nodes[2].setCut(true) // b's own
+		time.Sleep(2 * Term)
+		c, err := w.nodes[0].now().Take(t.Context(), account+1, 2, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.nodes[2].setCut(false)
+		time.Sleep(2 * time.Second)
+		if b.valid(time.Now()) || !c.valid(time.Now()) {
+			t.Fatal("the one that was cut off has it")
+		}
+		if err := hold(b, time.Second); !errors.Is(err, ErrInUse) {
+			t.Fatal(err)
 		}
 	})
 }
@@ -305,6 +376,9 @@ func randomWorld(t *testing.T, seed uint64) (grants int) {
 	})
 	defer w.close()
 	w.places[account] = place{shard: 1}
+	if draw(4) == 0 {
+		w.level = feature.Sharing
+	}
 	w.elect(1, draw(4))
 	w.elect(2, draw(4))
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/index"
@@ -17,13 +18,14 @@ import (
 
 // How long a lease is: Hold by the clock of who has it, Term by the leader's.
 const (
-	Hold = 8 * time.Second
-	Term = 10 * time.Second
+	Hold = 1200 * time.Millisecond
+	Term = 1500 * time.Millisecond
+	// formerTerm is for programs before feature.Brisk, which hold theirs for 8 s.
+	formerTerm = 10 * time.Second
 
-	renewEvery  = 2500 * time.Millisecond
-	renewTime   = 2 * time.Second // for a call
-	renewAtOnce = 8               // calls
-	maxClaims   = 1000            // in a call
+	renewEvery  = 400 * time.Millisecond
+	renewTime   = time.Second // for a call
+	maxClaims   = 1000        // in a call
 	releaseTime = 2 * time.Second
 	whoTime     = 500 * time.Millisecond // for a node's answer
 
@@ -53,6 +55,8 @@ type Shards interface {
 	Readable(shard uint32, account uint64) error
 	// Place is the shard of an account that was in given.
 	Place(account uint64, given uint32) uint32
+	// Level is the cluster's.
+	Level() feature.Level
 	// Follow takes note of where an account is that was in given, or waits a moment.
 	Follow(ctx context.Context, account uint64, given uint32, moved *index.MovedError, try int) error
 }
@@ -77,6 +81,7 @@ type Service struct {
 	mine    map[uint64]*Lease   // of this node's sessions, by account
 	tables  map[uint32]*table   // of shards that this node leads or has led
 	arrived map[uint32]arrivals // of shards that this node has
+	renewed map[uint32]bool     // shards whose leader is being asked to renew
 	closed  bool
 }
 
@@ -91,7 +96,7 @@ func New(net *transport.Net, shards Shards, log *slog.Logger) *Service {
 func newService(nodes Nodes, shards Shards, log *slog.Logger) *Service {
 	s := &Service{
 		nodes: nodes, shards: shards, log: log,
-		mine: make(map[uint64]*Lease), tables: make(map[uint32]*table), arrived: make(map[uint32]arrivals),
+		mine: make(map[uint64]*Lease), tables: make(map[uint32]*table), arrived: make(map[uint32]arrivals), renewed: make(map[uint32]bool),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
@@ -133,6 +138,8 @@ type Lease struct {
 	// guarded by the Service's lock
 	until time.Time // before that nobody else has the account
 	asked time.Time // when a leader last wanted to know: what was asked for before then does not count
+	had   bool      // it has had the account
+	lost  bool      // since it ran out somebody else has had the account
 	alone bool      // the leader's program is older and knows no leases
 }
 
@@ -266,7 +273,7 @@ func (l *Lease) granted(sent time.Time) bool {
 	if until := sent.Add(Hold); until.After(l.until) {
 		l.until = until
 	}
-	l.alone = false
+	l.alone, l.had, l.lost = false, true, false
 	return time.Now().Before(l.until)
 }
 
@@ -300,57 +307,80 @@ func (l *Lease) Release() {
 	})
 }
 
-// renewAll renews what this node's sessions have now.
+// renewAll renews what this node's sessions have, and takes again what ran out while no leader answered. It does not wait: a shard without a leader holds up
+// no other one.
 func (s *Service) renewAll() {
 	now := time.Now()
-	shards := make(map[uint32][]*Lease)
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	due := make(map[uint32]*renewal)
 	for _, l := range s.mine {
-		if l.alone || now.Before(l.until) {
-			at := s.shards.Place(l.account, l.given)
-			shards[at] = append(shards[at], l)
+		want := renew
+		if !l.alone && !now.Before(l.until) {
+			if !l.had || l.lost {
+				continue
+			}
+			want = take // a leader that knows of nobody does not believe it: step 4
 		}
-	}
-	s.mu.Unlock()
-	slots := make(chan struct{}, renewAtOnce)
-	var calls sync.WaitGroup
-	for shard, list := range shards {
-		for len(list) > 0 {
-			part := list[:min(len(list), maxClaims)]
-			list = list[len(part):]
-			slots <- struct{}{}
-			calls.Go(func() {
-				defer func() { <-slots }()
-				s.renew(shard, part)
-			})
+		at := s.shards.Place(l.account, l.given)
+		if s.renewed[at] {
+			continue
 		}
+		if due[at] == nil {
+			due[at] = new(renewal)
+		}
+		due[at].leases = append(due[at].leases, l)
+		due[at].claims = append(due[at].claims, claim{want, l.account, l.session})
 	}
-	calls.Wait()
+	for shard, r := range due {
+		s.renewed[shard] = true
+		s.work.Go(func() {
+			for from := 0; from < len(r.leases); from += maxClaims {
+				to := min(from+maxClaims, len(r.leases))
+				s.renew(shard, renewal{r.leases[from:to], r.claims[from:to]})
+			}
+			s.mu.Lock()
+			delete(s.renewed, shard)
+			s.mu.Unlock()
+		})
+	}
+}
+
+// renewal has what the leader of a shard is asked at once, a claim for each lease.
+type renewal struct {
+	leases []*Lease
+	claims []claim
 }
 
 // renew renews leases of one shard. What fails is tried again by the next round.
-func (s *Service) renew(shard uint32, list []*Lease) {
+func (s *Service) renew(shard uint32, r renewal) {
 	ctx, cancel := context.WithTimeout(s.ctx, renewTime)
 	defer cancel()
-	claims := make([]claim, len(list))
-	for i, l := range list {
-		claims[i] = claim{renew, l.account, l.session}
-	}
 	sent := time.Now()
-	answers, err := s.call(ctx, shard, claims)
+	answers, err := s.call(ctx, shard, r.claims)
 	if err != nil {
 		if s.ctx.Err() == nil && !wire.NotKnown(err) {
-			s.log.Debug("leases were not renewed", "shard", shard, "leases", len(list), "err", err)
+			s.log.Debug("leases were not renewed", "shard", shard, "leases", len(r.leases), "err", err)
 		}
 		return
 	}
 	for i, a := range answers {
+		l := r.leases[i]
 		switch a.Verdict {
 		case granted:
-			list[i].granted(sent)
+			l.granted(sent)
+		case held:
+			if r.claims[i].Kind == take {
+				s.mu.Lock()
+				l.lost = true
+				s.mu.Unlock()
+			}
 		case moved:
 			if a.Shard != 0 { // it is asked there in the next round
-				_ = s.shards.Follow(ctx, list[i].account, list[i].given, &index.MovedError{Shard: a.Shard, At: a.At}, 0) // says only that ctx is over
+				_ = s.shards.Follow(ctx, l.account, l.given, &index.MovedError{Shard: a.Shard, At: a.At}, 0) // says only that ctx is over
 			}
 		}
 	}

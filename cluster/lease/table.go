@@ -28,7 +28,7 @@ func newTable(o Office, now time.Time) *table {
 
 // of is who has or is about to get an account; nil is nobody.
 func (t *table) of(account uint64, now time.Time) *tenancy {
-	if now.Sub(t.swept) > Term {
+	if now.Sub(t.swept) > formerTerm {
 		t.swept = now
 		for a, h := range t.held {
 			if !now.Before(h.until) {
@@ -43,9 +43,9 @@ func (t *table) of(account uint64, now time.Time) *tenancy {
 	return h
 }
 
-// put notes a holder.
-func (t *table) put(account uint64, h holder, sure bool, now time.Time) {
-	t.held[account] = &tenancy{holder: h, until: now.Add(Term), sure: sure}
+// put notes a holder, for a term.
+func (t *table) put(account uint64, h holder, sure bool, now time.Time, term time.Duration) {
+	t.held[account] = &tenancy{holder: h, until: now.Add(term), sure: sure}
 }
 
 // arrivals are the accounts that came to a shard a short while ago.
@@ -54,7 +54,7 @@ type arrivals map[uint64]time.Time
 // add notes one, and forgets those that no longer matter.
 func (a arrivals) add(account uint64, now time.Time) {
 	for old, at := range a {
-		if now.Sub(at) >= Term {
+		if now.Sub(at) >= formerTerm {
 			delete(a, old)
 		}
 	}
@@ -62,10 +62,10 @@ func (a arrivals) add(account uint64, now time.Time) {
 }
 
 // doubtful says how long an account that nobody is known to have may still have somebody.
-func (t *table) doubtful(at time.Time, arrived bool, now time.Time) time.Duration {
+func (t *table) doubtful(at time.Time, arrived bool, now time.Time, term time.Duration) time.Duration {
 	from := t.Since
 	if arrived && at.After(from) {
 		from = at
 	}
-	return from.Add(Term).Sub(now)
+	return from.Add(term).Sub(now)
 }

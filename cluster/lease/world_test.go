@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/index"
@@ -18,6 +19,7 @@ import (
 type world struct {
 	t     *testing.T
 	delay func() time.Duration // of one way
+	level feature.Level
 
 	mu     sync.Mutex
 	nodes  []*node
@@ -49,7 +51,7 @@ type node struct {
 }
 
 func newWorld(t *testing.T, nodes int, delay func() time.Duration) *world {
-	w := &world{t: t, delay: delay, terms: make(map[uint32]office), places: make(map[uint64]place)}
+	w := &world{t: t, delay: delay, level: feature.Brisk, terms: make(map[uint32]office), places: make(map[uint64]place)}
 	for i := range nodes {
 		n := &node{w: w, name: fmt.Sprint("node-", i), leads: make(map[uint32]office)}
 		w.nodes = append(w.nodes, n)
@@ -204,7 +206,7 @@ type at struct{ *node }
 // AtLeader tries any node that may lead: old leaders are asked as well.
 func (a at) AtLeader(ctx context.Context, shard uint32, method string, req, resp any) error {
 	for i := rand.IntN(len(a.w.nodes)); ; i++ {
-		try, cancel := context.WithTimeout(ctx, time.Second)
+		try, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		err := a.call(try, a.w.nodes[i%len(a.w.nodes)], method, req, resp)
 		cancel()
 		if err == nil || wire.NotKnown(err) {
@@ -254,6 +256,12 @@ func (a at) Readable(shard uint32, account uint64) error {
 	default:
 		return &index.MovedError{}
 	}
+}
+
+func (a at) Level() feature.Level {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	return a.w.level
 }
 
 // Place knows nothing but what it is told.
