@@ -94,7 +94,9 @@ const (
 	turnBytes  = 256 << 10              // of new mail that go to one volume at least before another has its turn
 	turnShare  = 512                    // or that part of what the nodes took lately, if it is more
 	shareFor   = time.Minute            // "lately": after so long bytes count 1/e
-	shareEvery = 100 * time.Millisecond // how often nodes that take mail ask how much the others took
+	shareEvery = 100 * time.Millisecond // how often nodes that take shareBytes of mail in the time ask how much the others took
+	shareBytes = turnBytes / 8
+	shareRest  = time.Second // and those that take less, or none
 	shareWait  = time.Second
 	passNear   = 1 // the farthest, in steps of distance, that mail goes to a node of the region that is below its share
 )

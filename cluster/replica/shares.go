@@ -31,7 +31,8 @@ type shares struct {
 	taken   map[string]*fading
 	stores  map[string]bool   // who said last that a peer's blob can be put there
 	lead    map[turn][]string // whose turn it is
-	active  bool              // something was counted since the others were asked
+	fresh   int               // bytes that were counted since the others were asked
+	asked   time.Time         // when that was
 }
 
 // turn is one of the choices that are made again and again.
@@ -73,7 +74,7 @@ func (s *shares) reset(peers []Peer) {
 		return
 	}
 	s.key, s.weights, s.taken, s.stores = h.Sum64(), weights, make(map[string]*fading), make(map[string]bool)
-	s.active = true
+	s.fresh, s.asked = 0, time.Time{}
 }
 
 // count adds bytes of new mail that went to a node.
@@ -81,7 +82,7 @@ func (s *shares) count(node string, bytes int) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.active = true
+	s.fresh += bytes
 	f := s.of(node)
 	f.set(f.now(now)+float64(bytes), now)
 }
@@ -195,12 +196,15 @@ func (s *shares) anyStores(nodes []string) bool {
 	return slices.ContainsFunc(nodes, func(node string) bool { return s.stores[node] })
 }
 
-// due says whether there is a reason to ask the others.
-func (s *shares) due() bool {
+// due says whether there is a reason to ask the others: what was counted, or a wish to be rid of mail.
+func (s *shares) due(wish bool) bool {
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	due := s.active
-	s.active = false
+	due := s.fresh >= shareBytes || s.asked.IsZero() || (s.fresh > 0 || wish) && now.Sub(s.asked) >= shareRest
+	if due {
+		s.fresh, s.asked = 0, now
+	}
 	return due
 }
 
@@ -219,7 +223,7 @@ func (m *Manager) serveShare(_ context.Context, from string, _ *shareRequest) (*
 // askShares asks those that this node may choose, while it takes mail, or wants to be rid of it.
 func (m *Manager) askShares() {
 	for pause.For(m.ctx, shareEvery) {
-		if !m.shares.due() && (m.cfg.Volumes == nil || m.takes()) {
+		if !m.shares.due(m.cfg.Volumes != nil && !m.takes()) {
 			continue
 		}
 		var asked sync.WaitGroup

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"hongyan/cluster/wire"
 )
 
 // acceptPause is how long accepting rests after a failure such as too many open files.
@@ -19,7 +21,7 @@ func (n *Net) accept() {
 	handshakes := make(chan struct{}, maxHandshakes)
 	refused := &refusals{log: n.log}
 	for {
-		conn, err := n.listener.Accept()
+		conn, err := n.acceptOne()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -47,6 +49,21 @@ func (n *Net) accept() {
 			discard(conn)
 		}
 	}
+}
+
+// acceptOne waits for a connection. Those that are no TCP sockets, which only tests make, are taken as they are.
+func (n *Net) acceptOne() (net.Conn, error) {
+	conn, err := n.listener.Accept()
+	tcp, ok := conn.(*net.TCPConn)
+	if err != nil || !ok {
+		return conn, err
+	}
+	socket, err := wire.NewSocket(tcp)
+	if err != nil {
+		discard(conn)
+		return nil, err
+	}
+	return socket, nil
 }
 
 // refusals closes unwelcome connections and logs at most one a second, so that strangers cannot fill the log.
@@ -153,13 +170,13 @@ func (n *Net) welcome(raw net.Conn, refused *refusals, handshaken func()) {
 
 // peerConn is a dialled connection. It ends with its peer, whoever holds it.
 type peerConn struct {
-	net.Conn
+	*wire.Socket
 	stop func() bool // undoes the watch of the peer
 }
 
 func (c *peerConn) Close() error {
 	c.stop()
-	return c.Conn.Close()
+	return c.Socket.Close()
 }
 
 // dialProtocols connects to a peer by one of some protocols.
@@ -173,7 +190,12 @@ func (n *Net) dialProtocols(ctx context.Context, p *peer, protocols []string) (*
 	if err != nil {
 		return nil, err
 	}
-	raw := &peerConn{tcp, context.AfterFunc(p.ctx, func() { discard(tcp) })}
+	socket, err := wire.NewSocket(tcp.(*net.TCPConn))
+	if err != nil {
+		discard(tcp)
+		return nil, err
+	}
+	raw := &peerConn{socket, context.AfterFunc(p.ctx, func() { discard(tcp) })}
 	conn := tls.Client(raw, n.creds.client(p.ID, protocols))
 	ctx, expire := context.WithTimeout(ctx, n.cfg.timing.handshake)
 	defer expire()

@@ -15,6 +15,7 @@ const (
 	urgentLimit  = 256 << 10        // the same for urgent frames, which are refused beyond it
 	writeTimeout = 10 * time.Second // one flush that takes longer means a dead connection
 	keepBuffer   = 1 << 20          // a write buffer that grew beyond this is given back
+	writeSelf    = 16 << 10         // bytes that a sender writes itself
 )
 
 // ErrLinkClosed is wrapped by errors of a link that is no more.
@@ -22,21 +23,26 @@ var ErrLinkClosed = errors.New("link closed")
 
 // Link carries frames over one connection. One goroutine may call Read; any may send.
 //
-// Sending copies the frame into a buffer. One writer goroutine takes all that has gathered and
-// writes it in one call, so frames sent at the same time share a TLS record and a system call.
+// Sending copies the frame into a buffer. Who sends while nobody writes does so himself, if the connection is one that need not wait for the peer (Socket): no
+// other goroutine has to wake up. While he does, frames gather, and a writer goroutine writes all of them in one call, so that frames sent at the same time share a TLS
+// record and a system call. It also writes what is much, and what the kernel does not take at once.
 // Urgent frames (pings, heartbeats, votes) have a buffer of their own that is always written first.
 type Link struct {
 	conn   net.Conn
+	socket *Socket // below conn; nil: only the writer goroutine writes
 	reader *frameReader
 
-	mu     sync.Mutex // guards queue, urgent, space, err
-	queue  []byte
-	urgent []byte
-	space  chan struct{} // closed when queue has been taken by the writer; nil when nobody waits
-	err    error
+	mu      sync.Mutex // guards queue, urgent, space, writing, err
+	queue   []byte
+	urgent  []byte
+	space   chan struct{} // closed when queue has been taken to be written; nil when nobody waits
+	writing bool          // somebody writes, or is about to: idle and idleUrgent are his
+	err     error
+
+	idle, idleUrgent []byte // to gather in while queue and urgent are written
 
 	large   chan struct{} // a place for each payload of several pieces that is being sent
-	wake    chan struct{} // capacity one: there is something to write
+	wake    chan struct{} // capacity one: the writer goroutine is to write
 	done    chan struct{} // closed when the link has died
 	stopped chan struct{} // closed when the writer has returned
 }
@@ -51,8 +57,19 @@ func NewLink(conn net.Conn, maxPayload int) *Link {
 		done:    make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
+	if s, ok := below(conn).(interface{ socket() *Socket }); ok {
+		l.socket = s.socket()
+	}
 	go l.write()
 	return l
+}
+
+// below is the connection that carries TLS, if conn is that.
+func below(conn net.Conn) net.Conn {
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
+	}
+	return conn
 }
 
 // Read returns the next frame; its payload belongs to the caller. After an error the link is dead.
@@ -107,8 +124,7 @@ func (l *Link) enqueue(ctx context.Context, h header, piece []byte) error {
 		}
 		if len(l.queue) < queueLimit {
 			l.queue = append(appendHeader(l.queue, h), piece...)
-			l.mu.Unlock()
-			l.signal()
+			l.unlockAndWrite()
 			return nil
 		}
 		if l.space == nil {
@@ -131,8 +147,7 @@ func (l *Link) abandon(h header) {
 	h.flags, h.length = flagDrop, 0
 	l.mu.Lock()
 	l.queue = appendHeader(l.queue, h)
-	l.mu.Unlock()
-	l.signal()
+	l.unlockAndWrite()
 }
 
 // SendUrgent queues a small frame ahead of the others and never waits: it reports false when the
@@ -148,59 +163,108 @@ func (l *Link) offer(buffer *[]byte, limit int, f Frame) bool {
 		return false
 	}
 	l.mu.Lock()
-	ok := l.err == nil && len(*buffer) < limit
-	if ok {
-		h := header{kind: f.Kind, channel: f.Channel, id: f.ID, length: uint32(len(f.Payload)), total: uint32(len(f.Payload))}
-		*buffer = append(appendHeader(*buffer, h), f.Payload...)
+	if l.err != nil || len(*buffer) >= limit {
+		l.mu.Unlock()
+		return false
 	}
+	h := header{kind: f.Kind, channel: f.Channel, id: f.ID, length: uint32(len(f.Payload)), total: uint32(len(f.Payload))}
+	*buffer = append(appendHeader(*buffer, h), f.Payload...)
+	l.unlockAndWrite()
+	return true
+}
+
+// unlockAndWrite has what was gathered written, by the caller or the writer goroutine, unless somebody is writing. The caller holds the lock.
+func (l *Link) unlockAndWrite() {
+	if l.writing {
+		l.mu.Unlock()
+		return
+	}
+	l.writing = true
+	if l.socket == nil || len(l.queue)+len(l.urgent) > writeSelf {
+		l.mu.Unlock()
+		l.wake <- struct{}{} // it has room: only who sets writing sends
+		return
+	}
+	urgent, queue := l.swap()
 	l.mu.Unlock()
-	if ok {
-		l.signal()
+	l.socket.Keep(true)
+	err := l.send(urgent, queue)
+	l.socket.Keep(false)
+	if err != nil {
+		l.fail(fmt.Errorf("write frames: %w", err))
+		return
 	}
-	return ok
+	kept := l.socket.Kept()
+	l.mu.Lock()
+	l.idle, l.idleUrgent = recycled(queue), recycled(urgent)
+	l.writing = kept || len(l.queue)+len(l.urgent) > 0
+	more := l.writing
+	l.mu.Unlock()
+	if more {
+		l.wake <- struct{}{}
+	}
 }
 
-func (l *Link) signal() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
+// swap takes what has gathered. The caller holds the lock, and is the one who writes.
+func (l *Link) swap() (urgent, queue []byte) {
+	urgent, queue = l.urgent, l.queue
+	l.urgent, l.queue = l.idleUrgent, l.idle
+	l.idleUrgent, l.idle = nil, nil
+	if l.space != nil {
+		close(l.space)
+		l.space = nil
 	}
+	return urgent, queue
 }
 
-// write is the writer goroutine: it swaps its two empty buffers for the full ones and writes them.
+// write is the writer goroutine: it is woken when writing was set for it, and writes until nothing is left.
 func (l *Link) write() {
 	defer close(l.stopped)
-	var queue, urgent []byte
 	for {
 		select {
 		case <-l.wake:
 		case <-l.done:
 			return
 		}
-		for {
-			l.mu.Lock()
-			queue, l.queue = l.queue, recycled(queue)
-			urgent, l.urgent = l.urgent, recycled(urgent)
-			if l.space != nil {
-				close(l.space)
-				l.space = nil
-			}
-			l.mu.Unlock()
-			if len(queue)+len(urgent) == 0 {
-				break
-			}
-			if err := l.flush(urgent, queue); err != nil {
-				l.fail(fmt.Errorf("write frames: %w", err))
-				return
-			}
+		if err := l.drain(); err != nil {
+			l.fail(fmt.Errorf("write frames: %w", err))
+			return
 		}
 	}
 }
 
-func (l *Link) flush(urgent, queue []byte) error {
-	if err := l.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
+// drain writes what was kept and what gathers, and waits for the peer meanwhile.
+func (l *Link) drain() error {
+	for {
+		if err := l.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		if l.socket != nil {
+			if err := l.socket.Flush(); err != nil {
+				return err
+			}
+		}
+		l.mu.Lock()
+		urgent, queue := l.swap()
+		l.mu.Unlock()
+		if err := l.send(urgent, queue); err != nil {
+			return err
+		}
+		if err := l.conn.SetWriteDeadline(time.Time{}); err != nil { // who writes himself sets none
+			return err
+		}
+		l.mu.Lock()
+		l.idle, l.idleUrgent = recycled(queue), recycled(urgent)
+		l.writing = len(l.queue)+len(l.urgent) > 0
+		more := l.writing
+		l.mu.Unlock()
+		if !more {
+			return nil
+		}
 	}
+}
+
+func (l *Link) send(urgent, queue []byte) error {
 	for _, b := range [...][]byte{urgent, queue} {
 		if len(b) == 0 {
 			continue
@@ -228,11 +292,7 @@ func (l *Link) fail(err error) {
 	}
 	l.err = fmt.Errorf("%w: %w", ErrLinkClosed, err)
 	close(l.done)
-	conn := l.conn
-	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = t.NetConn() // closing TLS properly would wait for a peer that may be stuck
-	}
-	_ = conn.Close() // nothing is owed to the peer of a dead link
+	_ = below(l.conn).Close() // nothing is owed to the peer of a dead link; closing TLS properly would wait for one that may be stuck
 }
 
 // Close kills the link and waits for its writer. A blocked Read returns.

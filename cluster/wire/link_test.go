@@ -26,7 +26,11 @@ func links(t *testing.T, limit int) (a, b *Link) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b = NewLink(near, limit), NewLink(far, limit)
+	socket, err := NewSocket(near.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b = NewLink(socket, limit), NewLink(far, limit) // b has its writer goroutine write all
 	t.Cleanup(func() { a.Close(); b.Close() })
 	return a, b
 }
