@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"hongyan/cluster/pause"
 	"hongyan/cluster/shard"
 )
 
@@ -35,7 +36,7 @@ func (n *Node) endUnfit(why error) {
 
 // watchFitness looks for reasons until there is one.
 func (n *Node) watchFitness(ctx context.Context) {
-	tick := time.NewTicker(pulseEvery)
+	tick := pause.Ticker(pulseEvery)
 	defer tick.Stop()
 	h := hang{limit: seconds(n.cfg.DiskHangSeconds), last: time.Now()}
 	for {

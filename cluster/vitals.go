@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hongyan/cluster/liveness"
+	"hongyan/cluster/pause"
 	"hongyan/engine/journal"
 )
 
@@ -64,7 +65,7 @@ func (p *pulse) feel(now time.Time, stalled, longest time.Duration, s journal.St
 
 // watchVitals tells the network when this node's disk hangs or has become slow, so that others lead and take in mail in its place.
 func (n *Node) watchVitals(ctx context.Context) {
-	tick := time.NewTicker(pulseEvery)
+	tick := pause.Ticker(pulseEvery)
 	defer tick.Stop()
 	p := pulse{looked: time.Now()}
 	for {

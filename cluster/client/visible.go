@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/wire"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
@@ -107,7 +108,7 @@ func (r *readers) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	r.work.Go(func() {
-		tick := time.NewTicker(lookEvery)
+		tick := pause.Ticker(lookEvery)
 		defer tick.Stop()
 		for {
 			select {

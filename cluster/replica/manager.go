@@ -280,7 +280,7 @@ func (m *Manager) takeEntry(entries map[volume.ID]Entry, e, old Entry) {
 
 // tick looks for copies that do not get on.
 func (m *Manager) tick() {
-	t := time.NewTicker(tickEvery)
+	t := pause.Ticker(tickEvery)
 	defer t.Stop()
 	for before := time.Now(); ; {
 		select {

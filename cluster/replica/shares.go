@@ -222,7 +222,14 @@ func (m *Manager) serveShare(_ context.Context, from string, _ *shareRequest) (*
 
 // askShares asks those that this node may choose, while it takes mail, or wants to be rid of it.
 func (m *Manager) askShares() {
-	for pause.For(m.ctx, shareEvery) {
+	tick := pause.Ticker(shareEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-m.ctx.Done():
+			return
+		}
 		if !m.shares.due(m.cfg.Volumes != nil && !m.takes()) {
 			continue
 		}

@@ -98,7 +98,8 @@ func (c *caller) ping() {
 // watch pings until the link dies or falls silent, and says which. Meanwhile the peer comes in doubt and out of it.
 func (p *peer) watch(c *caller) error {
 	now := time.Since(c.began)
-	timer := time.NewTimer(c.detector.Start(now, p.n.began.Sub(c.began), p.n.pingEvery()) - now)
+	beat := -time.Duration(c.began.UnixNano()) // all nodes' pings meet, as far as their clocks agree: each wakes for several at once
+	timer := time.NewTimer(c.detector.Start(now, beat, p.n.pingEvery()) - now)
 	defer timer.Stop()
 	for {
 		select {

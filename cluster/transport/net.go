@@ -19,8 +19,7 @@ import (
 type Net struct {
 	cfg      Config
 	log      *slog.Logger
-	process  string    // twin.go
-	began    time.Time // pings are due at multiples of their interval since then
+	process  string // twin.go
 	creds    credentials
 	listener net.Listener
 	table    atomic.Pointer[table]
@@ -80,7 +79,6 @@ func Listen(cfg Config) (*Net, error) {
 		cfg:      cfg,
 		log:      cfg.Log,
 		process:  newProcessName(),
-		began:    time.Now(),
 		creds:    creds,
 		listener: listener,
 		self:     newLimits(),

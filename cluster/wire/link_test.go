@@ -11,22 +11,29 @@ import (
 	"time"
 )
 
-func links(t *testing.T, limit int) (a, b *Link) {
+func tcpPair(t *testing.T) (near, far *net.TCPConn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	near, err := net.Dial("tcp", listener.Addr().String())
+	dialled, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	far, err := listener.Accept()
+	accepted, err := listener.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket, err := NewSocket(near.(*net.TCPConn))
+	t.Cleanup(func() { dialled.Close(); accepted.Close() })
+	return dialled.(*net.TCPConn), accepted.(*net.TCPConn)
+}
+
+func links(t *testing.T, limit int) (a, b *Link) {
+	t.Helper()
+	near, far := tcpPair(t)
+	socket, err := NewSocket(near)
 	if err != nil {
 		t.Fatal(err)
 	}

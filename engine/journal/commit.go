@@ -106,6 +106,9 @@ func (j *Journal) writeBatch(batch []*request) error {
 		j.stats.Entries += uint64(len(r.offs))
 	}
 	s.end = aligned(base + int64(len(frame)))
+	if s.end >= s.size/wantedAfter {
+		j.want(s)
+	}
 	j.stats.Frames++
 	j.stats.Bytes += uint64(len(frame))
 	j.stats.Moved += uint64(len(moves))
@@ -125,6 +128,7 @@ func (j *Journal) room(n int64) (*segment, error) {
 			return nil, err
 		}
 	} else {
+		j.want(s)
 		j.hurry.Store(true)
 		p := <-j.spares
 		j.hurry.Store(false)

@@ -39,6 +39,7 @@ type Journal struct {
 	lock io.Closer
 
 	spares   chan prepared             // the next segment's file
+	wanted   chan struct{}             // capacity one: that is to be made
 	hurry    atomic.Bool               // the writer waits for it
 	returned chan *segment             // what no log needs any more
 	quit     chan struct{}             // ends the preparer
@@ -46,6 +47,7 @@ type Journal struct {
 	writer   chan struct{}             // closed when the committer has ended
 	kept     []string                  // files for later use; the preparer's own
 	frame    []byte                    // the committer's own
+	asked    *segment                  // the one whose successor it wanted last; the committer's own
 	writing  atomic.Pointer[time.Time] // since when the committer writes; nil while it does not
 	busy     atomic.Int64              // nanoseconds that it has written for
 	longest  atomic.Int64              // nanoseconds of one write, since Longest was asked
@@ -90,7 +92,7 @@ func Open(fs vfs.FS, dir string, o Options) (*Journal, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	j := &Journal{fs: fs, dir: dir, o: o, logs: make(map[uint32]*Log), spares: make(chan prepared), returned: make(chan *segment, 64),
+	j := &Journal{fs: fs, dir: dir, o: o, logs: make(map[uint32]*Log), spares: make(chan prepared), wanted: make(chan struct{}, 1), returned: make(chan *segment, 64),
 		quit: make(chan struct{}), preparer: make(chan struct{}), writer: make(chan struct{})}
 	j.wake = sync.NewCond(&j.mu)
 	if err := j.open(); err != nil {

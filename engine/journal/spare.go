@@ -19,6 +19,7 @@ const (
 	gentleRest  = 20 * time.Millisecond // at most, after a piece
 	retrySpare  = 500 * time.Millisecond
 	maxSpares   = 2 // files kept for later use
+	wantedAfter = 8 // part of a segment that is written before the next one's file is made: a node that starts has better things to do
 )
 
 // spare is a file that is ready to become a segment: all its blocks have been written.
@@ -39,17 +40,24 @@ func (j *Journal) prepare() {
 	defer close(j.preparer)
 	var ready *spare
 	var failure error
+	wanted := false
 	for {
-		if ready == nil {
+		var retry <-chan time.Time
+		var give chan<- prepared
+		if wanted && ready == nil {
 			ready, failure = j.makeSpare(j.o.SegmentSize, j.gently)
 		}
-		var retry <-chan time.Time
+		if wanted {
+			give = j.spares
+		}
 		if failure != nil {
 			retry = time.After(retrySpare) // an answer that is old says nothing of the disk any more
 		}
 		select {
-		case j.spares <- prepared{ready, failure}:
-			ready, failure = nil, nil
+		case give <- prepared{ready, failure}:
+			wanted, ready, failure = failure != nil, nil, nil
+		case <-j.wanted:
+			wanted = true
 		case <-retry:
 		case s := <-j.returned:
 			if err := j.takeIn(s); err != nil {
@@ -59,6 +67,18 @@ func (j *Journal) prepare() {
 			j.leave(ready)
 			return
 		}
+	}
+}
+
+// want has the preparer begin with the file of the segment behind s. Only the committer calls it.
+func (j *Journal) want(s *segment) {
+	if j.asked == s {
+		return
+	}
+	j.asked = s
+	select {
+	case j.wanted <- struct{}{}:
+	default: // it is about to begin
 	}
 }
 
