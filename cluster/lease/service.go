@@ -30,7 +30,7 @@ const (
 	whoTime     = 500 * time.Millisecond // for a node's answer
 
 	askPause        = 50 * time.Millisecond // doubled up to
-	longestAskPause = 500 * time.Millisecond
+	longestAskPause = 150 * time.Millisecond
 )
 
 // What taking a lease may end in.

@@ -221,7 +221,7 @@ func (m *Manager) dropCollected(ctx context.Context, e Entry) error {
 		if node == m.cfg.ID || m.peer(node).Leaving && !m.cfg.Net.Up(node) { // a lost node is not waited for
 			continue
 		}
-		reply, err := m.fenceThere(ctx, node, e)
+		reply, err := m.fenceThere(ctx, m.cfg.Net.Call, node, e)
 		if err != nil {
 			return fmt.Errorf("ask %s whether it still has a copy: %w", node, err)
 		}

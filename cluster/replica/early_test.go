@@ -207,6 +207,24 @@ func TestEarlyCopyCut(t *testing.T) {
 	}
 }
 
+// TestEarlyCopyDoubted: somebody waits for a record whose other copy's node is in doubt. Long before that copy counts as late, the primary's node seals the volume,
+// with the record in it.
+func TestEarlyCopyDoubted(t *testing.T) {
+	g := newGroup(t, earlyThree()...)
+	g.openWith("a", "b", "c")
+	a := g.at("a")
+	e := g.putCut(t, 2)
+	if through, sealed, err := a.spread(e.Ref, a.m.cfg.AckTimeout/2); err != nil || !sealed || through < e.Ref.Record {
+		t.Errorf("spread up to %d, sealed %v, %v", through, sealed, err)
+	}
+	if err := g.at("c").verify(e.Ref, 2); err != nil {
+		t.Error(err)
+	}
+	if err := e.Wait(t.Context()); err == nil {
+		t.Error("acknowledged by nobody")
+	}
+}
+
 // TestEarlyCopySlow: a hole shorter than what fences a volume. The put is given up, the record gets there all the same.
 func TestEarlyCopySlow(t *testing.T) {
 	g := newGroup(t, earlyThree(func(c *Config) { c.AckTimeout = 4 * time.Second })...)

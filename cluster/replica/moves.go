@@ -251,7 +251,7 @@ func (m *Manager) takeOut(v moving) error {
 
 // gone says that every node with a copy of a sealed volume answers, and none has a file: there is nothing that could be moved.
 func (m *Manager) gone(e Entry) bool {
-	replies, silent := m.fenceOthers(m.ctx, e)
+	replies, silent := m.fenceOthers(m.ctx, e, false)
 	if silent != nil {
 		return false
 	}

@@ -222,13 +222,18 @@ func (m *Manager) untilBack(ctx context.Context, e Entry, away int, end time.Tim
 	return false
 }
 
-// fenceOthers fences the copies on other nodes; nil stands for one that did not answer.
-func (m *Manager) fenceOthers(ctx context.Context, e Entry) (replies []*fenceReply, reasons error) {
+// fenceOthers fences the copies on other nodes; nil stands for one that did not answer. If this copy is certain, which decides the length by itself, a node in doubt is
+// not waited for.
+func (m *Manager) fenceOthers(ctx context.Context, e Entry, certain bool) (replies []*fenceReply, reasons error) {
+	call := m.cfg.Net.Call
+	if certain {
+		call = m.cfg.Net.CallSound
+	}
 	for _, node := range e.Copies {
 		if node == m.cfg.ID {
 			continue
 		}
-		reply, err := m.fenceThere(ctx, node, e)
+		reply, err := m.fenceThere(ctx, call, node, e)
 		if err != nil {
 			reasons = errors.Join(reasons, fmt.Errorf("fence copy on %s: %w", node, err))
 		}
@@ -237,6 +242,9 @@ func (m *Manager) fenceOthers(ctx context.Context, e Entry) (replies []*fenceRep
 	return replies, reasons
 }
 
+// caller is how a node is asked: transport.Net's Call or CallSound.
+type caller func(ctx context.Context, node, method string, req, resp any) error
+
 // seal is step 4: fence every copy that can be reached, this node's first, and propose the length that all of them have. Unless alone, copies that
 // were all read back from disks wait for those whose nodes do not answer.
 func (m *Manager) seal(ctx context.Context, e Entry, pristine, alone bool) (Entry, error) {
@@ -244,7 +252,7 @@ func (m *Manager) seal(ctx context.Context, e Entry, pristine, alone bool) (Entr
 	if err != nil {
 		return Entry{}, fmt.Errorf("fence own copy: %w", err)
 	}
-	others, reasons := m.fenceOthers(ctx, e)
+	others, reasons := m.fenceOthers(ctx, e, own.certain())
 	replies := append([]*fenceReply{&own}, others...)
 	length, ok := sealLength(replies, e.Primary == m.cfg.ID, pristine)
 	if !ok {
@@ -266,11 +274,11 @@ func (m *Manager) seal(ctx context.Context, e Entry, pristine, alone bool) (Entr
 	return sealed, nil
 }
 
-func (m *Manager) fenceThere(ctx context.Context, node string, e Entry) (*fenceReply, error) {
+func (m *Manager) fenceThere(ctx context.Context, call caller, node string, e Entry) (*fenceReply, error) {
 	ctx, stop := context.WithTimeout(ctx, fenceTimeout)
 	defer stop()
 	var reply fenceReply
-	err := m.cfg.Net.Call(ctx, node, methodFence, &fenceRequest{Volume: e.ID, Epoch: e.Epoch}, &reply)
+	err := call(ctx, node, methodFence, &fenceRequest{Volume: e.ID, Epoch: e.Epoch}, &reply)
 	if err != nil {
 		return nil, err
 	}

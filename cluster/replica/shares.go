@@ -239,7 +239,7 @@ func (m *Manager) askShares() {
 				ctx, stop := context.WithTimeout(m.ctx, shareWait)
 				defer stop()
 				var reply shareReply
-				if err := m.cfg.Net.Call(ctx, node, methodShare, &shareRequest{}, &reply); err == nil {
+				if err := m.cfg.Net.CallSound(ctx, node, methodShare, &shareRequest{}, &reply); err == nil {
 					m.shares.told(node, reply)
 				}
 			})

@@ -34,7 +34,7 @@ const (
 	spreadPoll    = 20 * time.Millisecond  // between looks for the seal of a volume that was fenced
 	spreadPause   = 50 * time.Millisecond  // after nobody could answer
 	spreadStep    = 100 * time.Millisecond // of that, between looks at the primary's node
-	spreadDoubt   = 200 * time.Millisecond // of the primary's node, before a copy seals what somebody waits for
+	spreadDoubt   = 200 * time.Millisecond // of the other copy's node, before one seals what somebody waits for
 	spreadsKept   = 256
 	spreadNothing = math.MaxUint64 // as a record: only the last one of a sealed volume is asked for
 )
@@ -156,7 +156,7 @@ func (m *Manager) spreadOf(ctx context.Context, id volume.ID, record uint64) (sp
 		}
 		reasons = err
 	}
-	for _, node := range nodes {
+	for _, node := range nodes { // one that comes in doubt meanwhile holds up nobody: the other copy knows soon
 		if node == m.cfg.ID || !m.cfg.Net.Up(node) {
 			continue
 		}
@@ -176,7 +176,7 @@ func (m *Manager) spreadThere(ctx context.Context, node string, id volume.ID, re
 	ctx, stop := context.WithTimeout(ctx, spreadCall)
 	defer stop()
 	var reply spreadReply
-	err := m.cfg.Net.Call(ctx, node, methodSpread, &spreadRequest{Volume: id, Record: record}, &reply)
+	err := m.cfg.Net.CallSound(ctx, node, methodSpread, &spreadRequest{Volume: id, Record: record}, &reply)
 	return reply, err
 }
 
@@ -193,7 +193,8 @@ func (m *Manager) serveSpread(ctx context.Context, from string, req *spreadReque
 // spreadHere answers from this node's copy: when the record has spread, when the volume is sealed, or as it stands when ctx ends.
 //
 // Somebody waits for a record that may be lost with its primary's node. If that is in doubt for a while, this copy seals the volume: the
-// primary has other volumes when it is well, and nobody is to wait for the seal of one whose node is gone for long.
+// primary has other volumes when it is well, and nobody is to wait for the seal of one whose node is gone for long. So does the primary if
+// it is the other copy's node that is in doubt.
 func (m *Manager) spreadHere(ctx context.Context, id volume.ID, record uint64) (reply spreadReply, err error) {
 	sound := time.Now()
 	for {
@@ -209,10 +210,15 @@ func (m *Manager) spreadHere(ctx context.Context, id volume.ID, record uint64) (
 			return reply, err
 		}
 		switch now := time.Now(); {
-		case !known || !e.Holds(m.cfg.ID) || !m.cfg.Net.InDoubt(e.Primary):
+		case !known || !e.Holds(m.cfg.ID) || !m.otherInDoubt(e):
 			sound = now
-		case now.Sub(sound) >= spreadDoubt:
+		case now.Sub(sound) < spreadDoubt:
+		case e.Primary != m.cfg.ID:
 			m.startSeal(e, false)
+		default:
+			if p := m.primaryOf(id); p != nil {
+				p.fence(errors.New("a copy's node is in doubt, and somebody waits for what it owes"))
+			}
 		}
 		if !pause.For(ctx, spreadPoll) {
 			return reply, nil
@@ -221,6 +227,14 @@ func (m *Manager) spreadHere(ctx context.Context, id volume.ID, record uint64) (
 			m.refresh(ctx)
 		}
 	}
+}
+
+// otherInDoubt says that the primary's node is in doubt, or, seen from there, another copy's.
+func (m *Manager) otherInDoubt(e Entry) bool {
+	if e.Primary != m.cfg.ID {
+		return m.cfg.Net.InDoubt(e.Primary)
+	}
+	return slices.ContainsFunc(e.Copies, func(node string) bool { return node != m.cfg.ID && m.cfg.Net.InDoubt(node) })
 }
 
 // spreadOpen is how far the open volume's records are known here to be on a second disk. It waits for the record while the volume takes
