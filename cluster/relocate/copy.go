@@ -5,7 +5,6 @@ import (
 	"context"
 	"time"
 
-	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/shard"
 	"hongyan/engine/index"
@@ -33,12 +32,12 @@ type copied struct {
 func (c *copied) small() bool { return c.keys <= smallKeys }
 
 // compareAll reads everything in both shards and imports what differs. The old shard's replica has applied minFrom.
-func (r *Relocator) compareAll(ctx context.Context, m *directory.Relocation, minFrom, minTo uint64, class shard.Class) (copied, error) {
+func (r *Relocator) compareAll(ctx context.Context, m *move, minFrom, minTo uint64, class shard.Class) (copied, error) {
 	return r.compare(ctx, m, keysRequest{Part: all}, minFrom, copied{at: minTo}, class)
 }
 
 // update imports what has changed since done. Rows that may have changed without a trace are compared last.
-func (r *Relocator) update(ctx context.Context, m *directory.Relocation, minFrom uint64, done copied, class shard.Class) (copied, error) {
+func (r *Relocator) update(ctx context.Context, m *move, minFrom uint64, done copied, class shard.Class) (copied, error) {
 	next, err := r.compare(ctx, m, keysRequest{Part: small}, max(minFrom, done.applied), done, class)
 	if err != nil {
 		return next, err
@@ -73,7 +72,7 @@ func (r *Relocator) update(ctx context.Context, m *directory.Relocation, minFrom
 }
 
 // compare reads a part in both shards, the new one with what was imported last, and imports what differs.
-func (r *Relocator) compare(ctx context.Context, m *directory.Relocation, which keysRequest, minFrom uint64, done copied, class shard.Class) (copied, error) {
+func (r *Relocator) compare(ctx context.Context, m *move, which keysRequest, minFrom uint64, done copied, class shard.Class) (copied, error) {
 	next := copied{at: done.at, keys: done.keys}
 	which.Account, which.Shard, which.Min = m.Account, m.From, minFrom
 	from, err := r.open(ctx, which)
@@ -109,7 +108,7 @@ func (r *Relocator) compare(ctx context.Context, m *directory.Relocation, which 
 }
 
 // batch makes one whose imports are noted in done.
-func (r *Relocator) batch(ctx context.Context, m *directory.Relocation, done *copied, class shard.Class) *batch {
+func (r *Relocator) batch(ctx context.Context, m *move, done *copied, class shard.Class) *batch {
 	b := &batch{Import: mailbox.Import{Account: m.Account, Fence: m.Fence}}
 	b.send = func(c *mailbox.Import, size int) error {
 		if class == shard.Background {
@@ -117,6 +116,7 @@ func (r *Relocator) batch(ctx context.Context, m *directory.Relocation, done *co
 				return err
 			}
 		}
+		m.with.meet(ctx)
 		_, at, err := r.propose(ctx, m.To, &mailbox.Command{Import: c}, class)
 		done.at = max(done.at, at)
 		return err

@@ -16,7 +16,7 @@ import (
 
 // move takes the steps 2 to 8 of an account's move; the numbers are those of the package's comment. It says whether the account is in the new shard; if not, it
 // stays where it was.
-func (r *Relocator) move(ctx context.Context, m *directory.Relocation) (moved bool, err error) {
+func (r *Relocator) move(ctx context.Context, m *move) (moved bool, err error) {
 	if m.Moved {
 		return true, nil
 	}
@@ -29,6 +29,7 @@ func (r *Relocator) move(ctx context.Context, m *directory.Relocation) (moved bo
 	if err := r.leaveQuiet(ctx); err != nil {
 		return false, err
 	}
+	m.with.meet(ctx)
 	began := time.Now()
 	err = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence}) // 8
 	if err == nil {
@@ -38,7 +39,7 @@ func (r *Relocator) move(ctx context.Context, m *directory.Relocation) (moved bo
 }
 
 // bring is steps 2 to 7. It says whether the account is in the new shard; if not, the move was called off.
-func (r *Relocator) bring(ctx context.Context, m *directory.Relocation) (there bool, err error) {
+func (r *Relocator) bring(ctx context.Context, m *move) (there bool, err error) {
 	old, err := r.look(ctx, m.From, m.Account)
 	if err != nil {
 		return false, err
@@ -68,7 +69,7 @@ func (r *Relocator) bring(ctx context.Context, m *directory.Relocation) (there b
 }
 
 // canceled looks whether the operator has changed his mind.
-func (r *Relocator) canceled(m *directory.Relocation) (bool, error) {
+func (r *Relocator) canceled(m *move) (bool, error) {
 	now, err := r.cfg.Directory.Relocation(m.Account)
 	return now.Cancel, err
 }
@@ -96,7 +97,7 @@ func (r *Relocator) readIndex(ctx context.Context, number uint32) (uint64, error
 }
 
 // arrive waits until nothing of an earlier stay is left: each command sweeps a part of it. It gives the entry at which the new shard takes keys.
-func (r *Relocator) arrive(ctx context.Context, m *directory.Relocation) (uint64, error) {
+func (r *Relocator) arrive(ctx context.Context, m *move) (uint64, error) {
 	for wait := sweepPause; ; wait = min(2*wait, longestSweepPause) {
 		_, at, err := r.step(ctx, m.To, m, mailbox.Move{Step: mailbox.MoveArrive, Shard: m.From})
 		if !refusedWith(err, mailbox.Swept) {
@@ -109,7 +110,7 @@ func (r *Relocator) arrive(ctx context.Context, m *directory.Relocation) (uint64
 }
 
 // warm is step 3, from replicas that have applied from and to. An account in which more changes than can be imported in a moment is not frozen.
-func (r *Relocator) warm(ctx context.Context, m *directory.Relocation, from, to uint64) (done copied, err error) {
+func (r *Relocator) warm(ctx context.Context, m *move, from, to uint64) (done copied, err error) {
 	began := time.Now()
 	if done, err = r.compareAll(ctx, m, from, to, shard.Background); err != nil {
 		return done, err
@@ -117,6 +118,7 @@ func (r *Relocator) warm(ctx context.Context, m *directory.Relocation, from, to 
 	if done.small() && time.Since(began) < warmEnough {
 		return done, nil // finish compares all of it
 	}
+	m.with.leave() // it takes longer than the others
 	for range warmRounds {
 		began := time.Now()
 		if from, err = r.readIndex(ctx, m.From); err != nil {
@@ -133,7 +135,7 @@ func (r *Relocator) warm(ctx context.Context, m *directory.Relocation, from, to 
 }
 
 // handOver is steps 4 to 7. Before 6 the account goes back to the old shard if that does not get on.
-func (r *Relocator) handOver(ctx context.Context, m *directory.Relocation, done copied) error {
+func (r *Relocator) handOver(ctx context.Context, m *move, done copied) error {
 	began := time.Now()
 	frozen, cancel := context.WithTimeout(ctx, frozenTimeout)
 	defer cancel()
@@ -157,7 +159,7 @@ func (r *Relocator) handOver(ctx context.Context, m *directory.Relocation, done 
 }
 
 // finish is steps 4 and 5. A small account is compared once more, as it was copied; of one that is not large, this makes sure that both shards hold the same.
-func (r *Relocator) finish(ctx context.Context, m *directory.Relocation, done copied) (copied, error) {
+func (r *Relocator) finish(ctx context.Context, m *move, done copied) (copied, error) {
 	_, from, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveFreeze, Shard: m.To}) // 4
 	if err != nil {
 		return done, err
@@ -185,11 +187,12 @@ func (r *Relocator) finish(ctx context.Context, m *directory.Relocation, done co
 }
 
 // clear is step 9 of several accounts at once: what they write together takes fewer fsyncs, and nobody waits for it.
-func (r *Relocator) clear(ctx context.Context, list []moved) {
+func (r *Relocator) clear(ctx context.Context, list []*move) {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
-	together(list, func(_ int, m *moved) {
-		err := r.drop(ctx, m.From, &m.Relocation, m.To)
+	together(list, func(_ int, at **move) {
+		m := *at
+		err := r.drop(ctx, m.From, m, m.To)
 		if err == nil {
 			err = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true})
 		}
@@ -210,7 +213,7 @@ func together[T any](list []T, fn func(i int, v *T)) {
 }
 
 // drop removes what a shard has of the account, which is in another one.
-func (r *Relocator) drop(ctx context.Context, number uint32, m *directory.Relocation, is uint32) error {
+func (r *Relocator) drop(ctx context.Context, number uint32, m *move, is uint32) error {
 	for after := uint32(0); ; {
 		result, _, err := r.step(ctx, number, m, mailbox.Move{Step: mailbox.MoveDrop, Shard: is, After: after})
 		if err != nil || result.Next == 0 {
@@ -221,7 +224,7 @@ func (r *Relocator) drop(ctx context.Context, number uint32, m *directory.Reloca
 }
 
 // callOff has the account stay: the new shard forgets it under this fence, so that nobody can activate it there any more, then the old one goes on.
-func (r *Relocator) callOff(ctx context.Context, m *directory.Relocation) error {
+func (r *Relocator) callOff(ctx context.Context, m *move) error {
 	if err := r.drop(ctx, m.To, m, m.From); err != nil {
 		return err
 	}

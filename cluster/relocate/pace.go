@@ -2,26 +2,26 @@ package relocate
 
 import "time"
 
-// How many accounts move at once follows from how long a commit takes: the idea is that of TCP Vegas. What it takes in quiet times is known from the quickest one lately;
-// when commits take much longer, mail waits for the moves or the moves for mail, and there are to be fewer of them, down to one at a time with rests. On a machine that is
-// slow for other reasons that would be one in a second: so another one begins every so often, whatever commits take.
+// How many groups of accounts move at once follows from how long a commit takes: the idea is that of TCP Vegas. What it takes in quiet times is known from the quickest one
+// lately; when commits take much longer, mail waits for the moves or the moves for mail, and there are to be fewer of them, down to one at a time. After each one comes a
+// rest. On a machine that is slow for other reasons that would be few: so another one begins every so often, whatever commits take.
 const (
-	atOnce     = 8
-	firstRoom  = 2
-	slowFifths = 6                      // of what it takes in quiet times, and slowBy
-	slowBy     = 500 * time.Microsecond // a disk's or a scheduler's whims
-	forgetting = 256                    // moves after which a quickest one counts little
-	longRest   = 500 * time.Millisecond
-	often      = 200 * time.Millisecond
+	atOnce      = 4
+	firstRoom   = 2
+	slowFifths  = 6                      // of what it takes in quiet times, and slowBy
+	slowBy      = 500 * time.Microsecond // a disk's or a scheduler's whims
+	forgetting  = 256                    // commits after which a quickest one counts little
+	often       = time.Second
+	rests       = 2 // of the time that a group took, before the next one
+	longestRest = time.Second
 )
 
 // pace is how fast a node moves accounts. The zero value has seen nothing yet.
 type pace struct {
-	quiet   time.Duration // a commit in quiet times
-	now     time.Duration // of late
-	room    float64       // how many moves there may be
-	resting time.Time     // until then none begins
-	begun   time.Time     // when the last one began
+	quiet time.Duration // a commit in quiet times
+	now   time.Duration // of late
+	room  float64       // how many groups there may be
+	begun time.Time     // when the last one began
 }
 
 // note takes account of a commit.
@@ -40,12 +40,12 @@ func (p *pace) note(took time.Duration) {
 
 func (p *pace) slow() bool { return p.now > p.quiet*slowFifths/5+slowBy }
 
-// most is how many accounts may move at once.
+// most is how many groups may move at once.
 func (p *pace) most() int { return max(firstRoom/2, int(p.room)) }
 
-// begin is how many moves may begin, beside those that are under way.
+// begin is how many groups may begin, beside those that are under way or rest.
 func (p *pace) begin(now time.Time, active int) int {
-	if room := p.most() - active; room > 0 && !now.Before(p.resting) {
+	if room := p.most() - active; room > 0 {
 		return room
 	}
 	if active < atOnce && now.Sub(p.begun) >= often {
@@ -54,9 +54,5 @@ func (p *pace) begin(now time.Time, active int) int {
 	return 0
 }
 
-// ended takes note of a move that took so long: in slow times the next one waits as long.
-func (p *pace) ended(now time.Time, took time.Duration) {
-	if p.room <= 1 && p.slow() {
-		p.resting = now.Add(min(took, longRest))
-	}
-}
+// rest is how long a group that took so long keeps its place when it is done.
+func rest(took time.Duration) time.Duration { return min(rests*took, longestRest) }

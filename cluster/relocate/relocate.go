@@ -25,9 +25,10 @@ import (
 // Pace of the work.
 const (
 	listed         = 256                    // moves that are read from the directory at once
-	claimed        = 8                      // that are claimed together
+	claimed        = 48                     // that are claimed together
+	grouped        = 8                      // accounts that go the same way together
 	clearEvery     = 250 * time.Millisecond // what moves leave behind goes together
-	mostActive     = 48                     // accounts of which a move is claimed and not ended
+	mostActive     = 96                     // accounts of which a move is claimed and not ended
 	bytesPerSecond = 32 << 20               // of keys that are imported, by all moves together
 	idlePause      = 2 * time.Second
 	busyPause      = 20 * time.Millisecond
@@ -72,16 +73,17 @@ type Relocator struct {
 
 	mu       sync.Mutex // guards what follows
 	pace     pace
-	moving   int             // accounts
+	moving   int             // groups, those included that rest
 	active   map[uint64]bool // from its claim on to its end
-	clearing []moved         // that wait for step 9
+	clearing []*move         // that wait for step 9
 	failures map[uint64]*failure
 }
 
-// moved is an account that is in its new shard.
-type moved struct {
+// move is one that was claimed and is worked on.
+type move struct {
 	directory.Relocation
-	took time.Duration
+	with seat
+	took time.Duration // until the account was in its new shard
 }
 
 // failure is a move that did not get on.
@@ -152,15 +154,27 @@ func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 	}
 	some = len(r.claims) > 0
 	for ; room > 0 && len(r.claims) > 0; room-- {
-		m := r.claims[0]
-		r.claims = r.claims[1:]
+		group := r.group()
 		r.mu.Lock()
 		r.moving++
 		r.pace.begun = time.Now()
 		r.mu.Unlock()
-		r.work.Go(func() { r.one(ctx, m) })
+		r.work.Go(func() { r.several(ctx, group) })
 	}
 	return some, nil
+}
+
+// group takes the first of the moves that were claimed, and those of the others that go the same way.
+func (r *Relocator) group() (group []*move) {
+	first, with := r.claims[0], newConvoy()
+	r.claims = slices.DeleteFunc(r.claims, func(m directory.Relocation) bool {
+		if m.From != first.From || m.To != first.To || len(group) == grouped {
+			return false
+		}
+		group = append(group, &move{Relocation: m, with: with.join()})
+		return true
+	})
+	return group
 }
 
 // claim is step 1 of those that come next: claims that are made together share their way into the log. While others are claimed already these are moves that
@@ -196,21 +210,29 @@ func (r *Relocator) claim(ctx context.Context) {
 	r.claims = append(list, r.claims...)
 }
 
-// one moves an account that was claimed, and leaves step 9 to whoever takes it for several.
-func (r *Relocator) one(ctx context.Context, m directory.Relocation) {
+// several moves accounts that were claimed and go the same way. Step 9 is left to whoever takes it for more of them.
+func (r *Relocator) several(ctx context.Context, group []*move) {
 	began := time.Now()
-	there, err := r.move(ctx, &m)
+	together(group, func(_ int, m **move) { r.one(ctx, *m) })
+	pause.For(ctx, rest(time.Since(began)))
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.moving--
-	r.pace.ended(time.Now(), time.Since(began))
-	if there {
-		if r.clearing = append(r.clearing, moved{m, time.Since(began)}); len(r.clearing) == 1 {
-			r.work.Go(func() { r.clearSoon(ctx) })
-		}
-	}
-	r.mu.Unlock()
+}
+
+func (r *Relocator) one(ctx context.Context, m *move) {
+	began := time.Now()
+	there, err := r.move(ctx, m)
+	m.with.leave()
 	if !there {
-		r.ended(ctx, &m, err)
+		r.ended(ctx, &m.Relocation, err)
+		return
+	}
+	m.took = time.Since(began)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.clearing = append(r.clearing, m); len(r.clearing) == 1 {
+		r.work.Go(func() { r.clearSoon(ctx) })
 	}
 }
 
@@ -334,7 +356,8 @@ func (r *Relocator) propose(ctx context.Context, number uint32, c *mailbox.Comma
 }
 
 // step takes one of an account's steps in a shard.
-func (r *Relocator) step(ctx context.Context, number uint32, m *directory.Relocation, c mailbox.Move) (*mailbox.Result, uint64, error) {
+func (r *Relocator) step(ctx context.Context, number uint32, m *move, c mailbox.Move) (*mailbox.Result, uint64, error) {
 	c.Account, c.Fence = m.Account, m.Fence
+	m.with.meet(ctx)
 	return r.propose(ctx, number, &mailbox.Command{Move: &c}, shard.ForPeople)
 }
