@@ -74,8 +74,12 @@ func TestConvoyAtRandom(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			c := newConvoy()
 			var work sync.WaitGroup
-			for range 1 + rnd.IntN(8) {
-				s, own := c.join(), rand.New(rand.NewPCG(seed, rnd.Uint64()))
+			seats := make([]seat, 1+rnd.IntN(8))
+			for i := range seats {
+				seats[i] = c.join()
+			}
+			for i := range seats {
+				s, own := &seats[i], rand.New(rand.NewPCG(seed, rnd.Uint64()))
 				work.Go(func() {
 					defer s.leave()
 					for range own.IntN(8) {

@@ -12,8 +12,8 @@ const (
 	slowBy      = 500 * time.Microsecond // a disk's or a scheduler's whims
 	forgetting  = 256                    // commits after which a quickest one counts little
 	often       = time.Second
-	rests       = 2 // of the time that a group took, before the next one
-	longestRest = time.Second
+	rests       = 4 // of the time that a group took, before the next one
+	longestRest = 500 * time.Millisecond
 )
 
 // pace is how fast a node moves accounts. The zero value has seen nothing yet.

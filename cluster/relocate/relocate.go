@@ -26,7 +26,7 @@ import (
 const (
 	listed         = 256                    // moves that are read from the directory at once
 	claimed        = 48                     // that are claimed together
-	grouped        = 8                      // accounts that go the same way together
+	grouped        = 4                      // accounts that go the same way together
 	clearEvery     = 250 * time.Millisecond // what moves leave behind goes together
 	mostActive     = 96                     // accounts of which a move is claimed and not ended
 	bytesPerSecond = 32 << 20               // of keys that are imported, by all moves together
