@@ -16,7 +16,8 @@
 //     is granted until Term is over: a node that is dead costs those who log in then that wait. Below feature.Brisk Term is longer: earlier programs' Hold is 8 s.
 //  5. It answers.
 //
-// A node renews what its sessions have all 0.4 s, with one call for each shard that there are some of. A new leader takes a renewal for an answer to step 4.
+// A node renews what its sessions have all 0.4 s, with one call for each shard that there are some of. A new leader takes a renewal for an answer to step 4,
+// and the session counts on what it says if it comes while it has the account: then no other leader has given that away in between.
 // A session that ends tells the leader, and nothing depends on that (step 3). What ran out while no leader answered is taken again, by the same calls or when
 // the session next looks, if nobody has come between.
 //

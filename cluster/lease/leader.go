@@ -203,7 +203,8 @@ func (s *Service) who(ctx context.Context, node string, account uint64) (whoResp
 	return resp, err
 }
 
-// extend renews. A session that says it has an account which nobody is known to have is believed while others may have it.
+// extend renews. A session that says it has an account which nobody is known to have is believed while others may have it, as far as it goes: it may renew
+// further while it has it, and takes it by step 4 once it has not.
 func (s *Service) extend(shard uint32, o Office, account uint64, by holder) (verdict, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -213,12 +214,11 @@ func (s *Service) extend(shard uint32, o Office, account uint64, by holder) (ver
 	}
 	now := time.Now()
 	known := t.of(account, now)
-	switch {
-	case known == nil && s.doubt(shard, t, account, now) > 0:
-	case known == nil || known.holder != by || !known.sure:
+	doubt := s.doubt(shard, t, account, now) > 0
+	if known == nil && !doubt || known != nil && known.holder != by {
 		return held, nil
 	}
-	t.put(account, by, true, now, s.term())
+	t.put(account, by, known != nil && known.sure || !doubt, now, s.term())
 	return granted, nil
 }
 

@@ -235,8 +235,45 @@ func TestIdleSession(t *testing.T) {
 		if b.valid(time.Now()) || !c.valid(time.Now()) {
 			t.Fatal("the one that was cut off has it")
 		}
+		c.Release() // who came between has gone again
+		time.Sleep(time.Second)
 		if err := hold(b, time.Second); !errors.Is(err, ErrInUse) {
 			t.Fatal(err)
+		}
+	})
+}
+
+// The answer to a renewal comes when the session has the account no more: who answers may have come into office after another leader gave the account away.
+func TestLateRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := one(t, 3)
+		defer w.close()
+		a := w.must(1)
+		w.nodes[1].setCut(true)
+		until := func() time.Time {
+			a.s.mu.Lock()
+			defer a.s.mu.Unlock()
+			return a.until
+		}
+		ends := until()
+		sent := ends.Add(-time.Millisecond)
+		time.Sleep(time.Until(sent))
+		if a.extended(sent); !until().Equal(sent.Add(Hold)) {
+			t.Error("an answer in time does not count")
+		}
+		ends = until()
+		time.Sleep(time.Until(ends))
+		if a.extended(ends.Add(-time.Millisecond)); a.valid(time.Now()) {
+			t.Error("an answer that is late counts")
+		}
+		w.elect(1, 2) // it takes the renewal for what it is, and asks before it gives the account
+		b := w.must(0)
+		w.nodes[1].setCut(false)
+		if v, err := w.nodes[2].now().extend(1, Office{Term: w.terms[1].term, Since: w.terms[1].since}, account, holder{"node-1", a.session}); err != nil || v != held {
+			t.Error(v, err)
+		}
+		if err := hold(b, time.Millisecond); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +25,8 @@ const (
 	formerTerm = 10 * time.Second
 
 	renewEvery  = 400 * time.Millisecond
-	renewTime   = time.Second // for a call
-	maxClaims   = 1000        // in a call
+	renewTime   = 600 * time.Millisecond // for a call
+	maxClaims   = 1000                   // in a call
 	releaseTime = 2 * time.Second
 	whoTime     = 500 * time.Millisecond // for a node's answer
 
@@ -212,8 +213,14 @@ func number() uint64 {
 // has, and then the session must end. ErrUnavailable when ctx ends.
 func (l *Lease) Hold(ctx context.Context) error {
 	for pause := askPause; ; pause = min(2*pause, longestAskPause) {
-		if l.valid(time.Now()) {
+		l.s.mu.Lock()
+		has, lost := l.renewable(time.Now()), l.lost
+		l.s.mu.Unlock()
+		if has {
 			return nil
+		}
+		if lost {
+			return ErrInUse
 		}
 		v, err := l.ask(ctx)
 		if err == nil && v == granted {
@@ -233,7 +240,7 @@ func (l *Lease) Hold(ctx context.Context) error {
 func (l *Lease) valid(now time.Time) bool {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
-	return l.alone || now.Before(l.until)
+	return l.renewable(now)
 }
 
 // ask asks the leader once.
@@ -316,31 +323,22 @@ func (s *Service) renewAll() {
 	if s.closed {
 		return
 	}
-	due := make(map[uint32]*renewal)
+	due := make(map[uint32][]*Lease)
 	for _, l := range s.mine {
-		want := renew
-		if !l.alone && !now.Before(l.until) {
-			if !l.had || l.lost {
-				continue
-			}
-			want = take // a leader that knows of nobody does not believe it: step 4
+		if l.renewable(now) || l.lapsed(now) {
+			at := s.shards.Place(l.account, l.given)
+			due[at] = append(due[at], l)
 		}
-		at := s.shards.Place(l.account, l.given)
-		if s.renewed[at] {
+	}
+	for shard, list := range due {
+		if s.renewed[shard] {
 			continue
 		}
-		if due[at] == nil {
-			due[at] = new(renewal)
-		}
-		due[at].leases = append(due[at].leases, l)
-		due[at].claims = append(due[at].claims, claim{want, l.account, l.session})
-	}
-	for shard, r := range due {
 		s.renewed[shard] = true
 		s.work.Go(func() {
-			for from := 0; from < len(r.leases); from += maxClaims {
-				to := min(from+maxClaims, len(r.leases))
-				s.renew(shard, renewal{r.leases[from:to], r.claims[from:to]})
+			for part := range slices.Chunk(list, maxClaims) {
+				s.renew(shard, part, renew, (*Lease).renewable)
+				s.renew(shard, part, take, (*Lease).lapsed) // a leader that knows of nobody does not believe it: step 4
 			}
 			s.mu.Lock()
 			delete(s.renewed, shard)
@@ -349,39 +347,57 @@ func (s *Service) renewAll() {
 	}
 }
 
-// renewal has what the leader of a shard is asked at once, a claim for each lease.
-type renewal struct {
-	leases []*Lease
-	claims []claim
-}
+// renewable says that the session has the account. The caller holds the Service's lock.
+func (l *Lease) renewable(now time.Time) bool { return l.alone || now.Before(l.until) }
 
-// renew renews leases of one shard. What fails is tried again by the next round.
-func (s *Service) renew(shard uint32, r renewal) {
+// lapsed says that the session had it, and that nobody else is known to have had it since. The caller holds the Service's lock.
+func (l *Lease) lapsed(now time.Time) bool { return !l.renewable(now) && l.had && !l.lost }
+
+// renew asks the leader of a shard for those leases of which a thing is so. What fails is tried again by the next round.
+func (s *Service) renew(shard uint32, list []*Lease, want kind, is func(l *Lease, now time.Time) bool) {
 	ctx, cancel := context.WithTimeout(s.ctx, renewTime)
 	defer cancel()
 	sent := time.Now()
-	answers, err := s.call(ctx, shard, r.claims)
+	var leases []*Lease
+	var claims []claim
+	s.mu.Lock()
+	for _, l := range list {
+		if is(l, sent) {
+			leases, claims = append(leases, l), append(claims, claim{want, l.account, l.session})
+		}
+	}
+	s.mu.Unlock()
+	if len(leases) == 0 {
+		return
+	}
+	answers, err := s.call(ctx, shard, claims)
 	if err != nil {
 		if s.ctx.Err() == nil && !wire.NotKnown(err) {
-			s.log.Debug("leases were not renewed", "shard", shard, "leases", len(r.leases), "err", err)
+			s.log.Debug("leases were not renewed", "shard", shard, "leases", len(leases), "err", err)
 		}
 		return
 	}
 	for i, a := range answers {
-		l := r.leases[i]
-		switch a.Verdict {
-		case granted:
+		l := leases[i]
+		switch {
+		case a.Verdict == granted && want == renew:
+			l.extended(sent)
+		case a.Verdict == granted:
 			l.granted(sent)
-		case held:
-			if r.claims[i].Kind == take {
-				s.mu.Lock()
-				l.lost = true
-				s.mu.Unlock()
-			}
-		case moved:
-			if a.Shard != 0 { // it is asked there in the next round
-				_ = s.shards.Follow(ctx, l.account, l.given, &index.MovedError{Shard: a.Shard, At: a.At}, 0) // says only that ctx is over
-			}
+		case a.Verdict == held && want == take:
+			s.mu.Lock()
+			l.lost = true
+			s.mu.Unlock()
+		case a.Verdict == moved && a.Shard != 0: // it is asked there in the next round
+			_ = s.shards.Follow(ctx, l.account, l.given, &index.MovedError{Shard: a.Shard, At: a.At}, 0) // says only that ctx is over
 		}
+	}
+}
+
+// extended is granted for what a session has. An answer that comes when it has it no more is of no use: another leader may have given the account away meanwhile,
+// whom the one that answered knows nothing of.
+func (l *Lease) extended(sent time.Time) {
+	if l.valid(time.Now()) {
+		l.granted(sent)
 	}
 }

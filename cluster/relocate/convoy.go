@@ -6,8 +6,11 @@ import (
 	"time"
 )
 
-// meetWait is how long a move waits for the others of its convoy: its account may be frozen.
-const meetWait = 100 * time.Millisecond
+// How long a move waits for the others of its convoy, and how long while its account is frozen.
+const (
+	meetWait   = 100 * time.Millisecond
+	frozenWait = 25 * time.Millisecond
+)
 
 // convoy is of moves that go the same way. They take their steps together, so that what they write shares its way into the log and its fsyncs: most of what it costs to
 // move a small account is commits.
@@ -22,6 +25,7 @@ type convoy struct {
 type seat struct {
 	convoy *convoy
 	left   bool
+	short  bool // the account is frozen
 }
 
 func newConvoy() *convoy { return &convoy{next: make(chan struct{})} }
@@ -43,7 +47,11 @@ func (s *seat) meet(ctx context.Context) {
 	met := c.next
 	c.goOn()
 	c.mu.Unlock()
-	late := time.NewTimer(meetWait)
+	wait := meetWait
+	if s.short {
+		wait = frozenWait
+	}
+	late := time.NewTimer(wait)
 	defer late.Stop()
 	select {
 	case <-met:

@@ -49,6 +49,11 @@ func TestConvoyDoesNotWaitForLong(t *testing.T) {
 		if took := time.Since(began); took != 2*meetWait {
 			t.Fatalf("it took %v", took)
 		}
+		a.short, began = true, time.Now()
+		if a.meet(t.Context()); time.Since(began) != frozenWait {
+			t.Fatalf("with a frozen account it took %v", time.Since(began))
+		}
+		a.short = false
 		go b.meet(t.Context())
 		synctest.Wait()
 		began = time.Now()

@@ -110,12 +110,17 @@ func (r *Relocator) compare(ctx context.Context, m *move, which keysRequest, min
 // batch makes one whose imports are noted in done.
 func (r *Relocator) batch(ctx context.Context, m *move, done *copied, class shard.Class) *batch {
 	b := &batch{Import: mailbox.Import{Account: m.Account, Fence: m.Fence}}
+	sent := false
 	b.send = func(c *mailbox.Import, size int) error {
 		if class == shard.Background {
 			if err := r.rate.WaitN(ctx, size); err != nil {
 				return err
 			}
 		}
+		if sent {
+			m.with.leave() // the others have less to copy
+		}
+		sent = true
 		m.with.meet(ctx)
 		_, at, err := r.propose(ctx, m.To, &mailbox.Command{Import: c}, class)
 		done.at = max(done.at, at)

@@ -89,6 +89,8 @@ func (r *Relocator) look(ctx context.Context, number uint32, account uint64) (*k
 }
 
 func (r *Relocator) readIndex(ctx context.Context, number uint32) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
 	at, err := r.cfg.Router.ReadIndex(ctx, number)
 	if err != nil {
 		err = fmt.Errorf("shard %d: %w", number, err)
@@ -164,6 +166,7 @@ func (r *Relocator) finish(ctx context.Context, m *move, done copied) (copied, e
 	if err != nil {
 		return done, err
 	}
+	m.with.short = true
 	updated := !done.small()
 	if updated {
 		if done, err = r.update(ctx, m, from, done, shard.ForPeople); err != nil {

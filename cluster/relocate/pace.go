@@ -3,8 +3,8 @@ package relocate
 import "time"
 
 // How many groups of accounts move at once follows from how long a commit takes: the idea is that of TCP Vegas. What it takes in quiet times is known from the quickest one
-// lately; when commits take much longer, mail waits for the moves or the moves for mail, and there are to be fewer of them, down to one at a time. After each one comes a
-// rest. On a machine that is slow for other reasons that would be few: so another one begins every so often, whatever commits take.
+// lately; when commits take much longer, mail waits for the moves or the moves for mail, and there are to be fewer of them, down to one at a time, with a rest after
+// each. On a machine that is slow for other reasons that would be few: so another one begins every so often, whatever commits take.
 const (
 	atOnce      = 4
 	firstRoom   = 2
@@ -12,7 +12,7 @@ const (
 	slowBy      = 500 * time.Microsecond // a disk's or a scheduler's whims
 	forgetting  = 256                    // commits after which a quickest one counts little
 	often       = time.Second
-	rests       = 4 // of the time that a group took, before the next one
+	rests       = 4 // of the time that a group took, before the next one, in slow times
 	longestRest = 500 * time.Millisecond
 )
 
@@ -55,4 +55,9 @@ func (p *pace) begin(now time.Time, active int) int {
 }
 
 // rest is how long a group that took so long keeps its place when it is done.
-func rest(took time.Duration) time.Duration { return min(rests*took, longestRest) }
+func (p *pace) rest(took time.Duration) time.Duration {
+	if !p.slow() {
+		return 0
+	}
+	return min(rests*took, longestRest)
+}

@@ -133,26 +133,27 @@ func (r *Relocator) Run(ctx context.Context) {
 
 // round takes up moves while there is room. It says whether there are some.
 func (r *Relocator) round(ctx context.Context) (some bool, err error) {
+	paused, due := r.cfg.Paused(), r.due()
 	r.mu.Lock()
 	room := r.pace.begin(time.Now(), r.moving)
-	if len(r.active) >= mostActive { // what is left behind does not go as fast as accounts move
-		room = 0
+	if due && r.moving < 2*atOnce { // an account that is frozen waits for no other one
+		room = max(room, 1)
 	}
+	full := len(r.active) >= mostActive // what is left behind does not go as fast as accounts move
 	r.mu.Unlock()
 	if room == 0 {
 		return true, nil
 	}
-	paused, due := r.cfg.Paused(), r.due()
 	if len(r.queue) == 0 || paused || due {
 		if r.queue, err = r.cfg.Directory.FirstRelocations(listed, r.waits, !paused); err != nil {
 			return false, err
 		}
 		r.forget()
 	}
-	if len(r.claims) == 0 || due {
+	if (len(r.claims) == 0 || due) && !full {
 		r.claim(ctx)
 	}
-	some = len(r.claims) > 0
+	some = full || len(r.claims) > 0
 	for ; room > 0 && len(r.claims) > 0; room-- {
 		group := r.group()
 		r.mu.Lock()
@@ -214,7 +215,10 @@ func (r *Relocator) claim(ctx context.Context) {
 func (r *Relocator) several(ctx context.Context, group []*move) {
 	began := time.Now()
 	together(group, func(_ int, m **move) { r.one(ctx, *m) })
-	pause.For(ctx, rest(time.Since(began)))
+	r.mu.Lock()
+	rest := r.pace.rest(time.Since(began))
+	r.mu.Unlock()
+	pause.For(ctx, rest)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.moving--
