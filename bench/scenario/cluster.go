@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"hongyan/bench/lab"
+	"hongyan/cluster/mover"
 )
 
 // leading gives the node that leads the most mailbox shards with that home region.
@@ -44,6 +46,33 @@ const lookAgain = 100 * time.Millisecond
 // serving waits until every node serves.
 func (e *Env) serving(ctx context.Context) error {
 	return until(ctx, serveWait, func() error { return e.ready(ctx) })
+}
+
+// settled is nil when nodes know of no replica that is to move: then another node may be stopped.
+func (e *Env) settled(ctx context.Context, nodes []string) error {
+	c, err := e.Lab.Cluster()
+	if err != nil {
+		return err
+	}
+	for _, id := range nodes {
+		m, err := memberOf(c, id)
+		if err != nil {
+			return err
+		}
+		var p mover.Placement
+		if err := call(ctx, c, m, http.MethodGet, "/api/v1/placement", nil, &p); err != nil {
+			return fmt.Errorf("ask %s what moves: %w", id, err)
+		}
+		if len(p.Steps) > 0 {
+			s := p.Steps[0]
+			why := ""
+			for shard, f := range p.Failures {
+				why += fmt.Sprintf("; shard %d: %s", shard, f)
+			}
+			return fmt.Errorf("%d steps are left, the first: %s %s of shard %d%s", len(p.Steps), s.Step, s.Node, s.Shard, why)
+		}
+	}
+	return nil
 }
 
 // until repeats f until it returns nil. Its last error says what was still wrong after the wait.

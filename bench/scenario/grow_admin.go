@@ -89,29 +89,11 @@ func (g *growth) member(ctx context.Context, id string) (mover.NodeStatus, error
 
 // settled is nil when every node that mail goes to says that no replica has to move.
 func (g *growth) settled(ctx context.Context) error {
-	c, err := g.env.Lab.Cluster()
-	if err != nil {
-		return err
-	}
+	var ids []string
 	for _, n := range g.fleet.nodes() {
-		m, err := memberOf(c, n.ID)
-		if err != nil {
-			return err
-		}
-		var p mover.Placement
-		if err := call(ctx, c, m, http.MethodGet, "/api/v1/placement", nil, &p); err != nil {
-			return fmt.Errorf("ask %s what moves: %w", n.ID, err)
-		}
-		if len(p.Steps) > 0 {
-			s := p.Steps[0]
-			why := ""
-			for shard, f := range p.Failures {
-				why += fmt.Sprintf("; shard %d: %s", shard, f)
-			}
-			return fmt.Errorf("%d steps are left, the first: %s %s of shard %d%s", len(p.Steps), s.Step, s.Node, s.Shard, why)
-		}
+		ids = append(ids, n.ID)
 	}
-	return nil
+	return g.env.settled(ctx, ids)
 }
 
 // await waits until f is nil, and looks less often than until does: each look costs the cluster something.

@@ -14,7 +14,8 @@ import (
 	"hongyan/bench/measure"
 )
 
-// step lets one kind of recovery happen, and waits until all nodes serve. Who leads which shard is no matter: that comes home by itself.
+// step lets one kind of recovery happen, and waits until all nodes serve and every replica is where it should be: while those of an emptied disk are made anew, no other
+// node may be stopped. Who leads which shard is no matter: that comes home by itself.
 func (r *recoveries) step(ctx context.Context, kind string) error {
 	r.env.Progress.Step("%s", strings.ReplaceAll(kind, "_", " "))
 	r.env.Progress.Rate(func() string { return fmt.Sprintf("%.0f/s", r.rec.Live().Rate) })
@@ -51,7 +52,7 @@ func (r *recoveries) step(ctx context.Context, kind string) error {
 		return err
 	}
 	r.rows = append(r.rows, row)
-	return r.env.serving(ctx)
+	return until(ctx, serveWait, func() error { return errors.Join(r.env.ready(ctx), r.env.settled(ctx, nodes)) })
 }
 
 // mark says on the charts that something is done now.
