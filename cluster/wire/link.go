@@ -194,13 +194,7 @@ func (l *Link) unlockAndWrite() {
 		l.fail(fmt.Errorf("write frames: %w", err))
 		return
 	}
-	kept := l.socket.Kept()
-	l.mu.Lock()
-	l.idle, l.idleUrgent = recycled(queue), recycled(urgent)
-	l.writing = kept || len(l.queue)+len(l.urgent) > 0
-	more := l.writing
-	l.mu.Unlock()
-	if more {
+	if l.wrote(urgent, queue, l.socket.Kept()) {
 		l.wake <- struct{}{}
 	}
 }
@@ -215,6 +209,15 @@ func (l *Link) swap() (urgent, queue []byte) {
 		l.space = nil
 	}
 	return urgent, queue
+}
+
+// wrote gives back what swap took. It says whether there is more to write, which is then still up to the caller; kept is that the socket has kept something.
+func (l *Link) wrote(urgent, queue []byte, kept bool) (more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.idle, l.idleUrgent = recycled(queue), recycled(urgent)
+	l.writing = kept || len(l.queue)+len(l.urgent) > 0
+	return l.writing
 }
 
 // write is the writer goroutine: it is woken when writing was set for it, and writes until nothing is left.
@@ -253,12 +256,7 @@ func (l *Link) drain() error {
 		if err := l.conn.SetWriteDeadline(time.Time{}); err != nil { // who writes himself sets none
 			return err
 		}
-		l.mu.Lock()
-		l.idle, l.idleUrgent = recycled(queue), recycled(urgent)
-		l.writing = len(l.queue)+len(l.urgent) > 0
-		more := l.writing
-		l.mu.Unlock()
-		if !more {
+		if !l.wrote(urgent, queue, false) {
 			return nil
 		}
 	}
