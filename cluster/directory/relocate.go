@@ -302,8 +302,8 @@ func (s *Service) CancelRelocations(ctx context.Context, addresses []string) (ca
 }
 
 // ClaimRelocation takes a relocation up.
-func (s *Service) ClaimRelocation(ctx context.Context, account uint64) (Relocation, error) {
-	r, err := s.propose(ctx, &Command{ClaimRelocation: &ClaimRelocation{Account: account}})
+func (s *Service) ClaimRelocation(ctx context.Context, account uint64, by Proposer) (Relocation, error) {
+	r, err := s.proposeBy(ctx, by, &Command{ClaimRelocation: &ClaimRelocation{Account: account}})
 	if err != nil {
 		return Relocation{}, err
 	}
@@ -314,8 +314,8 @@ func (s *Service) ClaimRelocation(ctx context.Context, account uint64) (Relocati
 }
 
 // EndRelocation enters how far one has come; see the command.
-func (s *Service) EndRelocation(ctx context.Context, c EndRelocation) error {
-	_, err := s.propose(ctx, &Command{EndRelocation: &c})
+func (s *Service) EndRelocation(ctx context.Context, c EndRelocation, by Proposer) error {
+	_, err := s.proposeBy(ctx, by, &Command{EndRelocation: &c})
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
@@ -83,6 +84,15 @@ func NewService(router *shard.Router, host *shard.Host, net *transport.Net, stor
 }
 
 func (s *Service) propose(ctx context.Context, c *Command) (*Result, error) {
+	return s.proposeBy(ctx, s.router, c)
+}
+
+// Proposer is a shard.Router, or one that has several commands share a log entry.
+type Proposer interface {
+	ProposeLevel(ctx context.Context, number uint32, level feature.Level, body []byte, class shard.Class) (result []byte, at uint64, err error)
+}
+
+func (s *Service) proposeBy(ctx context.Context, by Proposer, c *Command) (*Result, error) {
 	body, err := codec.Marshal(c)
 	if err != nil {
 		return nil, err
@@ -94,7 +104,7 @@ func (s *Service) propose(ctx context.Context, c *Command) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, _, err := s.router.ProposeLevel(ctx, placement.DirectoryShard, level, body, shard.ForPeople)
+	b, _, err := by.ProposeLevel(ctx, placement.DirectoryShard, level, body, shard.ForPeople)
 	if err != nil {
 		return nil, fmt.Errorf("change the directory: %w", err)
 	}

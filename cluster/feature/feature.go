@@ -28,8 +28,10 @@ const (
 	Sharing Level = 3
 	// Brisk switches on short leases: programs before it hold an account for themselves for up to 8 s after its leader is gone (package lease).
 	Brisk Level = 4
+	// Bundles switches on log entries that hold several commands (package shard), in which accounts that go the same way move together.
+	Bundles Level = 5
 
-	newest = Brisk
+	newest = Bundles
 )
 
 // cap makes an older program of this source, for tests: -ldflags "-X hongyan/cluster/feature.cap=1". It then knows that level at most.
@@ -58,6 +60,8 @@ func (l Level) String() string {
 		return "3 (sharing)"
 	case Brisk:
 		return "4 (brisk)"
+	case Bundles:
+		return "5 (bundles)"
 	}
 	return strconv.FormatUint(uint64(l), 10)
 }

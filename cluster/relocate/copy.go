@@ -121,8 +121,7 @@ func (r *Relocator) batch(ctx context.Context, m *move, done *copied, class shar
 			m.with.leave() // the others have less to copy
 		}
 		sent = true
-		m.with.meet(ctx)
-		_, at, err := r.propose(ctx, m.To, &mailbox.Command{Import: c}, class)
+		_, at, err := r.propose(ctx, m.To, m, &mailbox.Command{Import: c}, class)
 		done.at = max(done.at, at)
 		return err
 	}

@@ -25,7 +25,7 @@
 //   - What the new shard has is complete when the old one gives the account away, and an old shard that has is never asked for it again.
 //   - The old shard's references are dropped only after 8 was entered, and the new shard's were there before: package collect counts the entries of 8.
 //
-// Accounts that go the same way take their steps together (convoy), for most of what a small one costs is commits and their fsyncs.
+// Accounts that go the same way take their steps together (convoy), in one log entry from feature.Bundles on, for most of what a small one costs is commits and their fsyncs.
 //
 // All state is in the directory and the two shards: after a crash at any moment the next leader goes through the steps again, and those that were taken
 // say so. An account is frozen for the time of a small copy and five commits; if the leader dies meanwhile, until the next one has come to it, who

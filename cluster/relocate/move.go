@@ -29,11 +29,9 @@ func (r *Relocator) move(ctx context.Context, m *move) (moved bool, err error) {
 	if err := r.leaveQuiet(ctx); err != nil {
 		return false, err
 	}
-	m.with.meet(ctx)
-	began := time.Now()
-	err = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence}) // 8
+	err = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence}, &m.with) // 8
 	if err == nil {
-		r.committed(time.Since(began))
+		r.committed(m.with.took)
 	}
 	return err == nil, err
 }
@@ -189,15 +187,20 @@ func (r *Relocator) finish(ctx context.Context, m *move, done copied) (copied, e
 	return done, err
 }
 
-// clear is step 9 of several accounts at once: what they write together takes fewer fsyncs, and nobody waits for it.
+// clear is step 9 of several accounts at once, and nobody waits for it.
 func (r *Relocator) clear(ctx context.Context, list []*move) {
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
+	with := r.newConvoy(ctx)
+	for _, m := range list {
+		m.with = with.join()
+	}
 	together(list, func(_ int, at **move) {
 		m := *at
+		defer m.with.leave()
 		err := r.drop(ctx, m.From, m, m.To)
 		if err == nil {
-			err = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true})
+			err = r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true}, &m.with)
 		}
 		r.ended(ctx, &m.Relocation, err)
 		if err == nil {
@@ -222,18 +225,25 @@ func (r *Relocator) drop(ctx context.Context, number uint32, m *move, is uint32)
 		if err != nil || result.Next == 0 {
 			return err
 		}
+		m.with.leave() // the others have fewer folders
 		after = result.Next
 	}
 }
 
-// callOff has the account stay: the new shard forgets it under this fence, so that nobody can activate it there any more, then the old one goes on.
+// callOff has the account stay, and ends its move.
 func (r *Relocator) callOff(ctx context.Context, m *move) error {
-	if err := r.drop(ctx, m.To, m, m.From); err != nil {
-		return err
-	}
-	if _, _, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveThaw}); err != nil {
+	if err := r.keep(ctx, m); err != nil {
 		return err
 	}
 	r.cfg.Log.Info("account stays", "account", m.Address, "shard", m.From)
-	return r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true})
+	return r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true}, &m.with)
+}
+
+// keep has the account stay, as far as its shards are concerned: the new one forgets it under this fence, so that nobody can activate it there any more, then the old one goes on.
+func (r *Relocator) keep(ctx context.Context, m *move) error {
+	if err := r.drop(ctx, m.To, m, m.From); err != nil {
+		return err
+	}
+	_, _, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveThaw})
+	return err
 }

@@ -155,7 +155,7 @@ func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 	}
 	some = full || len(r.claims) > 0
 	for ; room > 0 && len(r.claims) > 0; room-- {
-		group := r.group()
+		group := r.group(ctx)
 		r.mu.Lock()
 		r.moving++
 		r.pace.begun = time.Now()
@@ -166,8 +166,8 @@ func (r *Relocator) round(ctx context.Context) (some bool, err error) {
 }
 
 // group takes the first of the moves that were claimed, and those of the others that go the same way.
-func (r *Relocator) group() (group []*move) {
-	first, with := r.claims[0], newConvoy()
+func (r *Relocator) group(ctx context.Context) (group []*move) {
+	first, with := r.claims[0], r.newConvoy(ctx)
 	r.claims = slices.DeleteFunc(r.claims, func(m directory.Relocation) bool {
 		if m.From != first.From || m.To != first.To || len(group) == grouped {
 			return false
@@ -192,10 +192,15 @@ func (r *Relocator) claim(ctx context.Context) {
 	}
 	r.mu.Unlock()
 	got := make([]bool, len(next))
+	with := r.newConvoy(ctx)
+	seats := make([]seat, len(next))
+	for i := range seats {
+		seats[i] = with.join()
+	}
 	together(next, func(i int, m *directory.Relocation) {
 		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 		defer cancel()
-		now, err := r.cfg.Directory.ClaimRelocation(ctx, m.Account)
+		now, err := r.cfg.Directory.ClaimRelocation(ctx, m.Account, &seats[i])
 		if err != nil {
 			r.ended(ctx, m, err)
 			return
@@ -346,12 +351,12 @@ func refusedWith(err error, code mailbox.Code) bool {
 	return errors.As(err, &r) && r.Code == code
 }
 
-// propose commits a command in a shard.
-func (r *Relocator) propose(ctx context.Context, number uint32, c *mailbox.Command, class shard.Class) (*mailbox.Result, uint64, error) {
+// propose commits a command about an account in a shard.
+func (r *Relocator) propose(ctx context.Context, number uint32, m *move, c *mailbox.Command, class shard.Class) (*mailbox.Result, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	result, at, err := c.Commit(func(body []byte) ([]byte, uint64, error) {
-		return r.cfg.Router.ProposeLevel(ctx, number, feature.Moves, body, class)
+		return m.with.ProposeLevel(ctx, number, feature.Moves, body, class)
 	})
 	if err != nil {
 		err = fmt.Errorf("shard %d: %w", number, err)
@@ -362,6 +367,5 @@ func (r *Relocator) propose(ctx context.Context, number uint32, c *mailbox.Comma
 // step takes one of an account's steps in a shard.
 func (r *Relocator) step(ctx context.Context, number uint32, m *move, c mailbox.Move) (*mailbox.Result, uint64, error) {
 	c.Account, c.Fence = m.Account, m.Fence
-	m.with.meet(ctx)
-	return r.propose(ctx, number, &mailbox.Command{Move: &c}, shard.ForPeople)
+	return r.propose(ctx, number, m, &mailbox.Command{Move: &c}, shard.ForPeople)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"hongyan/cluster/feature"
 	"hongyan/cluster/pause"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -72,22 +73,33 @@ func (c *chaos) start(m *member) {
 	}))
 }
 
-// write proposes names of its own; each once, however often the router does.
+// write proposes names of its own, one or several in an entry; each once, however often the router does.
 func (c *chaos) write(ctx context.Context, w int, rng *rand.Rand) {
 	for i := 0; ctx.Err() == nil; i++ {
-		name := fmt.Sprintf("w%d-%d", w, i)
-		c.tried.Store(name, true)
+		var names [][]byte
+		for n := range 1 + rng.IntN(3) {
+			names = append(names, fmt.Appendf(nil, "w%d-%d-%d", w, i, n))
+			c.tried.Store(string(names[n]), true)
+		}
 		m := c.members[rng.IntN(len(c.members))]
 		try, cancel := context.WithTimeout(ctx, 3*time.Second)
-		b, _, err := m.router.Propose(try, testShard, []byte(name), ForPeople)
+		counts := [][]byte{nil}
+		var err error
+		if len(names) == 1 {
+			counts[0], _, err = m.router.Propose(try, testShard, names[0], ForPeople)
+		} else {
+			counts, _, err = m.router.ProposeAll(try, testShard, feature.Moves, names, ForPeople)
+		}
 		cancel()
 		if err != nil {
 			continue
 		}
-		if count(b) != 1 {
-			c.t.Errorf("%s was applied %d times", name, count(b))
+		for i, b := range counts {
+			if count(b) != 1 {
+				c.t.Errorf("%s was applied %d times", names[i], count(b))
+			}
+			c.acked.Store(string(names[i]), true)
 		}
-		c.acked.Store(name, true)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,8 +46,34 @@ func TestCommandFormat(t *testing.T) {
 	}
 }
 
+// Several in one: earlier programs take it for a level that they do not know, and stop.
+func TestBundleFormat(t *testing.T) {
+	c := Command{Level: feature.Bundles, ID: RequestID{1, 2, 3}, Now: 1_700_000_000, Bodies: [][]byte{[]byte("one"), {}, []byte("three")}}
+	want := Command{Level: feature.Bundles, ID: c.ID, Now: c.Now, Body: []byte("\x00\x00\x00\x03one\x00\x00\x00\x00\x00\x00\x00\x05three")}.Encode()
+	want[0] = 0x85
+	got := c.Encode()
+	if !bytes.Equal(got, want) {
+		t.Errorf("encoded as %x", got)
+	}
+	if c.size() != len(got)-commandHeader {
+		t.Errorf("of %d bytes, said %d", len(got)-commandHeader, c.size())
+	}
+	if read, err := DecodeCommand(want); err != nil || !reflect.DeepEqual(read, c) {
+		t.Errorf("read %+v, %v", read, err)
+	}
+	for name, bad := range map[string][]byte{
+		"cut short": want[:len(want)-1], "cut in a length": want[:len(want)-7], "empty": want[:commandHeader], "of a level without": append([]byte{0x84}, want[1:]...),
+		"of the future": append([]byte{bundled | byte(feature.Newest()+1)}, want[1:]...), "too many": append(slices.Clone(want[:commandHeader]), make([]byte, 4*(MaxBundle+1))...),
+	} {
+		if read, err := DecodeCommand(bad); err == nil {
+			t.Errorf("%s: read as %+v", name, read)
+		}
+	}
+}
+
 func FuzzDecodeCommand(f *testing.F) {
 	f.Add(Command{Now: -1, Body: []byte{0xa0}}.Encode())
+	f.Add(Command{Level: feature.Bundles, Bodies: [][]byte{{0xa0}, {}}}.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := DecodeCommand(b); err == nil && !bytes.Equal(c.Encode(), b) {
 			t.Fatalf("%x became %x", b, c.Encode())

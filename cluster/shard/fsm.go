@@ -157,7 +157,7 @@ func (f *fsm) one(txn *index.Txn, l *raft.Log) ([]byte, error) {
 	if result, ok, err := txn.Recall(c.ID); err != nil || ok {
 		return result, err
 	}
-	result, err := f.machine.Apply(txn, c.Now, c.Body)
+	result, err := f.execute(txn, &c)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +166,21 @@ func (f *fsm) one(txn *index.Txn, l *raft.Log) ([]byte, error) {
 		remembered = nil // a retry then learns only that the command was applied; halting every replica would be worse
 	}
 	return result, txn.Remember(c.ID, remembered)
+}
+
+// execute gives the machine what a command holds.
+func (f *fsm) execute(txn *index.Txn, c *Command) ([]byte, error) {
+	if c.Bodies == nil {
+		return f.machine.Apply(txn, c.Now, c.Body)
+	}
+	results := make([][]byte, len(c.Bodies))
+	for i, body := range c.Bodies {
+		var err error
+		if results[i], err = f.machine.Apply(txn, c.Now, body); err != nil {
+			return nil, err
+		}
+	}
+	return encodeList(results), nil
 }
 
 func (f *fsm) advance(to uint64) {

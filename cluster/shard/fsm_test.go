@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 
+	"hongyan/cluster/feature"
 	"hongyan/engine/effort"
 )
 
@@ -48,6 +49,37 @@ func TestRequestIsAppliedOnce(t *testing.T) {
 		}
 	}
 	if n := stored(t, f.store, "x"); n != 2 {
+		t.Errorf("applied %d times", n)
+	}
+}
+
+// Commands that share an entry are applied one behind the other, each with its result, all of them once.
+func TestBundleIsAppliedOnce(t *testing.T) {
+	f, _ := newTestFSM(t, vfs.NewMem())
+	c := Command{Level: feature.Bundles, ID: RequestID{7}, Bodies: [][]byte{[]byte("x"), []byte("refused"), []byte("y"), []byte("x")}}
+	for i, o := range outcomes(t, f, entries(1, c, c)) {
+		results, err := decodeList(o.result)
+		if o.err != nil || err != nil || len(results) != len(c.Bodies) {
+			t.Fatalf("entry %d: %q, %v, %v", i+1, o.result, o.err, err)
+		}
+		if count(results[0]) != 1 || string(results[1]) != "no" || count(results[2]) != 1 || count(results[3]) != 2 {
+			t.Errorf("entry %d: %q", i+1, results)
+		}
+	}
+	if x, y := stored(t, f.store, "x"), stored(t, f.store, "y"); x != 2 || y != 1 {
+		t.Errorf("applied %d and %d times", x, y)
+	}
+}
+
+// If the store fails in the middle of an entry nothing of it is applied.
+func TestBundleOfAFailedStore(t *testing.T) {
+	f, m := newTestFSM(t, vfs.NewMem())
+	m.failsAt.Store("y")
+	c := Command{Level: feature.Bundles, ID: RequestID{7}, Bodies: [][]byte{[]byte("x"), []byte("y")}}
+	if got := outcomes(t, f, entries(1, c)); got[0].err == nil || f.failure() == nil {
+		t.Error("it goes on")
+	}
+	if n := stored(t, f.store, "x"); n != 0 {
 		t.Errorf("applied %d times", n)
 	}
 }

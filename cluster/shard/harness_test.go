@@ -33,7 +33,8 @@ const testShard = 1
 // tally is a Machine that counts: a body is a name, its result how often that name was applied. Names that begin with
 // "large" have a result that nobody can keep, "refused" one that says no; "heavy" ones write two megabytes.
 type tally struct {
-	fails     atomic.Bool // the store fails, as a broken disk would make it
+	fails     atomic.Bool  // the store fails, as a broken disk would make it
+	failsAt   atomic.Value // the same for one name
 	committed atomic.Int64
 	reloaded  atomic.Int64
 	gate      atomic.Pointer[chan struct{}] // commands wait until it is closed
@@ -52,7 +53,7 @@ func (m *tally) Apply(t *index.Txn, _ int64, body []byte) ([]byte, error) {
 	if gate := m.gate.Load(); gate != nil {
 		<-*gate
 	}
-	if m.fails.Load() {
+	if m.fails.Load() || m.failsAt.Load() == string(body) {
 		return nil, errDisk
 	}
 	old, _, err := t.Get(body)

@@ -11,10 +11,6 @@ import (
 	"hongyan/cluster/wire"
 )
 
-// maxCommand bounds a command in the log, so that the entries of one AppendEntries always fit in a message between nodes: a
-// follower could never be sent more.
-const maxCommand = 256 << 10
-
 // proposals are the requests that wait for their entry at this replica, by id. A request that is asked for again, by
 // a caller whose patience was too short, waits for the same entry: in an overload retries would else fill the log.
 type proposals struct {
@@ -80,8 +76,8 @@ func (p *proposals) end(id RequestID, w *proposal) {
 // Propose commits a command on this leader. It gives the machine's result and the entry's index. ErrNotLeader and
 // ErrUnavailable leave open whether it was or will be applied: retry, there or elsewhere, with the same id. After ErrOverloaded it will not be.
 func (g *Group) Propose(ctx context.Context, c Command, class Class) (result []byte, at uint64, err error) {
-	if len(c.Body) > maxCommand {
-		return nil, 0, wire.Errorf(wire.Limit, "shard %d: a command of %d bytes", g.Shard(), len(c.Body))
+	if size := c.size(); size > MaxCommand {
+		return nil, 0, wire.Errorf(wire.Limit, "shard %d: a command of %d bytes", g.Shard(), size)
 	}
 	w, first := g.proposals.join(c.ID, class)
 	if w == nil {

@@ -61,7 +61,7 @@ func TestStopAnswersProposals(t *testing.T) {
 func TestLargeCommandIsRefused(t *testing.T) {
 	members := startGroup(t, 1)
 	m := leaderOf(t, members)
-	c := Command{ID: NewRequestID(), Body: make([]byte, maxCommand+1)}
+	c := Command{ID: NewRequestID(), Body: make([]byte, MaxCommand+1)}
 	if _, _, err := m.group.Propose(t.Context(), c, ForPeople); !errors.Is(err, wire.ErrLimit) {
 		t.Errorf("got %v", err)
 	}

@@ -86,6 +86,19 @@ func (r *Router) ProposeLevel(ctx context.Context, shard uint32, level feature.L
 	return r.propose(ctx, shard, Command{Level: level, ID: NewRequestID(), Body: body}, class)
 }
 
+// ProposeAll is ProposeLevel of several bodies, of accounts that differ, which are applied in one log entry: MaxBundle at most, and MaxCommand bytes. The cluster is
+// at feature.Bundles. Each body has its result.
+func (r *Router) ProposeAll(ctx context.Context, shard uint32, level feature.Level, bodies [][]byte, class Class) (results [][]byte, at uint64, err error) {
+	b, at, err := r.propose(ctx, shard, Command{Level: max(level, feature.Bundles), ID: NewRequestID(), Bodies: bodies}, class)
+	if err != nil {
+		return nil, 0, err
+	}
+	if results, err = decodeList(b); err == nil && len(results) != len(bodies) {
+		err = fmt.Errorf("shard %d: %d results of %d commands", shard, len(results), len(bodies))
+	}
+	return results, at, err
+}
+
 // ProposeAs is ProposeLevel with an id that the caller drew, for one command only.
 func (r *Router) ProposeAs(ctx context.Context, shard uint32, id RequestID, level feature.Level, body []byte, class Class) (result []byte, at uint64, err error) {
 	return r.propose(ctx, shard, Command{Level: level, ID: id, Body: body}, class)
