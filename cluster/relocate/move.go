@@ -239,8 +239,12 @@ func (r *Relocator) callOff(ctx context.Context, m *move) error {
 	return r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true}, &m.with)
 }
 
-// keep has the account stay, as far as its shards are concerned: the new one forgets it under this fence, so that nobody can activate it there any more, then the old one goes on.
+// keep has the account stay, as far as its shards are concerned. From the first command on the old shard gives it away to nobody who worked on the move before, unless it has:
+// then that is an error, and the next try finds the account in the new shard. With the second nobody can activate it there any more, and the old one goes on.
 func (r *Relocator) keep(ctx context.Context, m *move) error {
+	if _, _, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveFreeze, Shard: m.To}); err != nil {
+		return err
+	}
 	if err := r.drop(ctx, m.To, m, m.From); err != nil {
 		return err
 	}
