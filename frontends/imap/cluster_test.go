@@ -32,6 +32,7 @@ func TestOnCluster(t *testing.T) {
 		{"recent later", testRecentLater},
 		{"read only", testReadOnly},
 		{"copy and move", testCopyMove},
+		{"copies of many messages", testCopyMany},
 		{"updates", testUpdates},
 		{"changes in parts", testParts},
 		{"vanished messages", testVanished},
