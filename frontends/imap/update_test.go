@@ -147,7 +147,6 @@ func testUpdates(t *testing.T, c *clustertest.Cluster) {
 	b.expect("FETCH 2 UID", "* 2 FETCH (UID 2)", "* 5 EXISTS")
 	b.expect("FETCH 4:5 (UID)", "* 4 FETCH (UID 4)", "* 5 FETCH (UID 5)")
 	b.want("FETCH 1:2 FLAGS", "NO [EXPUNGEISSUED]")
-	b.want("COPY 1 Trash", "NO [EXPUNGEISSUED]")
 	b.want("STORE 3 +FLAGS (\\Seen)", "OK [EXPUNGEISSUED]")
 	b.expect("SEARCH ALL", "* SEARCH 2 4 5")
 	b.expect("STORE 2 +FLAGS (\\Seen)", `* 2 FETCH (FLAGS (\Flagged \Seen $new))`)
@@ -160,6 +159,23 @@ func testUpdates(t *testing.T, c *clustertest.Cluster) {
 	clustertest.Eventually(t, 5*time.Second, func() bool {
 		return slices.Contains(f.ok("NOOP"), `* 2 FETCH (UID 4 FLAGS (\Answered))`)
 	}, func() string { return "no update in the other region" })
+	// A command that is refused tells as well, so that its client learns which number is void; not that the cluster cannot be asked keeps the refusal away.
+	a.ok("NOOP")
+	a.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")
+	a.ok("EXPUNGE")
+	st.mail.at(always("changes", client.ErrUnavailable))
+	if got := b.want("COPY 9 Trash", "BAD"); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	if got := b.want("COPY 1 nowhere", "NO [TRYCREATE]"); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	st.mail.at(nil)
+	b.expect("FETCH 2 UID", "* 2 FETCH (UID 4)")
+	if got := b.want("COPY 1 Trash", "NO [EXPUNGEISSUED]"); !slices.Equal(got[:len(got)-1], []string{"* 1 EXPUNGE"}) {
+		t.Errorf("%q", got)
+	}
+	b.ok("COPY 1 Trash")
 }
 
 // testParts lets changes come in parts: those of a new message that was marked behind those of newer ones.
