@@ -41,6 +41,7 @@ func TestOnCluster(t *testing.T) {
 		{"stores sent at once, at random", testStoreRuns},
 		{"idle", testIdle},
 		{"notify", testNotify},
+		{"notify of what is gone", testNotifyGone},
 		{"notify of names", testNotifyNames},
 		{"notify of own changes", testNotifyOwn},
 		{"annotations", testMetadata},
