@@ -28,6 +28,7 @@ func TestOnCluster(t *testing.T) {
 		{"large messages", testLarge},
 		{"one moment", testOneMoment},
 		{"flags", testFlags},
+		{"keywords", testKeywords},
 		{"recent", testRecent},
 		{"recent later", testRecentLater},
 		{"read only", testReadOnly},

@@ -85,6 +85,42 @@ func testFlags(t *testing.T, c *clustertest.Cluster) {
 	r.expect("STATUS INBOX (MESSAGES)", "* STATUS INBOX (MESSAGES 1)")
 }
 
+// testKeywords: when a mailbox takes no more keywords its clients are told that they cannot make any.
+func testKeywords(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "keywords", nil)
+	st.fill("INBOX", 1)
+	r, other := st.rawUser("INBOX"), st.rawUser("INBOX")
+	store := func(from, to int) string {
+		var list []string
+		for i := from; i < to; i++ {
+			list = append(list, fmt.Sprintf("k%d", i))
+		}
+		return "STORE 1 +FLAGS.SILENT (" + strings.Join(list, " ") + ")"
+	}
+	permanent := func(lines []string) string {
+		t.Helper()
+		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "* OK [PERMANENTFLAGS ") })
+		if i < 0 {
+			return ""
+		}
+		return lines[i]
+	}
+	if got := permanent(r.ok(store(0, index.MaxKeywords-1))); got != "" {
+		t.Errorf("%q", got)
+	}
+	if got := permanent(other.ok("SELECT INBOX")); !strings.Contains(got, ` k254 \*)]`) {
+		t.Errorf("%q", got)
+	}
+	last := store(index.MaxKeywords-1, index.MaxKeywords)
+	for what, lines := range map[string][]string{"STORE": r.ok(last), "another session": other.ok("NOOP"), "SELECT": other.ok("SELECT INBOX")} {
+		if got := permanent(lines); !strings.Contains(got, " k255)]") {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	r.want("STORE 1 +FLAGS (more)", "NO [LIMIT]")
+	r.ok(last)
+}
+
 func testReadOnly(t *testing.T, c *clustertest.Cluster) {
 	st := serve(t, c, "readonly", nil)
 	st.fill("INBOX", 2)
