@@ -93,7 +93,7 @@ func (c *Client) put(ctx context.Context, a Account, name string, d *Draft, f Fl
 	return p, nil
 }
 
-// Commit enters all messages that were added, in one step: nil only when that is committed. Their UIDs follow each other from first.
+// Commit enters all messages that were added, in one step: nil only when that is committed; after ErrUnavailable, which it waits out as long as ctx lets it, they may still come. Their UIDs follow each other from first.
 func (b *Batch) Commit(ctx context.Context) (uidValidity, first uint32, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
@@ -101,7 +101,7 @@ func (b *Batch) Commit(ctx context.Context) (uidValidity, first uint32, err erro
 	if err != nil {
 		return 0, 0, err
 	}
-	r, err := b.c.enter(ctx, b.account, func(number uint32) (shard.RequestID, *mailbox.Command) {
+	r, err := b.c.enter(ctx, b.account, decided(b.c.changeAs), func(number uint32) (shard.RequestID, *mailbox.Command) {
 		all := &mailbox.AppendAll{Account: b.account.ID, Mailbox: b.name, Limits: carried(l.Limits)}
 		for _, p := range b.list {
 			all.List = append(all.List, mailbox.Entering{Message: p.message, Request: mailbox.Request(p.delivery, number)})
@@ -134,7 +134,7 @@ func (c *Client) Replace(ctx context.Context, a Account, from, uid uint32, name 
 			return 0, 0, err
 		}
 		var r *mailbox.Result
-		r, err = c.enter(ctx, a, func(number uint32) (shard.RequestID, *mailbox.Command) {
+		r, err = c.enter(ctx, a, c.changeAs, func(number uint32) (shard.RequestID, *mailbox.Command) {
 			replace := &mailbox.Replace{Account: a.ID, Mailbox: name, Message: p.message, From: from, UID: uid, Limits: carried(l.Limits)}
 			return mailbox.Request(p.delivery, number), &mailbox.Command{Replace: replace}
 		})

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -10,12 +11,12 @@ import (
 	"hongyan/engine/index"
 )
 
-// How many messages one command may touch: a large change goes in several, so that it never holds up the
-// shard's other mailboxes for long. Copies write more for each message.
-const (
-	changeBatch = 10_000
-	copyBatch   = 1_000
-)
+// changeBatch is how many messages one command may touch: a large change goes in several, so that it never holds up the
+// shard's other mailboxes for long.
+const changeBatch = 10_000
+
+// MaxCopy is how many messages one Copy or Move takes: it writes more for each.
+const MaxCopy = 1_000
 
 // batches calls fn with runs of at most n of the set's UIDs, encoded, ascending.
 func batches(uids *roaring.Bitmap, n int, fn func(set []byte) error) error {
@@ -101,46 +102,43 @@ type CopyResult struct {
 	Dest        []uint32 // same length, in the order of Source
 }
 
-// Copy copies messages to a folder by name, some thousand in one step.
+// Copy copies up to MaxCopy messages to a folder by name, all of them or none. After ErrUnavailable, which it waits out as long as ctx lets it, they may still be copied.
 func (c *Client) Copy(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string) (CopyResult, error) {
-	return c.copy(ctx, a, folder, uids, to, false)
-}
-
-// Move copies and expunges in one step for each message (RFC 6851). After an error some may have been moved.
-func (c *Client) Move(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string) (CopyResult, error) {
-	return c.copy(ctx, a, folder, uids, to, true)
-}
-
-func (c *Client) copy(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string, move bool) (CopyResult, error) {
-	var out CopyResult
-	var limits *Limits
-	if !move {
-		l, err := c.limits(ctx, a)
-		if err != nil {
-			return out, err
-		}
-		limits = carried(l.Limits)
+	l, err := c.limits(ctx, a)
+	if err != nil {
+		return CopyResult{}, err
 	}
-	err := batches(uids, copyBatch, func(set []byte) error {
-		r, err := c.changeAccount(ctx, a, &mailbox.Command{Copy: &mailbox.Copy{
-			Account: a.ID, Mailbox: folder, UIDs: set, To: to, Move: move, Dated: c.Sharing(), Limits: limits,
-		}})
-		if err != nil {
-			return err
-		}
-		from, err := mailbox.DecodeUIDs(r.UIDs)
-		if err != nil {
-			return err
-		}
-		out.UIDValidity = r.UIDValidity
-		next := r.FirstUID
-		for it := from.Iterator(); it.HasNext(); next++ {
-			out.Source = append(out.Source, it.Next())
-			out.Dest = append(out.Dest, next)
-		}
-		return nil
-	})
-	return out, err
+	return c.copy(ctx, a, &mailbox.Copy{Account: a.ID, Mailbox: folder, To: to, Limits: carried(l.Limits)}, uids)
+}
+
+// Move is Copy that expunges what it copied, in the same step (RFC 6851).
+func (c *Client) Move(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, to string) (CopyResult, error) {
+	return c.copy(ctx, a, &mailbox.Copy{Account: a.ID, Mailbox: folder, To: to, Move: true}, uids)
+}
+
+func (c *Client) copy(ctx context.Context, a Account, cmd *mailbox.Copy, uids *roaring.Bitmap) (out CopyResult, err error) {
+	if n := uids.GetCardinality(); n > MaxCopy {
+		return out, fmt.Errorf("%w: %d messages are to be copied at once, and %d may be", ErrLimit, n, MaxCopy)
+	}
+	if cmd.UIDs, err = mailbox.EncodeUIDs(uids.Clone()); err != nil {
+		return out, err
+	}
+	cmd.Dated = c.Sharing()
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	r, err := c.enter(ctx, a, decided(c.changeAs), anew(&mailbox.Command{Copy: cmd}))
+	if err != nil {
+		return out, err
+	}
+	from, err := mailbox.DecodeUIDs(r.UIDs)
+	if err != nil {
+		return out, err
+	}
+	out.UIDValidity, out.Source = r.UIDValidity, from.ToArray()
+	for i := range out.Source {
+		out.Dest = append(out.Dest, r.FirstUID+uint32(i))
+	}
+	return out, nil
 }
 
 // Expunge removes messages for good: those of uids, with onlyDeleted only if they have \Deleted; when uids is nil, all

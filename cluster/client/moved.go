@@ -71,22 +71,46 @@ func (c *Client) follow(ctx context.Context, account uint64, given uint32, moved
 	return nil
 }
 
+// proposing commits a command at a shard, under an id. After an error that wraps ErrUnavailable it may still be applied.
+type proposing func(ctx context.Context, number uint32, id shard.RequestID, cmd *mailbox.Command) (*mailbox.Result, error)
+
+// askAgain is the pause before a command that is not decided is asked for again.
+const askAgain = 500 * time.Millisecond
+
+// decided is propose for who must know what became of a command: as long as that is not known it is asked for again under its id, until ctx ends. What the first
+// proposal gave is then the answer, and what of it comes late is not applied.
+func decided(propose proposing) proposing {
+	return func(ctx context.Context, number uint32, id shard.RequestID, cmd *mailbox.Command) (*mailbox.Result, error) {
+		for {
+			r, err := propose(ctx, number, id, cmd)
+			if !errors.Is(err, ErrUnavailable) || !pause.For(ctx, askAgain) {
+				return r, err
+			}
+		}
+	}
+}
+
 // changeAccount commits a command about one account, wherever that is.
 func (c *Client) changeAccount(ctx context.Context, a Account, cmd *mailbox.Command) (*mailbox.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationTimeout)
 	defer cancel()
-	return c.enter(ctx, a, func(uint32) (shard.RequestID, *mailbox.Command) { return shard.NewRequestID(), cmd })
+	return c.enter(ctx, a, c.changeAs, anew(cmd))
+}
+
+// anew is a command under another id in each shard that is asked for it.
+func anew(cmd *mailbox.Command) func(uint32) (shard.RequestID, *mailbox.Command) {
+	return func(uint32) (shard.RequestID, *mailbox.Command) { return shard.NewRequestID(), cmd }
 }
 
 // enter is changeAccount of a command that request makes for a shard, with its id there.
-func (c *Client) enter(ctx context.Context, a Account, request func(number uint32) (shard.RequestID, *mailbox.Command)) (*mailbox.Result, error) {
+func (c *Client) enter(ctx context.Context, a Account, propose proposing, request func(number uint32) (shard.RequestID, *mailbox.Command)) (*mailbox.Result, error) {
 	for try := 0; ; try++ {
 		number := c.places.of(a.ID, a.Shard)
 		id, cmd := request(number)
 		if a.Guest != 0 {
 			cmd = &mailbox.Command{As: &mailbox.As{User: a.Guest, Do: cmd}}
 		}
-		r, err := c.changeAs(ctx, number, id, cmd)
+		r, err := propose(ctx, number, id, cmd)
 		var moved *index.MovedError
 		if !errors.As(err, &moved) {
 			return r, err

@@ -1,7 +1,6 @@
 package imap
 
 import (
-	"context"
 	"errors"
 	"io"
 	"math"
@@ -116,19 +115,6 @@ func (x *crossing) commit() error {
 	return x.step(done)
 }
 
-// copyAcross copies messages to another account.
-func (s *session) copyAcross(sel *selected, uids *roaring.Bitmap, to place) (all client.CopyResult, err error) {
-	err = s.cross(sel, uids, to, func(done client.CopyResult) error {
-		all.UIDValidity = done.UIDValidity
-		all.Source, all.Dest = append(all.Source, done.Source...), append(all.Dest, done.Dest...)
-		return nil
-	})
-	if err != nil && len(all.Dest) > 0 {
-		s.takeBack(to, all)
-	}
-	return all, err
-}
-
 // moveAcross moves messages to another account; tell is told of each step.
 func (s *session) moveAcross(sel *selected, uids *roaring.Bitmap, to place, tell func(done client.CopyResult) error) error {
 	return s.cross(sel, uids, to, func(done client.CopyResult) error {
@@ -142,19 +128,4 @@ func (s *session) moveAcross(sel *selected, uids *roaring.Bitmap, to place, tell
 		}
 		return tell(done)
 	})
-}
-
-// takeBack removes what a COPY has entered that then failed. It is done in the owner's name: the guest need not have the right to remove anything.
-func (s *session) takeBack(to place, done client.CopyResult) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.srv.cfg.Limits.CommandTimeout)
-	defer cancel()
-	owner := to.account
-	owner.Guest = 0
-	box, err := s.mail.Status(ctx, owner, to.name)
-	if err == nil && box.UIDValidity == done.UIDValidity {
-		_, err = s.mail.Expunge(ctx, owner, box.ID, roaring.BitmapOf(done.Dest...), false)
-	}
-	if err != nil && !errors.Is(err, client.ErrNoMailbox) {
-		s.log.Warn("copies of a COPY that failed could not be removed", "mailbox", to.shown, "messages", len(done.Dest), "error", err)
-	}
 }

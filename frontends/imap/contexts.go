@@ -272,7 +272,7 @@ func (s *session) cancelUpdate(*call) error {
 
 // tellData tells items of messages, and takes out of the set what was told.
 func (s *session) tellData(sel *selected, items []command.Item, uids *roaring.Bitmap) error {
-	if uids.IsEmpty() {
+	if uids.And(sel.view.uids); uids.IsEmpty() { // those that had to wait may have come and gone
 		return nil
 	}
 	f := &fetching{s: s, sel: sel, items: items, seqs: walker{v: &sel.view}}

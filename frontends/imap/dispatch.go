@@ -159,9 +159,15 @@ func (s *session) command() error {
 			err = skipped
 		}
 	}
-	if err == nil && s.sel == was && !s.run.goesOn(s.count) { // what SELECT says is of one moment: no message that came since may get in, UIDNEXT being told
-		err = s.poll(h.steady)
-		s.addHighest(c)
+	// What SELECT says is of one moment: no message that came since may get in, UIDNEXT being told.
+	if s.sel == was && !s.run.goesOn(s.count) && (err == nil || h.run != nil && refused(err)) {
+		failed := s.poll(h.steady)
+		if err == nil {
+			err = failed
+			s.addHighest(c)
+		} else if failed != nil && s.c.isClosed() { // else the refusal is told all the same
+			err = failed
+		}
 	}
 	return s.finish(c, err)
 }
@@ -201,6 +207,13 @@ func (s *session) begin(c *call) (handler, error) {
 func fatal(err error) bool {
 	var answer *goimap.Error
 	return err != nil && !errors.As(err, &answer)
+}
+
+// refused says whether a command ends in a NO with which updates are told: without EXPUNGE a client could not know which number became void. While the cluster cannot be
+// asked nobody waits for them.
+func refused(err error) bool {
+	var answer *goimap.Error
+	return errors.As(err, &answer) && answer.Type == goimap.StatusResponseTypeNo && answer.Code != goimap.ResponseCodeUnavailable
 }
 
 // finish answers a command.
@@ -252,5 +265,5 @@ func (s *session) poll(steady bool) error {
 	if err := s.update(!steady); err != nil && !errors.Is(err, client.ErrUnavailable) {
 		return err
 	}
-	return nil // the command itself succeeded; updates come when the mailbox can be asked again
+	return nil // the command itself is done; updates come when the mailbox can be asked again
 }

@@ -354,6 +354,13 @@ func (h *hooked) Copy(ctx context.Context, a client.Account, box uint32, uids *r
 	return h.mail.Copy(ctx, a, box, uids, to)
 }
 
+func (h *hooked) Move(ctx context.Context, a client.Account, box uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error) {
+	if err := h.before("move"); err != nil {
+		return client.CopyResult{}, err
+	}
+	return h.mail.Move(ctx, a, box, uids, to)
+}
+
 func (h *hooked) Select(ctx context.Context, a client.Account, name string) (client.Selected, error) {
 	if err := h.before("select"); err != nil {
 		return client.Selected{}, err

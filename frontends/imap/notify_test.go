@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
 	"hongyan/frontends/imap/command"
@@ -90,6 +92,27 @@ func testNotify(t *testing.T, c *clustertest.Cluster) {
 	if got := r.ok("NOTIFY SET (selected (MessageNew MessageExpunge))"); len(got) != 2 || !strings.HasSuffix(got[0], "EXISTS") {
 		t.Errorf("%q", got)
 	}
+}
+
+// testNotifyGone: a new message of which data could not be told before it was gone has none.
+func testNotifyGone(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "notifygone", nil)
+	r := st.rawUser("INBOX")
+	r.ok("NOTIFY SET (selected (MessageNew (UID) MessageExpunge))")
+	r.ok("UID SEARCH RETURN (UPDATE) SUBJECT x")
+	st.mail.at(always("messages", client.ErrUnavailable))
+	uid := st.appendMessage("INBOX", "Subject: x\r\n\r\n")
+	r.hears("* 1 EXISTS")
+	box, err := st.mail.Status(t.Context(), st.account, "INBOX")
+	if err == nil {
+		_, err = st.mail.Expunge(t.Context(), st.account, box.ID, roaring.BitmapOf(uid), false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.hears("* 1 EXPUNGE")
+	st.mail.at(nil)
+	r.quiet()
 }
 
 func testNotifyNames(t *testing.T, c *clustertest.Cluster) {

@@ -176,7 +176,7 @@ func (s *session) tellSelected(sel *selected, got client.Selected) {
 	if got.Unseen != nil && !got.Unseen.IsEmpty() && !s.rev2 {
 		out.Raw("* OK [UNSEEN ").Num(uint64(sel.view.seq(got.Unseen.Minimum()))).Line("] First unseen message")
 	}
-	out.Raw("* OK [PERMANENTFLAGS ").Flags(sel.permanent(flags)).Line("] Permanent flags")
+	s.tellPermanent(sel, flags)
 	out.Raw("* OK [UIDNEXT ").Num(uint64(got.Mailbox.UIDNext)).Line("] Predicted next UID")
 	out.Raw("* OK [UIDVALIDITY ").Num(uint64(got.Mailbox.UIDValidity)).Line("] UIDs are valid")
 	out.Raw("* OK [MAILBOXID (").Raw(mailboxID(sel.account, &got.Mailbox)).Line(")] Stays when it is renamed")
@@ -186,7 +186,11 @@ func (s *session) tellSelected(sel *selected, got client.Selected) {
 	}
 }
 
-// permanent are those of a mailbox's flags that the session may change.
+func (s *session) tellPermanent(sel *selected, flags []goimap.Flag) {
+	s.out.Raw("* OK [PERMANENTFLAGS ").Flags(sel.permanent(flags)).Line("] Permanent flags")
+}
+
+// permanent are those of a mailbox's flags that the session may change, with the wildcard as long as the mailbox takes more keywords.
 func (sel *selected) permanent(flags []goimap.Flag) (some []goimap.Flag) {
 	if sel.readOnly {
 		return nil
@@ -197,7 +201,7 @@ func (sel *selected) permanent(flags []goimap.Flag) (some []goimap.Flag) {
 			some = append(some, f)
 		}
 	}
-	if scope.Keywords {
+	if scope.Keywords && len(sel.keywords) < index.MaxKeywords {
 		some = append(some, goimap.FlagWildcard)
 	}
 	return some

@@ -1,8 +1,6 @@
 package imap
 
 import (
-	"context"
-
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
 
@@ -245,124 +243,6 @@ func (t *storing) tell(uids *roaring.Bitmap, now map[uint32]client.FlagChange, f
 func keepFlags(f client.Flags) client.Flags {
 	f.Keywords = append([]string(nil), f.Keywords...)
 	return f
-}
-
-// copy copies messages to another mailbox, all in one step.
-func (s *session) copy(c *call) error {
-	set, dest, err := command.Copy(s.dec, c.uid)
-	if err != nil {
-		return err
-	}
-	sel, err := s.open()
-	if err != nil {
-		return err
-	}
-	uids, lost, err := sel.resolve(set)
-	if err != nil {
-		return err
-	}
-	if lost {
-		return expungeIssued()
-	}
-	to, err := s.targetOf(dest)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := s.question()
-	defer cancel()
-	if uids.IsEmpty() {
-		return s.answerInto("copy to "+dest, s.there(ctx, to))
-	}
-	var res client.CopyResult
-	if to.account.ID == sel.account.ID {
-		err = s.patiently(func() (err error) {
-			res, err = s.mail.Copy(ctx, to.account, sel.id, uids, to.name)
-			return err
-		})
-	} else {
-		res, err = s.copyAcross(sel, uids, to)
-	}
-	if err != nil {
-		return s.answerInto("copy to "+dest, err)
-	}
-	sel.stale = true
-	s.added(to, roaring.BitmapOf(res.Dest...))
-	c.code = copyCode(res)
-	return nil
-}
-
-// there says whether there is a mailbox, for a command that puts nothing into it.
-func (s *session) there(ctx context.Context, p place) error {
-	_, err := s.mail.Rights(ctx, p.account, p.name)
-	return err
-}
-
-// copyCode is the response code that says which UIDs became which (RFC 4315), "" when nothing was copied.
-func copyCode(res client.CopyResult) string {
-	if len(res.Source) == 0 || len(res.Source) != len(res.Dest) {
-		return ""
-	}
-	return "COPYUID " + decimal(res.UIDValidity) + " " + uidList(res.Source).String() + " " + uidList(res.Dest).String()
-}
-
-// move moves messages (RFC 6851). A very large set goes in several steps: what a failure leaves is in one place or
-// the other, never in both.
-func (s *session) move(c *call) error {
-	set, dest, err := command.Copy(s.dec, c.uid)
-	if err != nil {
-		return err
-	}
-	sel, err := s.writable()
-	if err != nil {
-		return err
-	}
-	if err := sel.may(client.RightDelete | client.RightExpunge); err != nil {
-		return err
-	}
-	uids, lost, err := sel.resolve(set)
-	if err != nil {
-		return err
-	}
-	if lost {
-		return expungeIssued()
-	}
-	to, err := s.targetOf(dest)
-	if err != nil {
-		return err
-	}
-	if uids.IsEmpty() {
-		ctx, cancel := s.question()
-		defer cancel()
-		return s.answerInto("move to "+dest, s.there(ctx, to))
-	}
-	moved := func(res client.CopyResult) error {
-		sel.stale = true
-		s.added(to, roaring.BitmapOf(res.Dest...))
-		if code := copyCode(res); code != "" {
-			s.out.Raw("* OK [").Raw(code).Line("] Moved")
-		}
-		sel.view.vanish(roaring.BitmapOf(res.Source...))
-		return s.tellGone(&sel.view)
-	}
-	if to.account.ID == sel.account.ID {
-		err = s.steps(uids, changeChunk, func(some *roaring.Bitmap) error {
-			ctx, cancel := s.question()
-			defer cancel()
-			var res client.CopyResult
-			err := s.patiently(func() (err error) {
-				res, err = s.mail.Move(ctx, to.account, sel.id, some, to.name)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return moved(res)
-		})
-	} else {
-		err = s.moveAcross(sel, uids, to, moved)
-	}
-	c.highest = true
-	return s.answerInto("move to "+dest, err)
 }
 
 // expunge removes messages marked \Deleted, for EXPUNGE and UID EXPUNGE: only such as this session's client knows of.

@@ -85,6 +85,42 @@ func testFlags(t *testing.T, c *clustertest.Cluster) {
 	r.expect("STATUS INBOX (MESSAGES)", "* STATUS INBOX (MESSAGES 1)")
 }
 
+// testKeywords: when a mailbox takes no more keywords its clients are told that they cannot make any.
+func testKeywords(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "keywords", nil)
+	st.fill("INBOX", 1)
+	r, other := st.rawUser("INBOX"), st.rawUser("INBOX")
+	store := func(from, to int) string {
+		var list []string
+		for i := from; i < to; i++ {
+			list = append(list, fmt.Sprintf("k%d", i))
+		}
+		return "STORE 1 +FLAGS.SILENT (" + strings.Join(list, " ") + ")"
+	}
+	permanent := func(lines []string) string {
+		t.Helper()
+		i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "* OK [PERMANENTFLAGS ") })
+		if i < 0 {
+			return ""
+		}
+		return lines[i]
+	}
+	if got := permanent(r.ok(store(0, index.MaxKeywords-1))); got != "" {
+		t.Errorf("%q", got)
+	}
+	if got := permanent(other.ok("SELECT INBOX")); !strings.Contains(got, ` k254 \*)]`) {
+		t.Errorf("%q", got)
+	}
+	last := store(index.MaxKeywords-1, index.MaxKeywords)
+	for what, lines := range map[string][]string{"STORE": r.ok(last), "another session": other.ok("NOOP"), "SELECT": other.ok("SELECT INBOX")} {
+		if got := permanent(lines); !strings.Contains(got, " k255)]") {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+	r.want("STORE 1 +FLAGS (more)", "NO [LIMIT]")
+	r.ok(last)
+}
+
 func testReadOnly(t *testing.T, c *clustertest.Cluster) {
 	st := serve(t, c, "readonly", nil)
 	st.fill("INBOX", 2)
@@ -147,7 +183,6 @@ func testUpdates(t *testing.T, c *clustertest.Cluster) {
 	b.expect("FETCH 2 UID", "* 2 FETCH (UID 2)", "* 5 EXISTS")
 	b.expect("FETCH 4:5 (UID)", "* 4 FETCH (UID 4)", "* 5 FETCH (UID 5)")
 	b.want("FETCH 1:2 FLAGS", "NO [EXPUNGEISSUED]")
-	b.want("COPY 1 Trash", "NO [EXPUNGEISSUED]")
 	b.want("STORE 3 +FLAGS (\\Seen)", "OK [EXPUNGEISSUED]")
 	b.expect("SEARCH ALL", "* SEARCH 2 4 5")
 	b.expect("STORE 2 +FLAGS (\\Seen)", `* 2 FETCH (FLAGS (\Flagged \Seen $new))`)
@@ -160,6 +195,23 @@ func testUpdates(t *testing.T, c *clustertest.Cluster) {
 	clustertest.Eventually(t, 5*time.Second, func() bool {
 		return slices.Contains(f.ok("NOOP"), `* 2 FETCH (UID 4 FLAGS (\Answered))`)
 	}, func() string { return "no update in the other region" })
+	// A command that is refused tells as well, so that its client learns which number is void; not that the cluster cannot be asked keeps the refusal away.
+	a.ok("NOOP")
+	a.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")
+	a.ok("EXPUNGE")
+	st.mail.at(always("changes", client.ErrUnavailable))
+	if got := b.want("COPY 9 Trash", "BAD"); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	if got := b.want("COPY 1 nowhere", "NO [TRYCREATE]"); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+	st.mail.at(nil)
+	b.expect("FETCH 2 UID", "* 2 FETCH (UID 4)")
+	if got := b.want("COPY 1 Trash", "NO [EXPUNGEISSUED]"); !slices.Equal(got[:len(got)-1], []string{"* 1 EXPUNGE"}) {
+		t.Errorf("%q", got)
+	}
+	b.ok("COPY 1 Trash")
 }
 
 // testParts lets changes come in parts: those of a new message that was marked behind those of newer ones.

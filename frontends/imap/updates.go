@@ -10,6 +10,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"hongyan/cluster/client"
+	"hongyan/engine/index"
 	"hongyan/frontends/imap/command"
 )
 
@@ -183,6 +184,10 @@ func (s *session) tellKeywords(sel *selected, keywords []string) {
 		}
 	}
 	if len(sel.keywords) > known {
-		s.out.Raw("* FLAGS ").Flags(mailboxFlags(sel.keywords)).Line("")
+		flags := mailboxFlags(sel.keywords)
+		s.out.Raw("* FLAGS ").Flags(flags).Line("")
+		if len(sel.keywords) >= index.MaxKeywords { // the wildcard that SELECT told holds no more
+			s.tellPermanent(sel, flags)
+		}
 	}
 }
