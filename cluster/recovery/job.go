@@ -134,8 +134,9 @@ func (r *Recovery) all(ctx context.Context, job *Job) error {
 	return r.gone(ctx, job)
 }
 
-// giveUp is step 2.
+// giveUp is step 2. Those who are lost may have come back since the recovery began, and be a majority that acknowledges: then nobody is given up.
 func (r *Recovery) giveUp(ctx context.Context, job *Job) error {
+	given := false // up, by the first command of a directory that goes on from its survivor
 	for i := range job.Shards {
 		s := &job.Shards[i]
 		if s.Shard != placement.DirectoryShard || s.State != Recover {
@@ -147,6 +148,18 @@ func (r *Recovery) giveUp(ctx context.Context, job *Job) error {
 			return err
 		}
 		if err := r.rescue(ctx, job, s, [][]byte{body}); err != nil {
+			return err
+		}
+		if given = s.Recovered; !given {
+			return wire.Errorf(wire.Invalid, "the directory needs no recovery any more (%s), so nobody is given up: see what `hongyan admin recover` says now", s.Why)
+		}
+	}
+	if !given {
+		t, answers, err := r.survey(ctx)
+		if err == nil {
+			err = stillLost(t, answers, job.Lost)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -261,7 +274,7 @@ func persist(do func() error, judge func(why error) (*ShardPlan, error)) error {
 	}
 }
 
-// judgeAgain says what a shard needs now, if it is still covered by what was declared lost.
+// judgeAgain says what a shard needs now, if those who were declared lost still are, and it is covered by them.
 func (r *Recovery) judgeAgain(ctx context.Context, job *Job, number uint32) (*ShardPlan, error) {
 	t, answers, err := r.survey(ctx)
 	if err != nil {
@@ -271,6 +284,9 @@ func (r *Recovery) judgeAgain(ctx context.Context, job *Job, number uint32) (*Sh
 	i := slices.IndexFunc(p.Shards, func(s ShardPlan) bool { return s.Shard == number })
 	if i < 0 {
 		return nil, wire.Errorf(wire.Invalid, "there is no shard %d any more", number)
+	}
+	if err := stillLost(t, answers, job.Lost); err != nil {
+		return nil, err
 	}
 	if p.Shards[i].State == Lives {
 		return &p.Shards[i], nil

@@ -193,6 +193,23 @@ func (p *Plan) Check(t *directory.Topology, answers map[string]*Answer, lost []s
 	if len(p.wanted(nil)) == 0 && len(only) == 0 && !slices.ContainsFunc(lost, func(id string) bool { return slices.Contains(p.Fenced, id) }) {
 		return wire.Errorf(wire.Invalid, "every shard has a majority: nothing is to be recovered. What nodes that are gone for good had is made again elsewhere by itself, or at once after `hongyan admin node drain`")
 	}
+	if err := stillLost(t, answers, lost); err != nil {
+		return err
+	}
+	for _, number := range only {
+		i := slices.IndexFunc(p.Shards, func(s ShardPlan) bool { return s.Shard == number })
+		if i < 0 {
+			return wire.Errorf(wire.Invalid, "there is no shard %d", number)
+		}
+		if s := p.Shards[i]; s.State == Lives {
+			return wire.Errorf(wire.Invalid, "shard %d needs no recovery and gets none: %s", number, s.Why)
+		}
+	}
+	return p.checkShards(answers, lost, only)
+}
+
+// stillLost says why nodes must not be given up: one that was not before answers, to whomever.
+func stillLost(t *directory.Topology, answers map[string]*Answer, lost []string) error {
 	for _, id := range lost {
 		n, known := t.Node(id)
 		if !known {
@@ -213,16 +230,7 @@ func (p *Plan) Check(t *directory.Topology, answers map[string]*Answer, lost []s
 			}
 		}
 	}
-	for _, number := range only {
-		i := slices.IndexFunc(p.Shards, func(s ShardPlan) bool { return s.Shard == number })
-		if i < 0 {
-			return wire.Errorf(wire.Invalid, "there is no shard %d", number)
-		}
-		if s := p.Shards[i]; s.State == Lives {
-			return wire.Errorf(wire.Invalid, "shard %d needs no recovery and gets none: %s", number, s.Why)
-		}
-	}
-	return p.checkShards(answers, lost, only)
+	return nil
 }
 
 func (p *Plan) checkShards(answers map[string]*Answer, lost []string, only []uint32) error {
