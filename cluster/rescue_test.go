@@ -218,6 +218,52 @@ func TestRefusedRescueFencesNobody(t *testing.T) {
 	}
 }
 
+// TestNoteStays recovers while a node is down that need not be given up: what is to be looked for stays noted until its volumes were looked through, too.
+func TestNoteStays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	unwatched(t)
+	c := clustertest.Start(t, "south", "north", "overseas")
+	left := c.Nodes[0]
+	if err := left.PausePlacement(ctx(t), true); err != nil { // so that the fourth gets no replica
+		t.Fatal(err)
+	}
+	i := c.Join(t, "south-b", clustertest.Spec{Region: "south", Roles: everything})
+	c.WaitReady(t)
+	c.StopNode(t, i)
+	unled(t, c)
+	for range 2 { // the note is there the second time
+		job := recovered(t, left, "north-2", "overseas-3")
+		if !strings.Contains(job.Notes, "south-b does not answer") {
+			t.Errorf("of volumes it says %q", job.Notes)
+		}
+		looked := 0
+		for _, sh := range job.Shards {
+			if sh.Shard != placement.DirectoryShard {
+				looked++
+				if !strings.Contains(sh.Notes, "south-b does not answer: its volumes were not looked through") {
+					t.Errorf("of shard %d it says %q", sh.Shard, sh.Notes)
+				}
+			}
+		}
+		if looked == 0 {
+			t.Error("nothing is looked for")
+		}
+	}
+	c.StartNode(t, i)
+	clustertest.Eventually(t, 20*time.Second, func() bool {
+		plan, err := left.RecoveryPlan(ctx(t))
+		return err == nil && !slices.Contains(plan.Silent, "south-b")
+	}, func() string { return "the fourth answers" })
+	for _, more := range []bool{true, false} {
+		job := recovered(t, left, "north-2", "overseas-3")
+		if job.Notes != "" || len(job.Shards) > 0 != more || slices.ContainsFunc(job.Shards, func(s recovery.ShardResult) bool { return s.Notes != "" }) {
+			t.Errorf("with all nodes: %+v", job)
+		}
+	}
+}
+
 // TestDisksLostWhileOneIsOff starts two of three nodes with empty disks while the third, which has all that is left, is off: they found no cluster in its place. It
 // recovers without them, and they are taken in again.
 func TestDisksLostWhileOneIsOff(t *testing.T) {

@@ -30,6 +30,7 @@ type Job struct {
 	// few fragments: their messages are listed, and cannot be read.
 	Entered int         `json:"volumes_entered"`
 	Bytes   []volume.ID `json:"volumes_gone,omitempty"`
+	Notes   string      `json:"notes,omitempty"` // where no volumes were looked for
 
 	settled bool
 	back    []string           // were given up by a recovery that this one ends, and are members again
@@ -44,7 +45,7 @@ type ShardResult struct {
 	Expunged  int    `json:"expunged"`        // messages that were found, and had been entered and expunged before
 	Open      []Mail `json:"open,omitempty"`  // messages of which that is not certain, left to the operator: at most maxOpen of each node
 	More      int    `json:"more,omitempty"`  // of which there was no room in Open
-	Notes     string `json:"notes,omitempty"` // what could not be looked through
+	Notes     string `json:"notes,omitempty"` // what was not looked through
 
 	note directory.RecoveryNote
 }
@@ -348,14 +349,18 @@ func (r *Recovery) accounts() (map[uint32][]uint64, error) {
 	return out, nil
 }
 
-// keepers are the nodes that answer and were not given up.
-func (r *Recovery) keepers() (ids []string) {
+// keepers are the nodes with volumes that were not given up: those that answer, and those that do not.
+func (r *Recovery) keepers() (answer, silent []string) {
 	for _, n := range r.cfg.Topology().Nodes {
-		if n.Stores() && !n.Fenced() && r.cfg.Net.Up(n.ID) {
-			ids = append(ids, n.ID)
+		switch {
+		case !n.Stores() || n.Fenced():
+		case r.cfg.Net.Up(n.ID):
+			answer = append(answer, n.ID)
+		default:
+			silent = append(silent, n.ID)
 		}
 	}
-	return ids
+	return answer, silent
 }
 
 // enterAtOnce is how many volumes one command enters.
@@ -372,7 +377,11 @@ func (r *Recovery) enterVolumes(ctx context.Context, job *Job) error {
 		generation[e.ID] = e.Generation + 1
 	}
 	found := make(map[volume.ID]*directory.Found)
-	for _, node := range r.keepers() {
+	answer, silent := r.keepers()
+	for _, node := range silent {
+		r.update(func() { job.Notes += node + " does not answer: no volumes were entered that only it has. " })
+	}
+	for _, node := range answer {
 		var resp foundResponse
 		if err := r.cfg.Net.Call(ctx, node, methodFound, &foundRequest{}, &resp); err != nil {
 			return fmt.Errorf("ask %s for its volumes: %w", node, err)
@@ -380,6 +389,7 @@ func (r *Recovery) enterVolumes(ctx context.Context, job *Job) error {
 		for _, f := range resp.Found {
 			f.note(found, node, generation[f.Header.ID])
 		}
+		r.update(func() { job.Notes += unopened(node, resp.Unopened) })
 	}
 	var list []directory.Found
 	for _, id := range slices.Sorted(maps.Keys(found)) {
