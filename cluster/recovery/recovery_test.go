@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,5 +40,22 @@ func TestGiveUpLooksAgain(t *testing.T) {
 	job := &Job{Lost: []string{"b"}, Shards: []ShardResult{{ShardPlan: ShardPlan{Shard: 1, State: Recover, Survivor: "a"}}}}
 	if err := r.giveUp(ctx, job); err == nil || !strings.Contains(err.Error(), "b answers, so it is not lost") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestSurveyOfIdle says of replicas that do not run where their logs end, as far as that can be read.
+func TestSurveyOfIdle(t *testing.T) {
+	net := transporttest.Nodes(t, "a")[0]
+	ends := func(number uint32) (term, last uint64) {
+		return map[uint32]uint64{4: 7}[number], map[uint32]uint64{4: 90}[number]
+	}
+	r := New(Config{Self: "a", Net: net, Host: shard.NewHost(net), Kept: func() ([]uint32, error) { return []uint32{4, 5}, nil }, End: ends})
+	defer r.Close()
+	a, err := r.serveSurvey(t.Context(), "b", nil)
+	if err != nil || !slices.Equal(a.Idle, []uint32{4, 5}) || len(a.Replicas) != 1 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if got := a.Replicas[0]; got.Shard != 4 || got.LastTerm != 7 || got.Last != 90 || got.Votes() {
+		t.Errorf("%+v", got)
 	}
 }
