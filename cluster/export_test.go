@@ -8,6 +8,7 @@ import (
 	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/reconcile"
+	"hongyan/cluster/recovery"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
 	"hongyan/engine/index"
@@ -48,6 +49,21 @@ func (n *Node) Leads(shard uint32) bool {
 
 // FenceOff keeps this node's Raft groups from hearing of some nodes, and them of it; volumes go on.
 func (n *Node) FenceOff(nodes ...string) { n.net.SetFenced(nodes) }
+
+// Refuses says whether this node's Raft groups have nothing to do with a node.
+func (n *Node) Refuses(node string) bool { return n.net.Fenced(node) }
+
+// HoldReplicas keeps all replicas of this node from being opened, taken over or erased until release.
+func (n *Node) HoldReplicas() (release func()) {
+	n.replicas.Lock()
+	return n.replicas.Unlock
+}
+
+// Rescue has this node's replica go on alone, as who drives a recovery asks for it.
+func (n *Node) Rescue(ctx context.Context, req *recovery.RescueRequest) error {
+	_, err := n.serveRescue(ctx, n.cfg.ID, req)
+	return err
+}
 
 // Rows are all keys of an account in this node's replica of a shard, from their tags on.
 func (n *Node) Rows(number uint32, account uint64) (map[string]string, error) {

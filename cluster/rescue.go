@@ -31,6 +31,7 @@ func (n *Node) openRecovery() {
 			kept, _, err := shard.Replicas(vfs.Default, n.cfg.Data)
 			return kept, err
 		},
+		End:   n.logs.End,
 		Entry: n.volumes.Entry, Whole: n.volumes.WholeOn, Volumes: n.store.Volumes, Index: n.store.Index, Clock: &n.clock, Log: n.log.With("part", "recovery"),
 	})
 	n.closing(func(context.Context) error { n.recovery.Close(); return nil })
@@ -46,13 +47,13 @@ func (n *Node) serveRescue(ctx context.Context, from string, req *recovery.Rescu
 			return nil, wire.Errorf(wire.Unavailable, "%s does not know topology %d yet", n.cfg.ID, req.Topology)
 		}
 	}
+	n.replicas.Lock()
+	defer n.replicas.Unlock()
 	for _, id := range req.Lost {
 		if fenced, _ := n.topology.Load().Node(id); n.net.Up(id) && !fenced.Fenced() {
 			return nil, wire.Errorf(wire.Invalid, "%s answers to %s: it is not lost", id, n.cfg.ID)
 		}
 	}
-	n.replicas.Lock()
-	defer n.replicas.Unlock()
 	g, runs := n.host.Group(number)
 	if !runs || n.stopped {
 		return nil, wire.Errorf(wire.Invalid, "no replica of shard %d runs on %s", number, n.cfg.ID)
@@ -66,10 +67,14 @@ func (n *Node) serveRescue(ctx context.Context, from string, req *recovery.Rescu
 	n.log.Warn("a shard without majority goes on from this replica", "shard", number, "lost", req.Lost, "entry", req.Rescue.Last, "for", from)
 	home := g.Home()
 	if err := n.host.Remove(number); err != nil {
+		n.net.SetFenced(n.topology.Load().Fenced())
 		return nil, fmt.Errorf("stop the replica of shard %d: %w", number, err)
 	}
 	n.client.Untrack(number)
 	failed := g.Rescue(req.Rescue, n.clock.Now().Unix())
+	if errors.Is(failed, wire.ErrInvalid) { // it is as it was, and so is who may speak to it; after other failures it may be taken over
+		n.net.SetFenced(n.topology.Load().Fenced())
+	}
 	lost, err := n.startGroup(placement.Group{Shard: number, Home: home}, waits)
 	if err == nil && lost != nil {
 		err = lost

@@ -14,6 +14,7 @@ import (
 	"hongyan/cluster"
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
+	"hongyan/cluster/placement"
 	"hongyan/cluster/recovery"
 	"hongyan/cluster/shard"
 	"hongyan/engine/index"
@@ -141,6 +142,128 @@ func TestTwoOfThreeLost(t *testing.T) {
 	}
 }
 
+// unled stops two of three nodes, and waits until the third one knows of no leader: the second to stop may have handed shards over, whose new leader's log still grows.
+func unled(t *testing.T, c *clustertest.Cluster) (left *cluster.Node) {
+	t.Helper()
+	c.StopNode(t, 1)
+	c.StopNode(t, 2)
+	clustertest.Eventually(t, 20*time.Second, func() bool {
+		st, err := c.Nodes[0].Status(ctx(t))
+		return err == nil && !slices.ContainsFunc(st.(*cluster.Status).Shards, func(g shard.Status) bool { return g.Leader != "" })
+	}, func() string { return "no shard is led any more" })
+	return c.Nodes[0]
+}
+
+// TestBackBeforeGivenUp has one of two that were declared lost come back when the recovery has begun and has done nothing yet. A majority acknowledges again: nobody is
+// given up, and what it acknowledges stays.
+func TestBackBeforeGivenUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	unwatched(t)
+	c := clustertest.Start(t, "south", "north", "overseas")
+	a := c.Account(t, "u1")
+	deliver(t, c.Nodes[0].Client(), message(1, 300), a)
+	left := unled(t, c)
+	release := left.HoldReplicas() // step 2 waits
+	if _, err := left.Recover(ctx(t), recovery.Request{Lost: []string{"north-2", "overseas-3"}}); err != nil {
+		release()
+		t.Fatal(err)
+	}
+	err := c.TryStartNode(1)
+	led := func() bool {
+		return !slices.ContainsFunc(left.Topology().Groups, func(g placement.Group) bool { return !left.Leads(g.Shard) && !c.Nodes[1].Leads(g.Shard) })
+	}
+	for deadline := time.Now().Add(20 * time.Second); err == nil && !led() && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var job *recovery.Job
+	clustertest.Eventually(t, 60*time.Second, func() bool { job = left.Recovery(); return job.Done }, func() string { return "the recovery ends, is at: " + job.Step })
+	if !strings.Contains(job.Error, "north-2 answers, so it is not lost") {
+		t.Errorf("it ended with %q", job.Error)
+	}
+	for _, n := range []*cluster.Node{left, c.Nodes[1]} {
+		if fenced := n.Topology().Fenced(); len(fenced) > 0 || left.Refuses("north-2") {
+			t.Fatalf("given up: %v", fenced)
+		}
+	}
+	deliver(t, c.Nodes[1].Client(), message(2, 300), a)
+	c.StartNode(t, 2)
+	c.WaitReady(t)
+	for _, n := range c.Nodes {
+		if got := bodies(t, n.Client(), a, "INBOX"); len(got) != 2 {
+			t.Errorf("%d messages", len(got))
+		}
+	}
+}
+
+// TestRefusedRescueFencesNobody asks for a take-over that is refused: those who were declared lost for it are heard again, for they may come back.
+func TestRefusedRescueFencesNobody(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	unwatched(t)
+	c := clustertest.Start(t, "south", "north", "overseas")
+	left := unled(t, c)
+	err := left.Rescue(ctx(t), &recovery.RescueRequest{Lost: []string{"north-2", "overseas-3"}, Rescue: shard.Rescue{Shard: placement.DirectoryShard, Last: 1}})
+	if err == nil || !strings.Contains(err.Error(), "look at the cluster again") {
+		t.Errorf("a rescue from where the log does not end: %v", err)
+	}
+	if left.Refuses("north-2") || left.Refuses("overseas-3") {
+		t.Error("the two are refused")
+	}
+}
+
+// TestNoteStays recovers while a node is down that need not be given up: what is to be looked for stays noted until its volumes were looked through, too.
+func TestNoteStays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	unwatched(t)
+	c := clustertest.Start(t, "south", "north", "overseas")
+	left := c.Nodes[0]
+	if err := left.PausePlacement(ctx(t), true); err != nil { // so that the fourth gets no replica
+		t.Fatal(err)
+	}
+	i := c.Join(t, "south-b", clustertest.Spec{Region: "south", Roles: everything})
+	c.WaitReady(t)
+	c.StopNode(t, i)
+	unled(t, c)
+	for range 2 { // the note is there the second time
+		job := recovered(t, left, "north-2", "overseas-3")
+		if !strings.Contains(job.Notes, "south-b does not answer") {
+			t.Errorf("of volumes it says %q", job.Notes)
+		}
+		looked := 0
+		for _, sh := range job.Shards {
+			if sh.Shard != placement.DirectoryShard {
+				looked++
+				if !strings.Contains(sh.Notes, "south-b does not answer: its volumes were not looked through") {
+					t.Errorf("of shard %d it says %q", sh.Shard, sh.Notes)
+				}
+			}
+		}
+		if looked == 0 {
+			t.Error("nothing is looked for")
+		}
+	}
+	c.StartNode(t, i)
+	clustertest.Eventually(t, 20*time.Second, func() bool {
+		plan, err := left.RecoveryPlan(ctx(t))
+		return err == nil && !slices.Contains(plan.Silent, "south-b")
+	}, func() string { return "the fourth answers" })
+	for _, more := range []bool{true, false} {
+		job := recovered(t, left, "north-2", "overseas-3")
+		if job.Notes != "" || len(job.Shards) > 0 != more || slices.ContainsFunc(job.Shards, func(s recovery.ShardResult) bool { return s.Notes != "" }) {
+			t.Errorf("with all nodes: %+v", job)
+		}
+	}
+}
+
 // TestDisksLostWhileOneIsOff starts two of three nodes with empty disks while the third, which has all that is left, is off: they found no cluster in its place. It
 // recovers without them, and they are taken in again.
 func TestDisksLostWhileOneIsOff(t *testing.T) {
@@ -251,13 +374,7 @@ func TestLostComeBack(t *testing.T) {
 	a := c.Account(t, "u1")
 	deliver(t, c.Nodes[0].Client(), message(1, 300), a)
 	bodies(t, c.Nodes[0].Client(), a, "INBOX")
-	c.StopNode(t, 1)
-	c.StopNode(t, 2)
-	left := c.Nodes[0]
-	clustertest.Eventually(t, 20*time.Second, func() bool { // the second one to stop may have handed shards over, whose new leader's log still grows
-		st, err := left.Status(ctx(t))
-		return err == nil && !slices.ContainsFunc(st.(*cluster.Status).Shards, func(g shard.Status) bool { return g.Leader != "" })
-	}, func() string { return "no shard is led any more" })
+	left := unled(t, c)
 	recovered(t, left, "north-2", "overseas-3")
 	c.Join(t, "north-b", clustertest.Spec{Region: "north", Roles: everything})
 	clustertest.Eventually(t, 30*time.Second, func() bool {

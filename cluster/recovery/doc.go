@@ -3,7 +3,8 @@
 // Invariants:
 //
 //  1. Nothing is done to a shard that has a leader, or of whose voters a majority answers with real replicas: it needs no help.
-//  2. Nothing is done before an operator has declared every voter lost that does not answer, and none that is declared lost answers.
+//  2. Nothing is done before an operator has declared every voter lost that does not answer, and none that is declared lost answers. That is looked at once
+//     more right before they are given up, for one that has come back may be of a majority that acknowledges.
 //  3. Those who are lost are fenced before a shard goes on without them: the directory gives them up first, and every node refuses their Raft messages
 //     from then on (transport.Net.SetFenced). One that comes back learns of it from whoever reaches it, and stops its replicas.
 //  4. Nothing is deleted. Messages that are in volumes and in no folder are entered where they were delivered to, if it is certain that they never were;

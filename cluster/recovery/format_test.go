@@ -26,9 +26,11 @@ func TestFormats(t *testing.T) {
 		{Name: "rescue", Value: &RescueRequest{Rescue: shard.Rescue{Shard: 3, LastTerm: 4, Last: 900, Term: 5, Learners: []string{"c"}, Commands: [][]byte{{1}}}, Lost: []string{"b"}, Topology: 8}},
 		{Name: "fence", Value: &FenceRequest{Topology: &directory.Topology{Version: 9, Nodes: []directory.Node{node}, Groups: []placement.Group{group}, Paused: true}}},
 		{Name: "fenced", Value: &FenceResponse{Version: 9}},
-		{Name: "found", Value: &foundResponse{Found: []foundVolume{{Header: header, Length: 4096}}}},
+		{Name: "found", Value: &foundResponse{Found: []foundVolume{{Header: header, Length: 4096}}}, Former: true},
+		{Name: "found-unopened", Value: &foundResponse{Found: []foundVolume{{Header: header, Length: 4096}}, Unopened: []volume.ID{9}}},
 		{Name: "mail", Value: &mailRequest{Note: note, Accounts: []uint64{5}, Ask: []string{"a"}}},
-		{Name: "mail-found", Value: &mailResponse{Entered: 1, Expunged: []record{{7, 2}}, Open: []Mail{mail}, More: 3, Unread: 4}},
+		{Name: "mail-found", Value: &mailResponse{Entered: 1, Expunged: []record{{7, 2}}, Open: []Mail{mail}, More: 3, Unread: 4}, Former: true},
+		{Name: "mail-unopened", Value: &mailResponse{Entered: 1, Expunged: []record{{7, 2}}, Open: []Mail{mail}, More: 3, Unread: 4, Unopened: []volume.ID{9}}},
 		{Name: "known", Value: &knownRequest{Shard: 3, Places: []place{at}}},
 		{Name: "known-states", Value: &knownResponse{States: []byte{1, 2}}},
 	})

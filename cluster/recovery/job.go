@@ -30,6 +30,7 @@ type Job struct {
 	// few fragments: their messages are listed, and cannot be read.
 	Entered int         `json:"volumes_entered"`
 	Bytes   []volume.ID `json:"volumes_gone,omitempty"`
+	Notes   string      `json:"notes,omitempty"` // where no volumes were looked for
 
 	settled bool
 	back    []string           // were given up by a recovery that this one ends, and are members again
@@ -44,7 +45,7 @@ type ShardResult struct {
 	Expunged  int    `json:"expunged"`        // messages that were found, and had been entered and expunged before
 	Open      []Mail `json:"open,omitempty"`  // messages of which that is not certain, left to the operator: at most maxOpen of each node
 	More      int    `json:"more,omitempty"`  // of which there was no room in Open
-	Notes     string `json:"notes,omitempty"` // what could not be looked through
+	Notes     string `json:"notes,omitempty"` // what was not looked through
 
 	note directory.RecoveryNote
 }
@@ -134,8 +135,9 @@ func (r *Recovery) all(ctx context.Context, job *Job) error {
 	return r.gone(ctx, job)
 }
 
-// giveUp is step 2.
+// giveUp is step 2. Those who are lost may have come back since the recovery began, and be a majority that acknowledges: then nobody is given up.
 func (r *Recovery) giveUp(ctx context.Context, job *Job) error {
+	given := false // up, by the first command of a directory that goes on from its survivor
 	for i := range job.Shards {
 		s := &job.Shards[i]
 		if s.Shard != placement.DirectoryShard || s.State != Recover {
@@ -147,6 +149,18 @@ func (r *Recovery) giveUp(ctx context.Context, job *Job) error {
 			return err
 		}
 		if err := r.rescue(ctx, job, s, [][]byte{body}); err != nil {
+			return err
+		}
+		if given = s.Recovered; !given {
+			return wire.Errorf(wire.Invalid, "the directory needs no recovery any more (%s), so nobody is given up: see what `hongyan admin recover` says now", s.Why)
+		}
+	}
+	if !given {
+		t, answers, err := r.survey(ctx)
+		if err == nil {
+			err = stillLost(t, answers, job.Lost)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -261,7 +275,7 @@ func persist(do func() error, judge func(why error) (*ShardPlan, error)) error {
 	}
 }
 
-// judgeAgain says what a shard needs now, if it is still covered by what was declared lost.
+// judgeAgain says what a shard needs now, if those who were declared lost still are, and it is covered by them.
 func (r *Recovery) judgeAgain(ctx context.Context, job *Job, number uint32) (*ShardPlan, error) {
 	t, answers, err := r.survey(ctx)
 	if err != nil {
@@ -271,6 +285,9 @@ func (r *Recovery) judgeAgain(ctx context.Context, job *Job, number uint32) (*Sh
 	i := slices.IndexFunc(p.Shards, func(s ShardPlan) bool { return s.Shard == number })
 	if i < 0 {
 		return nil, wire.Errorf(wire.Invalid, "there is no shard %d any more", number)
+	}
+	if err := stillLost(t, answers, job.Lost); err != nil {
+		return nil, err
 	}
 	if p.Shards[i].State == Lives {
 		return &p.Shards[i], nil
@@ -332,14 +349,18 @@ func (r *Recovery) accounts() (map[uint32][]uint64, error) {
 	return out, nil
 }
 
-// keepers are the nodes that answer and were not given up.
-func (r *Recovery) keepers() (ids []string) {
+// keepers are the nodes with volumes that were not given up: those that answer, and those that do not.
+func (r *Recovery) keepers() (answer, silent []string) {
 	for _, n := range r.cfg.Topology().Nodes {
-		if n.Stores() && !n.Fenced() && r.cfg.Net.Up(n.ID) {
-			ids = append(ids, n.ID)
+		switch {
+		case !n.Stores() || n.Fenced():
+		case r.cfg.Net.Up(n.ID):
+			answer = append(answer, n.ID)
+		default:
+			silent = append(silent, n.ID)
 		}
 	}
-	return ids
+	return answer, silent
 }
 
 // enterAtOnce is how many volumes one command enters.
@@ -356,7 +377,11 @@ func (r *Recovery) enterVolumes(ctx context.Context, job *Job) error {
 		generation[e.ID] = e.Generation + 1
 	}
 	found := make(map[volume.ID]*directory.Found)
-	for _, node := range r.keepers() {
+	answer, silent := r.keepers()
+	for _, node := range silent {
+		r.update(func() { job.Notes += node + " does not answer: no volumes were entered that only it has. " })
+	}
+	for _, node := range answer {
 		var resp foundResponse
 		if err := r.cfg.Net.Call(ctx, node, methodFound, &foundRequest{}, &resp); err != nil {
 			return fmt.Errorf("ask %s for its volumes: %w", node, err)
@@ -364,6 +389,7 @@ func (r *Recovery) enterVolumes(ctx context.Context, job *Job) error {
 		for _, f := range resp.Found {
 			f.note(found, node, generation[f.Header.ID])
 		}
+		r.update(func() { job.Notes += unopened(node, resp.Unopened) })
 	}
 	var list []directory.Found
 	for _, id := range slices.Sorted(maps.Keys(found)) {

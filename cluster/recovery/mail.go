@@ -26,7 +26,7 @@ const (
 	window    = 1 << 18 // requests that a shard remembers (engine/index)
 	maxOpen   = 1000    // messages that are listed
 	knownSize = 500     // messages that are asked about at once
-	skipBack  = 3600    // seconds; records of a volume lie in the order of their arrival, but for what a retry or a clock did
+	skipBack  = 3600    // seconds; a volume that was sealed so long before has nothing of the time that is looked for, whatever clocks did
 )
 
 // Mail is a message in a volume, for an operator: `hongyan volume dump VOLUME/RECORD` gives it.
@@ -66,6 +66,8 @@ type mailResponse struct {
 	Open     []Mail   `cbor:"3,keyasint,omitempty"`
 	More     int      `cbor:"4,keyasint,omitempty"` // of which there is no room in Open
 	Unread   int      `cbor:"5,keyasint,omitempty"` // records that could not be read here
+
+	Unopened []volume.ID `cbor:"6,keyasint,omitempty"` // volumes that could not be opened here
 }
 
 // record is a place in a volume.
@@ -74,14 +76,16 @@ type record struct {
 	Record uint64    `cbor:"2,keyasint"`
 }
 
-// lookForMail has every node look. What two have copies of is entered once, and told of twice at most: the second finds it entered.
+// lookForMail has every node look. What two have copies of is entered once, and told of twice at most: the second finds it entered. The note stays in the directory,
+// and keeps everything from being collected, while something is open or was not looked through.
 func (r *Recovery) lookForMail(ctx context.Context, job *Job, s *ShardResult, accounts []uint64) error {
 	group, err := r.cfg.Router.Members(ctx, s.Shard, placement.Group{})
 	if err != nil {
 		return err
 	}
 	seen := make(map[record]bool)
-	for _, node := range r.keepers() {
+	answer, silent := r.keepers()
+	for _, node := range answer {
 		ctx, cancel := context.WithTimeout(ctx, mailTimeout)
 		req, resp := &mailRequest{Note: s.note, Accounts: accounts, Ask: group.Voters}, new(mailResponse)
 		err := r.cfg.Net.Call(ctx, node, methodMail, req, resp)
@@ -107,12 +111,27 @@ func (r *Recovery) lookForMail(ctx context.Context, job *Job, s *ShardResult, ac
 			if resp.Unread > 0 {
 				s.Notes += fmt.Sprintf("%d records at %s could not be read. ", resp.Unread, node)
 			}
+			s.Notes += unopened(node, resp.Unopened)
 		})
 	}
-	if len(s.Open) > 0 && !job.settled {
-		return nil // the note keeps what is listed from being collected
+	for _, node := range silent {
+		r.update(func() { s.Notes += node + " does not answer: its volumes were not looked through. " })
+	}
+	if (len(s.Open) > 0 || s.Notes != "" || job.Notes != "") && !job.settled {
+		return nil
 	}
 	return r.cfg.Directory.ForgetRecovery(ctx, s.Shard)
+}
+
+// shownVolumes bounds how many volumes of a node a note names.
+const shownVolumes = 10
+
+// unopened says which volumes of a node could not be opened.
+func unopened(node string, ids []volume.ID) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d volumes at %s could not be opened, among them %v. ", len(ids), node, ids[:min(len(ids), shownVolumes)])
 }
 
 // candidate is a message that may never have been entered.
@@ -162,40 +181,51 @@ func (r *Recovery) serveMail(ctx context.Context, _ string, req *mailRequest) (*
 		}
 		v, err := r.cfg.Volumes.Get(id)
 		if err != nil {
-			resp.Unread++
+			r.cfg.Log.Warn("a volume cannot be opened, and is not looked through", "volume", id, "err", err)
+			resp.Unopened = append(resp.Unopened, id)
 			continue
 		}
-		for n := max(v.Stats().Records, v.Header().Records); n > 0 && ctx.Err() == nil; n-- {
-			c, arrived, err := look(v, n, ours)
-			if err != nil && !errors.Is(err, volume.ErrNotFound) {
-				r.cfg.Log.Warn("a record cannot be read", "volume", id, "record", n, "err", err)
-				resp.Unread++
+		err = r.lookThrough(ctx, v, req.Note, ours, resp, func(c *candidate) error {
+			if list = append(list, *c); len(list) < knownSize {
+				return nil
 			}
-			if arrived != 0 && arrived < req.Note.Since-skipBack {
-				break
-			}
-			if c == nil || arrived < req.Note.Since || arrived > req.Note.Until {
-				continue
-			}
-			if list = append(list, *c); len(list) >= knownSize {
-				if err := flush(); err != nil {
-					return nil, err
-				}
-			}
+			return flush()
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return resp, errors.Join(flush(), ctx.Err())
 }
 
+// lookThrough gives the messages in a volume that arrived in the time of a note and are for one of these accounts. All records are looked at: one that was put
+// here again (packages rehouse and reconcile) arrived long before those in front of it.
+func (r *Recovery) lookThrough(ctx context.Context, v *volume.Volume, note directory.RecoveryNote, ours map[uint64]bool, resp *mailResponse, found func(*candidate) error) error {
+	for n := max(v.Stats().Records, v.Header().Records); n > 0 && ctx.Err() == nil; n-- {
+		c, err := look(v, n, ours)
+		if err != nil && !errors.Is(err, volume.ErrNotFound) {
+			r.cfg.Log.Warn("a record cannot be read", "volume", v.Header().ID, "record", n, "err", err)
+			resp.Unread++
+		}
+		if c == nil || c.origin.Arrived < note.Since || c.origin.Arrived > note.Until {
+			continue
+		}
+		if err := found(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // look reads what a record says of itself; nil if it is no message for one of these accounts.
-func look(v *volume.Volume, n uint64, ours map[uint64]bool) (c *candidate, arrived int64, err error) {
+func look(v *volume.Volume, n uint64, ours map[uint64]bool) (*candidate, error) {
 	info, err := v.Get(n)
 	if err != nil || info.Kind != volume.KindMessage {
-		return nil, 0, err
+		return nil, err
 	}
-	c = &candidate{at: place{Volume: v.Header().ID, Record: n}, length: info.Length, sealed: info.Sealed, hash: info.Hash}
+	c := &candidate{at: place{Volume: v.Header().ID, Record: n}, length: info.Length, sealed: info.Sealed, hash: info.Hash}
 	if err := codec.Unmarshal(info.Meta, &c.origin); err != nil {
-		return nil, 0, fmt.Errorf("origin of record %d of volume %s: %w", n, v.Header().ID, err)
+		return nil, fmt.Errorf("origin of record %d of volume %s: %w", n, v.Header().ID, err)
 	}
 	c.at.Delivery = c.origin.Delivery
 	for _, t := range c.origin.Targets {
@@ -208,9 +238,9 @@ func look(v *volume.Volume, n uint64, ours map[uint64]bool) (c *candidate, arriv
 		}
 	}
 	if len(c.inbox.Accounts)+len(c.folder) == 0 {
-		return nil, c.origin.Arrived, nil
+		return nil, nil
 	}
-	return c, c.origin.Arrived, nil
+	return c, nil
 }
 
 // settle asks the shard about some messages, and enters those that it does not know.

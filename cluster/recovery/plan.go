@@ -25,7 +25,7 @@ const (
 
 // Answer is what a node says in the survey.
 type Answer struct {
-	Replicas []shard.Report `cbor:"1,keyasint,omitempty"`
+	Replicas []shard.Report `cbor:"1,keyasint,omitempty"` // of those that do not run only where their logs end, if that can be read
 	Idle     []uint32       `cbor:"2,keyasint,omitempty"` // replicas on its disk that do not run, such as those whose index is lost
 	Reaches  []string       `cbor:"3,keyasint,omitempty"` // nodes that are up, seen from there
 }
@@ -47,6 +47,7 @@ type ShardPlan struct {
 	Silent   []string `json:"silent,omitempty"` // of these and of those in the directory, those that do not answer, or only with an empty disk
 	Survivor string   `json:"survivor,omitempty"`
 	Learners []string `json:"others,omitempty"` // that have a replica, too
+	Stuck    []string `json:"stuck,omitempty"`  // that answer, and whose replica does not work though its log may have more than the survivor's
 
 	// The survivor's last entry. Whatever came later is unknown here: it was acknowledged if a majority of the others had it.
 	Last     uint64 `json:"last_entry,omitempty"`
@@ -100,7 +101,7 @@ func Judge(t *directory.Topology, answers map[string]*Answer) *Plan {
 		}
 	}
 	for _, g := range t.Groups {
-		s := judge(g, replicas[g.Shard], answers)
+		s := judge(g, replicas[g.Shard], idle[g.Shard], answers)
 		if s.State == Gone && len(idle[g.Shard]) > 0 {
 			s.Why += fmt.Sprintf("; those of %s do not run, see their /readyz", strings.Join(idle[g.Shard], ", "))
 		}
@@ -117,7 +118,7 @@ func Judge(t *directory.Topology, answers map[string]*Answer) *Plan {
 	return p
 }
 
-func judge(recorded placement.Group, have []held, answers map[string]*Answer) ShardPlan {
+func judge(recorded placement.Group, have []held, idle []string, answers map[string]*Answer) ShardPlan {
 	s := ShardPlan{Shard: recorded.Shard, State: Gone, Voters: recorded.Voters}
 	real := slices.DeleteFunc(slices.Clone(have), func(r held) bool { return !r.Filled || r.Broken != "" })
 	slices.SortStableFunc(real, func(a, b held) int {
@@ -161,7 +162,29 @@ func judge(recorded placement.Group, have []held, answers map[string]*Answer) Sh
 	for _, r := range real[1:] {
 		s.Learners = append(s.Learners, r.node)
 	}
+	s.stuck(recorded, have, idle)
 	return s
+}
+
+// stuck notes the replicas that answer, do not work, and may have what the survivor lacks. Of one whose log's end is not known only a voter may.
+func (s *ShardPlan) stuck(recorded placement.Group, have []held, idle []string) {
+	for _, r := range have {
+		if r.Broken == "" || !r.Filled {
+			continue
+		}
+		unread := r.LastTerm == 0 && r.Last > 0
+		if unread || cmp.Or(cmp.Compare(r.LastTerm, s.LastTerm), cmp.Compare(r.Last, s.Last)) > 0 {
+			s.Stuck = append(s.Stuck, r.node)
+			s.Why += fmt.Sprintf("; the log of %s, which may have more, is not used: %s", r.node, r.Broken)
+		}
+	}
+	for _, node := range idle {
+		voter := slices.Contains(s.Voters, node) || slices.Contains(recorded.Voters, node)
+		if voter && !slices.ContainsFunc(have, func(r held) bool { return r.node == node }) {
+			s.Stuck = append(s.Stuck, node)
+			s.Why += fmt.Sprintf("; the log of %s, which may have more, is not used: it does not run", node)
+		}
+	}
 }
 
 // whyNot says of voters that are absent what is the matter.
@@ -193,6 +216,23 @@ func (p *Plan) Check(t *directory.Topology, answers map[string]*Answer, lost []s
 	if len(p.wanted(nil)) == 0 && len(only) == 0 && !slices.ContainsFunc(lost, func(id string) bool { return slices.Contains(p.Fenced, id) }) {
 		return wire.Errorf(wire.Invalid, "every shard has a majority: nothing is to be recovered. What nodes that are gone for good had is made again elsewhere by itself, or at once after `hongyan admin node drain`")
 	}
+	if err := stillLost(t, answers, lost); err != nil {
+		return err
+	}
+	for _, number := range only {
+		i := slices.IndexFunc(p.Shards, func(s ShardPlan) bool { return s.Shard == number })
+		if i < 0 {
+			return wire.Errorf(wire.Invalid, "there is no shard %d", number)
+		}
+		if s := p.Shards[i]; s.State == Lives {
+			return wire.Errorf(wire.Invalid, "shard %d needs no recovery and gets none: %s", number, s.Why)
+		}
+	}
+	return p.checkShards(answers, lost, only)
+}
+
+// stillLost says why nodes must not be given up: one that was not before answers, to whomever.
+func stillLost(t *directory.Topology, answers map[string]*Answer, lost []string) error {
 	for _, id := range lost {
 		n, known := t.Node(id)
 		if !known {
@@ -213,16 +253,7 @@ func (p *Plan) Check(t *directory.Topology, answers map[string]*Answer, lost []s
 			}
 		}
 	}
-	for _, number := range only {
-		i := slices.IndexFunc(p.Shards, func(s ShardPlan) bool { return s.Shard == number })
-		if i < 0 {
-			return wire.Errorf(wire.Invalid, "there is no shard %d", number)
-		}
-		if s := p.Shards[i]; s.State == Lives {
-			return wire.Errorf(wire.Invalid, "shard %d needs no recovery and gets none: %s", number, s.Why)
-		}
-	}
-	return p.checkShards(answers, lost, only)
+	return nil
 }
 
 func (p *Plan) checkShards(answers map[string]*Answer, lost []string, only []uint32) error {
@@ -244,6 +275,10 @@ func (p *Plan) checkShards(answers map[string]*Answer, lost []string, only []uin
 					return wire.Errorf(wire.Invalid, "shard %d: %s %s and is not declared lost. Bring it back with what it had if that is at all possible; if that is lost for ever, add it to --lost (all: --lost %s)",
 						s.Shard, node, what, strings.Join(p.Lost, ","))
 				}
+			}
+			if len(s.Stuck) > 0 {
+				return wire.Errorf(wire.Invalid, "shard %d: the replica of %s does not work, and may have more than that of %s: see its /readyz and log, and have it work again. If that cannot be, switch it off for good and add it to --lost, "+
+					"with what else it has; other shards can be recovered before by --shard", s.Shard, strings.Join(s.Stuck, ", "), s.Survivor)
 			}
 		}
 	}

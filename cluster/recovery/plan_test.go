@@ -119,6 +119,28 @@ func TestCheck(t *testing.T) {
 			change: func(t *directory.Topology, _ map[string]*Answer) {
 				t.Groups = append(t.Groups, placement.Group{Shard: 2, Voters: []string{"c", "d", "e"}})
 			}},
+		{name: "one that answers has a longer log, and does not work", lost: "cde", says: "the replica of b does not work, and may have more than that of a",
+			change: func(_ *directory.Topology, answers map[string]*Answer) {
+				answers["b"].Replicas[0] = of(0, "abcde", 2, 12, broken)
+			}},
+		{name: "one that does not work has nothing more", lost: "cde",
+			change: func(_ *directory.Topology, answers map[string]*Answer) {
+				answers["b"].Replicas[0] = of(0, "abcde", 2, 9, broken)
+			}},
+		{name: "where its log ends cannot be read", lost: "cde", says: "the replica of b does not work",
+			change: func(_ *directory.Topology, answers map[string]*Answer) {
+				answers["b"].Replicas[0] = of(0, "abcde", 2, 9, broken)
+				answers["b"].Replicas[0].LastTerm = 0
+			}},
+		{name: "a voter does not run, and says nothing of its log", lost: "cde", says: "the replica of b does not work",
+			change: func(_ *directory.Topology, answers map[string]*Answer) {
+				answers["b"].Replicas, answers["b"].Idle = answers["b"].Replicas[1:], []uint32{0}
+			}},
+		{name: "it is switched off, and declared lost", lost: "bcde",
+			change: func(_ *directory.Topology, answers map[string]*Answer) {
+				delete(answers, "b")
+				answers["a"].Reaches = nil
+			}},
 		{name: "those who were given up before have no say", lost: "de",
 			change: func(t *directory.Topology, answers map[string]*Answer) {
 				t.Nodes[2].Incarnation = "fenced"

@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -71,6 +70,7 @@ type Config struct {
 	Directory *directory.Service
 	Topology  func() *directory.Topology              // as this node knows it
 	Kept      func() ([]uint32, error)                // shards with a replica on this node's disk
+	End       func(shard uint32) (term, last uint64)  // of the log of one that does not run, 0 if that cannot be read
 	Entry     func(volume.ID) (replica.Entry, bool)   // of the volume table, as this node knows it
 	Whole     func(node string, e replica.Entry) bool // whether a node says that its copy is whole
 	Volumes   *volume.Set
@@ -112,17 +112,14 @@ type SurveyRequest struct{}
 
 func (r *Recovery) serveSurvey(ctx context.Context, _ string, _ *SurveyRequest) (*Answer, error) {
 	groups := r.cfg.Host.Groups()
-	reports, errs := make([]*shard.Report, len(groups)), make([]error, len(groups))
+	reports := make([]*shard.Report, len(groups))
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	var work sync.WaitGroup
 	for i, g := range groups {
-		work.Go(func() { reports[i], errs[i] = g.Report(ctx) })
+		work.Go(func() { reports[i] = g.Report(ctx) })
 	}
 	work.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
 	a := new(Answer)
 	running := make(map[uint32]bool)
 	for _, report := range reports {
@@ -134,6 +131,11 @@ func (r *Recovery) serveSurvey(ctx context.Context, _ string, _ *SurveyRequest) 
 		return nil, err
 	}
 	a.Idle = slices.DeleteFunc(kept, func(number uint32) bool { return running[number] })
+	for _, number := range a.Idle {
+		if term, last := r.cfg.End(number); term > 0 {
+			a.Replicas = append(a.Replicas, shard.Report{Shard: number, LastTerm: term, Last: last, Filled: true, Broken: "it does not run"})
+		}
+	}
 	for _, p := range r.cfg.Net.Peers() {
 		if r.cfg.Net.Up(p.ID) {
 			a.Reaches = append(a.Reaches, p.ID)

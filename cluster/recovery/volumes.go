@@ -12,7 +12,8 @@ import (
 type foundRequest struct{}
 
 type foundResponse struct {
-	Found []foundVolume `cbor:"1,keyasint,omitempty"`
+	Found    []foundVolume `cbor:"1,keyasint,omitempty"`
+	Unopened []volume.ID   `cbor:"2,keyasint,omitempty"` // that may be of this kind
 }
 
 // foundVolume is a whole file of a volume with at least one record.
@@ -26,7 +27,8 @@ func (r *Recovery) serveFound(context.Context, string, *foundRequest) (*foundRes
 	for _, id := range r.cfg.Volumes.List() {
 		v, err := r.cfg.Volumes.Get(id)
 		if err != nil {
-			r.cfg.Log.Warn("a volume that cannot be opened is not told of", "volume", id, "err", err)
+			r.cfg.Log.Warn("a volume cannot be opened, so it is not entered", "volume", id, "err", err)
+			resp.Unopened = append(resp.Unopened, id)
 			continue
 		}
 		e, known := r.cfg.Entry(id)

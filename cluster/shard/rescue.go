@@ -44,7 +44,7 @@ type Report struct {
 	Time     int64    `cbor:"9,keyasint,omitempty"`  // unix seconds of the last command in its log; 0: there is none
 	Filled   bool     `cbor:"10,keyasint,omitempty"` // it has had all that a leader had
 	Short    bool     `cbor:"11,keyasint,omitempty"` // it lacks what an erased replica had at its node, so it does not vote
-	Broken   string   `cbor:"12,keyasint,omitempty"` // why it applies nothing
+	Broken   string   `cbor:"12,keyasint,omitempty"` // why it applies nothing, or its log cannot be read
 
 	First     uint64 `cbor:"13,keyasint,omitempty"` // entry of its log
 	FirstTime int64  `cbor:"14,keyasint,omitempty"` // of the first command in its log
@@ -58,7 +58,7 @@ const timeSearch = 1000
 
 // Report describes this replica. One that believes to lead is asked until a majority has confirmed it, or it believes so no longer, at most until ctx ends: a
 // leader that lost its followers takes the lease's time to notice.
-func (g *Group) Report(ctx context.Context) (*Report, error) {
+func (g *Group) Report(ctx context.Context) *Report {
 	for g.raft.State() == raft.Leader && ctx.Err() == nil {
 		if _, err := g.ReadIndex(ctx); err == nil {
 			break
@@ -73,27 +73,40 @@ func (g *Group) Report(ctx context.Context) (*Report, error) {
 		Shard: g.Shard(), Voters: members.Voters, Learners: members.Learners, Leads: g.raft.State() == raft.Leader, Term: g.raft.CurrentTerm(),
 		Applied: g.Applied(), Filled: g.holds(), Short: g.mayVote() != nil,
 	}
-	if err := g.Err(); err != nil {
-		r.Broken = err.Error()
-	}
 	at := g.last()
 	r.LastTerm, r.Last = at.term, at.index
-	first, err := g.log.FirstIndex()
-	if err != nil {
-		return nil, fmt.Errorf("read the log of shard %d: %w", g.Shard(), err)
+	var failed error
+	if r.First, failed = g.log.FirstIndex(); failed == nil {
+		r.Time, failed = g.timeOf(at.index, r.First, -1)
 	}
-	r.Time, err = g.timeOf(at.index, first, -1)
+	if failed == nil {
+		r.FirstTime, failed = g.timeOf(r.First, at.index, +1)
+	}
+	if err := errors.Join(g.Err(), failed); err != nil {
+		r.Broken = err.Error()
+	}
+	return r
+}
+
+// End is where the log of a replica ends that does not run; 0 and 0 if that cannot be read.
+func (l *Logs) End(shard uint32) (term, last uint64) {
+	log := l.group(shard)
+	last, err := log.LastIndex()
+	var e raft.Log
 	if err == nil {
-		r.First = first
-		r.FirstTime, err = g.timeOf(first, at.index, +1)
+		err = log.GetLog(last, &e)
 	}
-	return r, err
+	if err != nil {
+		return 0, 0
+	}
+	return e.Term, last
 }
 
 // holds says whether the replica is a real one. Unlike Filled it is true of a shard that never saw a command.
 func (g *Group) holds() bool { return !g.unfilled.Load() && g.last().index > 0 }
 
-// timeOf is when the first command was proposed that is met on the way from one entry of the log to another, 0 if none is near.
+// timeOf is when the first command was proposed that is met on the way from one entry of the log to another, 0 if none is near. Those that this program cannot
+// read, of a newer one, say nothing.
 func (g *Group) timeOf(from, to uint64, step int) (int64, error) {
 	var e raft.Log
 	for i, seen := from, 0; seen < timeSearch && i > 0; i, seen = i+uint64(step), seen+1 {
@@ -105,8 +118,9 @@ func (g *Group) timeOf(from, to uint64, step int) (int64, error) {
 			return 0, fmt.Errorf("read the log of shard %d: %w", g.Shard(), err)
 		}
 		if e.Type == raft.LogCommand {
-			c, err := DecodeCommand(e.Data)
-			return c.Now, err
+			if c, err := DecodeCommand(e.Data); err == nil {
+				return c.Now, nil
+			}
 		}
 		if i == to {
 			break

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,9 +17,7 @@ import (
 // report is what a member says of its replica.
 func (m *member) report(t *testing.T) *Report {
 	t.Helper()
-	r, err := m.group.Report(t.Context())
-	must(t, err)
-	return r
+	return m.group.Report(t.Context())
 }
 
 // rescue has a member's replica go on alone, as its node does.
@@ -93,6 +92,35 @@ func TestRescueIsRefused(t *testing.T) {
 	if err := members[1].group.Rescue(Rescue{Shard: testShard}, 7); !errors.Is(err, wire.ErrInvalid) {
 		t.Errorf("an empty replica: %v", err)
 	}
+}
+
+// TestReportOfWhatCannotBeRead passes over a command of a newer program, says that a log is broken, and knows where one ends that does not run.
+func TestReportOfWhatCannotBeRead(t *testing.T) {
+	members := startWith(t, 1, 0)
+	lead := leaderOf(t, members)
+	lead.propose(t, "x")
+	r := lead.report(t)
+	if r.Time == 0 || r.FirstTime == 0 || r.Broken != "" {
+		t.Fatalf("%+v", r)
+	}
+	must(t, lead.host.Remove(testShard))
+	at := lead.group.last()
+	must(t, lead.group.log.StoreLogs([]*raft.Log{{Type: raft.LogCommand, Index: at.index + 1, Term: at.term + 1, Data: []byte("of a newer program")}}))
+	if got, err := lead.group.timeOf(at.index+1, r.First, -1); err != nil || got != r.Time {
+		t.Errorf("the last command is of %d, %v; expected %d", got, err, r.Time)
+	}
+	if term, last := lead.cfg.Logs.End(testShard); term != at.term+1 || last != at.index+1 {
+		t.Errorf("the log ends at %d/%d", term, last)
+	}
+	if term, last := lead.cfg.Logs.End(testShard + 1); term != 0 || last != 0 {
+		t.Errorf("a log that is not there ends at %d/%d", term, last)
+	}
+	lead.group.log.recent = recent{}
+	must(t, lead.cfg.Logs.Close())
+	if r := lead.report(t); !strings.Contains(r.Broken, "read the log") || r.Last != at.index {
+		t.Errorf("of a log that cannot be read: %+v", r)
+	}
+	lead.group = nil
 }
 
 // TestRescueTakesTheBetterLog has two of five left, of which one lags: the better one goes on, and the other learns, whatever its log had.

@@ -116,6 +116,11 @@ func printPlan(out io.Writer, p *recovery.Plan) error {
 			fmt.Fprintf(out, "shard %d: %d accounts: %s%s\n", sh.Shard, sh.Accounts, strings.Join(shown, " "), map[bool]string{true: " … (--json has more)"}[len(shown) < sh.Accounts])
 		}
 	}
+	others := slices.DeleteFunc(slices.Clone(p.Silent), func(id string) bool { return slices.Contains(p.Lost, id) })
+	if len(others) > 0 {
+		fmt.Fprintf(out, "\n%s need not be given up, and do not answer: what only their volumes have is not found. Bring them back first, or name them in --lost, too, if they are lost for ever.\n",
+			strings.Join(others, ", "))
+	}
 	if len(p.Lost) == 0 {
 		return nil
 	}
@@ -203,6 +208,12 @@ func printJob(out io.Writer, job *recovery.Job) error {
 	}
 	if slices.ContainsFunc(job.Shards, func(sh recovery.ShardResult) bool { return len(sh.Open) > 0 }) {
 		fmt.Fprintln(out, "Of the messages above it is not certain that they were never in a folder: `hongyan volume dump` gives their bytes. Nothing is collected until you say --settled.")
+	}
+	if job.Notes != "" {
+		fmt.Fprintln(out, job.Notes)
+	}
+	if job.Notes != "" || slices.ContainsFunc(job.Shards, func(sh recovery.ShardResult) bool { return sh.Notes != "" }) {
+		fmt.Fprintln(out, "Not everything was looked through. Bring back what is named, and give the command again; or say --settled if that is lost, too. Nothing is collected until then.")
 	}
 	if job.Error == "" {
 		text := "Recovered."
