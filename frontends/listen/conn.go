@@ -59,7 +59,7 @@ type Conn struct {
 }
 
 func newConn(raw net.Conn, l *Listener, addr netip.Addr) *Conn {
-	return &Conn{Conn: raw, l: l, addr: addr, idle: l.cfg.Idle, patience: l.cfg.Idle, budget: -1}
+	return &Conn{Conn: raw, l: l, addr: addr, idle: l.cfg.Idle, patience: l.cfg.Idle, budget: l.cfg.Budget}
 }
 
 // From finds the guarded connection in c, which may be wrapped in TLS any number of times.
@@ -93,7 +93,8 @@ func (c *Conn) SetIdle(d time.Duration) {
 	c.idle, c.patience = d, d
 }
 
-// Limit allows n more bytes of input (with TLS: of ciphertext) until the next call; who reads on meets ErrOverBudget. Negative means no bound, as at the start.
+// Limit allows n more bytes of input (with TLS: of ciphertext) until the next call; who reads on meets ErrOverBudget. Negative means no bound.
+// Before the first call it is Config.Budget.
 func (c *Conn) Limit(n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

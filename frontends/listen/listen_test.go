@@ -276,6 +276,19 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// The first bytes are bounded as well, before anybody has said anything of the connection.
+func TestBudgetFromTheStart(t *testing.T) {
+	l, conns := serve(t, Config{Budget: 4})
+	peer := dial(t, l)
+	c := <-conns
+	if _, err := peer.Write([]byte("123456")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); string(b) != "1234" || !errors.Is(err, ErrOverBudget) {
+		t.Fatalf("%q, %v", b, err)
+	}
+}
+
 // What is within a budget that is renewed in time is read.
 func TestBudgetRenewed(t *testing.T) {
 	l, conns := serve(t, Config{})

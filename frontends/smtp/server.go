@@ -134,7 +134,7 @@ func (s *Server) Serve(l net.Listener, lmtp bool) error {
 		name, allow = "lmtp", s.cfg.AllowLMTP
 	}
 	guarded := listen.Wrap(l, listen.Config{
-		Name: name, Allow: allow, Log: s.log, Idle: idle, MinRate: minRate,
+		Name: name, Allow: allow, Log: s.log, Idle: idle, MinRate: minRate, Budget: commandBudget,
 		MaxConns: s.cfg.Limits.MaxConns, MaxPerAddr: s.cfg.Limits.MaxPerAddr,
 		Busy: []byte("421 4.3.2 " + s.cfg.Hostname + " has too many connections, try later\r\n"),
 	})

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// commandBudget is the input, TLS records included, between two steps of a transaction. It bounds a
+	// commandBudget is the input, TLS records included, before a greeting and between two steps of a transaction. It bounds a
 	// command line, a flood of commands that lead nowhere, and what go-smtp reads on of a BDAT chunk that it refused.
 	commandBudget = 128 << 10
 	// maxStrikes is how many refused commands and transactions without a message a client is allowed between two messages.
