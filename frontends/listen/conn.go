@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -52,7 +51,6 @@ type Conn struct {
 	userWrite time.Time
 	readBy    time.Time // deadline of the Read under way
 	ended     error     // ErrOverBudget, ErrIdle or ErrClosing, once a Read has returned it; nil before
-	eof       bool      // a Read met the end of the peer's input
 	goodbye   bool      // the user says it
 	busy      bool
 	draining  bool
@@ -109,13 +107,6 @@ func (c *Conn) SetBusy(busy bool) {
 	if c.draining {
 		_ = c.setReadDeadline() // fails only when closed, which is what draining wants
 	}
-}
-
-// PeerEnded says whether a Read met the end of the peer's input: whoever reads through others, that may take it for something else, sees it here.
-func (c *Conn) PeerEnded() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.eof
 }
 
 // SaysGoodbye has a Drain end reads with ErrClosing.
@@ -179,7 +170,6 @@ func (c *Conn) account(n int, d time.Duration, err error) error {
 	} else {
 		c.patience -= d
 	}
-	c.eof = c.eof || errors.Is(err, io.EOF)
 	spent := c.patience <= 0 || (c.draining && !c.busy)
 	if n == 0 && spent && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.ended = ErrIdle

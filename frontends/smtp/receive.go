@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
@@ -130,7 +131,7 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF) && chunked && s.guard.PeerEnded(): // go-smtp takes the end of the connection for that of the chunk
+		case errors.Is(err, io.EOF) && chunked && size != announced(s.conn):
 			return size, false, s.cutOff(tx, io.ErrUnexpectedEOF)
 		case errors.Is(err, io.EOF):
 			return size, dots.ended, refusal
@@ -146,6 +147,17 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 			return size, false, errSlow
 		}
 	}
+}
+
+// announced is how many bytes the chunks of a message that has ended were said to have. go-smtp takes the end of the connection, which under TLS is a close_notify
+// that nothing below TLS can see, for that of the chunk, and tells nobody. But it adds the sizes up, and has stopped doing so when it ends the stream: until Data returns
+// it waits. Should the sum be elsewhere one day, no chunks are taken: -1 is never right.
+func announced(c *gosmtp.Conn) int64 {
+	sum := reflect.ValueOf(c).Elem().FieldByName("bytesReceived")
+	if !sum.IsValid() || !sum.CanInt() {
+		return -1
+	}
+	return sum.Int()
 }
 
 // writeFailed is the refusal when the draft takes no more.

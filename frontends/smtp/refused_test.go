@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -91,27 +91,61 @@ func TestRestOfARefusedMessage(t *testing.T) {
 	}
 }
 
-// TestChunkThatIsCutShort: a connection that ends inside the last chunk brings no message, one that ends behind it does.
+// TestChunkThatIsCutShort: a connection that ends inside the last chunk brings no message, one that ends behind it does. Under TLS it ends with a close_notify, in a record
+// of its own or in one segment with the chunk.
 func TestChunkThatIsCutShort(t *testing.T) {
-	for _, lmtp := range []bool{false, true} {
-		for chunk, want := range map[string]string{"BDAT 5 LAST\r\nhalf": "451 4.4.2", "BDAT 4 LAST\r\nfull": "250", "BDAT 4\r\nfullBDAT 1 LAST\r\n": "451 4.4.2", "BDAT 4\r\nfullBDAT 0 LAST\r\n": "250"} {
-			f := newFake()
-			_, addr := start(t, f, Config{}, lmtp)
-			p := connect(t, addr)
-			p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
-			p.do("MAIL FROM:<>", "250")
-			p.do("RCPT TO:<u1@example.test>", "250")
-			p.send(chunk)
-			if err := p.Conn.(*net.TCPConn).CloseWrite(); err != nil {
-				t.Fatal(err)
-			}
-			if strings.Count(chunk, "BDAT") > 1 {
-				p.expect("250")
-			}
-			p.expect(want)
-			if got, _ := f.inbox(t, "u1"); (got != nil) != (want == "250") {
-				t.Errorf("%q: %q", chunk, got)
+	type end struct {
+		name   string
+		open   func(t *testing.T, f *fake, lmtp bool) *peer
+		joined bool // what is sent and its end arrive together
+	}
+	ends := []end{{"plain", plain, false}, {"starttls", startTLS, false}, {"starttls", startTLS, true}, {"implicit", implicitTLS, false}, {"implicit", implicitTLS, true}}
+	for _, e := range ends {
+		for _, lmtp := range []bool{false, true} {
+			for chunk, want := range map[string]string{"BDAT 5 LAST\r\nhalf": "451 4.4.2", "BDAT 4 LAST\r\nfull": "250", "BDAT 4\r\nfullBDAT 1 LAST\r\n": "451 4.4.2", "BDAT 4\r\nfullBDAT 0 LAST\r\n": "250"} {
+				t.Run(fmt.Sprintf("%s, lmtp %v, joined %v, %.12q", e.name, lmtp, e.joined, chunk), func(t *testing.T) {
+					f := newFake()
+					p := e.open(t, f, lmtp)
+					p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
+					p.do("MAIL FROM:<>", "250")
+					p.do("RCPT TO:<u1@example.test>", "250")
+					if e.joined {
+						p.hold()
+					}
+					p.send(chunk)
+					if err := p.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+						t.Fatal(err)
+					}
+					if e.joined {
+						p.release()
+					}
+					if strings.Count(chunk, "BDAT") > 1 {
+						p.expect("250")
+					}
+					p.expect(want)
+					if got, _ := f.inbox(t, "u1"); (got != nil) != (want == "250") {
+						t.Errorf("%q", got)
+					}
+				})
 			}
 		}
+	}
+}
+
+// TestCommandsBehindChunksUnderTLS: what a client sends together with the last chunk is obeyed.
+func TestCommandsBehindChunksUnderTLS(t *testing.T) {
+	f := newFake()
+	p := startTLS(t, f, false)
+	p.do("EHLO c", "250")
+	one := "MAIL FROM:<>\r\nRCPT TO:<u1@example.test>\r\nBDAT 4\r\nhalfBDAT 4 LAST\r\nrestNOOP\r\n"
+	p.send(one + one + "QUIT\r\n")
+	for range 2 {
+		for range 5 {
+			p.expect("250")
+		}
+	}
+	p.expect("221")
+	if got, _ := f.inbox(t, "u1"); !slices.Equal(got, []string{"halfrest", "halfrest"}) {
+		t.Fatalf("%q", got)
 	}
 }
