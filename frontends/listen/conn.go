@@ -50,7 +50,8 @@ type Conn struct {
 	userRead  time.Time // deadlines that the user of the connection asked for
 	userWrite time.Time
 	readBy    time.Time // deadline of the Read under way
-	ended     error     // ErrOverBudget, ErrIdle or ErrClosing, once a Read has returned it; nil before
+	ended     error     // ErrOverBudget, ErrIdle or ErrClosing, once a Read has ended in it; nil before
+	instead   error     // what the user hears for the first two; nil: these
 	goodbye   bool      // the user says it
 	busy      bool
 	draining  bool
@@ -109,6 +110,13 @@ func (c *Conn) SetBusy(busy bool) {
 	}
 }
 
+// EndsWith has Read say err for ErrOverBudget and ErrIdle, to who reads through others that tell only errors of their own apart. With nil it says these again.
+func (c *Conn) EndsWith(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.instead = err
+}
+
 // SaysGoodbye has a Drain end reads with ErrClosing.
 func (c *Conn) SaysGoodbye() {
 	c.mu.Lock()
@@ -137,9 +145,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.budget == 0 && c.ended == nil {
 		c.ended = ErrOverBudget
 	}
-	if err := c.ended; err != nil {
-		c.mu.Unlock()
-		return 0, err
+	if c.ended != nil {
+		defer c.mu.Unlock()
+		return 0, c.end()
 	}
 	if c.budget > 0 && int64(len(p)) > c.budget {
 		p = p[:c.budget]
@@ -176,9 +184,17 @@ func (c *Conn) account(n int, d time.Duration, err error) error {
 		if c.goodbye && c.patience > 0 {
 			c.ended = ErrClosing
 		}
-		err = c.ended
+		err = c.end()
 	}
 	return err
+}
+
+// end is what Read says of an ended connection. The caller holds mu.
+func (c *Conn) end() error {
+	if c.instead != nil && c.ended != ErrClosing {
+		return c.instead
+	}
+	return c.ended
 }
 
 // setReadDeadline sets the earliest of the deadlines that hold. The caller holds mu.

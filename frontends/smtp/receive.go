@@ -56,7 +56,7 @@ func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
 	for i, one := range results {
 		status.SetStatus(tx.given[i], one)
 	}
-	return nil
+	return merge(results) // heard only by who still sends chunks when the message was given up
 }
 
 // take receives a message and delivers it. It returns a reply for each recipient as named; ended says that go-smtp
@@ -106,11 +106,12 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 	_, chunked := r.(*io.PipeReader)
 	if chunked { // BDAT counts bytes: dots and line ends mean nothing (RFC 3030)
 		src = r
+		s.guard.EndsWith(errCut) // go-smtp reads the chunks itself, and would refuse the message for good (see close)
 	} else {
 		defer func() { _ = s.guard.SetReadDeadline(time.Time{}) }() // fails only when closed
 	}
 	if _, err := d.Write(s.trace(tx).header()); err != nil {
-		return 0, false, s.writeFailed(tx, err)
+		refusal = s.writeFailed(tx, err) // and what comes is skipped: by LMTP only the message's end has an answer for each recipient
 	}
 	buf := s.srv.buffers.Get().(*[]byte)
 	defer s.srv.buffers.Put(buf)

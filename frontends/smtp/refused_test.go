@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hongyan/cluster/client"
@@ -147,5 +148,96 @@ func TestCommandsBehindChunksUnderTLS(t *testing.T) {
 	p.expect("221")
 	if got, _ := f.inbox(t, "u1"); !slices.Equal(got, []string{"halfrest", "halfrest"}) {
 		t.Fatalf("%q", got)
+	}
+}
+
+// TestStalledChunk: a sender whose link stalls within a chunk hears that it may try again, as with DATA.
+func TestStalledChunk(t *testing.T) {
+	for _, chunk := range []string{"BDAT 5 LAST\r\nhalf", "BDAT 5\r\nhalf"} {
+		for _, secure := range []bool{false, true} {
+			for _, lmtp := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%.12q, tls %v, lmtp %v", chunk, secure, lmtp), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						f := newFake()
+						pipes := newPipes()
+						cfg := testTLS(t)
+						cfg.SessionTicketsDisabled = true // pipes have no room for what nobody waits for
+						serveOn(t, f, Config{TLS: cfg}, lmtp, pipes)
+						p := newPeer(t, pipes.dial())
+						defer p.Close()
+						if secure {
+							p.do("STARTTLS", "220")
+							p = over(t, p.Conn)
+						}
+						p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
+						p.do("MAIL FROM:<>", "250")
+						p.do("RCPT TO:<u1@example.test>", "250")
+						p.do("RCPT TO:<u2@example.test>", "250")
+						p.send(chunk)
+						p.expect("451 4.4.2")
+						p.expect("421")
+						if line, err := p.in.ReadString('\n'); err == nil {
+							t.Fatalf("then %q", line)
+						}
+						synctest.Wait()
+						if f.open != 0 || f.messages["u1@example.test"] != nil {
+							t.Fatalf("%d drafts left open, %q", f.open, f.messages)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestChunkThatTakesTooLong: what is given up while chunks still come is for later too.
+func TestChunkThatTakesTooLong(t *testing.T) {
+	for _, lmtp := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.limit = 4 << 20
+			pipes := newPipes()
+			serveOn(t, f, Config{}, lmtp, pipes)
+			p := newPeer(t, pipes.dial())
+			defer p.Close()
+			p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
+			p.do("MAIL FROM:<>", "250")
+			p.do("RCPT TO:<u1@example.test>", "250")
+			p.send("BDAT 4000000 LAST\r\n")
+			stopped := make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for begun := time.Now(); time.Since(begun) < maxReceive+time.Minute; time.Sleep(10 * time.Second) {
+					if _, err := p.Write(make([]byte, 2000)); err != nil {
+						return
+					}
+				}
+			}()
+			p.expect("451 4.4.2")
+			p.expect("421")
+			_ = p.Close()
+			<-stopped
+		})
+	}
+}
+
+// TestDraftThatTakesNothing: a refusal at a message's first byte is answered at its last, for each recipient.
+func TestDraftThatTakesNothing(t *testing.T) {
+	f := newFake()
+	f.limit = 10
+	for _, message := range []string{"BDAT 1 LAST\r\nx", "DATA\r\n\r\n.\r\n"} {
+		_, addr := start(t, f, Config{}, true)
+		p := connect(t, addr)
+		p.do("LHLO c", "250")
+		p.do("MAIL FROM:<>", "250")
+		p.do("RCPT TO:<u1@example.test>", "250")
+		p.do("RCPT TO:<u2@example.test>", "250")
+		p.send(message)
+		if message[0] == 'D' {
+			p.expect("354")
+		}
+		p.expect("552 5.3.4 <u1@example.test>")
+		p.expect("552 5.3.4 <u2@example.test>")
+		p.do("NOOP", "250")
 	}
 }

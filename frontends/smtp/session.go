@@ -230,6 +230,7 @@ func (s *session) close() {
 	if tx != nil {
 		tx.free()
 	}
+	s.guard.EndsWith(nil)
 	s.guard.SetBusy(false)
 }
 
