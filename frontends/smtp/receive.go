@@ -27,9 +27,9 @@ const (
 
 // Data takes a message by SMTP: one reply for all recipients.
 func (s *session) Data(r io.Reader) error {
-	tx := s.open()
-	if tx == nil {
-		return s.srv.metrics.refused(stageData, errNoTransaction)
+	tx, refusal := s.claim()
+	if refusal != nil {
+		return s.srv.metrics.refused(stageData, refusal)
 	}
 	results, ended := s.take(tx, r)
 	one := merge(results)
@@ -41,9 +41,9 @@ func (s *session) Data(r io.Reader) error {
 
 // LMTPData takes a message by LMTP: one reply for each RCPT, in order (RFC 2033 section 4.2).
 func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
-	tx := s.open()
-	if tx == nil {
-		return s.srv.metrics.refused(stageData, errNoTransaction)
+	tx, refusal := s.claim()
+	if refusal != nil {
+		return s.srv.metrics.refused(stageData, refusal)
 	}
 	results, ended := s.take(tx, r)
 	if ended {
@@ -63,8 +63,7 @@ func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
 // did not see the message's end and cannot go on with this connection.
 func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPError, ended bool) {
 	start := time.Now()
-	s.receiving(true)
-	defer s.receiving(false)
+	defer s.received()
 	d := s.srv.store.NewDraft()
 	defer func() {
 		if err := d.Close(); err != nil {

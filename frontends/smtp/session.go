@@ -43,7 +43,7 @@ type session struct {
 }
 
 // transaction is what is known of a message before it arrives. Only the command loop changes it, and
-// only before the message is received.
+// only before somebody claims it to receive the message.
 type transaction struct {
 	id       string
 	from     string
@@ -54,6 +54,7 @@ type transaction struct {
 	accounts []client.Account
 	index    []int // for each of given its place in accounts: one account gets one copy however often it is named
 	free     func()
+	claimed  bool // guarded by the session's mu
 }
 
 func (s *Server) newSession(c *gosmtp.Conn, lmtp bool) (*session, error) {
@@ -153,6 +154,11 @@ func (s *session) recipient(to string) error {
 	if full := s.full(ctx, tx, to, account); full != nil {
 		s.srv.log.Info("recipient refused", "id", tx.id, "remote", s.remote(), "from", tx.from, "to", to, "code", full.Code, "reason", full.Message)
 		return full
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if tx.claimed {
+		return errNoTransaction
 	}
 	tx.add(to, account)
 	return nil
@@ -254,11 +260,31 @@ func (s *session) renew() {
 	s.guard.Limit(commandBudget)
 }
 
-// receiving notes that a message is being received, or no longer is.
-func (s *session) receiving(taking bool) {
+// claim is the transaction under way, of which the caller receives the message: from here on a Reset breaks that off.
+//
+// With BDAT it may come late, for go-smtp has another goroutine call: behind a Reset, which then could not know that it broke a message off, and even behind the next MAIL,
+// whose transaction the message that is no more claims in its place. Then that is given up and the connection ends, lest what becomes of the one be said of the other.
+func (s *session) claim() (*transaction, *gosmtp.SMTPError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taking = taking
+	switch {
+	case s.tx == nil:
+		s.broken = true
+		return nil, errNoTransaction
+	case s.tx.claimed:
+		s.broken, s.left = true, true
+		s.guard.Limit(0)
+		return nil, errBroken
+	}
+	s.tx.claimed, s.taking = true, true
+	return s.tx, nil
+}
+
+// received notes that a message is no longer being received.
+func (s *session) received() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taking = false
 }
 
 // brokeOff says whether a message was broken off between its chunks.
