@@ -24,6 +24,10 @@ const (
 	// maxStrikes is how many refused commands and transactions without a message a client is allowed between two messages.
 	maxStrikes  = 50
 	resolveTime = 10 * time.Second
+	// envelopeTime is how long a client may take from MAIL to the message, our own time not counted; envelopeTimeBusy is that of who begins while more than
+	// half of all transactions are under way. However many recipients it names, it holds one no longer.
+	envelopeTime     = 10 * time.Minute
+	envelopeTimeBusy = 2 * time.Minute
 )
 
 // session is one client's conversation since its last EHLO.
@@ -54,7 +58,8 @@ type transaction struct {
 	accounts []client.Account
 	index    []int // for each of given its place in accounts: one account gets one copy however often it is named
 	free     func()
-	claimed  bool // guarded by the session's mu
+	by       time.Time // when the message must have begun
+	claimed  bool      // guarded by the session's mu
 }
 
 func (s *Server) newSession(c *gosmtp.Conn, lmtp bool) (*session, error) {
@@ -107,13 +112,14 @@ func (s *session) begin(from string, opts *gosmtp.MailOptions) error {
 		return errBusy
 	}
 	tx := &transaction{
-		id: s.srv.nextID(), from: from, helo: s.conn.Hostname(), utf8: opts.UTF8, size: uint64(max(opts.Size, 0)),
+		id: s.srv.nextID(), from: from, helo: s.conn.Hostname(), utf8: opts.UTF8, size: uint64(max(opts.Size, 0)), by: time.Now().Add(s.srv.envelopeTime()),
 		free: sync.OnceFunc(func() { <-s.srv.slots }),
 	}
 	s.guard.SetBusy(true)
 	s.mu.Lock()
 	s.tx = tx
 	s.mu.Unlock()
+	s.extend(tx, 0)
 	s.srv.metrics.transactions.Inc()
 	return nil
 }
@@ -129,6 +135,7 @@ func (s *session) recipient(to string) error {
 	if tx == nil {
 		return s.strike(errNoTransaction)
 	}
+	defer func(begun time.Time) { s.extend(tx, time.Since(begun)) }(time.Now())
 	local, _, ascii, ok := split(to)
 	if !ok {
 		return s.strike(errBadRecipient)
@@ -162,6 +169,24 @@ func (s *session) recipient(to string) error {
 	}
 	tx.add(to, account)
 	return nil
+}
+
+// envelopeTime is that of a transaction that begins now.
+func (s *Server) envelopeTime() time.Duration {
+	if len(s.slots) > cap(s.slots)/2 {
+		return envelopeTimeBusy
+	}
+	return envelopeTime
+}
+
+// extend gives back what we took of a transaction's time.
+func (s *session) extend(tx *transaction, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !tx.claimed {
+		tx.by = tx.by.Add(d)
+		_ = s.guard.SetReadDeadline(tx.by) // fails only when closed
+	}
 }
 
 // full is the refusal of a recipient whose account has no room for the message. It is given here, for behind the message SMTP has one reply for all recipients.
@@ -237,6 +262,7 @@ func (s *session) close() {
 		tx.free()
 	}
 	s.guard.EndsWith(nil)
+	_ = s.guard.SetReadDeadline(time.Time{}) // fails only when closed
 	s.guard.SetBusy(false)
 }
 
@@ -277,6 +303,7 @@ func (s *session) claim() (*transaction, *gosmtp.SMTPError) {
 		return nil, errBroken
 	}
 	s.tx.claimed, s.taking = true, true
+	_ = s.guard.SetReadDeadline(time.Time{}) // fails only when closed
 	return s.tx, nil
 }
 
