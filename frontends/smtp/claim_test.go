@@ -24,7 +24,7 @@ func quiet(t *testing.T, f *fake, lmtp bool) *session {
 	}
 	t.Cleanup(func() { _, _ = c.Close(), l.Close() })
 	s := newServer(Config{Hostname: "mx.example.test", Log: slog.New(slog.DiscardHandler)}, f)
-	return &session{srv: s, lmtp: lmtp, guard: c.(*listen.Conn), tx: forOne()}
+	return &session{srv: s, lmtp: lmtp, engine: s.newEngine(lmtp), guard: c.(*listen.Conn), tx: forOne()}
 }
 
 func forOne() *transaction {

@@ -126,6 +126,8 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 			_, werr := d.Write((*buf)[:n])
 			if werr != nil {
 				refusal = s.writeFailed(tx, werr)
+			} else if size > s.srv.maxMessage() {
+				refusal = errTooBig
 			} else if hops.hops > maxHops {
 				refusal = errLoop
 			}

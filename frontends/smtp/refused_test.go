@@ -241,3 +241,40 @@ func TestDraftThatTakesNothing(t *testing.T) {
 		p.do("NOOP", "250")
 	}
 }
+
+// TestLargestMessage: a message of the size that is announced is taken, whichever way it comes, and none that is larger.
+func TestLargestMessage(t *testing.T) {
+	for _, lmtp := range []bool{false, true} {
+		f := newFake()
+		most := int(f.limit) - traceReserve
+		p := plain(t, f, lmtp)
+		hello := map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp]
+		for range 2 {
+			for size, want := range map[int]string{most: "250", most + 1: "552 5.3.4"} {
+				p.do(hello, "250")
+				p.do(fmt.Sprintf("MAIL FROM:<> SIZE=%d", size), want)
+				p.do("RSET", "250")
+				message := strings.Repeat("x", size-2) + "\r\n"
+				for _, how := range []string{"DATA", "BDAT", "BDAT in two"} {
+					p.do("MAIL FROM:<>", "250")
+					p.do("RCPT TO:<u1@example.test>", "250")
+					switch how {
+					case "DATA":
+						p.do("DATA", "354")
+						p.send(message + ".\r\n")
+					case "BDAT":
+						p.send(fmt.Sprintf("BDAT %d LAST\r\n%s", size, message))
+					default:
+						p.send(fmt.Sprintf("BDAT %d\r\n%sBDAT 2 LAST\r\n\r\n", size-2, message[:size-2]))
+						p.expect("250")
+					}
+					p.expect(want)
+				}
+			}
+			p.do("NOOP", "250")
+		}
+		if got, _ := f.inbox(t, "u1"); len(got) != 6 || len(got[0]) != most {
+			t.Errorf("lmtp %v: %d messages", lmtp, len(got))
+		}
+	}
+}

@@ -35,6 +35,7 @@ type session struct {
 	srv    *Server
 	lmtp   bool
 	conn   *gosmtp.Conn
+	engine *gosmtp.Server // of this connection alone
 	guard  *listen.Conn
 	secure *tls.ConnectionState // nil without TLS
 
@@ -70,7 +71,7 @@ func (s *Server) newSession(c *gosmtp.Conn, lmtp bool) (*session, error) {
 	guard.Renew()
 	guard.Limit(commandBudget)
 	guard.SaysGoodbye()
-	se := &session{srv: s, lmtp: lmtp, conn: c, guard: guard}
+	se := &session{srv: s, lmtp: lmtp, conn: c, engine: c.Server(), guard: guard}
 	if state, ok := c.TLSConnectionState(); ok {
 		se.secure = &state
 	}
@@ -82,7 +83,8 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	return s.srv.metrics.refused(stageMail, s.begin(from, opts))
 }
 
-// begin opens a transaction. go-smtp would let a second MAIL keep the recipients of the first.
+// begin opens a transaction. go-smtp would let a second MAIL keep the recipients of the first. And with DATA it refuses a message that is as large as it announces, before it
+// sees whether that was all: where EHLO and MAIL have heard that size, it is told one more (see close), and what is over it is refused in receive.
 func (s *session) begin(from string, opts *gosmtp.MailOptions) error {
 	s.renew()
 	if s.open() != nil {
@@ -119,6 +121,7 @@ func (s *session) begin(from string, opts *gosmtp.MailOptions) error {
 	s.mu.Lock()
 	s.tx = tx
 	s.mu.Unlock()
+	s.engine.MaxMessageBytes = s.srv.maxMessage() + 1
 	s.extend(tx, 0)
 	s.srv.metrics.transactions.Inc()
 	return nil
@@ -261,6 +264,7 @@ func (s *session) close() {
 	if tx != nil {
 		tx.free()
 	}
+	s.engine.MaxMessageBytes = s.srv.maxMessage()
 	s.guard.EndsWith(nil)
 	_ = s.guard.SetReadDeadline(time.Time{}) // fails only when closed
 	s.guard.SetBusy(false)
