@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -51,15 +50,15 @@ type Conn struct {
 	userRead  time.Time // deadlines that the user of the connection asked for
 	userWrite time.Time
 	readBy    time.Time // deadline of the Read under way
-	ended     error     // ErrOverBudget, ErrIdle or ErrClosing, once a Read has returned it; nil before
-	eof       bool      // a Read met the end of the peer's input
+	ended     error     // ErrOverBudget, ErrIdle or ErrClosing, once a Read has ended in it; nil before
+	instead   error     // what the user hears for the first two; nil: these
 	goodbye   bool      // the user says it
 	busy      bool
 	draining  bool
 }
 
 func newConn(raw net.Conn, l *Listener, addr netip.Addr) *Conn {
-	return &Conn{Conn: raw, l: l, addr: addr, idle: l.cfg.Idle, patience: l.cfg.Idle, budget: -1}
+	return &Conn{Conn: raw, l: l, addr: addr, idle: l.cfg.Idle, patience: l.cfg.Idle, budget: l.cfg.Budget}
 }
 
 // From finds the guarded connection in c, which may be wrapped in TLS any number of times.
@@ -93,7 +92,8 @@ func (c *Conn) SetIdle(d time.Duration) {
 	c.idle, c.patience = d, d
 }
 
-// Limit allows n more bytes of input (with TLS: of ciphertext) until the next call; who reads on meets ErrOverBudget. Negative means no bound, as at the start.
+// Limit allows n more bytes of input (with TLS: of ciphertext) until the next call; who reads on meets ErrOverBudget. Negative means no bound.
+// Before the first call it is Config.Budget.
 func (c *Conn) Limit(n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,11 +110,11 @@ func (c *Conn) SetBusy(busy bool) {
 	}
 }
 
-// PeerEnded says whether a Read met the end of the peer's input: whoever reads through others, that may take it for something else, sees it here.
-func (c *Conn) PeerEnded() bool {
+// EndsWith has Read say err for ErrOverBudget and ErrIdle, to who reads through others that tell only errors of their own apart. With nil it says these again.
+func (c *Conn) EndsWith(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.eof
+	c.instead = err
 }
 
 // SaysGoodbye has a Drain end reads with ErrClosing.
@@ -145,9 +145,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.budget == 0 && c.ended == nil {
 		c.ended = ErrOverBudget
 	}
-	if err := c.ended; err != nil {
-		c.mu.Unlock()
-		return 0, err
+	if c.ended != nil {
+		defer c.mu.Unlock()
+		return 0, c.end()
 	}
 	if c.budget > 0 && int64(len(p)) > c.budget {
 		p = p[:c.budget]
@@ -178,16 +178,23 @@ func (c *Conn) account(n int, d time.Duration, err error) error {
 	} else {
 		c.patience -= d
 	}
-	c.eof = c.eof || errors.Is(err, io.EOF)
 	spent := c.patience <= 0 || (c.draining && !c.busy)
 	if n == 0 && spent && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.ended = ErrIdle
 		if c.goodbye && c.patience > 0 {
 			c.ended = ErrClosing
 		}
-		err = c.ended
+		err = c.end()
 	}
 	return err
+}
+
+// end is what Read says of an ended connection. The caller holds mu.
+func (c *Conn) end() error {
+	if c.instead != nil && c.ended != ErrClosing {
+		return c.instead
+	}
+	return c.ended
 }
 
 // setReadDeadline sets the earliest of the deadlines that hold. The caller holds mu.

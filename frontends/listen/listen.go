@@ -32,6 +32,7 @@ type Config struct {
 	Busy       []byte         // said, in the protocol's words, to a connection over a limit; nil under TLS
 	Idle       time.Duration  // longest time a connection waits for input without progress; default 5 min
 	MinRate    int            // input bytes that buy a second of waiting; 0: any byte restores all of Idle
+	Budget     int64          // input bytes before the first Limit; default: no bound
 	WriteIdle  time.Duration  // longest time for the peer to take a piece of output; default 1 min
 	Gone       time.Duration  // after which a silent peer whose machine no longer answers is dropped; default 4 min
 	Log        *slog.Logger
@@ -83,6 +84,9 @@ func Wrap(l net.Listener, cfg Config) *Listener {
 	}
 	if cfg.WriteIdle <= 0 {
 		cfg.WriteIdle = defaultWriteIdle
+	}
+	if cfg.Budget <= 0 {
+		cfg.Budget = -1
 	}
 	if cfg.Gone <= 0 {
 		cfg.Gone = defaultGone

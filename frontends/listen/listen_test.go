@@ -276,6 +276,50 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestEndsWith: a user has the ends that the connection makes of itself by another name, and the end of a Drain by its own.
+func TestEndsWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		other := errors.New("other")
+		read := func(c *Conn, want error) {
+			t.Helper()
+			if _, err := c.Read(make([]byte, 1)); err != want {
+				t.Errorf("%v, want %v", err, want)
+			}
+		}
+		open := func() *Conn {
+			c, peer := pipeConn(Config{Idle: time.Minute})
+			t.Cleanup(func() { _, _ = c.Close(), peer.Close() })
+			c.EndsWith(other)
+			return c
+		}
+		idle := open()
+		read(idle, other)
+		read(idle, other)
+		idle.EndsWith(nil)
+		read(idle, ErrIdle)
+		full := open()
+		full.Limit(0)
+		read(full, other)
+		stopped := open()
+		stopped.SaysGoodbye()
+		stopped.drain()
+		read(stopped, ErrClosing)
+	})
+}
+
+// The first bytes are bounded as well, before anybody has said anything of the connection.
+func TestBudgetFromTheStart(t *testing.T) {
+	l, conns := serve(t, Config{Budget: 4})
+	peer := dial(t, l)
+	c := <-conns
+	if _, err := peer.Write([]byte("123456")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(c); string(b) != "1234" || !errors.Is(err, ErrOverBudget) {
+		t.Fatalf("%q, %v", b, err)
+	}
+}
+
 // What is within a budget that is renewed in time is read.
 func TestBudgetRenewed(t *testing.T) {
 	l, conns := serve(t, Config{})

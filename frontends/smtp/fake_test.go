@@ -155,7 +155,8 @@ func serveOn(t *testing.T, f *fake, cfg Config, lmtp bool, l net.Listener) *Serv
 type peer struct {
 	t *testing.T
 	net.Conn
-	in *bufio.Reader
+	in  *bufio.Reader
+	raw *holding // under TLS: what it runs on
 }
 
 func connect(t *testing.T, addr string) *peer {

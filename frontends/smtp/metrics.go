@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"errors"
+	"slices"
 
 	gosmtp "github.com/emersion/go-smtp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -98,9 +99,5 @@ func (s *Server) Metrics() prometheus.Collector { return s.metrics }
 func (s *Server) listeners() []*listen.Listener {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]*listen.Listener, len(s.serving))
-	for i, sv := range s.serving {
-		out[i] = sv.listener
-	}
-	return out
+	return slices.Clone(s.serving)
 }

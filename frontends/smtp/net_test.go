@@ -1,6 +1,8 @@
 package smtp
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -61,3 +63,75 @@ func testTLS(t *testing.T) *tls.Config {
 
 // trusting is a client's side that takes any certificate.
 func trusting() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
+
+// holding is a connection that can keep back what is written, to send it as one.
+type holding struct {
+	net.Conn
+	on   bool
+	kept bytes.Buffer
+}
+
+func (h *holding) Write(p []byte) (int, error) {
+	if h.on {
+		return h.kept.Write(p)
+	}
+	return h.Conn.Write(p)
+}
+
+// SetWriteDeadline does nothing: TLS bars what comes behind its own end with one, which may be kept back then.
+func (h *holding) SetWriteDeadline(time.Time) error { return nil }
+
+func (p *peer) hold() { p.raw.on = true }
+
+func (p *peer) release() {
+	p.t.Helper()
+	p.raw.on = false
+	if _, err := p.raw.kept.WriteTo(p.raw.Conn); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// plain is a client of a server without TLS.
+func plain(t *testing.T, f *fake, lmtp bool) *peer {
+	t.Helper()
+	_, addr := start(t, f, Config{}, lmtp)
+	return connect(t, addr)
+}
+
+// startTLS is a client that has switched to TLS.
+func startTLS(t *testing.T, f *fake, lmtp bool) *peer {
+	t.Helper()
+	_, addr := start(t, f, Config{TLS: testTLS(t)}, lmtp)
+	p := connect(t, addr)
+	p.do("STARTTLS", "220")
+	return over(t, p.Conn)
+}
+
+// implicitTLS is a client of a server that speaks TLS from the first byte.
+func implicitTLS(t *testing.T, f *fake, lmtp bool) *peer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveOn(t, f, Config{}, lmtp, tls.NewListener(l, testTLS(t)))
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	p := over(t, c)
+	p.expect("220")
+	return p
+}
+
+// over is a client that speaks TLS over c.
+func over(t *testing.T, c net.Conn) *peer {
+	t.Helper()
+	raw := &holding{Conn: c}
+	secure := tls.Client(raw, trusting())
+	if err := secure.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	return &peer{t: t, Conn: secure, in: bufio.NewReader(secure), raw: raw}
+}

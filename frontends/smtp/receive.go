@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
@@ -26,9 +27,9 @@ const (
 
 // Data takes a message by SMTP: one reply for all recipients.
 func (s *session) Data(r io.Reader) error {
-	tx := s.open()
-	if tx == nil {
-		return s.srv.metrics.refused(stageData, errNoTransaction)
+	tx, refusal := s.claim()
+	if refusal != nil {
+		return s.srv.metrics.refused(stageData, refusal)
 	}
 	results, ended := s.take(tx, r)
 	one := merge(results)
@@ -40,9 +41,9 @@ func (s *session) Data(r io.Reader) error {
 
 // LMTPData takes a message by LMTP: one reply for each RCPT, in order (RFC 2033 section 4.2).
 func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
-	tx := s.open()
-	if tx == nil {
-		return s.srv.metrics.refused(stageData, errNoTransaction)
+	tx, refusal := s.claim()
+	if refusal != nil {
+		return s.srv.metrics.refused(stageData, refusal)
 	}
 	results, ended := s.take(tx, r)
 	if ended {
@@ -55,15 +56,14 @@ func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
 	for i, one := range results {
 		status.SetStatus(tx.given[i], one)
 	}
-	return nil
+	return merge(results) // heard only by who still sends chunks when the message was given up
 }
 
 // take receives a message and delivers it. It returns a reply for each recipient as named; ended says that go-smtp
 // did not see the message's end and cannot go on with this connection.
 func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPError, ended bool) {
 	start := time.Now()
-	s.receiving(true)
-	defer s.receiving(false)
+	defer s.received()
 	d := s.srv.store.NewDraft()
 	defer func() {
 		if err := d.Close(); err != nil {
@@ -105,11 +105,12 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 	_, chunked := r.(*io.PipeReader)
 	if chunked { // BDAT counts bytes: dots and line ends mean nothing (RFC 3030)
 		src = r
+		s.guard.EndsWith(errCut) // go-smtp reads the chunks itself, and would refuse the message for good (see close)
 	} else {
 		defer func() { _ = s.guard.SetReadDeadline(time.Time{}) }() // fails only when closed
 	}
 	if _, err := d.Write(s.trace(tx).header()); err != nil {
-		return 0, false, s.writeFailed(tx, err)
+		refusal = s.writeFailed(tx, err) // and what comes is skipped: by LMTP only the message's end has an answer for each recipient
 	}
 	buf := s.srv.buffers.Get().(*[]byte)
 	defer s.srv.buffers.Put(buf)
@@ -125,12 +126,14 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 			_, werr := d.Write((*buf)[:n])
 			if werr != nil {
 				refusal = s.writeFailed(tx, werr)
+			} else if size > s.srv.maxMessage() {
+				refusal = errTooBig
 			} else if hops.hops > maxHops {
 				refusal = errLoop
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF) && chunked && s.guard.PeerEnded(): // go-smtp takes the end of the connection for that of the chunk
+		case errors.Is(err, io.EOF) && chunked && size != announced(s.conn):
 			return size, false, s.cutOff(tx, io.ErrUnexpectedEOF)
 		case errors.Is(err, io.EOF):
 			return size, dots.ended, refusal
@@ -146,6 +149,17 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 			return size, false, errSlow
 		}
 	}
+}
+
+// announced is how many bytes the chunks of a message that has ended were said to have. go-smtp takes the end of the connection, which under TLS is a close_notify
+// that nothing below TLS can see, for that of the chunk, and tells nobody. But it adds the sizes up, and has stopped doing so when it ends the stream: until Data returns
+// it waits. Should the sum be elsewhere one day, no chunks are taken: -1 is never right.
+func announced(c *gosmtp.Conn) int64 {
+	sum := reflect.ValueOf(c).Elem().FieldByName("bytesReceived")
+	if !sum.IsValid() || !sum.CanInt() {
+		return -1
+	}
+	return sum.Int()
 }
 
 // writeFailed is the refusal when the draft takes no more.

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hongyan/cluster/client"
@@ -91,27 +92,189 @@ func TestRestOfARefusedMessage(t *testing.T) {
 	}
 }
 
-// TestChunkThatIsCutShort: a connection that ends inside the last chunk brings no message, one that ends behind it does.
+// TestChunkThatIsCutShort: a connection that ends inside the last chunk brings no message, one that ends behind it does. Under TLS it ends with a close_notify, in a record
+// of its own or in one segment with the chunk.
 func TestChunkThatIsCutShort(t *testing.T) {
+	type end struct {
+		name   string
+		open   func(t *testing.T, f *fake, lmtp bool) *peer
+		joined bool // what is sent and its end arrive together
+	}
+	ends := []end{{"plain", plain, false}, {"starttls", startTLS, false}, {"starttls", startTLS, true}, {"implicit", implicitTLS, false}, {"implicit", implicitTLS, true}}
+	for _, e := range ends {
+		for _, lmtp := range []bool{false, true} {
+			for chunk, want := range map[string]string{"BDAT 5 LAST\r\nhalf": "451 4.4.2", "BDAT 4 LAST\r\nfull": "250", "BDAT 4\r\nfullBDAT 1 LAST\r\n": "451 4.4.2", "BDAT 4\r\nfullBDAT 0 LAST\r\n": "250"} {
+				t.Run(fmt.Sprintf("%s, lmtp %v, joined %v, %.12q", e.name, lmtp, e.joined, chunk), func(t *testing.T) {
+					f := newFake()
+					p := e.open(t, f, lmtp)
+					p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
+					p.do("MAIL FROM:<>", "250")
+					p.do("RCPT TO:<u1@example.test>", "250")
+					if e.joined {
+						p.hold()
+					}
+					p.send(chunk)
+					if err := p.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+						t.Fatal(err)
+					}
+					if e.joined {
+						p.release()
+					}
+					if strings.Count(chunk, "BDAT") > 1 {
+						p.expect("250")
+					}
+					p.expect(want)
+					if got, _ := f.inbox(t, "u1"); (got != nil) != (want == "250") {
+						t.Errorf("%q", got)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestCommandsBehindChunksUnderTLS: what a client sends together with the last chunk is obeyed.
+func TestCommandsBehindChunksUnderTLS(t *testing.T) {
+	f := newFake()
+	p := startTLS(t, f, false)
+	p.do("EHLO c", "250")
+	one := "MAIL FROM:<>\r\nRCPT TO:<u1@example.test>\r\nBDAT 4\r\nhalfBDAT 4 LAST\r\nrestNOOP\r\n"
+	p.send(one + one + "QUIT\r\n")
+	for range 2 {
+		for range 5 {
+			p.expect("250")
+		}
+	}
+	p.expect("221")
+	if got, _ := f.inbox(t, "u1"); !slices.Equal(got, []string{"halfrest", "halfrest"}) {
+		t.Fatalf("%q", got)
+	}
+}
+
+// TestStalledChunk: a sender whose link stalls within a chunk hears that it may try again, as with DATA.
+func TestStalledChunk(t *testing.T) {
+	for _, chunk := range []string{"BDAT 5 LAST\r\nhalf", "BDAT 5\r\nhalf"} {
+		for _, secure := range []bool{false, true} {
+			for _, lmtp := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%.12q, tls %v, lmtp %v", chunk, secure, lmtp), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						f := newFake()
+						pipes := newPipes()
+						cfg := testTLS(t)
+						cfg.SessionTicketsDisabled = true // pipes have no room for what nobody waits for
+						serveOn(t, f, Config{TLS: cfg}, lmtp, pipes)
+						p := newPeer(t, pipes.dial())
+						defer p.Close()
+						if secure {
+							p.do("STARTTLS", "220")
+							p = over(t, p.Conn)
+						}
+						p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
+						p.do("MAIL FROM:<>", "250")
+						p.do("RCPT TO:<u1@example.test>", "250")
+						p.do("RCPT TO:<u2@example.test>", "250")
+						p.send(chunk)
+						p.expect("451 4.4.2")
+						p.expect("421")
+						if line, err := p.in.ReadString('\n'); err == nil {
+							t.Fatalf("then %q", line)
+						}
+						synctest.Wait()
+						if f.open != 0 || f.messages["u1@example.test"] != nil {
+							t.Fatalf("%d drafts left open, %q", f.open, f.messages)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestChunkThatTakesTooLong: what is given up while chunks still come is for later too.
+func TestChunkThatTakesTooLong(t *testing.T) {
 	for _, lmtp := range []bool{false, true} {
-		for chunk, want := range map[string]string{"BDAT 5 LAST\r\nhalf": "451 4.4.2", "BDAT 4 LAST\r\nfull": "250", "BDAT 4\r\nfullBDAT 1 LAST\r\n": "451 4.4.2", "BDAT 4\r\nfullBDAT 0 LAST\r\n": "250"} {
+		synctest.Test(t, func(t *testing.T) {
 			f := newFake()
-			_, addr := start(t, f, Config{}, lmtp)
-			p := connect(t, addr)
+			f.limit = 4 << 20
+			pipes := newPipes()
+			serveOn(t, f, Config{}, lmtp, pipes)
+			p := newPeer(t, pipes.dial())
+			defer p.Close()
 			p.do(map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp], "250")
 			p.do("MAIL FROM:<>", "250")
 			p.do("RCPT TO:<u1@example.test>", "250")
-			p.send(chunk)
-			if err := p.Conn.(*net.TCPConn).CloseWrite(); err != nil {
-				t.Fatal(err)
+			p.send("BDAT 4000000 LAST\r\n")
+			stopped := make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for begun := time.Now(); time.Since(begun) < maxReceive+time.Minute; time.Sleep(10 * time.Second) {
+					if _, err := p.Write(make([]byte, 2000)); err != nil {
+						return
+					}
+				}
+			}()
+			p.expect("451 4.4.2")
+			p.expect("421")
+			_ = p.Close()
+			<-stopped
+		})
+	}
+}
+
+// TestDraftThatTakesNothing: a refusal at a message's first byte is answered at its last, for each recipient.
+func TestDraftThatTakesNothing(t *testing.T) {
+	f := newFake()
+	f.limit = 10
+	for _, message := range []string{"BDAT 1 LAST\r\nx", "DATA\r\n\r\n.\r\n"} {
+		_, addr := start(t, f, Config{}, true)
+		p := connect(t, addr)
+		p.do("LHLO c", "250")
+		p.do("MAIL FROM:<>", "250")
+		p.do("RCPT TO:<u1@example.test>", "250")
+		p.do("RCPT TO:<u2@example.test>", "250")
+		p.send(message)
+		if message[0] == 'D' {
+			p.expect("354")
+		}
+		p.expect("552 5.3.4 <u1@example.test>")
+		p.expect("552 5.3.4 <u2@example.test>")
+		p.do("NOOP", "250")
+	}
+}
+
+// TestLargestMessage: a message of the size that is announced is taken, whichever way it comes, and none that is larger.
+func TestLargestMessage(t *testing.T) {
+	for _, lmtp := range []bool{false, true} {
+		f := newFake()
+		most := int(f.limit) - traceReserve
+		p := plain(t, f, lmtp)
+		hello := map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp]
+		for range 2 {
+			for size, want := range map[int]string{most: "250", most + 1: "552 5.3.4"} {
+				p.do(hello, "250")
+				p.do(fmt.Sprintf("MAIL FROM:<> SIZE=%d", size), want)
+				p.do("RSET", "250")
+				message := strings.Repeat("x", size-2) + "\r\n"
+				for _, how := range []string{"DATA", "BDAT", "BDAT in two"} {
+					p.do("MAIL FROM:<>", "250")
+					p.do("RCPT TO:<u1@example.test>", "250")
+					switch how {
+					case "DATA":
+						p.do("DATA", "354")
+						p.send(message + ".\r\n")
+					case "BDAT":
+						p.send(fmt.Sprintf("BDAT %d LAST\r\n%s", size, message))
+					default:
+						p.send(fmt.Sprintf("BDAT %d\r\n%sBDAT 2 LAST\r\n\r\n", size-2, message[:size-2]))
+						p.expect("250")
+					}
+					p.expect(want)
+				}
 			}
-			if strings.Count(chunk, "BDAT") > 1 {
-				p.expect("250")
-			}
-			p.expect(want)
-			if got, _ := f.inbox(t, "u1"); (got != nil) != (want == "250") {
-				t.Errorf("%q: %q", chunk, got)
-			}
+			p.do("NOOP", "250")
+		}
+		if got, _ := f.inbox(t, "u1"); len(got) != 6 || len(got[0]) != most {
+			t.Errorf("lmtp %v: %d messages", lmtp, len(got))
 		}
 	}
 }

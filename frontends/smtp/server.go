@@ -87,14 +87,8 @@ type Server struct {
 	end  context.CancelFunc
 
 	mu      sync.Mutex // guards what follows
-	serving []*service
+	serving []*listen.Listener
 	down    bool
-}
-
-// service is one listener with its protocol engine.
-type service struct {
-	listener *listen.Listener
-	engine   *gosmtp.Server
 }
 
 // New returns a Server that delivers through cfg.Client.
@@ -134,25 +128,46 @@ func (s *Server) Serve(l net.Listener, lmtp bool) error {
 		name, allow = "lmtp", s.cfg.AllowLMTP
 	}
 	guarded := listen.Wrap(l, listen.Config{
-		Name: name, Allow: allow, Log: s.log, Idle: idle, MinRate: minRate,
+		Name: name, Allow: allow, Log: s.log, Idle: idle, MinRate: minRate, Budget: commandBudget,
 		MaxConns: s.cfg.Limits.MaxConns, MaxPerAddr: s.cfg.Limits.MaxPerAddr,
 		Busy: []byte("421 4.3.2 " + s.cfg.Hostname + " has too many connections, try later\r\n"),
 	})
-	sv := &service{listener: guarded, engine: s.newEngine(lmtp)}
 	s.mu.Lock()
 	if s.down {
 		s.mu.Unlock()
 		return guarded.Close()
 	}
-	s.serving = append(s.serving, sv)
+	s.serving = append(s.serving, guarded)
 	s.mu.Unlock()
-	if err := sv.engine.Serve(guarded); err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("serve %s on %v: %w", name, l.Addr(), err)
+	for {
+		c, err := guarded.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("serve %s on %v: %w", name, l.Addr(), err)
+		}
+		_ = s.newEngine(lmtp).Serve(&lone{guarded, c}) // has begun to serve c when it ends
 	}
-	return nil
 }
 
-// newEngine sets go-smtp up. Its own read timeout would cover a whole message, and its line limit would
+// lone is a listener for the engine of one connection.
+type lone struct {
+	net.Listener
+	conn net.Conn
+}
+
+// Accept gives the connection, and then the error that ends Serve.
+func (l *lone) Accept() (net.Conn, error) {
+	c := l.conn
+	l.conn = nil
+	if c == nil {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+// newEngine sets go-smtp up for a connection, whose session changes how large a message may be (see begin). Its own read timeout would cover a whole message, and its line limit would
 // hit bodies too: both are zero, and the connection's patience and budget stand in for them.
 func (s *Server) newEngine(lmtp bool) *gosmtp.Server {
 	e := gosmtp.NewServer(gosmtp.BackendFunc(func(c *gosmtp.Conn) (gosmtp.Session, error) {
@@ -163,11 +178,14 @@ func (s *Server) newEngine(lmtp bool) *gosmtp.Server {
 	e.TLSConfig = s.cfg.TLS
 	e.EnableSMTPUTF8 = true
 	e.MaxRecipients = s.cfg.Limits.MaxRecipients
-	e.MaxMessageBytes = max(s.store.MaxMessage()-traceReserve, 1)
+	e.MaxMessageBytes = s.maxMessage()
 	e.MaxLineLength = 0
 	e.ErrorLog = engineLog{s.log}
 	return e
 }
+
+// maxMessage is the size of the largest message that is taken, as announced.
+func (s *Server) maxMessage() int64 { return max(s.store.MaxMessage()-traceReserve, 1) }
 
 // Shutdown stops accepting, lets transactions under way end, and says 421 to idle clients. When ctx ends first,
 // connections are cut.
@@ -179,8 +197,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.end()
 	errs := make([]error, len(serving))
 	var wg sync.WaitGroup
-	for i, sv := range serving {
-		wg.Go(func() { errs[i] = sv.listener.Drain(ctx) })
+	for i, l := range serving {
+		wg.Go(func() { errs[i] = l.Drain(ctx) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

@@ -18,12 +18,16 @@ import (
 )
 
 const (
-	// commandBudget is the input, TLS records included, between two steps of a transaction. It bounds a
+	// commandBudget is the input, TLS records included, before a greeting and between two steps of a transaction. It bounds a
 	// command line, a flood of commands that lead nowhere, and what go-smtp reads on of a BDAT chunk that it refused.
 	commandBudget = 128 << 10
 	// maxStrikes is how many refused commands and transactions without a message a client is allowed between two messages.
 	maxStrikes  = 50
 	resolveTime = 10 * time.Second
+	// envelopeTime is how long a client may take from MAIL to the message, our own time not counted; envelopeTimeBusy is that of who begins while more than
+	// half of all transactions are under way. However many recipients it names, it holds one no longer.
+	envelopeTime     = 10 * time.Minute
+	envelopeTimeBusy = 2 * time.Minute
 )
 
 // session is one client's conversation since its last EHLO.
@@ -31,6 +35,7 @@ type session struct {
 	srv    *Server
 	lmtp   bool
 	conn   *gosmtp.Conn
+	engine *gosmtp.Server // of this connection alone
 	guard  *listen.Conn
 	secure *tls.ConnectionState // nil without TLS
 
@@ -43,7 +48,7 @@ type session struct {
 }
 
 // transaction is what is known of a message before it arrives. Only the command loop changes it, and
-// only before the message is received.
+// only before somebody claims it to receive the message.
 type transaction struct {
 	id       string
 	from     string
@@ -54,6 +59,8 @@ type transaction struct {
 	accounts []client.Account
 	index    []int // for each of given its place in accounts: one account gets one copy however often it is named
 	free     func()
+	by       time.Time // when the message must have begun
+	claimed  bool      // guarded by the session's mu
 }
 
 func (s *Server) newSession(c *gosmtp.Conn, lmtp bool) (*session, error) {
@@ -64,7 +71,7 @@ func (s *Server) newSession(c *gosmtp.Conn, lmtp bool) (*session, error) {
 	guard.Renew()
 	guard.Limit(commandBudget)
 	guard.SaysGoodbye()
-	se := &session{srv: s, lmtp: lmtp, conn: c, guard: guard}
+	se := &session{srv: s, lmtp: lmtp, conn: c, engine: c.Server(), guard: guard}
 	if state, ok := c.TLSConnectionState(); ok {
 		se.secure = &state
 	}
@@ -76,7 +83,8 @@ func (s *session) Mail(from string, opts *gosmtp.MailOptions) error {
 	return s.srv.metrics.refused(stageMail, s.begin(from, opts))
 }
 
-// begin opens a transaction. go-smtp would let a second MAIL keep the recipients of the first.
+// begin opens a transaction. go-smtp would let a second MAIL keep the recipients of the first. And with DATA it refuses a message that is as large as it announces, before it
+// sees whether that was all: where EHLO and MAIL have heard that size, it is told one more (see close), and what is over it is refused in receive.
 func (s *session) begin(from string, opts *gosmtp.MailOptions) error {
 	s.renew()
 	if s.open() != nil {
@@ -106,13 +114,15 @@ func (s *session) begin(from string, opts *gosmtp.MailOptions) error {
 		return errBusy
 	}
 	tx := &transaction{
-		id: s.srv.nextID(), from: from, helo: s.conn.Hostname(), utf8: opts.UTF8, size: uint64(max(opts.Size, 0)),
+		id: s.srv.nextID(), from: from, helo: s.conn.Hostname(), utf8: opts.UTF8, size: uint64(max(opts.Size, 0)), by: time.Now().Add(s.srv.envelopeTime()),
 		free: sync.OnceFunc(func() { <-s.srv.slots }),
 	}
 	s.guard.SetBusy(true)
 	s.mu.Lock()
 	s.tx = tx
 	s.mu.Unlock()
+	s.engine.MaxMessageBytes = s.srv.maxMessage() + 1
+	s.extend(tx, 0)
 	s.srv.metrics.transactions.Inc()
 	return nil
 }
@@ -128,6 +138,7 @@ func (s *session) recipient(to string) error {
 	if tx == nil {
 		return s.strike(errNoTransaction)
 	}
+	defer func(begun time.Time) { s.extend(tx, time.Since(begun)) }(time.Now())
 	local, _, ascii, ok := split(to)
 	if !ok {
 		return s.strike(errBadRecipient)
@@ -154,8 +165,31 @@ func (s *session) recipient(to string) error {
 		s.srv.log.Info("recipient refused", "id", tx.id, "remote", s.remote(), "from", tx.from, "to", to, "code", full.Code, "reason", full.Message)
 		return full
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if tx.claimed {
+		return errNoTransaction
+	}
 	tx.add(to, account)
 	return nil
+}
+
+// envelopeTime is that of a transaction that begins now.
+func (s *Server) envelopeTime() time.Duration {
+	if len(s.slots) > cap(s.slots)/2 {
+		return envelopeTimeBusy
+	}
+	return envelopeTime
+}
+
+// extend gives back what we took of a transaction's time.
+func (s *session) extend(tx *transaction, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !tx.claimed {
+		tx.by = tx.by.Add(d)
+		_ = s.guard.SetReadDeadline(tx.by) // fails only when closed
+	}
 }
 
 // full is the refusal of a recipient whose account has no room for the message. It is given here, for behind the message SMTP has one reply for all recipients.
@@ -230,6 +264,9 @@ func (s *session) close() {
 	if tx != nil {
 		tx.free()
 	}
+	s.engine.MaxMessageBytes = s.srv.maxMessage()
+	s.guard.EndsWith(nil)
+	_ = s.guard.SetReadDeadline(time.Time{}) // fails only when closed
 	s.guard.SetBusy(false)
 }
 
@@ -253,11 +290,32 @@ func (s *session) renew() {
 	s.guard.Limit(commandBudget)
 }
 
-// receiving notes that a message is being received, or no longer is.
-func (s *session) receiving(taking bool) {
+// claim is the transaction under way, of which the caller receives the message: from here on a Reset breaks that off.
+//
+// With BDAT it may come late, for go-smtp has another goroutine call: behind a Reset, which then could not know that it broke a message off, and even behind the next MAIL,
+// whose transaction the message that is no more claims in its place. Then that is given up and the connection ends, lest what becomes of the one be said of the other.
+func (s *session) claim() (*transaction, *gosmtp.SMTPError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taking = taking
+	switch {
+	case s.tx == nil:
+		s.broken = true
+		return nil, errNoTransaction
+	case s.tx.claimed:
+		s.broken, s.left = true, true
+		s.guard.Limit(0)
+		return nil, errBroken
+	}
+	s.tx.claimed, s.taking = true, true
+	_ = s.guard.SetReadDeadline(time.Time{}) // fails only when closed
+	return s.tx, nil
+}
+
+// received notes that a message is no longer being received.
+func (s *session) received() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taking = false
 }
 
 // brokeOff says whether a message was broken off between its chunks.
