@@ -78,6 +78,7 @@ func NewService(router *shard.Router, host *shard.Host, net *transport.Net, stor
 		transport.HandleUnary(net, MethodLookup, s.serveLookup)
 		s.serveDomains()
 		transport.HandleUnary(net, MethodDictionaries, s.serveDictionaries)
+		transport.HandleUnary(net, MethodHoldings, s.serveHoldings)
 	}
 	return s
 }

@@ -18,6 +18,7 @@ func outside(t *testing.T, answer func(node string, req *LookupRequest) (*Lookup
 	t.Helper()
 	nets := transporttest.Nodes(t, "f1", "v1", "l1")
 	for _, n := range nets[1:] {
+		transport.HandleUnary(n, MethodHoldings, func(context.Context, string, *HoldingsRequest) (*HoldingsResponse, error) { return nil, errNoReplica })
 		transport.HandleUnary(n, MethodLookup, func(_ context.Context, _ string, req *LookupRequest) (*LookupResponse, error) {
 			return answer(n.ID(), req)
 		})
@@ -80,6 +81,7 @@ func TestLookupWithoutReplica(t *testing.T) {
 		"volumes":   func() error { _, err := s.Volumes(t.Context()); return err },
 		"shards":    func() error { _, err := s.Shards(); return err },
 		"addresses": func() error { _, err := s.Addresses(); return err },
+		"holdings":  func() error { _, err := s.Holdings(t.Context()); return err },
 	} {
 		if err := ask(); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("%s without a replica: %v", name, err)
