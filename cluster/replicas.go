@@ -254,10 +254,14 @@ func (n *Node) mayBegin(ctx context.Context, g placement.Group) error {
 	return nil
 }
 
-// serveErase removes this node's replica of a shard, if the leader says that it is no member.
+// serveErase removes this node's replica of a shard, if the leader says that it is no member. Where the data is not what the node is known with nothing is
+// removed: it may be another node's, and the only replica left.
 func (n *Node) serveErase(ctx context.Context, from string, req *mover.EraseRequest) (*mover.EraseResponse, error) {
 	if n.store == nil {
 		return &mover.EraseResponse{}, nil
+	}
+	if err := n.foreign(); err != nil {
+		return nil, wire.Errorf(wire.Unavailable, "erase the replica of shard %d: %v", req.Shard, err)
 	}
 	n.replicas.Lock()
 	defer n.replicas.Unlock()
