@@ -2,16 +2,19 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"hongyan/cluster/policy"
+	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
 
@@ -283,4 +286,54 @@ func TestHomes(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMisplaced has a node that the table of nodes takes for one of another region than it is in, where a policy allows copies: it takes none that is offered, opens no
+// volume, and does not make one that it is named for.
+func TestMisplaced(t *testing.T) {
+	g := newGroup(t, small(three())...)
+	g.peersMu.Lock()
+	g.peers[2].Region = "land"
+	g.peersMu.Unlock()
+	g.ready("a", "b", "c")
+	c := g.at("c")
+	if _, err := c.m.serveOffer(t.Context(), "a", &offerRequest{}); !errors.Is(err, wire.ErrDenied) || !strings.Contains(err.Error(), "region sea by its configuration") {
+		t.Errorf("a copy is offered: %v", err)
+	}
+	w := g.write(3, "a", "b", "c")
+	var named Entry
+	eventually(t, "a sealed volume", 20*time.Second, func() error {
+		g.dir.mu.Lock()
+		defer g.dir.mu.Unlock()
+		for _, e := range g.dir.volumes {
+			if e.State == Sealed && e.movable(e.Epoch) == nil {
+				named = e
+				return nil
+			}
+		}
+		return errors.New("none yet")
+	})
+	acked := w.end()
+	if h := g.on("c"); h != nil {
+		t.Fatalf("%d copies came to the node", h.Copies)
+	}
+	g.dir.mu.Lock()
+	now := g.dir.volumes[named.ID]
+	now.Policy = &policy.Policy{Copies: 2, Survive: policy.Region, Regions: []string{"land", "north", "south"}}
+	now, err := now.WithCopy("c", now.Epoch)
+	g.dir.volumes[named.ID] = now
+	g.dir.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the node refuses its copy", 20*time.Second, func() error {
+		if c.m.Stats().RepairFailures == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if slices.Contains(c.set.List(), named.ID) {
+		t.Errorf("volume %s (%s) lies in region sea", named.ID, now.Policy)
+	}
+	g.verifyAll(acked, "a", "b")
 }
