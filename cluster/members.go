@@ -33,7 +33,7 @@ func (n *Node) Nodes(ctx context.Context) ([]mover.NodeStatus, error) {
 			continue
 		}
 		s := mover.NodeStatus{ID: m.ID, Region: m.Region, Zone: m.Zone, Address: m.Address, Roles: m.Roles, Weight: m.Weight, Labels: m.Labels,
-			State: stateOf(m), Since: m.Since, Up: n.net.Up(m.ID)}
+			State: stateOf(m), Drain: m.Draining, Since: m.Since, Up: n.net.Up(m.ID)}
 		for _, g := range t.Groups {
 			if g.Holds(m.ID) && (g.Shard != placement.DirectoryShard || slices.Contains(g.Voters, m.ID)) {
 				s.Replicas++

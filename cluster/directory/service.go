@@ -367,7 +367,7 @@ func withoutDetail(address string) (base string, ok bool) {
 func (s *Service) CatchUp(ctx context.Context) error {
 	g, ok := s.group()
 	if !ok {
-		return wire.Errorf(wire.Unavailable, "the directory's replica is not running")
+		return wire.Errorf(wire.Unavailable, "no replica of the directory runs on this node: ask one with the role storage")
 	}
 	at, err := s.router.ReadIndex(ctx, placement.DirectoryShard)
 	if err != nil {
