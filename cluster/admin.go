@@ -20,6 +20,9 @@ func (n *Node) Ready() []string {
 	if err := n.volumes.Ready(); err != nil {
 		why = append(why, err.Error())
 	}
+	if err := n.misplaced(); err != nil {
+		why = append(why, err.Error())
+	}
 	if n.store != nil {
 		if disk := n.diskReason(); disk != "" {
 			why = append(why, disk)

@@ -18,7 +18,7 @@ func (n *Node) openCold() error {
 	}
 	var err error
 	n.cold, err = cold.New(cold.Config{
-		ID: n.cfg.ID, Net: n.net, Volumes: n.store.Volumes, Fragments: n.store.Cold, Directory: n.directory, Peers: n.storagePeers, Paused: n.paused,
+		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Volumes: n.store.Volumes, Fragments: n.store.Cold, Directory: n.directory, Peers: n.storagePeers, Paused: n.paused,
 		Policy: p, Clock: &n.clock, Log: n.log,
 	})
 	return err

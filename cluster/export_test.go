@@ -7,6 +7,8 @@ import (
 	"hongyan/cluster/client"
 	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/mover"
+	"hongyan/cluster/placement"
 	"hongyan/cluster/reconcile"
 	"hongyan/cluster/recovery"
 	"hongyan/cluster/replica"
@@ -45,6 +47,18 @@ func (n *Node) Primary(id volume.ID) string {
 func (n *Node) Leads(shard uint32) bool {
 	g, ok := n.host.Group(shard)
 	return ok && g.IsLeader()
+}
+
+// EraseAt has another node erase its replica of a shard, as the mover does.
+func (n *Node) EraseAt(ctx context.Context, node string, g placement.Group) error {
+	return n.net.Call(ctx, node, mover.MethodErase, &mover.EraseRequest{Shard: g.Shard, Members: g}, &mover.EraseResponse{})
+}
+
+// ReplicasAt are the shards of which a node has replicas on its disk.
+func (n *Node) ReplicasAt(ctx context.Context, node string) ([]uint32, error) {
+	var have mover.ReplicasResponse
+	err := n.net.Call(ctx, node, mover.MethodReplicas, &mover.ReplicasRequest{}, &have)
+	return have.Shards, err
 }
 
 // FenceOff keeps this node's Raft groups from hearing of some nodes, and them of it; volumes go on.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,29 @@ func TestFrontendOnly(t *testing.T) {
 	}
 	if _, err := c.Nodes[3].Status(ctx(t)); err != nil {
 		t.Errorf("status: %v", err)
+	}
+}
+
+// A node without storage says of every node what it keeps, as the others do: none seems to be empty because it is not known what is there. Where nobody can
+// be asked that is said.
+func TestFrontendKnowsWhatIsKept(t *testing.T) {
+	c := clustertest.StartNodes(t, allRoles("south"), allRoles("north"), allRoles("overseas"), clustertest.Frontend("south"))
+	a := c.Account(t, "u1")
+	deliver(t, c.Nodes[0].Client(), message(1, 100), a)
+	for i := range c.Nodes[:3] {
+		id := c.Configs[i].ID
+		if n := nodeOf(t, c.Nodes[3], id); n.Copies == 0 || n.Replicas == 0 || n.Empty {
+			t.Errorf("asked at a node without storage: %+v", n)
+		}
+	}
+	if n := nodeOf(t, c.Nodes[3], c.Configs[3].ID); !n.Empty {
+		t.Errorf("the node without storage: %+v", n)
+	}
+	c.StopNode(t, 0)
+	c.StopNode(t, 1)
+	c.StopNode(t, 2)
+	if list, err := c.Nodes[3].Nodes(ctx(t)); err == nil || !strings.Contains(err.Error(), "what each node keeps") {
+		t.Errorf("nobody is there to be asked: %v, %+v", err, list)
 	}
 }
 

@@ -220,3 +220,62 @@ func TestLostDisk(t *testing.T) {
 	c.WaitReady(t)
 	s.check(t, accounts, c.Nodes...)
 }
+
+// TestDiskOfAnother starts a node with the disk of one that is off: it says so, and whatever it is told nothing is erased there. Each with its own disk again
+// they go on with all that they had.
+func TestDiskOfAnother(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	unwatched(t)
+	plain := clustertest.Spec{Roles: everything, Tune: func(n *config.Node) { n.Encryption = nil }} // master keys would keep the disk shut
+	var specs []clustertest.Spec
+	for _, region := range []string{"south", "north", "overseas", "overseas"} {
+		plain.Region = region
+		specs = append(specs, plain)
+	}
+	c := clustertest.StartNodes(t, specs...)
+	a := c.Account(t, "u1")
+	deliver(t, c.Nodes[0].Client(), message(1, 300), a)
+	settled(t, c.Nodes[0])
+	c.StopNode(t, 2)
+	c.StopNode(t, 3)
+	own := c.Configs[3].Data
+	c.Configs[3].Data = c.Configs[2].Data
+	c.StartNode(t, 3)
+	clustertest.Eventually(t, 20*time.Second, func() bool {
+		return slices.ContainsFunc(c.Nodes[3].Ready(), func(why string) bool { return strings.Contains(why, "known with other data") })
+	}, func() string { return "it says that the data is another's: " + strings.Join(c.Nodes[3].Ready(), "; ") })
+	id := c.Configs[3].ID
+	var before []uint32
+	var err error
+	clustertest.Eventually(t, 20*time.Second, func() bool {
+		before, err = c.Nodes[0].ReplicasAt(ctx(t), id)
+		return err == nil
+	}, func() string { return fmt.Sprint("it says which replicas are on the disk: ", err) })
+	asked := 0
+	for _, g := range c.Nodes[0].Topology().Groups {
+		if g.Holds(id) || !slices.Contains(before, g.Shard) {
+			continue
+		}
+		asked++
+		if err := c.Nodes[0].EraseAt(ctx(t), id, g); err == nil || !strings.Contains(err.Error(), "known with other data") {
+			t.Errorf("the other node's replica of shard %d: %v", g.Shard, err)
+		}
+	}
+	after, err := c.Nodes[0].ReplicasAt(ctx(t), id)
+	if err != nil || !slices.Equal(after, before) || asked == 0 {
+		t.Errorf("asked to erase %d of %v, %v are left: %v", asked, before, after, err)
+	}
+	c.StopNode(t, 3)
+	c.Configs[3].Data = own
+	c.StartNode(t, 2)
+	c.StartNode(t, 3)
+	c.WaitReady(t)
+	settled(t, c.Nodes[0])
+	for _, n := range c.Nodes {
+		if got := bodies(t, n.Client(), a, "INBOX"); len(got) != 1 {
+			t.Errorf("%d messages", len(got))
+		}
+	}
+}

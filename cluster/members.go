@@ -17,26 +17,31 @@ import (
 // shownSteps bounds what Placement lists.
 const shownSteps = 100
 
-// Nodes lists the members of the cluster, and what each still keeps.
+// Nodes lists the members of the cluster, and what each still keeps. Who knows no cluster knows of nobody what it keeps.
 func (n *Node) Nodes(ctx context.Context) ([]mover.NodeStatus, error) {
-	t, err := n.freshTopology(ctx)
-	if err != nil {
-		return nil, err
+	known := &directory.HoldingsResponse{Topology: *n.topology.Load()}
+	if known.Topology.Version > 0 || n.directory.Own() {
+		var err error
+		if known, err = n.directory.Holdings(ctx); err != nil {
+			return nil, err
+		}
 	}
+	t := &known.Topology
 	out := []mover.NodeStatus{}
 	for _, m := range t.Nodes {
 		if m.Removed {
 			continue
 		}
 		s := mover.NodeStatus{ID: m.ID, Region: m.Region, Zone: m.Zone, Address: m.Address, Roles: m.Roles, Weight: m.Weight, Labels: m.Labels,
-			State: stateOf(m), Since: m.Since, Up: n.net.Up(m.ID)}
+			State: stateOf(m), Drain: m.Draining, Since: m.Since, Up: n.net.Up(m.ID)}
 		for _, g := range t.Groups {
 			if g.Holds(m.ID) && (g.Shard != placement.DirectoryShard || slices.Contains(g.Voters, m.ID)) {
 				s.Replicas++
 			}
 		}
-		s.Copies, s.Fragments, s.Bytes = n.volumes.Left(m.ID)
-		s.Empty = t.Version > 0 && s.Replicas+s.Copies+s.Fragments == 0 // who knows no cluster knows of nobody what it keeps
+		on := known.On(m.ID)
+		s.Copies, s.Fragments, s.Bytes = on.Copies, on.Fragments, on.Bytes
+		s.Empty = t.Version > 0 && s.Replicas+s.Copies+s.Fragments == 0
 		out = append(out, s)
 	}
 	return out, nil
@@ -56,7 +61,7 @@ func stateOf(m directory.Node) string {
 
 // freshTopology is one that holds what was acknowledged before, on a node that keeps the directory; else the last that is known here.
 func (n *Node) freshTopology(ctx context.Context) (*directory.Topology, error) {
-	if _, own := n.host.Group(placement.DirectoryShard); !own {
+	if !n.directory.Own() {
 		return n.topology.Load(), nil
 	}
 	if err := n.directory.CatchUp(ctx); err != nil {

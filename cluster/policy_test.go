@@ -276,3 +276,64 @@ func (l *lands) refused(to client.Account) {
 		l.t.Log(err)
 	}
 }
+
+// TestMisplacedNode lets nodes join as what they are not: one in another region than its configuration says, and one as a node that keeps mail whose configuration has no
+// such role. Both say so, nothing comes to them, and mail goes on. With the region put right the first one gets its share.
+func TestMisplacedNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds")
+	}
+	unwatched(t)
+	c := clustertest.Start(t, "south", "north", "overseas")
+	a := c.Account(t, "u1")
+	wrong := c.Join(t, "overseas-b", clustertest.Spec{Region: "south", Roles: everything, Tune: func(n *config.Node) { n.Region = "overseas" }})
+	door := c.Join(t, "door-b", clustertest.Spec{Region: "north", Roles: everything, Tune: func(n *config.Node) { n.Roles = []config.Role{config.Frontend} }})
+	says := func(i int, word string) {
+		t.Helper()
+		clustertest.Eventually(t, 20*time.Second, func() bool {
+			return slices.ContainsFunc(c.Nodes[i].Ready(), func(why string) bool { return strings.Contains(why, word) })
+		}, func() string { return "it says so: " + strings.Join(c.Nodes[i].Ready(), "; ") })
+	}
+	says(wrong, "is known to be in region south, and is in overseas by its configuration")
+	says(door, "its configuration has no role storage")
+	refused := func(word string) func() bool {
+		return func() bool {
+			for _, n := range c.Nodes[:3] {
+				p, err := n.Placement(ctx(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, why := range p.Failures {
+					if strings.Contains(why, word) {
+						return true
+					}
+				}
+			}
+			return false
+		}
+	}
+	for _, word := range []string{"is in overseas by its configuration", "has no role storage"} {
+		clustertest.Eventually(t, 30*time.Second, refused(word), func() string { return "no replica is opened, since " + word })
+	}
+	deliver(t, c.Nodes[0].Client(), message(1, 300), a)
+	for _, id := range []string{"overseas-b", "door-b"} {
+		if n := nodeOf(t, c.Nodes[0], id); !n.Empty {
+			t.Errorf("something came to it: %+v", n)
+		}
+	}
+	if err := c.Nodes[0].RemoveNode(ctx(t), "door-b"); err != nil {
+		t.Error(err)
+	}
+	c.StopNode(t, door)
+	c.StopNode(t, wrong)
+	c.Configs[wrong].Region = "south"
+	c.StartNode(t, wrong)
+	c.WaitReady(t)
+	settled(t, c.Nodes[0])
+	if n := nodeOf(t, c.Nodes[0], "overseas-b"); n.Replicas == 0 {
+		t.Errorf("in its region: %+v", n)
+	}
+	if got := bodies(t, c.Nodes[wrong].Client(), a, "INBOX"); len(got) != 1 {
+		t.Errorf("%d messages", len(got))
+	}
+}

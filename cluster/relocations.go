@@ -119,7 +119,7 @@ func (n *Node) AddShard(ctx context.Context, home string) (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		g, err := mover.Added(t, home)
+		g, err := mover.Added(t, home, n.net.Up)
 		if err != nil {
 			return 0, err
 		}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -195,9 +196,9 @@ func (n *Node) dropForeign() error {
 // serveOpen makes a replica of a shard here: an empty one that the leader fills, or one of a new group.
 func (n *Node) serveOpen(ctx context.Context, from string, req *mover.OpenRequest) (*mover.OpenResponse, error) {
 	if n.store == nil {
-		return nil, wire.Errorf(wire.Denied, "%s keeps no mail", n.cfg.ID)
+		return nil, wire.Errorf(wire.Denied, "%s keeps no mail: its configuration has no role storage", n.cfg.ID)
 	}
-	if err := n.foreign(); err != nil {
+	if err := cmp.Or(n.foreign(), n.misplaced()); err != nil {
 		return nil, wire.Errorf(wire.Unavailable, "%v", err)
 	}
 	if req.Found {
@@ -254,10 +255,14 @@ func (n *Node) mayBegin(ctx context.Context, g placement.Group) error {
 	return nil
 }
 
-// serveErase removes this node's replica of a shard, if the leader says that it is no member.
+// serveErase removes this node's replica of a shard, if the leader says that it is no member. Where the data is not what the node is known with nothing is
+// removed: it may be another node's, and the only replica left.
 func (n *Node) serveErase(ctx context.Context, from string, req *mover.EraseRequest) (*mover.EraseResponse, error) {
 	if n.store == nil {
 		return &mover.EraseResponse{}, nil
+	}
+	if err := n.foreign(); err != nil {
+		return nil, wire.Errorf(wire.Unavailable, "erase the replica of shard %d: %v", req.Shard, err)
 	}
 	n.replicas.Lock()
 	defer n.replicas.Unlock()

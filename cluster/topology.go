@@ -390,6 +390,22 @@ func (n *Node) foreign() error {
 	return fmt.Errorf("node %s is known with other data than is in %s: give it its own back, or have its data made anew here by `hongyan admin node replace %s`", n.cfg.ID, n.cfg.Data, n.cfg.ID)
 }
 
+// misplaced is why this node gets nothing new to keep: the table of nodes has it in another region than its configuration, so policies would be held against the
+// wrong place, or has it keep mail, which its configuration does not let it. What it has stays in use.
+func (n *Node) misplaced() error {
+	t := n.topology.Load()
+	self, known := t.Node(n.cfg.ID)
+	switch {
+	case t.Version == 0 || !known || !self.Stores():
+		return nil
+	case n.store == nil:
+		return fmt.Errorf("node %s is known as one that keeps mail, and its configuration has no role storage, so nothing comes to it: give it that role, or take it out (`hongyan admin node remove %s`) and let it join with --roles frontend", n.cfg.ID, n.cfg.ID)
+	case self.Region != n.cfg.Region:
+		return fmt.Errorf("node %s is known to be in region %s, and is in %s by its configuration, so nothing new comes to it: correct the configuration and start it again, or take it out (`hongyan admin node drain`, `node remove`) and let it join with --region %s", n.cfg.ID, self.Region, n.cfg.Region, n.cfg.Region)
+	}
+	return nil
+}
+
 // mayFound waits until it is certain that this node, which has no replica yet, does not stand in for one whose votes it does not know: it asks the other
 // storage nodes until every one knows of no cluster, or one knows the topology. Then that is taken. A majority would not do: when it has lost its
 // disks, one that is off has all that is left.

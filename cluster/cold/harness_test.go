@@ -138,7 +138,7 @@ func newCluster(t testing.TB, ids ...string) *cluster {
 		n := &node{id: ids[i], net: net, fs: vfs.NewMem()}
 		c.nodes = append(c.nodes, n)
 		c.open(n)
-		n.m, err = New(Config{ID: n.id, Net: net, Volumes: n.set, Fragments: n.frags, Directory: c.dir, Policy: soon,
+		n.m, err = New(Config{ID: n.id, Region: n.id[:1], Net: net, Volumes: n.set, Fragments: n.frags, Directory: c.dir, Policy: soon,
 			Peers: func() []replica.Peer { return c.peers }, Log: slog.New(slog.DiscardHandler)})
 		must(t, err)
 		net.Serve()

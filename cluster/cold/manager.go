@@ -44,6 +44,7 @@ type Policy struct {
 // Config is what a Manager needs.
 type Config struct {
 	ID        string
+	Region    string
 	Net       *transport.Net
 	Volumes   *volume.Set
 	Fragments *cold.Store
@@ -113,8 +114,8 @@ type wait struct {
 
 // New makes a node's manager and registers its methods, which must happen before the network serves. Start it afterwards.
 func New(cfg Config) (*Manager, error) {
-	if cfg.ID == "" || cfg.Net == nil || cfg.Volumes == nil || cfg.Fragments == nil || cfg.Directory == nil || cfg.Peers == nil || cfg.Log == nil {
-		return nil, errors.New("cold: node needs an id, a network, storage, a directory, peers and a log")
+	if cfg.ID == "" || cfg.Region == "" || cfg.Net == nil || cfg.Volumes == nil || cfg.Fragments == nil || cfg.Directory == nil || cfg.Peers == nil || cfg.Log == nil {
+		return nil, errors.New("cold: node needs an id, a region, a network, storage, a directory, peers and a log")
 	}
 	if cfg.Policy.After > 0 {
 		l := cold.Layout{Length: 1, Data: uint8(min(cfg.Policy.Data, 255)), Parity: uint8(min(cfg.Policy.Parity, 255))}

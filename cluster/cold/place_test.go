@@ -1,12 +1,14 @@
 package cold
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
+	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
 
@@ -119,5 +121,27 @@ func TestFragmentsUnderPolicy(t *testing.T) {
 	left = slices.DeleteFunc(left, func(p replica.Peer) bool { return p.Region == "r0" })
 	if to, ok := replacement(1, mainland, c, 2, left, nil); ok {
 		t.Errorf("a third fragment in a region, or one elsewhere: %q", to)
+	}
+}
+
+// TestMisplaced has a node that the table of nodes takes for one of another region than it is in: it gets no fragment, no keys and no index, and makes no copy of a
+// volume that may not lie where it is. Once both say the same the volume turns cold.
+func TestMisplaced(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	e := c.sealed(7, 30)
+	misplaced := c.nodes[2]
+	c.peers[2].Region = "x"
+	c.round(at(61))
+	if c.entry(7).Cold != nil || len(misplaced.m.cfg.Fragments.List()) > 0 || misplaced.m.cfg.Fragments.HasAttached(7, 0) {
+		t.Errorf("%+v; fragments %v came to the node", c.entry(7), misplaced.m.cfg.Fragments.List())
+	}
+	c.peers[2].Region = "c"
+	c.round(at(61))
+	if e = c.entry(7); e.Cold == nil || len(misplaced.m.cfg.Fragments.List()) == 0 {
+		t.Fatalf("not cold: %+v", e)
+	}
+	e.Policy = &policy.Policy{Copies: 2, Survive: policy.Region, Regions: []string{"a", "b"}}
+	if _, err := misplaced.m.serveThaw(t.Context(), "a", &thawRequest{Entry: e}); !errors.Is(err, wire.ErrDenied) || len(misplaced.set.List()) > 0 {
+		t.Errorf("a whole copy where none may be: %v, files %v", err, misplaced.set.List())
 	}
 }

@@ -34,6 +34,9 @@ func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Strea
 		return wire.Errorf(wire.Unavailable, "%s makes %d fragments already", m.cfg.ID, maxMakes)
 	}
 	defer release()
+	if err := m.misplaced(); err != nil {
+		return err
+	}
 	var req makeRequest
 	if err := s.RecvValue(&req); err != nil {
 		return fmt.Errorf("make a fragment for %s: %w", from, err)
@@ -85,10 +88,24 @@ func takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.D
 
 // serveAttach keeps what belongs to a volume's fragments.
 func (m *Manager) serveAttach(_ context.Context, from string, a *attachment) (*attachReply, error) {
+	if err := m.misplaced(); err != nil {
+		return nil, err
+	}
 	if err := m.attach(a); err != nil {
 		return nil, failed(fmt.Errorf("attachment from %s: %w", from, err))
 	}
 	return &attachReply{}, nil
+}
+
+// misplaced refuses what is new if the table of nodes has this node in another region than its configuration: who chose it went by the table, and the policy
+// may not allow where it really is.
+func (m *Manager) misplaced() error {
+	for _, p := range m.cfg.Peers() {
+		if p.ID == m.cfg.ID && p.Region != m.cfg.Region {
+			return wire.Errorf(wire.Denied, "%s takes no fragments: it is known to be in region %s, and is in %s by its configuration", m.cfg.ID, p.Region, m.cfg.Region)
+		}
+	}
+	return nil
 }
 
 func (m *Manager) attach(a *attachment) error {

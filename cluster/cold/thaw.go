@@ -94,6 +94,9 @@ func (m *Manager) serveThaw(ctx context.Context, from string, req *thawRequest) 
 	if e.Cold == nil {
 		return nil, wire.Errorf(wire.Invalid, "volume %s is not cold", e.ID)
 	}
+	if p := policy.Of(e.Policy); !p.Allows(m.cfg.Region) {
+		return nil, wire.Errorf(wire.Denied, "volume %s (%s) may not lie on %s in region %s", e.ID, p, m.cfg.ID, m.cfg.Region)
+	}
 	m.mu.Lock()
 	_, busy := m.thawing[e.ID]
 	if !busy {

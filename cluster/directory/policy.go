@@ -3,11 +3,14 @@ package directory
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"hongyan/cluster/policy"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/transport"
+	"hongyan/cluster/wire"
 	"hongyan/engine/index"
 )
 
@@ -181,8 +184,37 @@ func mayLie(t *index.Txn, e *replica.Entry, nodes ...string) error {
 
 // SetPolicy changes a domain's policy; see the command.
 func (s *Service) SetPolicy(ctx context.Context, c SetPolicy) error {
+	if c.Home != nil {
+		if err := s.mayBeHome(*c.Home); err != nil {
+			return fmt.Errorf("policy of %s: %w", c.Domain, err)
+		}
+	}
 	_, err := s.propose(ctx, &Command{SetPolicy: &c})
 	return err
+}
+
+// mayBeHome refuses a region where no node keeps mail, as this node knows them. It is asked here and not by the command, which earlier programs take as it is.
+func (s *Service) mayBeHome(region string) error {
+	if region == "" {
+		return nil
+	}
+	t := s.Known()
+	if s.Own() {
+		var err error
+		if t, err = s.Topology(); err != nil {
+			return err
+		}
+	}
+	var regions []string
+	for _, n := range t.Nodes {
+		if n.Stores() && !slices.Contains(regions, n.Region) {
+			regions = append(regions, n.Region)
+		}
+	}
+	if !slices.Contains(regions, region) {
+		return wire.Errorf(wire.Invalid, "no node that keeps mail is in the home region %.*q: expected one of %s", maxRegion, region, strings.Join(regions, ", "))
+	}
+	return nil
 }
 
 // Policies implements replica.Directory.

@@ -79,6 +79,7 @@ func NewService(router *shard.Router, host *shard.Host, net *transport.Net, stor
 		transport.HandleUnary(net, MethodLookup, s.serveLookup)
 		s.serveDomains()
 		transport.HandleUnary(net, MethodDictionaries, s.serveDictionaries)
+		transport.HandleUnary(net, MethodHoldings, s.serveHoldings)
 	}
 	return s
 }
@@ -376,7 +377,7 @@ func withoutDetail(address string) (base string, ok bool) {
 func (s *Service) CatchUp(ctx context.Context) error {
 	g, ok := s.group()
 	if !ok {
-		return wire.Errorf(wire.Unavailable, "the directory's replica is not running")
+		return wire.Errorf(wire.Unavailable, "no replica of the directory runs on this node: ask one with the role storage")
 	}
 	at, err := s.router.ReadIndex(ctx, placement.DirectoryShard)
 	if err != nil {

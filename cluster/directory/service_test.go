@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ func outside(t *testing.T, answer func(node string, req *LookupRequest) (*Lookup
 	t.Helper()
 	nets := transporttest.Nodes(t, "f1", "v1", "l1")
 	for _, n := range nets[1:] {
+		transport.HandleUnary(n, MethodHoldings, func(context.Context, string, *HoldingsRequest) (*HoldingsResponse, error) { return nil, errNoReplica })
 		transport.HandleUnary(n, MethodLookup, func(_ context.Context, _ string, req *LookupRequest) (*LookupResponse, error) {
 			return answer(n.ID(), req)
 		})
@@ -80,9 +82,32 @@ func TestLookupWithoutReplica(t *testing.T) {
 		"volumes":   func() error { _, err := s.Volumes(t.Context()); return err },
 		"shards":    func() error { _, err := s.Shards(); return err },
 		"addresses": func() error { _, err := s.Addresses(); return err },
+		"holdings":  func() error { _, err := s.Holdings(t.Context()); return err },
 	} {
 		if err := ask(); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("%s without a replica: %v", name, err)
+		}
+	}
+}
+
+// TestHome takes no home for a domain where no node keeps mail, whatever its policy is, and however long its name.
+func TestHome(t *testing.T) {
+	s := outside(t, func(string, *LookupRequest) (*LookupResponse, error) { return &LookupResponse{}, nil })
+	s.Known = func() *Topology {
+		return &Topology{Version: 1, Nodes: []Node{{ID: "v1", Region: "south", Roles: []string{"storage"}}, {ID: "f1", Region: "sea", Roles: []string{"frontend"}},
+			{ID: "x1", Region: "gone", Roles: []string{"storage"}, Removed: true}}}
+	}
+	for _, home := range []string{"atlantis", "sea", "gone", strings.Repeat("south", 10_000)} {
+		err := s.SetPolicy(t.Context(), SetPolicy{Domain: "a.test", Home: &home})
+		if !errors.Is(err, wire.ErrInvalid) || !strings.Contains(err.Error(), "expected one of south") || len(err.Error()) > 2*maxRegion {
+			t.Errorf("home %.20q: %v", home, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	for _, home := range []string{"south", ""} {
+		if err := s.SetPolicy(ctx, SetPolicy{Domain: "a.test", Home: &home}); err == nil || errors.Is(err, wire.ErrInvalid) {
+			t.Errorf("home %q, where nobody leads: %v", home, err)
 		}
 	}
 }

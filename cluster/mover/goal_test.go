@@ -3,6 +3,7 @@ package mover
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,6 +131,37 @@ func TestDiskStaysLost(t *testing.T) {
 	for _, g := range top.Groups {
 		if g.Holds(top.Nodes[0].ID) || slices.Contains(g.Voters, top.Nodes[1].ID) || len(g.Voters) < 4 {
 			t.Errorf("shard %d: %v", g.Shard, g)
+		}
+	}
+}
+
+// TestAddedAnswers has a new shard begin on nodes that answer only, as many as there are of two at least, one in its home region.
+func TestAddedAnswers(t *testing.T) {
+	top := regions(t, 2, 2, 1)
+	for _, c := range []struct {
+		home   string
+		down   []string
+		voters int    // 0: it is refused
+		why    string // a part of that
+	}{
+		{"south", nil, 5, ""},
+		{"south", []string{"south-1"}, 3, ""},
+		{"south", []string{"overseas-1"}, 3, ""},
+		{"south", []string{"north-1", "north-2", "overseas-1"}, 2, ""},
+		{"overseas", []string{"overseas-1"}, 0, "no node that keeps mail answers in region overseas"},
+		{"south", []string{"south-1", "north-1", "north-2", "overseas-1"}, 0, "needs 2 nodes"},
+		{"moon", nil, 0, "is in region"},
+	} {
+		g, err := Added(top, c.home, func(node string) bool { return !slices.Contains(c.down, node) })
+		if c.voters == 0 {
+			if err == nil || !strings.Contains(err.Error(), c.why) {
+				t.Errorf("at home in %s without %v: %+v, %v", c.home, c.down, g, err)
+			}
+			continue
+		}
+		silent := slices.ContainsFunc(g.Voters, func(node string) bool { return slices.Contains(c.down, node) })
+		if err != nil || silent || len(g.Voters) != c.voters || g.Home != c.home || int(g.Shard) != len(top.Groups) {
+			t.Errorf("at home in %s without %v: %+v, %v", c.home, c.down, g, err)
 		}
 	}
 }

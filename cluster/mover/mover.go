@@ -6,7 +6,8 @@
 //  1. What a group's members are stands in its own log; the directory's record of it follows, and a step is computed from what the leader says.
 //  2. A step is one change of one replica (package shard, change.go), taken only if the members are still those it was computed for. So two movers at
 //     once, after a change of leader, get in each other's way and do no harm.
-//  3. A replica is erased only when its group's leader says that it is no member.
+//  3. A replica is erased only when its group's leader says that it is no member, and never on a node with other data than it is known with: that is
+//     another node's, which is off meanwhile.
 //
 // All state is in the groups' logs and the directory: a crash at any moment leaves a plan that the next leader computes again.
 package mover
@@ -464,18 +465,27 @@ func (m *Mover) refilled(ctx context.Context, t *directory.Topology) error {
 // sweep holds the records against what is: of each group what the leader says its members are, and of each node that answers which replicas it has. A step
 // whose answer was lost is entered; a replica that is no member's is erased; a member without a replica is taken out, and then made anew as any that is missing.
 func (m *Mover) sweep(ctx context.Context, t *directory.Topology) {
-	have := make(map[string][]uint32)
-	for _, n := range t.Nodes {
-		var r ReplicasResponse
-		if n.Stores() && n.Emptied == "" && m.call(ctx, n.ID, MethodReplicas, &ReplicasRequest{}, &r) == nil {
-			have[n.ID] = r.Shards
-		}
-	}
+	have := m.held(ctx, t)
 	for _, recorded := range t.Groups {
 		if err := m.sweepGroup(ctx, recorded, have); err != nil && ctx.Err() == nil {
 			m.cfg.Log.Info("a shard's replicas are not as they should be, and are looked at again", "shard", recorded.Shard, "err", err)
 		}
 	}
+}
+
+// held asks the nodes which replicas they have. One with an empty disk, or with other data than it is known with (3), is left out: nothing follows from what it has.
+func (m *Mover) held(ctx context.Context, t *directory.Topology) map[string][]uint32 {
+	have := make(map[string][]uint32)
+	for _, n := range t.Nodes {
+		var r ReplicasResponse
+		if !n.Stores() || n.Emptied != "" || m.call(ctx, n.ID, MethodReplicas, &ReplicasRequest{}, &r) != nil {
+			continue
+		}
+		if foreign := n.Incarnation != "" && r.Incarnation != "" && n.Incarnation != r.Incarnation; !foreign {
+			have[n.ID] = r.Shards
+		}
+	}
+	return have
 }
 
 func (m *Mover) sweepGroup(ctx context.Context, recorded placement.Group, have map[string][]uint32) error {

@@ -10,6 +10,7 @@ type NodeStatus struct {
 	Weight  uint32            `json:"weight"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	State   string            `json:"state"` // active, draining, lost, or replaced: its data is being made anew
+	Drain   bool              `json:"drain"` // it is to leave, lost or replaced as well
 	Since   int64             `json:"since"` // unix seconds of the last change of it
 	Up      bool              `json:"up"`
 

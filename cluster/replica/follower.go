@@ -37,7 +37,7 @@ func (m *Manager) serveOffer(_ context.Context, from string, req *offerRequest) 
 		return nil, wire.Errorf(wire.Denied, "%s stores no volumes", m.cfg.ID)
 	}
 	if !m.takes() {
-		return nil, wire.Errorf(wire.Denied, "%s takes no new volumes: it has no weight, or is being drained", m.cfg.ID)
+		return nil, wire.Errorf(wire.Denied, "%s takes no new volumes: it has no weight, is being drained, or is in region %s by its configuration and in another by the table of nodes", m.cfg.ID, m.cfg.Region)
 	}
 	if err := m.full.reason(); err != nil {
 		return nil, wire.Errorf(wire.Full, "%s: %v", m.cfg.ID, err)

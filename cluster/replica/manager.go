@@ -227,8 +227,12 @@ func (m *Manager) self() Peer {
 	return p
 }
 
-// takes says that this node opens volumes, and takes copies of others'.
-func (m *Manager) takes() bool { return m.peer(m.cfg.ID).Takes() }
+// takes says that this node opens volumes, and takes copies of others'. It does not where the table of nodes has it in another region than it is in: policies
+// would be held against the wrong place.
+func (m *Manager) takes() bool {
+	p := m.peer(m.cfg.ID)
+	return p.Takes() && p.Region == m.cfg.Region
+}
 
 // avoid has a peer asked last for a while.
 func (m *Manager) avoid(node string) {

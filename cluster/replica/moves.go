@@ -381,25 +381,38 @@ func (m *Manager) removeOne(id volume.ID) (asked bool, err error) {
 	return true, nil
 }
 
-// Left says what the directory, as this node knows it, still has on a node: copies of volumes, open ones too, and fragments of cold ones, and
-// about how many bytes these are. Of open volumes the length is not known. When all are zero the node can be switched off for good.
-func (m *Manager) Left(node string) (copies, fragments int, bytes int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, e := range m.entries {
-		if e.Holds(node) {
-			copies++
-			bytes += e.Length
-		}
-		if e.Cold == nil {
-			continue
-		}
-		for _, other := range e.Cold.Nodes {
-			if other == node {
-				fragments++
-				bytes += e.Length / int64(max(e.Cold.Data, 1))
-			}
-		}
+// Holding is what the directory has on one node: copies of volumes, open ones too, and fragments of cold ones, and about how many bytes these are. Of open
+// volumes the length is not known.
+type Holding struct {
+	Node      string `cbor:"1,keyasint"`
+	Copies    int    `cbor:"2,keyasint,omitempty"`
+	Fragments int    `cbor:"3,keyasint,omitempty"`
+	Bytes     int64  `cbor:"4,keyasint,omitempty"`
+}
+
+// Holdings adds up entries, by nodes. A node that is in none of them can be switched off for good, if these were all.
+type Holdings map[string]*Holding
+
+// Add counts one more entry.
+func (h Holdings) Add(e Entry) {
+	for _, node := range e.Copies {
+		on := h.of(node)
+		on.Copies++
+		on.Bytes += e.Length
 	}
-	return copies, fragments, bytes
+	if e.Cold == nil {
+		return
+	}
+	for _, node := range e.Cold.Nodes {
+		on := h.of(node)
+		on.Fragments++
+		on.Bytes += e.Length / int64(max(e.Cold.Data, 1))
+	}
+}
+
+func (h Holdings) of(node string) *Holding {
+	if h[node] == nil {
+		h[node] = &Holding{Node: node}
+	}
+	return h[node]
 }

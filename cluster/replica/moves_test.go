@@ -2,16 +2,19 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"hongyan/cluster/policy"
+	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
 
@@ -70,12 +73,23 @@ func (g *group) neverFewer(only bool) (end func()) {
 	return func() { close(stop); <-done }
 }
 
+// on is what the directory has on a node, nil if that is nothing.
+func (g *group) on(id string) *Holding {
+	g.dir.mu.Lock()
+	defer g.dir.mu.Unlock()
+	h := make(Holdings)
+	for _, e := range g.dir.volumes {
+		h.Add(e)
+	}
+	return h[id]
+}
+
 // left waits until nothing is left on a node, by the directory; files says by its disk too.
-func (g *group) left(id, asked string, files bool) {
+func (g *group) left(id string, files bool) {
 	g.t.Helper()
 	eventually(g.t, "nothing is left on "+id, time.Minute, func() error {
-		if copies, fragments, bytes := g.at(asked).manager().Left(id); copies+fragments > 0 || bytes > 0 {
-			return fmt.Errorf("%d copies of %d bytes", copies, bytes)
+		if h := g.on(id); h != nil {
+			return fmt.Errorf("%d copies of %d bytes", h.Copies, h.Bytes)
 		}
 		for _, file := range g.at(id).set.List() {
 			// An empty one whose entry was dropped while the node was dead is swept a minute later.
@@ -100,7 +114,7 @@ func TestDrain(t *testing.T) {
 		return nil
 	})
 	g.set("c", 10, true)
-	g.left("c", "a", true)
+	g.left("c", true)
 	if err := g.at("c").m.Ready(); err != nil {
 		t.Errorf("the drained node's frontends: %v", err)
 	}
@@ -109,8 +123,8 @@ func TestDrain(t *testing.T) {
 	t.Logf("%d messages, %d copies moved", len(acked), g.at("a").m.Stats().Moves+g.at("b").m.Stats().Moves)
 	g.identical(20 * time.Second)
 	g.verifyAll(acked, "b", "c")
-	if copies, _, _ := g.at("a").m.Left("c"); copies > 0 {
-		t.Errorf("%d copies came to the drained node later", copies)
+	if h := g.on("c"); h != nil {
+		t.Errorf("%d copies came to the drained node later", h.Copies)
 	}
 	g.set("c", 10, false) // the operator thinks better of it
 	g.openWith("a", "b", "c")
@@ -151,12 +165,12 @@ func TestLostNode(t *testing.T) {
 	}
 	paused.Store(false)
 	end := g.neverFewer(false)
-	g.left("c", "a", false)
+	g.left("c", false)
 	end()
 	g.identical(20 * time.Second)
 	g.verifyAll(acked, "a")
 	g.at("c").start(nil)
-	g.left("c", "a", true)
+	g.left("c", true)
 	g.verifyAll(acked, "b", "c")
 }
 
@@ -227,7 +241,7 @@ func TestMovesSurviveCrashes(t *testing.T) {
 	g.dir.mu.Unlock()
 	close(deaths)
 	work.Wait()
-	g.left("c", "b", true)
+	g.left("c", true)
 	end()
 	if added < 7 || removed < 7 {
 		t.Errorf("only %d copies entered and %d taken out: not everybody died at both", added, removed)
@@ -272,4 +286,54 @@ func TestHomes(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestMisplaced has a node that the table of nodes takes for one of another region than it is in, where a policy allows copies: it takes none that is offered, opens no
+// volume, and does not make one that it is named for.
+func TestMisplaced(t *testing.T) {
+	g := newGroup(t, small(three())...)
+	g.peersMu.Lock()
+	g.peers[2].Region = "land"
+	g.peersMu.Unlock()
+	g.ready("a", "b", "c")
+	c := g.at("c")
+	if _, err := c.m.serveOffer(t.Context(), "a", &offerRequest{}); !errors.Is(err, wire.ErrDenied) || !strings.Contains(err.Error(), "region sea by its configuration") {
+		t.Errorf("a copy is offered: %v", err)
+	}
+	w := g.write(3, "a", "b", "c")
+	var named Entry
+	eventually(t, "a sealed volume", 20*time.Second, func() error {
+		g.dir.mu.Lock()
+		defer g.dir.mu.Unlock()
+		for _, e := range g.dir.volumes {
+			if e.State == Sealed && e.movable(e.Epoch) == nil {
+				named = e
+				return nil
+			}
+		}
+		return errors.New("none yet")
+	})
+	acked := w.end()
+	if h := g.on("c"); h != nil {
+		t.Fatalf("%d copies came to the node", h.Copies)
+	}
+	g.dir.mu.Lock()
+	now := g.dir.volumes[named.ID]
+	now.Policy = &policy.Policy{Copies: 2, Survive: policy.Region, Regions: []string{"land", "north", "south"}}
+	now, err := now.WithCopy("c", now.Epoch)
+	g.dir.volumes[named.ID] = now
+	g.dir.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the node refuses its copy", 20*time.Second, func() error {
+		if c.m.Stats().RepairFailures == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if slices.Contains(c.set.List(), named.ID) {
+		t.Errorf("volume %s (%s) lies in region sea", named.ID, now.Policy)
+	}
+	g.verifyAll(acked, "a", "b")
 }

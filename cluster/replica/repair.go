@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hongyan/cluster/pause"
+	"hongyan/cluster/policy"
 	"hongyan/cluster/transport"
 	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
@@ -237,6 +238,9 @@ func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, erro
 // begin gives this node's copy a header block. The block of another copy makes a file with a damaged one as good as before;
 // only where no record goes with it, or there is no file, the copy is made anew.
 func (m *Manager) begin(ctx context.Context, e Entry, damaged bool) (*volume.Volume, error) {
+	if err := m.refuseUnder(policy.Of(e.Policy), e.ID); err != nil {
+		return nil, err
+	}
 	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true, Generation: e.Generation}, nil)
 	if err != nil {
 		return nil, err

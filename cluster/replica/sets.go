@@ -229,8 +229,13 @@ func (m *Manager) refuseForbidden(h volume.Header) error {
 	if err != nil {
 		return wire.Errorf(wire.Invalid, "volume %s: %v", h.ID, err)
 	}
+	return m.refuseUnder(p, h.ID)
+}
+
+// refuseUnder goes by this node's configuration, whatever the table of nodes says of its region.
+func (m *Manager) refuseUnder(p policy.Policy, id volume.ID) error {
 	if !p.Allows(m.cfg.Region) {
-		return wire.Errorf(wire.Denied, "volume %s (%s) may not lie in region %s", h.ID, p, m.cfg.Region)
+		return wire.Errorf(wire.Denied, "volume %s (%s) may not lie in region %s", id, p, m.cfg.Region)
 	}
 	return nil
 }

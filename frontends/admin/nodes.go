@@ -185,7 +185,7 @@ func (s *session) awaitEmpty(ctx context.Context, id string) error {
 			return fmt.Errorf("%s is no member any more: somebody else removed it", id)
 		case l.Nodes[i].Empty:
 			return nil
-		case l.Nodes[i].State != "draining":
+		case !drains(&l.Nodes[i]):
 			return fmt.Errorf("%s is %s now: somebody else ended the drain", id, l.Nodes[i].State)
 		}
 		if why := cannotEnd(l.Nodes); why != "" {
@@ -199,11 +199,14 @@ func (s *session) awaitEmpty(ctx context.Context, id string) error {
 	}
 }
 
+// drains says that a node is to leave. One that is lost or replaced as well tells so beside its state.
+func drains(n *mover.NodeStatus) bool { return n.Drain || n.State == "draining" }
+
 // cannotEnd says why drains cannot come to their end, "" if nothing is known that keeps them from it.
 func cannotEnd(nodes []mover.NodeStatus) string {
 	var stay []string
 	for _, n := range nodes {
-		if slices.Contains(n.Roles, "storage") && (n.State == "active" || n.State == "replaced") {
+		if slices.Contains(n.Roles, "storage") && !drains(&n) && n.State != "lost" {
 			stay = append(stay, n.ID)
 		}
 	}

@@ -22,23 +22,38 @@ func TestDrain(t *testing.T) {
 	node := func(id, state string, empty bool) mover.NodeStatus {
 		return mover.NodeStatus{ID: id, Roles: []string{"storage"}, State: state, Empty: empty}
 	}
+	leaving := func(id, state string, empty bool) mover.NodeStatus {
+		n := node(id, state, empty)
+		n.Drain = true
+		return n
+	}
 	for _, c := range []struct {
 		words   string
+		later   []mover.NodeStatus // when asked again
 		nodes   []mover.NodeStatus
 		printed string
 		failed  string // "": it does not
 	}{
-		{"node drain a", []mover.NodeStatus{node("a", "draining", false), node("b", "active", false), node("c", "active", false)}, "a empties itself", ""},
-		{"node drain a", []mover.NodeStatus{node("a", "draining", false), node("b", "active", false)}, "a is to leave, and keeps what it has for now: of the nodes that keep mail only b would stay", ""},
-		{"node drain a --wait", []mover.NodeStatus{node("a", "draining", true), node("b", "active", false)}, "a keeps nothing: it is safe to switch off", ""},
-		{"node drain a --wait", []mover.NodeStatus{node("a", "draining", false), node("b", "lost", false)}, "", "two have to stay"},
-		{"node drain a --wait", []mover.NodeStatus{node("a", "active", false), node("b", "active", false), node("c", "active", false)}, "", "somebody else ended the drain"},
-		{"node drain a --wait", []mover.NodeStatus{node("b", "active", false), node("c", "active", false)}, "", "somebody else removed it"},
+		{"node drain a", nil, []mover.NodeStatus{node("a", "draining", false), node("b", "active", false), node("c", "active", false)}, "a empties itself", ""},
+		{"node drain a", nil, []mover.NodeStatus{node("a", "draining", false), node("b", "active", false)}, "a is to leave, and keeps what it has for now: of the nodes that keep mail only b would stay", ""},
+		{"node drain a --wait", nil, []mover.NodeStatus{node("a", "draining", true), node("b", "active", false)}, "a keeps nothing: it is safe to switch off", ""},
+		{"node drain a --wait", nil, []mover.NodeStatus{node("a", "draining", false), node("b", "lost", false)}, "", "two have to stay"},
+		{"node drain a --wait", []mover.NodeStatus{leaving("a", "draining", true), node("b", "active", false), node("c", "active", false)},
+			[]mover.NodeStatus{leaving("a", "replaced", false), node("b", "active", false), node("c", "active", false)}, "a keeps nothing: it is safe to switch off", ""},
+		{"node drain a --wait", nil, []mover.NodeStatus{leaving("a", "replaced", false), node("b", "active", false), leaving("c", "lost", false)}, "", "only b would stay"},
+		{"node drain a --wait", nil, []mover.NodeStatus{node("a", "active", false), node("b", "active", false), node("c", "active", false)}, "", "somebody else ended the drain"},
+		{"node drain a --wait", nil, []mover.NodeStatus{node("b", "active", false), node("c", "active", false)}, "", "somebody else removed it"},
 	} {
+		asked := 0
 		api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == "PATCH" {
 				fmt.Fprint(w, "{}")
-			} else if err := json.NewEncoder(w).Encode(nodeList{c.nodes}); err != nil {
+				return
+			}
+			if asked++; asked > 1 && c.later != nil {
+				c.nodes = c.later
+			}
+			if err := json.NewEncoder(w).Encode(nodeList{c.nodes}); err != nil {
 				t.Error(err)
 			}
 		}))
