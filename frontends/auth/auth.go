@@ -4,7 +4,7 @@
 // Invariants: a password is never logged, kept or put into an error; an attempt that is locked out never reaches the password
 // check, so it learns nothing and costs nothing; memory is bounded by three tables of fixed size,
 // whoever guesses. Everything here is forgotten when the process ends: a crash costs an
-// attacker's record, never a user's access.
+// attacker's record, never a user's access. Guesses that come together are checked as few as those that come one by one (turn.go).
 //
 // Locking an account out is itself a weapon. Therefore a user who lately logged in from an address is let
 // past the locks there, until that very pair starts to fail.
@@ -90,26 +90,28 @@ func (a *Authenticator) Login(ctx context.Context, protocol string, remote netip
 	return account, err
 }
 
-// check asks the verifier unless a lock holds, and says how late to answer. The result is entered in the guard
-// before the next check may start, so that guesses that queue together are not all made before the first has failed.
+// check asks the verifier unless a lock holds, and says how late to answer. The result is entered in the guard before the attempt
+// leaves it (turn.go), so that guesses that come together are not all made before the first has failed.
 func (a *Authenticator) check(ctx context.Context, id identity, user, password string) (client.Account, time.Duration, error) {
 	var none client.Account
 	if user == "" || len(user) > maxUser || password == "" || len(password) > maxPassword {
 		return none, firstDelay, client.ErrBadCredentials
 	}
-	if a.guard.locked(id, time.Now()) {
-		return none, throttledDelay, ErrThrottled
-	}
 	queue, cancel := context.WithTimeout(ctx, queueTime)
 	defer cancel()
+	at, err := a.guard.enter(queue, id)
+	if errors.Is(err, ErrThrottled) {
+		return none, throttledDelay, err
+	}
+	if err != nil {
+		return none, 0, err
+	}
+	defer a.guard.leave(at)
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	case <-queue.Done():
 		return none, 0, fmt.Errorf("too many logins at once: %w", client.ErrUnavailable)
-	}
-	if a.guard.locked(id, time.Now()) {
-		return none, throttledDelay, ErrThrottled
 	}
 	account, err := a.verifier.Authenticate(ctx, user, password)
 	switch {

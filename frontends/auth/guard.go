@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"container/list"
 	"net/netip"
 	"sync"
 	"time"
@@ -49,18 +48,33 @@ func network(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// record counts the failures of one user, address or pair.
+// record counts the failures of one user, address or pair, and the checks under way that may become some.
 type record struct {
 	failures int
 	last     time.Time // failure; for pairs also success
 	until    time.Time // locked
+
+	pending int        // checks under way
+	queue   []*attempt // that wait for those, in order; there are none without
+}
+
+// age drops failures that were long ago. Like the two questions below it may be asked of no record.
+func (r *record) age(now time.Time) {
+	if r != nil && now.Sub(r.last) > forget {
+		r.failures = 0
+	}
+}
+
+func (r *record) locked(now time.Time) bool { return r != nil && now.Before(r.until) }
+
+// full says whether the checks under way may use up the failures that are left until limit.
+func (r *record) full(limit int) bool {
+	return r != nil && r.pending >= max(1, limit-r.failures)
 }
 
 // fail counts one failure, and locks once there were limit of them.
 func (r *record) fail(limit int, now time.Time) {
-	if now.Sub(r.last) > forget {
-		*r = record{}
-	}
+	r.age(now)
 	r.failures++
 	r.last = now
 	if r.failures >= limit {
@@ -76,7 +90,7 @@ func doubled(d time.Duration, n int, limit time.Duration) time.Duration {
 	return min(d, limit)
 }
 
-// guard remembers who failed.
+// guard remembers who failed. How an attempt passes it is in turn.go.
 type guard struct {
 	mu    sync.Mutex // guards all three tables
 	users *table[string]
@@ -90,23 +104,6 @@ func newGuard() *guard {
 		addrs: newTable[netip.Prefix](tableSize),
 		known: newTable[identity](tableSize),
 	}
-}
-
-// locked reports whether id must not try now.
-func (g *guard) locked(id identity, now time.Time) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if k := g.known.get(id); k != nil && k.failures < pairFailures && now.Sub(k.last) < trust {
-		return false
-	}
-	if u := g.users.get(id.user); u != nil && now.Before(u.until) {
-		return true
-	}
-	if !id.addr.IsValid() {
-		return false
-	}
-	a := g.addrs.get(id.addr)
-	return a != nil && now.Before(a.until)
 }
 
 // failed counts a failure and says how late to answer it.
@@ -132,54 +129,9 @@ func (g *guard) failed(id identity, now time.Time) time.Duration {
 func (g *guard) succeeded(id identity, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.users.remove(id.user)
-	*g.known.put(id) = record{last: now}
-}
-
-// table is a map of records that never grows past its size: the least recently used record makes room.
-type table[K comparable] struct {
-	size  int
-	items map[K]*list.Element
-	order *list.List // of *slot[K], latest used first
-}
-
-type slot[K comparable] struct {
-	key K
-	rec record
-}
-
-func newTable[K comparable](size int) *table[K] {
-	return &table[K]{size: size, items: make(map[K]*list.Element), order: list.New()}
-}
-
-// get returns k's record or nil.
-func (t *table[K]) get(k K) *record {
-	e, ok := t.items[k]
-	if !ok {
-		return nil
+	if u := g.users.get(id.user); u != nil {
+		u.failures, u.until = 0, time.Time{}
 	}
-	t.order.MoveToFront(e)
-	return &e.Value.(*slot[K]).rec
-}
-
-// put returns k's record, which is new when there was none. The pointer is good until the next put.
-func (t *table[K]) put(k K) *record {
-	if r := t.get(k); r != nil {
-		return r
-	}
-	if t.order.Len() >= t.size {
-		oldest := t.order.Back()
-		delete(t.items, oldest.Value.(*slot[K]).key)
-		t.order.Remove(oldest)
-	}
-	s := &slot[K]{key: k}
-	t.items[k] = t.order.PushFront(s)
-	return &s.rec
-}
-
-func (t *table[K]) remove(k K) {
-	if e, ok := t.items[k]; ok {
-		delete(t.items, k)
-		t.order.Remove(e)
-	}
+	k := g.known.put(id)
+	k.failures, k.last = 0, now
 }
