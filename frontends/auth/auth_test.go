@@ -178,7 +178,7 @@ func TestGuessesAtOnceAreFew(t *testing.T) {
 			wave(1)
 		}
 		g := a.guard
-		if u := g.users.get("u@example.test"); u.pending != 0 || len(u.queue) != 0 {
+		if u := g.users.get(identify("u@example.test", home).user); u.pending != 0 || len(u.queue) != 0 {
 			t.Errorf("%d checks and %d waiting are left", u.pending, len(u.queue))
 		}
 	})
@@ -234,7 +234,7 @@ func TestRightPasswordManyTimesAtOnce(t *testing.T) {
 			if took := time.Since(start); took > 50*f.pause/2 {
 				t.Errorf("after %d failures: took %v", failed, took)
 			}
-			if a.guard.users.get("u@example.test") != nil {
+			if a.guard.users.get(identify("u@example.test", home).user) != nil {
 				t.Error("a record without failures is kept")
 			}
 		})

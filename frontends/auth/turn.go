@@ -54,7 +54,7 @@ func (g *guard) enter(ctx context.Context, id identity) (*attempt, error) {
 
 // admit decides on an attempt, or returns the record whose checks hold it up.
 func (g *guard) admit(at *attempt, now time.Time) (busy *record) {
-	if pair := g.known.get(at.id); pair != nil && pair.failures < pairFailures && now.Sub(pair.last) < trust {
+	if pair := g.pair(at.id); pair != nil && pair.failures < pairFailures && now.Sub(pair.last) < trust {
 		if pair.full(pairFailures) {
 			return pair
 		}
@@ -77,7 +77,7 @@ func (g *guard) admit(at *attempt, now time.Time) (busy *record) {
 		return addr
 	}
 	at.enter(g.users.put(at.id.user))
-	if at.id.addr.IsValid() {
+	if at.id.addr != (hashed{}) {
 		at.enter(g.addrs.put(at.id.addr))
 	}
 	close(at.decided)
