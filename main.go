@@ -360,6 +360,7 @@ func doors(cfg *config.Node, n *gate, log *slog.Logger, metrics *prometheus.Regi
 		secure = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, Time: n.Clock().Now}
 	}
 	c, logins := n.Client(), auth.New(n.Client(), log)
+	logins.Share(n)
 	metrics.MustRegister(logins.Metrics())
 	measure := func(name string, c prometheus.Collector) {
 		prometheus.WrapRegistererWith(prometheus.Labels{"listener": name}, metrics).MustRegister(c)

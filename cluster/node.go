@@ -456,3 +456,9 @@ func (n *Node) retireVolumes(ctx context.Context) error {
 
 // Client is the node's door.
 func (n *Node) Client() *client.Client { return n.client }
+
+// Tell tells all other nodes a word, if they are there (member.List.Tell).
+func (n *Node) Tell(about member.Subject, word []byte) { n.members.Tell(about, word) }
+
+// Hear has fn called with what other nodes tell (member.List.Hear).
+func (n *Node) Hear(about member.Subject, fn func(word []byte)) { n.members.Hear(about, fn) }

@@ -1,7 +1,8 @@
 // Package member knows who is in the cluster, by gossip (hashicorp/memberlist) over the transport's port.
 //
 // Gossip informs and never decides: what it says may be seconds old, and differ between nodes. Placement is
-// decided in the directory; whether a call would get through, transport.Up knows sooner.
+// decided in the directory; whether a call would get through, transport.Up knows sooner. It also carries short words that
+// nodes tell each other (word.go).
 //
 // Invariants:
 //
@@ -11,7 +12,7 @@
 //     so partitions of any length heal.
 //  3. Only this node and those in its peer table are members, whatever others say: one that is taken out of the table leaves at once,
 //     though memberlist may believe in it until the last node has taken it out.
-//  4. Callbacks run on one goroutine of this package, in order, never inside memberlist's locks.
+//  4. Events are told on one goroutine of this package, in order; no callback runs inside memberlist's locks.
 //
 // All state is in memory; a crash leaves nothing behind.
 package member
@@ -93,6 +94,8 @@ type List struct {
 	mu      sync.Mutex        // guards members, stopped
 	members map[string]Member // in whom memberlist believes
 	stopped bool
+
+	words words
 }
 
 // Start joins the cluster: it returns at once, and the peers that can be reached get known as they are.
@@ -134,7 +137,7 @@ func (l *List) memberlistConfig(carrier *carrier) *memberlist.Config {
 	config := memberlist.DefaultLANConfig()
 	config.Name = l.cfg.Net.ID()
 	config.Transport = carrier
-	config.Delegate = delegate{l.meta}
+	config.Delegate = delegate{l}
 	config.Events = events{l}
 	config.Alive = doorkeeper{l.cfg.Net}
 	config.Logger = log.New(logWriter{l.cfg.Log}, "", 0)
@@ -297,11 +300,11 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// delegate gives memberlist this node's metadata and takes no messages.
-type delegate struct{ meta []byte }
+// delegate gives memberlist this node's metadata and takes words.
+type delegate struct{ l *List }
 
-func (d delegate) NodeMeta(int) []byte           { return d.meta }
-func (delegate) NotifyMsg([]byte)                {}
+func (d delegate) NodeMeta(int) []byte           { return d.l.meta }
+func (d delegate) NotifyMsg(packet []byte)       { d.l.heard(packet) }
 func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (delegate) LocalState(bool) []byte          { return nil }
 func (delegate) MergeRemoteState([]byte, bool)   {}

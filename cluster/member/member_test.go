@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,4 +113,58 @@ func TestMetadataIsBounded(t *testing.T) {
 		l.Close()
 		t.Fatal("600 bytes of metadata were taken")
 	}
+}
+
+// A word reaches all other members, each once, up to its full length; what is too long or about something else does not.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	const other member.Subject = 200
+	lists := map[string]*member.List{}
+	var mu sync.Mutex
+	heard := map[string][]string{}
+	for _, n := range transporttest.Nodes(t, "a", "b", "c") {
+		n.Serve()
+		l := start(t, n, nil)
+		lists[n.ID()] = l
+		l.Hear(member.Logins, func(word []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			heard[n.ID()] = append(heard[n.ID()], string(word))
+		})
+	}
+	for id, l := range lists {
+		eventually(t, id+" knows all", func() bool { return ids(l) == "a b c" })
+	}
+	long := strings.Repeat("x", member.MaxWord)
+	told := []string{"", "short", long}
+	got := func(id string) []string {
+		mu.Lock()
+		defer mu.Unlock()
+		got := slices.Clone(heard[id])
+		slices.Sort(got)
+		return got
+	}
+	eventually(t, "the links for packets are there", func() bool { // the first packet may be lost while one is dialled
+		lists["a"].Tell(member.Logins, []byte("ping"))
+		return len(got("b")) > 0 && len(got("c")) > 0
+	})
+	lists["a"].Tell(other, []byte("nobody asked"))
+	lists["a"].Tell(member.Logins, []byte(long+"x"))
+	for _, word := range told {
+		lists["a"].Tell(member.Logins, []byte(word))
+	}
+	for _, id := range []string{"b", "c"} {
+		words := func() []string { return slices.DeleteFunc(got(id), func(w string) bool { return w == "ping" }) }
+		eventually(t, id+" heard all", func() bool { return len(words()) >= len(told) })
+		if !slices.Equal(words(), told) {
+			t.Errorf("%s heard %.80q", id, words())
+		}
+	}
+	if len(got("a")) > 0 {
+		t.Error("a heard itself")
+	}
+	if err := lists["a"].Close(); err != nil {
+		t.Fatal(err)
+	}
+	lists["a"].Tell(member.Logins, []byte("after the end"))
 }

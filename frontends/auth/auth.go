@@ -3,8 +3,8 @@
 //
 // Invariants: a password is never logged, kept or put into an error; an attempt that is locked out never reaches the password
 // check, so it learns nothing and costs nothing; memory is bounded by three tables of fixed size,
-// whoever guesses. Everything here is forgotten when the process ends: a crash costs an
-// attacker's record, never a user's access.
+// whoever guesses. Everything here is forgotten when the process ends, but for what other nodes were told: a crash costs an
+// attacker's record, never a user's access. Guesses that come together are checked as few as those that come one by one (turn.go).
 //
 // Locking an account out is itself a weapon. Therefore a user who lately logged in from an address is let
 // past the locks there, until that very pair starts to fail.
@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"time"
 
 	"hongyan/cluster/client"
@@ -55,6 +54,7 @@ type Authenticator struct {
 	guard    *guard
 	slots    chan struct{}
 	metrics  *metrics
+	teller   teller
 }
 
 // New returns an Authenticator that asks v.
@@ -67,9 +67,7 @@ func New(v Verifier, log *slog.Logger) *Authenticator {
 // client.ErrBadCredentials, client.ErrUnavailable, or ErrThrottled.
 func (a *Authenticator) Login(ctx context.Context, protocol string, remote netip.Addr, user, password string) (client.Account, error) {
 	start := time.Now()
-	// The directory knows a name regardless of case and of blanks around it: all its spellings are one user here too, or
-	// each would have failures of its own.
-	id := identity{user: strings.ToLower(strings.TrimSpace(user)), addr: network(remote)}
+	id := identify(user, remote)
 	account, delay, err := a.check(ctx, id, user, password)
 	var outcome string
 	switch {
@@ -90,34 +88,40 @@ func (a *Authenticator) Login(ctx context.Context, protocol string, remote netip
 	return account, err
 }
 
-// check asks the verifier unless a lock holds, and says how late to answer. The result is entered in the guard
-// before the next check may start, so that guesses that queue together are not all made before the first has failed.
+// check asks the verifier unless a lock holds, and says how late to answer. The result is entered in the guard before the attempt
+// leaves it (turn.go), so that guesses that come together are not all made before the first has failed.
 func (a *Authenticator) check(ctx context.Context, id identity, user, password string) (client.Account, time.Duration, error) {
 	var none client.Account
 	if user == "" || len(user) > maxUser || password == "" || len(password) > maxPassword {
 		return none, firstDelay, client.ErrBadCredentials
 	}
-	if a.guard.locked(id, time.Now()) {
-		return none, throttledDelay, ErrThrottled
-	}
 	queue, cancel := context.WithTimeout(ctx, queueTime)
 	defer cancel()
+	at, err := a.guard.enter(queue, id)
+	if errors.Is(err, ErrThrottled) {
+		return none, throttledDelay, err
+	}
+	if err != nil {
+		return none, 0, err
+	}
+	defer a.guard.leave(at)
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	case <-queue.Done():
 		return none, 0, fmt.Errorf("too many logins at once: %w", client.ErrUnavailable)
 	}
-	if a.guard.locked(id, time.Now()) {
-		return none, throttledDelay, ErrThrottled
-	}
 	account, err := a.verifier.Authenticate(ctx, user, password)
 	switch {
 	case err == nil:
-		a.guard.succeeded(id, time.Now())
+		if a.guard.succeeded(id, time.Now()) {
+			a.teller.add(result{id, true})
+		}
 		return account, 0, nil
 	case errors.Is(err, client.ErrBadCredentials):
-		return none, a.guard.failed(id, time.Now()), err
+		delay := a.guard.failed(id, time.Now())
+		a.teller.add(result{id, false})
+		return none, delay, err
 	case errors.Is(err, client.ErrUnavailable):
 		return none, 0, err
 	default:

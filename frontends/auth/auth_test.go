@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -151,18 +152,130 @@ func TestAddressLock(t *testing.T) {
 	})
 }
 
+// Guesses that come together are checked as if they came one after the other: as many as the policy allows until the lock, and one
+// whenever it has ended.
 func TestGuessesAtOnceAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{pause: 100 * time.Millisecond}
 		a := New(f, quiet())
-		for range 1000 {
-			go func() { _, _ = a.Login(t.Context(), "imap", abroad, "u@example.test", "guess") }()
+		wave := func(want int64) {
+			t.Helper()
+			before := f.asked.Load()
+			for i := range 1000 {
+				from := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})
+				go func() { _, _ = a.Login(t.Context(), "imap", from, "u@example.test", "guess") }()
+			}
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			if n := f.asked.Load() - before; n != want {
+				t.Fatalf("%d guesses were looked at, want %d", n, want)
+			}
 		}
-		time.Sleep(time.Minute)
-		if n := f.asked.Load(); n >= checks+userFailures { // those under way when the lock fell
-			t.Fatalf("%d guesses were looked at", n)
+		wave(userFailures)
+		for lock := firstLock; lock < maxLock; lock *= 2 {
+			wave(0)
+			time.Sleep(lock)
+			wave(1)
+		}
+		g := a.guard
+		if u := g.users.get(identify("u@example.test", home).user); u.pending != 0 || len(u.queue) != 0 {
+			t.Errorf("%d checks and %d waiting are left", u.pending, len(u.queue))
 		}
 	})
+}
+
+// The same of one address that tries many users, and of a pair that is let past the locks.
+func TestGuessesAtOnceOfAnAddressAndOfAPair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{pause: 100 * time.Millisecond}
+		a := New(f, quiet())
+		for i := range 1000 {
+			go func() { _, _ = a.Login(t.Context(), "imap", abroad, fmt.Sprintf("u%d@example.test", i), "guess") }()
+		}
+		time.Sleep(20 * time.Second)
+		if n := f.asked.Load(); n != addrFailures {
+			t.Errorf("%d guesses from one address were looked at, want %d", n, addrFailures)
+		}
+		if _, err := a.Login(t.Context(), "imap", home, "u@example.test", "secret"); err != nil {
+			t.Fatal(err)
+		}
+		f.asked.Store(0)
+		for range 1000 {
+			go func() { _, _ = a.Login(t.Context(), "imap", home, "u@example.test", "guess") }()
+		}
+		time.Sleep(20 * time.Second)
+		if n := f.asked.Load(); n != userFailures {
+			t.Errorf("%d guesses of a known pair were looked at, want %d", n, userFailures)
+		}
+	})
+}
+
+// A mail client opens many connections at once, the user has failed a few times, a lock has just ended: with the right password all get in
+// without a noticeable wait, as soon as the first is known to be right.
+func TestRightPasswordManyTimesAtOnce(t *testing.T) {
+	for _, failed := range []int{0, 3, userFailures - 1, userFailures} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{pause: 50 * time.Millisecond}
+			a := New(f, quiet())
+			for range failed {
+				_, _ = a.Login(t.Context(), "imap", abroad, "u@example.test", "guess")
+			}
+			time.Sleep(firstLock)
+			start := time.Now()
+			var work sync.WaitGroup
+			for range 50 {
+				work.Go(func() {
+					if _, err := a.Login(t.Context(), "imap", home, "u@example.test", "secret"); err != nil {
+						t.Errorf("after %d failures: %v", failed, err)
+					}
+				})
+			}
+			work.Wait()
+			if took := time.Since(start); took > 50*f.pause/2 {
+				t.Errorf("after %d failures: took %v", failed, took)
+			}
+			if a.guard.users.get(identify("u@example.test", home).user) != nil {
+				t.Error("a record without failures is kept")
+			}
+		})
+	}
+}
+
+// Who waits for others' checks leaves when his client does, or after queueTime, and holds nobody up then.
+func TestWaitingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{pause: 4 * queueTime}
+		a := New(f, quiet())
+		ctx, cancel := context.WithCancel(t.Context())
+		for range userFailures + 5 {
+			go func() { _, _ = a.Login(ctx, "imap", home, "u@example.test", "guess") }()
+		}
+		synctest.Wait()
+		start := time.Now()
+		_, err := a.Login(t.Context(), "imap", home, "u@example.test", "secret")
+		if took := time.Since(start); !errors.Is(err, client.ErrUnavailable) || errors.Is(err, ErrThrottled) || took != queueTime {
+			t.Errorf("%v after %v", err, took)
+		}
+		cancel()
+		time.Sleep(f.pause)
+		f.pause = 0
+		time.Sleep(firstLock)
+		if _, err := a.Login(t.Context(), "imap", home, "u@example.test", "secret"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A record that counts a check stays in its table, whoever fills that meanwhile.
+func TestChecksUnderWayAreNotForgotten(t *testing.T) {
+	g := newTable[int](3)
+	g.put(0).pending = 1
+	for i := range 10 {
+		g.put(1 + i)
+	}
+	if r := g.get(0); r == nil || r.pending != 1 || len(g.items) != 3 {
+		t.Errorf("%+v, %d items", r, len(g.items))
+	}
 }
 
 func TestTablesStaySmall(t *testing.T) {

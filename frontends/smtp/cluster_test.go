@@ -127,6 +127,7 @@ func TestThroughACluster(t *testing.T) {
 		t.Fatalf("second recipient: %.200q", got)
 	}
 	t.Run("details and quotas", func(t *testing.T) { testDetails(t, c, mx, lmtp) })
+	t.Run("recipients differ", func(t *testing.T) { testDiffering(t, c, mx) })
 	t.Run("one node gone", func(t *testing.T) {
 		c.StopNode(t, 2)
 		m := "Subject: still\r\n\r\n"

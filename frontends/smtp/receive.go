@@ -3,7 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
-	"fmt"
+	"hash"
 	"io"
 	"log/slog"
 	"os"
@@ -70,7 +70,8 @@ func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPErro
 			s.srv.log.Warn("draft not closed", "id", tx.id, "error", err)
 		}
 	}()
-	size, ended, refusal := s.receive(tx, r, d)
+	body := s.digest(tx)
+	size, ended, refusal := s.receive(tx, r, d, body)
 	defer func() { s.count(results, size) }()
 	if refusal != nil {
 		s.srv.log.Info("message refused", "id", tx.id, "remote", s.remote(), "from", tx.from,
@@ -81,7 +82,7 @@ func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPErro
 		}
 		return results, ended
 	}
-	return s.deliver(tx, d, size, start), ended
+	return s.deliver(tx, d, tx.keys(body), size, start), ended
 }
 
 // count enters the replies in the metrics, as the client hears them.
@@ -92,12 +93,12 @@ func (s *session) count(results []*gosmtp.SMTPError, size int64) {
 	s.srv.metrics.answered(results, size)
 }
 
-// receive streams trace header and message into d.
+// receive streams trace header and message into d, and the message without that header into body unless it is nil.
 //
 // A stream that go-smtp reads as DATA fills whole buffers before it returns, so the end that only dotReader can
 // see would stay hidden while go-smtp waits for more: a read deadline of pollTime brings out what has come so far.
 // How long a client may really pause is the connection's patience (listen.ErrIdle).
-func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, ended bool, refusal *gosmtp.SMTPError) {
+func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash) (size int64, ended bool, refusal *gosmtp.SMTPError) {
 	s.guard.Renew()
 	s.guard.Limit(2*s.srv.store.MaxMessage() + dataSlack)
 	dots := &dotReader{src: r}
@@ -123,6 +124,9 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft) (size int64, en
 		size += int64(n)
 		if n > 0 && refusal == nil {
 			_, _ = hops.Write((*buf)[:n]) // never fails
+			if body != nil {
+				_, _ = body.Write((*buf)[:n]) // never fails
+			}
 			_, werr := d.Write((*buf)[:n])
 			if werr != nil {
 				refusal = s.writeFailed(tx, werr)
@@ -191,21 +195,14 @@ func (s *session) trace(tx *transaction) *trace {
 
 // deliver hands the draft to the cluster. It is not tied to the connection: a client that leaves now may have
 // its message delivered all the same, as RFC 5321 section 4.1.1.4 has it.
-func (s *session) deliver(tx *transaction, d draft, size int64, start time.Time) []*gosmtp.SMTPError {
+func (s *session) deliver(tx *transaction, d draft, keys []partKey, size int64, start time.Time) []*gosmtp.SMTPError {
 	ctx, cancel := context.WithTimeout(s.srv.life, deliverTime+time.Duration(size/storeRate)*time.Second)
 	defer cancel()
 	s.arrived()
 	received := time.Since(start)
-	errs := s.srv.store.Deliver(ctx, d, client.Delivery{From: tx.from, Recipients: tx.accounts})
+	errs := s.store(ctx, tx, d, keys)
 	s.srv.metrics.receive.Observe(received.Seconds())
 	s.srv.metrics.delivery.Observe((time.Since(start) - received).Seconds())
-	if len(errs) != len(tx.accounts) {
-		s.srv.log.Error("deliver answered for other recipients", "id", tx.id, "want", len(tx.accounts), "got", len(errs))
-		errs = make([]error, len(tx.accounts))
-		for i := range errs {
-			errs[i] = fmt.Errorf("no answer: %w", client.ErrUnavailable)
-		}
-	}
 	failed := 0
 	results := make([]*gosmtp.SMTPError, len(tx.given))
 	ok := reply(250, gosmtp.EnhancedCode{2, 0, 0}, "OK "+tx.id)
@@ -215,6 +212,7 @@ func (s *session) deliver(tx *transaction, d draft, size int64, start time.Time)
 			results[i] = replyFor(errs[at])
 		}
 	}
+	s.srv.partly.settle(merge(results).Code, keys, errs)
 	for i, err := range errs {
 		if err != nil {
 			failed++

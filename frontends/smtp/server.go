@@ -6,7 +6,7 @@
 // Invariants:
 //   - A positive reply to a message is sent only after client.Deliver said for that recipient that bytes and entry are
 //     durable. SMTP has one reply for all recipients: it is positive only when every one is; a sender that gets 451
-//     sends to all again, which is the protocol's price.
+//     sends to all again, and those who have the message do not get it twice (partly.go).
 //   - What follows the trace header is the message as sent, byte for byte, however malformed.
 //   - Only CRLF.CRLF ends a message (RFC 5321 section 4.1.1.4). See dots.go on bare LF and bare CR.
 //   - What is left of a message that was refused or broken off is never taken for commands, nor what becomes of it for the answer to another: the
@@ -14,7 +14,7 @@
 //   - Memory per connection is bounded; so are its time without progress, its commands without a message, and the number
 //     of transactions at once. What is over a limit is answered at once with 421, 451 or 452.
 //
-// A crash leaves nothing behind: an unanswered message is the sender's to send again.
+// A crash leaves nothing behind: an unanswered message is the sender's to send again. What it forgets is who got a message that was answered with 451.
 package smtp
 
 import (
@@ -82,6 +82,7 @@ type Server struct {
 	ids     string        // prefix of this process's transaction ids
 	counter atomic.Uint64
 	metrics *metrics
+	partly  *partly
 
 	life context.Context // ends after a Shutdown
 	end  context.CancelFunc
@@ -111,6 +112,7 @@ func newServer(cfg Config, st store) *Server {
 		return &b
 	}
 	s.metrics = newMetrics(s)
+	s.partly = newPartly(partlySize)
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }
