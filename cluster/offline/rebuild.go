@@ -47,6 +47,7 @@ type rebuildRun struct {
 	groups  []placement.Group
 	volumes rebuild.Volumes
 	cold    []volume.ID // of which too few fragments were found
+	damaged []volume.ID // of which copies were found, and none can be opened
 	frags   fragments
 	open    []*opened
 	began   time.Time
@@ -61,7 +62,7 @@ func (s *session) rebuild() command.Command {
 		Flags: `  --config FILE    configuration of a node to be made anew; once for each storage node of the cluster
   --dev DIR        all nodes of the stopped development cluster in DIR, instead of --config
   --write          do it; without, only say which checkpoints there are
-  --drop-missing   remove messages whose bytes are in no volume given here
+  --drop-missing   remove messages whose bytes are in no volume given here; those of a volume that is left out stay
 `,
 		Example: "hongyan volume rebuild --dev .hongyan\nhongyan volume rebuild --config a.yaml --config b.yaml --config c.yaml --write\n" +
 			"Indexes and logs that are there are kept beside the new ones, as index" + asideSuffix + "… and raft" + asideSuffix + "….",
@@ -202,6 +203,7 @@ func (r *rebuildRun) openVolumes(ctx context.Context, shelves []*shelf, extra in
 		for _, id := range sh.ids {
 			o, err := r.s.openVolume(sh.dir, id, master)
 			if err != nil {
+				r.damaged = append(r.damaged, id)
 				if _, err := fmt.Fprintf(r.out, "left out: %v\n", err); err != nil {
 					return err
 				}
@@ -220,7 +222,14 @@ func (r *rebuildRun) openVolumes(ctx context.Context, shelves []*shelf, extra in
 			return err
 		}
 	}
-	return r.openCold(ctx)
+	err := r.openCold(ctx)
+	r.damaged = slices.DeleteFunc(r.damaged, r.opens)
+	return err
+}
+
+// opens says whether a volume can be read.
+func (r *rebuildRun) opens(id volume.ID) bool {
+	return slices.ContainsFunc(r.open, func(o *opened) bool { return o.Header().ID == id })
 }
 
 // openCold opens the volumes of which there are enough fragments, behind the copies.
@@ -231,7 +240,7 @@ func (r *rebuildRun) openCold(ctx context.Context) error {
 	}
 	for _, g := range cold.Gather(r.frags.stores) {
 		f := openCold(ctx, g)
-		if f.err != nil && slices.ContainsFunc(r.open, func(o *opened) bool { return o.Header().ID == f.id }) {
+		if f.err != nil && r.opens(f.id) {
 			continue // a conversion that was under way; the copies are there
 		}
 		if f.err != nil {
@@ -283,7 +292,7 @@ func (r *rebuildRun) make(ctx context.Context, survey *rebuild.Survey) error {
 		return err
 	}
 	report, err := rebuild.Run(&r.volumes, survey, first.Index, rebuild.Options{
-		Groups: r.groups, Cold: r.cold, DropMissing: r.drop, Now: r.began.Unix(),
+		Groups: r.groups, Closed: slices.Concat(r.cold, r.damaged), DropMissing: r.drop, Now: r.began.Unix(),
 		Say: func(format string, args ...any) { _, _ = fmt.Fprintf(r.out, format+"\n", args...) }, // the report is what counts
 	})
 	for _, n := range r.nodes[1:] {

@@ -12,10 +12,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"hongyan/cluster/client"
 	"hongyan/cluster/clustertest"
+	"hongyan/cluster/config"
 	"hongyan/engine/effort"
 	"hongyan/engine/index"
+	"hongyan/engine/volume"
 )
 
 // deliver has a node take a message.
@@ -115,4 +119,35 @@ func TestRebuildWithoutADisk(t *testing.T) {
 			t.Errorf("the mail is %q, want %q", got, want)
 		}
 	}
+}
+
+// TestDamagedVolumes: a volume counts as there, though it is left out, if none of its copies can be opened.
+func TestDamagedVolumes(t *testing.T) {
+	var out bytes.Buffer
+	r := &rebuildRun{s: &session{fs: vfs.Default}, out: &out}
+	var dirs []string
+	for i, id := range []string{"a", "b"} {
+		dir := filepath.Join(t.TempDir(), id)
+		set, err := volume.OpenSet(vfs.Default, filepath.Join(dir, "volumes"), volume.SetOptions{})
+		must(t, err)
+		for v := range volume.ID(3) {
+			_, err := set.Create(volume.Header{ID: v + 1, Epoch: 1, Primary: "a", Copies: []string{"a", "b"}, Salt: 1}, nil, nil)
+			must(t, err)
+		}
+		must(t, set.Close())
+		for v := range volume.ID(3) {
+			if int(v)+i < 2 { // both copies of the first volume, one of the second
+				must(t, os.WriteFile(filepath.Join(dir, "volumes", (v+1).String()+".vol"), make([]byte, 8192), 0o600))
+			}
+		}
+		dirs = append(dirs, dir)
+		r.nodes = append(r.nodes, &config.Node{ID: id, Data: dir})
+	}
+	shelves, err := r.s.open(dirs)
+	must(t, err)
+	must(t, r.openVolumes(t.Context(), shelves, 0))
+	if !slices.Equal(slices.Compact(r.damaged), []volume.ID{1}) || strings.Count(out.String(), "left out") != 3 {
+		t.Errorf("%v count as there; %s", r.damaged, out.String())
+	}
+	must(t, errors.Join(closeAll(shelves), r.closeVolumes(), r.frags.close()))
 }

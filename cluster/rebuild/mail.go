@@ -378,7 +378,7 @@ type box struct {
 
 // readable says whether a record is there, and has its key. Damage counts as there: repair may still find it elsewhere.
 func (r *run) readable(id volume.ID, record uint64) bool {
-	if r.cold[id] {
+	if r.closed[id] {
 		return true
 	}
 	info, err := r.vs.stat(id, record)

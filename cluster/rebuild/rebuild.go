@@ -17,8 +17,8 @@ import (
 // Options say how a rebuild goes.
 type Options struct {
 	Groups []placement.Group
-	// Cold lists volumes of which too few fragments are at hand: their records count as there, and are not looked through.
-	Cold []volume.ID
+	// Closed lists volumes of which no copy can be opened, or too few fragments are at hand: their records count as there, and are not looked through.
+	Closed []volume.ID
 	// DropMissing removes messages whose bytes are in no volume. Only when every volume of the cluster is at hand.
 	DropMissing bool
 	Now         int64                            // unix seconds
@@ -55,7 +55,7 @@ type Report struct {
 type run struct {
 	o        Options
 	vs       *Volumes
-	cold     map[volume.ID]bool
+	closed   map[volume.ID]bool
 	survey   *Survey
 	shardOf  map[uint64]uint32 // of each account
 	homes    map[uint64]string // regions
@@ -74,11 +74,11 @@ type run struct {
 
 // Run takes all steps in db, which must be empty. What it leaves there is flushed.
 func Run(vs *Volumes, survey *Survey, db *index.DB, o Options) (*Report, error) {
-	r := &run{o: o, vs: vs, survey: survey, cold: make(map[volume.ID]bool),
+	r := &run{o: o, vs: vs, survey: survey, closed: make(map[volume.ID]bool),
 		homes: make(map[uint64]string), moved: make(map[uint64]uint32), pasts: make(map[uint64]*past), taken: make(map[uint32]int64), requests: make(map[uint32]uint32), db: db,
 		shardOf: make(map[uint64]uint32), heirs: make(map[record]place), accounts: make(map[uint32][]uint64), shards: make(map[uint32]*shardRun)}
-	for _, id := range o.Cold {
-		r.cold[id] = true
+	for _, id := range o.Closed {
+		r.closed[id] = true
 	}
 	if err := r.all(db); err != nil {
 		return nil, fmt.Errorf("rebuild: %w", err)
