@@ -47,9 +47,11 @@ type rebuildRun struct {
 	groups  []placement.Group
 	volumes rebuild.Volumes
 	cold    []volume.ID // of which too few fragments were found
+	damaged []volume.ID // of which copies were found, and none can be opened
 	frags   fragments
 	open    []*opened
-	stamp   string
+	began   time.Time
+	stamp   string // of began, in names
 }
 
 // rebuild makes the indexes of a stopped cluster anew.
@@ -60,7 +62,7 @@ func (s *session) rebuild() command.Command {
 		Flags: `  --config FILE    configuration of a node to be made anew; once for each storage node of the cluster
   --dev DIR        all nodes of the stopped development cluster in DIR, instead of --config
   --write          do it; without, only say which checkpoints there are
-  --drop-missing   remove messages whose bytes are in no volume given here
+  --drop-missing   remove messages whose bytes are in no volume given here; those of a volume that is left out stay
 `,
 		Example: "hongyan volume rebuild --dev .hongyan\nhongyan volume rebuild --config a.yaml --config b.yaml --config c.yaml --write\n" +
 			"Indexes and logs that are there are kept beside the new ones, as index" + asideSuffix + "… and raft" + asideSuffix + "….",
@@ -71,7 +73,8 @@ func (s *session) rebuild() command.Command {
 			fs.BoolVar(&r.drop, "drop-missing", false, "")
 		},
 		Run: func(ctx context.Context, words []string, out io.Writer) error {
-			r.out, r.stamp = out, time.Now().UTC().Format("20060102T150405.000") // given again within the second, it finds other names
+			r.out, r.began = out, time.Now()
+			r.stamp = r.began.UTC().Format("20060102T150405.000") // given again within the second, it finds other names
 			return r.run(ctx, words)
 		},
 	}
@@ -126,6 +129,19 @@ func (r *rebuildRun) run(ctx context.Context, extra []string) (err error) {
 
 // possible says why nothing should be set aside.
 func (r *rebuildRun) possible(s *rebuild.Survey) error {
+	var absent []string
+	for _, g := range r.groups {
+		for _, id := range slices.Concat(g.Voters, g.Learners) {
+			if !slices.Contains(absent, id) && !slices.ContainsFunc(r.nodes, func(n *config.Node) bool { return n.ID == id }) {
+				absent = append(absent, id)
+			}
+		}
+	}
+	if len(absent) > 0 {
+		slices.Sort(absent)
+		return fmt.Errorf("replicas are to be on %s too, by the configuration of %s, and nothing was changed: give their --config as well, also if their disks are empty, or take them out of that file's peers",
+			strings.Join(absent, ", "), r.nodes[0].ID)
+	}
 	if !slices.ContainsFunc(s.Checkpoints[placement.DirectoryShard], func(c *rebuild.Checkpoint) bool { return c.Whole }) {
 		return fmt.Errorf("no whole checkpoint of the directory is in these volumes, and nothing was changed; of %d further volumes there are too few fragments: name more data directories", len(r.cold))
 	}
@@ -187,6 +203,7 @@ func (r *rebuildRun) openVolumes(ctx context.Context, shelves []*shelf, extra in
 		for _, id := range sh.ids {
 			o, err := r.s.openVolume(sh.dir, id, master)
 			if err != nil {
+				r.damaged = append(r.damaged, id)
 				if _, err := fmt.Fprintf(r.out, "left out: %v\n", err); err != nil {
 					return err
 				}
@@ -205,7 +222,14 @@ func (r *rebuildRun) openVolumes(ctx context.Context, shelves []*shelf, extra in
 			return err
 		}
 	}
-	return r.openCold(ctx)
+	err := r.openCold(ctx)
+	r.damaged = slices.DeleteFunc(r.damaged, r.opens)
+	return err
+}
+
+// opens says whether a volume can be read.
+func (r *rebuildRun) opens(id volume.ID) bool {
+	return slices.ContainsFunc(r.open, func(o *opened) bool { return o.Header().ID == id })
 }
 
 // openCold opens the volumes of which there are enough fragments, behind the copies.
@@ -216,7 +240,7 @@ func (r *rebuildRun) openCold(ctx context.Context) error {
 	}
 	for _, g := range cold.Gather(r.frags.stores) {
 		f := openCold(ctx, g)
-		if f.err != nil && slices.ContainsFunc(r.open, func(o *opened) bool { return o.Header().ID == f.id }) {
+		if f.err != nil && r.opens(f.id) {
 			continue // a conversion that was under way; the copies are there
 		}
 		if f.err != nil {
@@ -268,7 +292,7 @@ func (r *rebuildRun) make(ctx context.Context, survey *rebuild.Survey) error {
 		return err
 	}
 	report, err := rebuild.Run(&r.volumes, survey, first.Index, rebuild.Options{
-		Groups: r.groups, Cold: r.cold, DropMissing: r.drop, Now: time.Now().Unix(),
+		Groups: r.groups, Closed: slices.Concat(r.cold, r.damaged), DropMissing: r.drop, Now: r.began.Unix(),
 		Say: func(format string, args ...any) { _, _ = fmt.Fprintf(r.out, format+"\n", args...) }, // the report is what counts
 	})
 	for _, n := range r.nodes[1:] {
@@ -310,7 +334,12 @@ func (r *rebuildRun) copyTo(ctx context.Context, n *config.Node, from *engine.St
 }
 
 // found founds the groups of a node on what its index holds, and removes what the node does not hold.
-func (r *rebuildRun) found(n *config.Node, store *engine.Store) error {
+func (r *rebuildRun) found(n *config.Node, store *engine.Store) (err error) {
+	logs, err := shard.OpenLogs(filepath.Join(n.Data, "raft"), store.Key, discard())
+	if err != nil {
+		return fmt.Errorf("found the groups of %s: %w", n.ID, err)
+	}
+	defer func() { err = errors.Join(err, logs.Close()) }()
 	for _, g := range r.groups {
 		state := store.Index.Shard(g.Shard)
 		if !g.Holds(n.ID) {
@@ -326,7 +355,7 @@ func (r *rebuildRun) found(n *config.Node, store *engine.Store) error {
 		if err := state.FlushTo(applied); err != nil {
 			return err
 		}
-		if err := shard.Found(store.Key.FS(r.s.fs), shard.Dir(n.Data, g.Shard), g, applied); err != nil {
+		if err := shard.Found(logs, shard.Dir(n.Data, g.Shard), g, applied, r.began); err != nil {
 			return err
 		}
 	}
@@ -340,6 +369,11 @@ func (r *rebuildRun) printSurvey(s *rebuild.Survey) error {
 	}
 	if r.s.asJSON {
 		return command.PrintJSON(r.out, s)
+	}
+	for _, n := range r.nodes[r.shelved:] {
+		if _, err := fmt.Fprintf(r.out, "%s has no volumes in %s: its disk is taken to be new, is it only not mounted?\n", n.ID, n.Data); err != nil {
+			return err
+		}
 	}
 	if len(r.cold) > 0 {
 		if _, err := fmt.Fprintf(r.out, "of %d cold volumes there are too few fragments: their checkpoints and messages are not read\n", len(r.cold)); err != nil {

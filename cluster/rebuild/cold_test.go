@@ -94,3 +94,23 @@ func TestRebuildFromFragments(t *testing.T) {
 		})
 	}
 }
+
+// TestClosedVolume: messages of a volume that nobody can open stay, those of one that is nowhere are dropped.
+func TestClosedVolume(t *testing.T) {
+	w := newWorld(t, 3)
+	for range 30 {
+		w.deliver()
+	}
+	closed := w.open[0]
+	w.open = w.open[1:]
+	w.checkpoint()
+	must(t, w.set.Remove(closed.Header().ID))
+	got, _ := w.rebuild("/rebuilt", Options{DropMissing: true, Closed: []volume.ID{closed.Header().ID}})
+	w.compare(got)
+	_, report := w.rebuild("/dropped", Options{DropMissing: true})
+	for _, s := range report.Shards {
+		if s.Dropped == 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+}

@@ -7,9 +7,11 @@
 //  2. The newest checkpoint of the directory, and of each mailbox shard, that is whole is loaded; an older one if its
 //     bytes turn out to be damaged.
 //  3. Messages that arrived after a shard's checkpoint was taken, or less than a day before (clocks differ, and commands take time), are
-//     entered in the order of their arrival as the machine of the shard would have. Those are left out that the checkpoint refers to, and
-//     those whose request it remembers: they were entered, and expunged, before it. What remembers no more than the last 2^18
-//     requests may bring back mail that was expunged in the day before; it never leaves out what was not entered.
+//     entered in the order of their arrival as the machine of the shard would have. It is decided for each account, since one may come from another shard's
+//     checkpoint than those whom the same message was for. Those are left out that the account refers to, and those whose request is
+//     remembered where it was: they were entered, and expunged, before. What remembers no more than the last 2^18
+//     requests may bring back mail that was expunged in the day before, and so may an account that left a shard since, of mail that others had there
+//     too (memory.go); it never leaves out what was not entered.
 //  4. Messages whose bytes are in no volume, or whose keys were destroyed, are found. Those that another record names as its own former place were put again after
 //     the checkpoint, and are entered there. The others may be dropped: they were expunged after it, and collected since.
 //  5. Every mailbox gets a new UIDVALIDITY, for clients may have seen a later state than this one. Log entries begin

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 
-	"hongyan/cluster/mailbox"
 	"hongyan/cluster/placement"
 	"hongyan/engine/index"
 )
@@ -24,11 +23,12 @@ type stay struct {
 	index.Resident
 }
 
-// adoption is where an account comes from.
-type adoption struct {
-	from  uint32 // under whose number its requests are remembered
-	store *index.Shard
-	since int64 // as shardRun.since
+// past is where an account was, as the checkpoints tell.
+type past struct {
+	since  int64    // as shardRun.since, of the checkpoint that its state is from
+	from   memory   // of that checkpoint; none if no checkpoint has all of the account
+	former []memory // of shards that gave the account away before that, with all they had of it
+	known  []uint32 // the shards whose checkpoints know of it
 }
 
 // worth orders where an account is taken from: whoever has it, then whoever was giving it away, then whoever gave it away and has not dropped
@@ -56,6 +56,12 @@ func (r *run) settleHomes(stores map[uint32]*index.Shard) error {
 	}
 	if err := r.recall(stores, stays); err != nil {
 		return err
+	}
+	nowhere := new(past) // what came to such an account is all it ever had
+	for account := range r.shardOf {
+		if len(stays[account]) == 0 {
+			r.pasts[account] = nowhere
+		}
 	}
 	for account, list := range stays {
 		if err := r.settleHome(stores, account, list); err != nil {
@@ -122,8 +128,21 @@ func (r *run) settleHome(stores map[uint32]*index.Shard, account uint64, list []
 		return nil
 	}
 	exist := slices.DeleteFunc(slices.Clone(list), func(s stay) bool { return !s.Exists })
+	p := &past{}
+	r.pasts[account] = p
+	for _, s := range list {
+		p.known = append(p.known, r.memory(stores, s.shard).number)
+	}
 	if known && len(exist) > 0 {
 		best := slices.MaxFunc(exist, func(a, b stay) int { return cmp.Compare(a.worth(home), b.worth(home)) })
+		if best.Place.State != index.Arriving {
+			p.since, p.from = r.taken[best.shard]-slack, r.memory(stores, best.shard)
+			for _, s := range list {
+				if s.shard != best.shard && s.Place.Fence <= best.Place.Fence {
+					p.former = append(p.former, r.memory(stores, s.shard))
+				}
+			}
+		}
 		if best.shard != home {
 			if err := r.adopt(stores, account, best.shard, home); err != nil {
 				return err
@@ -165,25 +184,7 @@ func (r *run) adopt(stores map[uint32]*index.Shard, account uint64, from, to uin
 	if err == nil {
 		err = flush()
 	}
-	r.adopted[account] = &adoption{from: cmp.Or(r.requests[from], from), store: stores[from], since: r.taken[from] - slack}
 	return errors.Join(err, v.Close())
-}
-
-// lacks says of a message that went to an account of a shard whether its checkpoint may lack it for being older.
-func (s *shardRun) lacks(account uint64, o *mailbox.Origin) (bool, error) {
-	a := s.r.adopted[account]
-	switch {
-	case s.r.shardOf[account] != s.number:
-		return false, nil
-	case a == nil:
-		return o.Arrived >= s.since, nil
-	case o.Arrived < a.since:
-		return false, nil
-	}
-	txn := a.store.Begin()
-	defer txn.Discard()
-	_, known, err := txn.Recall(mailbox.Request(o.Delivery, a.from))
-	return !known, err
 }
 
 // behind commits a change of a shard's state as of the entry that it stands at.

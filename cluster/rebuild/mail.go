@@ -32,6 +32,7 @@ type candidate struct {
 	arrived  int64
 	at       place
 	delivery [16]byte
+	to       []uint64 // accounts that may lack it, in the order of its targets
 }
 
 // shardRun is the rebuilding of one mailbox shard.
@@ -40,10 +41,10 @@ type shardRun struct {
 	number  uint32
 	store   *index.Shard
 	machine *mailbox.Machine
-	since   int64                         // messages that arrived before are in the checkpoint, or were expunged
-	refs    map[volume.ID]*roaring.Bitmap // records that the checkpoint refers to
+	since   int64       // messages that arrived before are in the checkpoint, or were expunged
+	view    *index.View // with what the checkpoint refers to, while mail is sorted
 	pending []candidate
-	entered map[[16]byte]bool // deliveries that were entered before the checkpoint
+	entered map[receipt]bool // of those that may be pending: the checkpoint has them, or they were entered since
 	report  ShardReport
 }
 
@@ -60,70 +61,67 @@ func origin(vs *Volumes, at place) (*mailbox.Origin, error) {
 	return o, nil
 }
 
-// references notes what the checkpoint refers to.
-func (s *shardRun) references() (err error) {
-	s.refs = make(map[volume.ID]*roaring.Bitmap)
-	v := s.store.View()
-	defer func() { err = errors.Join(err, v.Close()) }()
-	return v.Holders(func(h index.Holder) error {
-		set := s.refs[h.Volume]
-		if set == nil {
-			set = roaring.New()
-			s.refs[h.Volume] = set
-		}
-		set.Add(uint32(h.Record)) // at most volume.MaxRecords
-		return nil
-	})
+// receipt is a delivery to one account.
+type receipt struct {
+	delivery [16]byte
+	account  uint64
 }
 
-// refers says whether the checkpoint does, to a record.
-func (s *shardRun) refers(id volume.ID, record uint64) bool {
-	set := s.refs[id]
-	return set != nil && set.Contains(uint32(record))
-}
-
-// consider sorts a message out or keeps it for step 3.
+// consider keeps a message for step 3, for those accounts of this shard that may lack it.
 func (s *shardRun) consider(at place, o *mailbox.Origin) error {
-	refers := s.refers(at.volume, at.record)
-	for _, b := range o.Before {
-		refers = refers || s.refers(b.Volume, b.Record)
+	var to, have []uint64
+	for _, t := range o.Targets {
+		if s.r.shardOf[t.Account] != s.number || o.Arrived < s.sinceOf(t.Account) || slices.Contains(to, t.Account) {
+			continue
+		}
+		to = append(to, t.Account)
 	}
-	if refers {
-		s.entered[o.Delivery] = true
+	if len(to) == 0 {
 		return nil
 	}
-	for _, t := range o.Targets {
-		lacks, err := s.lacks(t.Account, o)
-		if err != nil {
-			return err
+	note := func(h index.Holder) error {
+		have = append(have, h.Account)
+		return nil
+	}
+	err := s.view.HoldersAt(at.volume, at.record, note)
+	for _, b := range o.Before {
+		err = errors.Join(err, s.view.HoldersAt(b.Volume, b.Record, note))
+	}
+	if err != nil {
+		return err
+	}
+	to = slices.DeleteFunc(to, func(account uint64) bool {
+		has := slices.Contains(have, account)
+		if has {
+			s.entered[receipt{o.Delivery, account}] = true
 		}
-		if lacks {
-			s.pending = append(s.pending, candidate{arrived: o.Arrived, at: at, delivery: o.Delivery})
-			break
-		}
+		return has
+	})
+	if len(to) > 0 {
+		s.pending = append(s.pending, candidate{arrived: o.Arrived, at: at, delivery: o.Delivery, to: to})
 	}
 	return nil
 }
 
-// settle drops those candidates that were entered before the checkpoint, as its remembered requests tell, and duplicates: a
-// delivery may have been stored twice when its first volume was slow.
-func (s *shardRun) settle() error {
+// settle drops those candidates that were entered before the checkpoint, as remembered requests tell. Nothing has been entered in any shard yet: with the
+// first entry, which is far ahead, all requests are forgotten.
+func (s *shardRun) settle(m memories) error {
 	slices.SortFunc(s.pending, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.arrived, b.arrived), cmp.Compare(a.at.volume, b.at.volume), cmp.Compare(a.at.record, b.at.record))
 	})
-	txn := s.store.Begin()
-	defer txn.Discard()
 	kept := s.pending[:0]
 	for _, c := range s.pending {
-		if s.entered[c.delivery] {
-			continue
+		var to []uint64
+		for _, account := range c.to {
+			known, err := s.remembered(m, &c, account)
+			if err != nil {
+				return err
+			}
+			if !known {
+				to = append(to, account)
+			}
 		}
-		_, known, err := txn.Recall(mailbox.Request(c.delivery, s.number))
-		if err != nil {
-			return err
-		}
-		s.entered[c.delivery] = true
-		if !known {
+		if c.to = to; len(to) > 0 {
 			kept = append(kept, c)
 		}
 	}
@@ -133,9 +131,6 @@ func (s *shardRun) settle() error {
 
 // enter applies the candidates as log entries behind all that were.
 func (s *shardRun) enter() error {
-	if err := s.settle(); err != nil {
-		return err
-	}
 	applied, err := s.store.Applied()
 	if err != nil {
 		return err
@@ -202,6 +197,10 @@ func (s *shardRun) transact(do func(txn *index.Txn) (last uint64, err error)) er
 
 // one enters a message in the folders of this shard that it was for.
 func (s *shardRun) one(txn *index.Txn, c candidate) error {
+	to := slices.DeleteFunc(c.to, func(account uint64) bool { return s.entered[receipt{c.delivery, account}] })
+	if len(to) == 0 { // it was stored twice, since its first volume was slow
+		return nil
+	}
 	o, err := origin(s.r.vs, c.at)
 	if err != nil {
 		return err
@@ -214,12 +213,11 @@ func (s *shardRun) one(txn *index.Txn, c candidate) error {
 	if err != nil {
 		return err
 	}
-	var result []byte
-	commands, err := s.commands(o, entry)
-	if err != nil {
-		return err
+	for _, account := range to {
+		s.entered[receipt{c.delivery, account}] = true
 	}
-	for _, cmd := range commands {
+	var result []byte
+	for _, cmd := range commands(o, to, entry) {
 		body, err := cmd.Encode()
 		if err != nil {
 			return err
@@ -243,16 +241,16 @@ func (s *shardRun) one(txn *index.Txn, c candidate) error {
 	return txn.Remember(mailbox.Request(c.delivery, s.number), result)
 }
 
-// commands are those that enter a message; a folder that was made after the checkpoint is made again.
-func (s *shardRun) commands(o *mailbox.Origin, m *mailbox.Message) (list []mailbox.Command, err error) {
+// commands are those that enter a message for accounts, which are in the order of its targets; a folder that was made after the checkpoint is made again.
+func commands(o *mailbox.Origin, to []uint64, m *mailbox.Message) (list []mailbox.Command) {
 	var delivery mailbox.Deliver
 	for _, t := range o.Targets {
-		lacks, err := s.lacks(t.Account, o)
-		switch {
-		case err != nil:
-			return nil, err
-		case !lacks:
-		case t.Mailbox == mailbox.Inbox:
+		if len(to) == 0 || t.Account != to[0] { // of an account that is named again the first counts
+			continue
+		}
+		to = to[1:]
+		switch t.Mailbox {
+		case mailbox.Inbox:
 			delivery.Add(t.Account, mailbox.Terms{Detail: t.Detail})
 		default:
 			list = append(list, mailbox.Command{Create: &mailbox.Create{Account: t.Account, Name: t.Mailbox}},
@@ -263,7 +261,7 @@ func (s *shardRun) commands(o *mailbox.Origin, m *mailbox.Message) (list []mailb
 		delivery.Message = *m
 		list = append(list, mailbox.Command{Deliver: &delivery})
 	}
-	return list, nil
+	return list
 }
 
 // errUnreadable is wrapped by what is wrong with one message's bytes.
@@ -380,7 +378,7 @@ type box struct {
 
 // readable says whether a record is there, and has its key. Damage counts as there: repair may still find it elsewhere.
 func (r *run) readable(id volume.ID, record uint64) bool {
-	if r.cold[id] {
+	if r.closed[id] {
 		return true
 	}
 	info, err := r.vs.stat(id, record)

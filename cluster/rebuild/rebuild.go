@@ -17,8 +17,8 @@ import (
 // Options say how a rebuild goes.
 type Options struct {
 	Groups []placement.Group
-	// Cold lists volumes of which too few fragments are at hand: their records count as there, and are not looked through.
-	Cold []volume.ID
+	// Closed lists volumes of which no copy can be opened, or too few fragments are at hand: their records count as there, and are not looked through.
+	Closed []volume.ID
 	// DropMissing removes messages whose bytes are in no volume. Only when every volume of the cluster is at hand.
 	DropMissing bool
 	Now         int64                            // unix seconds
@@ -55,15 +55,15 @@ type Report struct {
 type run struct {
 	o        Options
 	vs       *Volumes
-	cold     map[volume.ID]bool
+	closed   map[volume.ID]bool
 	survey   *Survey
-	shardOf  map[uint64]uint32    // of each account
-	homes    map[uint64]string    // regions
-	moved    map[uint64]uint32    // accounts that get another shard than the directory says
-	adopted  map[uint64]*adoption // accounts that come from another shard's checkpoint
-	former   []*index.Shard       // those of shards that the cluster is not to have
-	taken    map[uint32]int64     // when each shard's checkpoint was
-	requests map[uint32]uint32    // of an earlier checkpoint that is loaded beside the shards, its shard
+	shardOf  map[uint64]uint32 // of each account
+	homes    map[uint64]string // regions
+	moved    map[uint64]uint32 // accounts that get another shard than the directory says
+	pasts    map[uint64]*past  // of accounts that have been in other shards, or that no checkpoint has
+	former   []*index.Shard    // those of shards that the cluster is not to have
+	taken    map[uint32]int64  // when each shard's checkpoint was
+	requests map[uint32]uint32 // of an earlier checkpoint that is loaded beside the shards, its shard
 	db       *index.DB
 	accounts map[uint32][]uint64 // of each shard
 	shards   map[uint32]*shardRun
@@ -74,11 +74,11 @@ type run struct {
 
 // Run takes all steps in db, which must be empty. What it leaves there is flushed.
 func Run(vs *Volumes, survey *Survey, db *index.DB, o Options) (*Report, error) {
-	r := &run{o: o, vs: vs, survey: survey, cold: make(map[volume.ID]bool),
-		homes: make(map[uint64]string), moved: make(map[uint64]uint32), adopted: make(map[uint64]*adoption), taken: make(map[uint32]int64), requests: make(map[uint32]uint32), db: db,
+	r := &run{o: o, vs: vs, survey: survey, closed: make(map[volume.ID]bool),
+		homes: make(map[uint64]string), moved: make(map[uint64]uint32), pasts: make(map[uint64]*past), taken: make(map[uint32]int64), requests: make(map[uint32]uint32), db: db,
 		shardOf: make(map[uint64]uint32), heirs: make(map[record]place), accounts: make(map[uint32][]uint64), shards: make(map[uint32]*shardRun)}
-	for _, id := range o.Cold {
-		r.cold[id] = true
+	for _, id := range o.Closed {
+		r.closed[id] = true
 	}
 	if err := r.all(db); err != nil {
 		return nil, fmt.Errorf("rebuild: %w", err)
@@ -94,7 +94,10 @@ func (r *run) all(db *index.DB) error {
 	if err := r.loadShards(db); err != nil {
 		return err
 	}
-	if err := r.sortMail(); err != nil {
+	if err := errors.Join(r.sortMail(), r.closeViews()); err != nil {
+		return err
+	}
+	if err := r.settleMail(); err != nil {
 		return err
 	}
 	for _, g := range r.o.Groups {
@@ -169,13 +172,9 @@ func (r *run) loadShards(db *index.DB) error {
 	if err := r.settleHomes(stores); err != nil {
 		return err
 	}
-	for number, s := range r.shards {
-		if !slices.ContainsFunc(r.o.Groups, func(g placement.Group) bool { return g.Shard == number }) {
-			delete(r.shards, number)
-		} else if err := s.references(); err != nil {
-			return fmt.Errorf("shard %d: %w", number, err)
-		}
-	}
+	maps.DeleteFunc(r.shards, func(number uint32, _ *shardRun) bool {
+		return !slices.ContainsFunc(r.o.Groups, func(g placement.Group) bool { return g.Shard == number })
+	})
 	return nil
 }
 
@@ -186,7 +185,7 @@ func (r *run) loadShard(number uint32, store *index.Shard) error {
 		return fmt.Errorf("shard %d: %w", number, err)
 	}
 	s := &shardRun{r: r, number: number, store: store, machine: mailbox.NewMachine(func([]mailbox.Event) {}),
-		entered: make(map[[16]byte]bool), report: ShardReport{Shard: number}}
+		entered: make(map[receipt]bool), report: ShardReport{Shard: number}}
 	r.shards[number] = s
 	if c == nil {
 		if len(r.accounts[number]) > 0 {
@@ -199,8 +198,32 @@ func (r *run) loadShard(number uint32, store *index.Shard) error {
 	return err
 }
 
+// closeViews ends the reading of what the checkpoints refer to.
+func (r *run) closeViews() error {
+	var errs []error
+	for _, s := range r.shards {
+		errs = append(errs, s.view.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// settleMail asks what the checkpoints' shards remember, of all before anything is entered in any: an account may come from another one's checkpoint.
+func (r *run) settleMail() error {
+	m := make(memories)
+	defer m.close()
+	for _, s := range r.shards {
+		if err := s.settle(m); err != nil {
+			return fmt.Errorf("shard %d: %w", s.number, err)
+		}
+	}
+	return nil
+}
+
 // sortMail looks through all messages once and gives each to the shards that it was for.
 func (r *run) sortMail() error {
+	for _, s := range r.shards {
+		s.view = s.store.View()
+	}
 	for _, id := range r.vs.ids() {
 		for n := uint64(1); n <= r.vs.records(id); n++ {
 			info, err := r.vs.stat(id, n)

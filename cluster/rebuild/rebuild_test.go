@@ -1,11 +1,13 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -39,6 +41,9 @@ type world struct {
 	live     *index.DB
 	expected *index.DB         // what a rebuild must give; nil before the checkpoint
 	next     map[uint32]uint64 // log entries
+	entries  uint64            // that were expected since
+	moved    map[uint64]uint32 // the shards of accounts that moved
+	most     int               // recipients of a delivery
 	now      int64
 	accounts []directory.Account
 	serial   int
@@ -53,7 +58,7 @@ func must(t testing.TB, err error) {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 7)), fs: vfs.NewMem(), next: make(map[uint32]uint64), now: 1_700_000_000}
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 7)), fs: vfs.NewMem(), next: make(map[uint32]uint64), moved: make(map[uint64]uint32), most: 3, now: 1_700_000_000}
 	must(t, w.fs.MkdirAll("/tmp", 0o700))
 	w.live = w.db("/live")
 	var err error
@@ -143,13 +148,24 @@ func (w *world) apply(db *index.DB, at uint64, shard uint32, id [16]byte, c *mai
 func (w *world) command(shard uint32, id [16]byte, c *mailbox.Command, enters bool) {
 	w.next[shard]++
 	r := w.apply(w.live, w.next[shard], shard, id, c)
-	if enters && w.expected != nil {
-		w.apply(w.expected, 1<<20+w.next[shard], shard, id, c)
+	if enters {
+		w.expect(shard, id, c)
 	}
 	if r.Code != mailbox.OK && r.Code != mailbox.Exists && r.Code != mailbox.NoMailbox && r.Code != mailbox.HasChildren && r.Code != mailbox.Invalid {
 		w.t.Fatalf("%+v: %s", c, r.Message)
 	}
 }
+
+// expect enters a message where a rebuild is to.
+func (w *world) expect(shard uint32, id [16]byte, c *mailbox.Command) {
+	if w.expected != nil {
+		w.entries++
+		w.apply(w.expected, 1<<20+w.entries, shard, id, c)
+	}
+}
+
+// shard is where an account is now.
+func (w *world) shard(a directory.Account) uint32 { return cmp.Or(w.moved[a.ID], a.Shard) }
 
 func (w *world) randomID() (id [16]byte) {
 	for i := range id {
@@ -160,8 +176,23 @@ func (w *world) randomID() (id [16]byte) {
 
 func (w *world) some() directory.Account { return w.accounts[w.rng.IntN(len(w.accounts))] }
 
-// deliver stores a message, sometimes twice as a slow volume makes a frontend do, and enters it.
+// deliver has a message go to some accounts' INBOX, or to a folder of one.
 func (w *world) deliver() {
+	var to []directory.Account
+	for range 1 + w.rng.IntN(w.most) {
+		to = append(to, w.some())
+	}
+	if w.rng.IntN(4) > 0 {
+		w.deliverTo(to...)
+		return
+	}
+	w.bring(&mailbox.Origin{Zone: 480, System: index.FlagSeen, Keywords: []string{"$Mine"}}, []string{"Sent", "Work/2026"}[w.rng.IntN(2)], w.some()) // an APPEND
+}
+
+func (w *world) deliverTo(to ...directory.Account) { w.bring(&mailbox.Origin{}, "INBOX", to...) }
+
+// bring stores a message, sometimes twice as a slow volume makes a frontend do, and enters it.
+func (w *world) bring(o *mailbox.Origin, folder string, to ...directory.Account) {
 	w.serial++
 	w.now++
 	body := []byte(fmt.Sprintf("From: a@remote.test\r\nSubject: message %d\r\n\r\n%s\r\n", w.serial, strings.Repeat("x", w.rng.IntN(2000))))
@@ -170,23 +201,13 @@ func (w *world) deliver() {
 	must(w.t, err)
 	summary, err := scanner.Finish().Encode()
 	must(w.t, err)
-	o := &mailbox.Origin{Delivery: w.randomID(), From: "a@remote.test", Date: w.now - 5, Arrived: w.now}
-	folder := "INBOX"
-	to := map[uint64]directory.Account{}
-	for range 1 + w.rng.IntN(3) {
-		a := w.some()
-		to[a.ID] = a
-	}
-	if w.rng.IntN(4) == 0 { // an APPEND
-		a := w.some()
-		to, folder = map[uint64]directory.Account{a.ID: a}, []string{"Sent", "Work/2026"}[w.rng.IntN(2)]
-		o.Zone, o.System, o.Keywords = 480, index.FlagSeen, []string{"$Mine"}
-	}
-	shards := map[uint32][]uint64{}
+	o.Delivery, o.From, o.Date, o.Arrived = w.randomID(), "a@remote.test", w.now-5, w.now
+	shards, expected := map[uint32][]uint64{}, map[uint32][]uint64{}
 	for _, a := range w.accounts {
-		if _, ok := to[a.ID]; ok {
+		if slices.ContainsFunc(to, func(t directory.Account) bool { return t.ID == a.ID }) {
 			o.Targets = append(o.Targets, mailbox.Target{Account: a.ID, Mailbox: folder})
-			shards[a.Shard] = append(shards[a.Shard], a.ID)
+			shards[w.shard(a)] = append(shards[w.shard(a)], a.ID)
+			expected[a.Shard] = append(expected[a.Shard], a.ID)
 		}
 	}
 	ref := w.put(volume.KindMessage, o, body)
@@ -194,14 +215,19 @@ func (w *world) deliver() {
 		w.put(volume.KindMessage, o, body)
 	}
 	m := mailbox.Message{Ref: ref, Summary: summary, Date: o.Date, Zone: o.Zone, System: o.System, Keywords: o.Keywords}
-	for shard, ids := range shards {
-		c := &mailbox.Command{Deliver: &mailbox.Deliver{Accounts: ids, Message: m}}
-		if folder != "INBOX" {
-			w.command(shard, w.randomID(), &mailbox.Command{Create: &mailbox.Create{Account: ids[0], Name: folder}}, true)
-			c = &mailbox.Command{Append: &mailbox.Append{Account: ids[0], Mailbox: folder, Message: m}}
+	enter := func(shards map[uint32][]uint64, do func(shard uint32, id [16]byte, c *mailbox.Command)) {
+		for _, shard := range slices.Sorted(maps.Keys(shards)) {
+			ids := shards[shard]
+			c := &mailbox.Command{Deliver: &mailbox.Deliver{Accounts: ids, Message: m}}
+			if folder != "INBOX" {
+				do(shard, w.randomID(), &mailbox.Command{Create: &mailbox.Create{Account: ids[0], Name: folder}})
+				c = &mailbox.Command{Append: &mailbox.Append{Account: ids[0], Mailbox: folder, Message: m}}
+			}
+			do(shard, mailbox.Request(o.Delivery, shard), c)
 		}
-		w.command(shard, mailbox.Request(o.Delivery, shard), c, true)
 	}
+	enter(shards, func(shard uint32, id [16]byte, c *mailbox.Command) { w.command(shard, id, c, false) })
+	enter(expected, w.expect)
 }
 
 // change does what no record tells of.
@@ -282,8 +308,10 @@ func (w *world) volumes() *Volumes {
 
 func (w *world) rebuild(dir string, o Options) (*index.DB, *Report) {
 	w.t.Helper()
-	for i := uint32(0); i <= mailShards && len(o.Groups) <= mailShards; i++ {
-		o.Groups = append(o.Groups, placement.Group{Shard: i})
+	if o.Groups == nil {
+		for i := range uint32(mailShards + 1) {
+			o.Groups = append(o.Groups, placement.Group{Shard: i})
+		}
 	}
 	o.Now, o.Say = w.now, w.t.Logf
 	vs := w.volumes()

@@ -24,6 +24,11 @@ func (v *View) HoldersOf(id volume.ID, fn func(h Holder) error) error {
 	return v.holders(v.q.k.volume(id), fn)
 }
 
+// HoldersAt calls it for those to one record.
+func (v *View) HoldersAt(id volume.ID, record uint64, fn func(h Holder) error) error {
+	return v.holders(v.q.k.numbered(id, record), fn)
+}
+
 func (v *View) holders(prefix []byte, fn func(h Holder) error) error {
 	return v.wrap("holders", v.q.scanPrefix(prefix, func(key, _ []byte) error {
 		record, m, ok := splitRef(key)
