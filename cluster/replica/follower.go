@@ -36,7 +36,7 @@ func (m *Manager) serveOffer(_ context.Context, from string, req *offerRequest) 
 	if m.cfg.Volumes == nil {
 		return nil, wire.Errorf(wire.Denied, "%s stores no volumes", m.cfg.ID)
 	}
-	if !m.takes() {
+	if !m.takes() && !(req.Last && m.isReserve()) {
 		return nil, wire.Errorf(wire.Denied, "%s takes no new volumes: it has no weight, or is being drained", m.cfg.ID)
 	}
 	if err := m.full.reason(); err != nil {
