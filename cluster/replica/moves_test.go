@@ -110,7 +110,7 @@ func TestDrain(t *testing.T) {
 	g.identical(20 * time.Second)
 	g.verifyAll(acked, "b", "c")
 	g.left("c", "a", true) // also what came later, if a or b was in doubt for a moment
-	g.set("c", 10, false) // the operator thinks better of it
+	g.set("c", 10, false)  // the operator thinks better of it
 	g.openWith("a", "b", "c")
 }
 

@@ -185,3 +185,23 @@ func TestReserveOnly(t *testing.T) {
 	g.identical(20 * time.Second)
 	g.verifyAll(acked, "a", "b", "c")
 }
+
+// TestPlacesUp: what a policy's reasons count are nodes that answer and take mail, and those that do so under it as a last resort.
+func TestPlacesUp(t *testing.T) {
+	peers := peersIn("a:south/x b:south/y c:south/z d:north")
+	peers[1].Leaving = true
+	south := policy.Policy{Copies: 2, Survive: policy.Zone, Regions: []string{"south"}}
+	for _, c := range []struct {
+		down string
+		want string
+	}{{"", "x z  "}, {"c", "x y  "}, {"b", "x z  "}, {"a c", "y  "}} {
+		places := PlacesUp(south, peers, func(node string) bool { return !strings.Contains(c.down, node) })
+		got := ""
+		for _, at := range places {
+			got += at.Zone + " "
+		}
+		if got != c.want { // d is counted too, and has no zone
+			t.Errorf("down %q: %q, expected %q", c.down, got, c.want)
+		}
+	}
+}
