@@ -88,6 +88,11 @@ func (p *primary) within(crew []Peer) bool {
 	return !slices.ContainsFunc(p.others, func(o Peer) bool { return !slices.Contains(names, o.ID) })
 }
 
+// onReserve says whether another copy is on a node that takes no mail, or none but as a last resort.
+func (p *primary) onReserve() bool {
+	return slices.ContainsFunc(p.others, func(o Peer) bool { return !p.m.peer(o.ID).Takes() })
+}
+
 // slot is what the volume was opened for.
 func (p *primary) slot() slot { return slotOf(p.key, p.others, p.entry.Class) }
 

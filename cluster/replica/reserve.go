@@ -11,8 +11,9 @@ import (
 // wants copies, mail under it is not refused, but goes to these as well, to those that stay first. Each node goes by what it sees itself. Who
 // asks another to hold a copy says that it is a last resort (offerRequest.Last), so that the two need not see the same.
 //
-// It begins as soon as a node is in doubt or refuses a volume. It ends reserveFor after it was needed last, so that a node that comes and goes does not have
-// volumes opened each time; those that are open then are retired once others take the mail (retireUnwanted), and copies leave a drained node like all it had.
+// It begins as soon as a node is in doubt or refuses a volume. Mail goes to a volume of theirs only while there is no other that gets on (place.go, Put). Such volumes stay open
+// until reserveFor after they were needed last, so that a node that comes and goes does not have some opened each time; then they are retired once others take
+// the mail (retireUnwanted), and copies leave a drained node like all it had.
 
 // The ranks of nodes, in the order in which they are called.
 const (

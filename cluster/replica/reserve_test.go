@@ -97,11 +97,23 @@ func TestReserve(t *testing.T) {
 				}
 				return nil
 			})
+			yields := func(want bool) {
+				t.Helper()
+				eventually(t, fmt.Sprint("c leaves mail to others: ", want), 10*time.Second, func() error {
+					if got := g.at("c").m.yields(policy.Default()); got != want {
+						return fmt.Errorf("%v", got)
+					}
+					return nil
+				})
+			}
+			yields(true)
 			w := g.write(3, "a", "c")
 			g.at("b").kill()
 			g.openWith("a", "c")
+			yields(false)
 			time.Sleep(300 * time.Millisecond) // of mail
 			g.at("b").start(nil)
+			yields(true)
 			g.only("a", "b")
 			g.only("b", "a")
 			g.only("c")
