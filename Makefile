@@ -32,7 +32,7 @@ LONG := ./cluster/shard ./cluster ./cluster/replica ./bench/lab ./bench/scenario
 # one goroutine each: it watches none of these.
 FORMATS := $(addprefix ./engine/,cold fulltext index journal keys volume)
 MODELS  := ./cluster/shard ./cluster ./cluster/collect ./cluster/placement ./cluster/liveness ./cluster/rebuild ./frontends/imap $(FORMATS)
-MODEL   := ShardsDoNotMeet|Amend|Audit|LostFragment|FragmentsMissing|Pieces|Range|Virtual|AsBolt|Model|Random|SameLog|Crash|PowerCut|Faults|Flipped|EachCall|Damage|Recount|Mended|AnyTarget|LateLink|LargeCluster|LargeBatches|FarBehind|GrowAndDrain|LostDisk|Policies|ThreeLost|ComeBack|OfMoves|FollowsItsPolicy
+MODEL   := ShardsDoNotMeet|Amend|Audit|LostFragment|FragmentsMissing|Pieces|Range|Virtual|AsBolt|Model|Random|SameLog|Crash|PowerCut|Faults|Flipped|EachCall|Damage|Recount|Mended|AnyTarget|LateLink|LargeCluster|LargeBatches|FarBehind|GrowAndDrain|LostDisk|Policies|ThreeLost|ComeBack|OfMoves|FollowsItsPolicy|ReserveTakes
 
 quiet: # a copy of pebble whose checks follow the tag invariants alone
 	@rm -rf $(QUIET) && mkdir -p $(QUIET) && cp -r "$$(go mod download -json $(PEBBLE) | sed -n 's/.*"Dir": "\(.*\)",*/\1/p')" $(QUIET)/pebble && chmod -R u+w $(QUIET)

@@ -22,9 +22,10 @@ var everything = []config.Role{config.Storage, config.Frontend}
 
 // sender delivers to accounts through some doors in turn until it is stopped; every refusal is an error.
 type sender struct {
-	sent map[string][]string // by address
-	stop func()
-	work sync.WaitGroup
+	sent  map[string][]string // by address
+	worst time.Duration       // that one took
+	stop  func()
+	work  sync.WaitGroup
 }
 
 func send(t *testing.T, accounts []client.Account, doors ...*cluster.Node) *sender {
@@ -34,10 +35,12 @@ func send(t *testing.T, accounts []client.Account, doors ...*cluster.Node) *send
 		for i := 0; ctx.Err() == nil; i++ {
 			to, door := accounts[i%len(accounts)], doors[i%len(doors)].Client()
 			raw := string(message(i, 200))
+			began := time.Now()
 			if err := offer(door, raw, to); err != nil {
 				t.Errorf("message %d: %v", i, err)
 				return
 			}
+			s.worst = max(s.worst, time.Since(began))
 			s.sent[to.Address] = append(s.sent[to.Address], raw)
 		}
 	})

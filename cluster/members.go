@@ -105,7 +105,7 @@ func (n *Node) ChangeNode(ctx context.Context, id string, c mover.NodeChange) er
 }
 
 // keepsPolicies refuses a change after which the nodes that take mail could not hold what a domain's policy asks for, and before which they could: mail for that
-// domain would be refused. The directory does not ask it, so of two changes at the same moment it sees neither.
+// domain would go on to the node that is to take none (the reserve, see package replica), or be nearer together. The directory does not ask it, so of two changes at the same moment it sees neither.
 func (n *Node) keepsPolicies(ctx context.Context, id string, c mover.NodeChange) error {
 	t, err := n.freshTopology(ctx)
 	if err != nil {
@@ -119,7 +119,7 @@ func (n *Node) keepsPolicies(ctx context.Context, id string, c mover.NodeChange)
 	for _, d := range domains {
 		rule := policy.Of(d.Policy)
 		if err := rule.Feasible(after); err != nil && rule.Feasible(before) == nil {
-			return wire.Errorf(wire.Invalid, "mail for %s would be refused, for its policy could not be held without %s: %v. Let a node join, change the policy (`hongyan admin domain policy`), or say --anyway", d.Name, id, err)
+			return wire.Errorf(wire.Invalid, "mail for %s needs %s as it is, for its policy could not be held otherwise: %v. Let a node join, change the policy (`hongyan admin domain policy`), or say --anyway", d.Name, id, err)
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"hongyan/cluster/placement"
 	"hongyan/cluster/policy"
 	"hongyan/cluster/rehouse"
+	"hongyan/cluster/replica"
 )
 
 // followsWait is how long nodes are waited for that say how far stored mail follows its policies.
@@ -21,11 +22,11 @@ func (n *Node) Domains(ctx context.Context) (*client.Domains, error) {
 	if err != nil {
 		return nil, err
 	}
+	peers := n.storagePeers()
 	out := &client.Domains{Domains: []client.Domain{}, Stored: []client.StoredUnder{}, Follows: n.follows(ctx)}
-	up := n.placesUp()
 	for _, d := range list {
 		one := client.Domain{Name: d.Name, Home: d.Home, Policy: policy.Of(d.Policy)}
-		if err := one.Policy.Feasible(up); err != nil {
+		if err := one.Policy.Feasible(replica.PlacesUp(one.Policy, peers, n.net.Up)); err != nil {
 			one.Impossible = "of the nodes that are up: " + err.Error()
 		}
 		if one.Regions == nil {
@@ -68,16 +69,6 @@ func (n *Node) follows(ctx context.Context) []client.Following {
 		}
 	}
 	return list
-}
-
-// placesUp is where the nodes are that take mail and answer.
-func (n *Node) placesUp() (places []policy.Place) {
-	for _, p := range n.storagePeers() {
-		if p.Takes() && (p.ID == n.cfg.ID || n.net.Up(p.ID)) {
-			places = append(places, p.Place())
-		}
-	}
-	return places
 }
 
 // SetPolicy changes what is given of a domain's policy. wire.ErrInvalid if the nodes could not hold it.

@@ -129,7 +129,8 @@ func (n *Node) storagePeers() []replica.Peer {
 	var out []replica.Peer
 	for _, m := range n.topology.Load().Nodes {
 		if m.Stores() {
-			out = append(out, replica.Peer{ID: m.ID, Region: m.Region, Zone: m.Zone, Weight: m.Weight, Leaving: m.Leaving()})
+			lost := m.Lost || m.Emptied != "" || m.ID == n.cfg.ID && n.foreign() != nil
+			out = append(out, replica.Peer{ID: m.ID, Region: m.Region, Zone: m.Zone, Weight: m.Weight, Leaving: m.Leaving(), Lost: lost})
 		}
 	}
 	return out

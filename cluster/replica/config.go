@@ -75,6 +75,8 @@ const (
 	slowAfter      = 4               // AckTimeout/slowAfter without progress: others are asked as well
 	avoidFor       = 2 * time.Second // after a failure a peer is asked last
 	refuseFor      = 2 * time.Second // after a failure no volume is opened with a peer
+	reserveFor     = 5 * time.Second // after it was needed the reserve goes on so long
+	reserveAfter   = time.Second     // after the start others are not missed before
 	tickEvery      = 50 * time.Millisecond
 	keepEvery      = time.Second
 	diskEvery      = 2 * time.Second

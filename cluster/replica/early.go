@@ -69,7 +69,7 @@ func (m *Manager) earlyVolume(to Place, meta []byte, b *volume.Blob) *primary {
 		return nil
 	}
 	list := m.candidates(to, volume.ClassSmall)
-	if len(list) == 0 || list[0].slow || len(list[0].p.others) > 1 {
+	if len(list) == 0 || list[0].slow || len(list[0].p.others) > 1 || m.yields(to.Policy) {
 		return nil
 	}
 	if _, pass := m.passTo(); pass {

@@ -131,9 +131,11 @@ type Peer struct {
 	// to be listed, however dead it is: of one that is not in the list nothing is known, and nothing moves.
 	Leaving bool
 	Zone    string // what fails together inside the region; nodes without one share the zone ""
+	// Lost says that it was given up, or that what it had is made anew: it takes no new mail even as a last resort (reserve.go).
+	Lost bool
 }
 
-// Takes says that the node takes new volumes, copies and fragments.
+// Takes says that the node takes new volumes, copies and fragments. Volumes may come to others as a last resort (reserve.go).
 func (p Peer) Takes() bool { return p.Weight > 0 && !p.Leaving }
 
 // Place is where it is.

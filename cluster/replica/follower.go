@@ -36,7 +36,7 @@ func (m *Manager) serveOffer(_ context.Context, from string, req *offerRequest) 
 	if m.cfg.Volumes == nil {
 		return nil, wire.Errorf(wire.Denied, "%s stores no volumes", m.cfg.ID)
 	}
-	if !m.takes() {
+	if !m.takes() && !(req.Last && m.isReserve()) {
 		return nil, wire.Errorf(wire.Denied, "%s takes no new volumes: it has no weight, is being drained, or is in region %s by its configuration and in another by the table of nodes", m.cfg.ID, m.cfg.Region)
 	}
 	if err := m.full.reason(); err != nil {

@@ -139,10 +139,8 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 	if closed {
 		return
 	}
-	held := m.prune(own, now)
-	if !m.takes() {
-		return
-	}
+	crews := m.crews(now)
+	held := m.prune(own, crews, now)
 	connecting := 0
 	type kind struct {
 		policy string
@@ -157,13 +155,17 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 		}
 	}
 	for _, p := range m.groups() {
+		crew := crews[p.Key()]
+		if !slices.Contains(ids(crew), m.cfg.ID) || m.misplaced() {
+			continue
+		}
 		classes := []uint8{volume.ClassSmall}
 		m.mu.Lock()
 		if m.wantBulk[p.Key()] {
 			classes = append(classes, volume.ClassBulk)
 		}
 		m.mu.Unlock()
-		for _, others := range m.partners(p, held, now) {
+		for _, others := range m.partners(p, crew, held, now) {
 			for _, class := range classes {
 				if p.Key() != "" && connecting >= maxConnecting {
 					return // whichever is connected kicks the keeper
@@ -187,24 +189,28 @@ func (m *Manager) fillSlot(ctx context.Context, held map[slot]*primary, p policy
 	if err := m.open(ctx, p, others, class); err != nil {
 		m.stats.openFailures.Add(1)
 		m.log.Info("no volume opened", "with", ids(others), "policy", p, "err", err)
+		m.kick() // without who refuses others may be needed
 		return false
 	}
 	return true
 }
 
 // prune says which slots are held, and retires what has a successor: a volume that is long or old enough, one whose copies are not spread once another of
-// its policy has them so, one on a node that takes none any more, and one under a policy that no domain has.
-func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
+// its policy has them so, one with a node that is not of the policy's crew, and one under a policy that no domain has.
+func (m *Manager) prune(own []*primary, crews map[string][]Peer, now time.Time) map[slot]*primary {
 	held := make(map[slot]*primary)
 	var ending, near, unwanted []*primary
-	spread, here := make(map[string]bool), m.takes()
+	spread, here := make(map[string]bool), make(map[string]bool)
+	for key, crew := range crews {
+		here[key] = slices.Contains(ids(crew), m.cfg.ID) && !m.misplaced()
+	}
 	for _, p := range own {
 		l, takes := p.load(now)
 		switch {
 		case !m.wanted(p.key):
 			p.retire()
 			continue
-		case !here || !p.taken():
+		case !here[p.key] || !p.within(crews[p.key]):
 			unwanted = append(unwanted, p)
 			continue
 		case takes && (l.old || l.stage >= long):
@@ -238,8 +244,8 @@ func (m *Manager) prune(own []*primary, now time.Time) map[slot]*primary {
 }
 
 // retireUnwanted ends volumes on nodes that take none any more, as soon as mail can go to others: of this node, or at another one. Without
-// such others they go on, for nothing is refused because a node is to be emptied.
-func (m *Manager) retireUnwanted(list []*primary, held map[slot]*primary, here bool, now time.Time) {
+// such others they go on, for nothing is refused because a node is to be emptied. here says by policy whether this node is of the crew.
+func (m *Manager) retireUnwanted(list []*primary, held map[slot]*primary, here map[string]bool, now time.Time) {
 	if len(list) == 0 {
 		return
 	}
@@ -250,7 +256,7 @@ func (m *Manager) retireUnwanted(list []*primary, held map[slot]*primary, here b
 		}
 	}
 	for _, p := range list {
-		if can[p.key] || !here && m.elsewhere(policy.Of(p.entry.Policy)) {
+		if can[p.key] || !here[p.key] && m.elsewhere(policy.Of(p.entry.Policy)) {
 			p.retire()
 		}
 	}
@@ -259,18 +265,18 @@ func (m *Manager) retireUnwanted(list []*primary, held map[slot]*primary, here b
 // partners lists the sets of peers to keep volumes of a policy with, nearest first. Where copies are to survive a region these are peers of other regions,
 // or of this one while no other region has a node that takes copies. One in doubt is better than none. Of more equals than are wanted each node takes
 // others, the heavy ones more often.
-func (m *Manager) partners(p policy.Policy, held map[slot]*primary, now time.Time) [][]Peer {
-	if list := m.partnersIf(p, held, now, func(node string) bool { return !m.cfg.Net.InDoubt(node) }); len(list) > 0 {
+func (m *Manager) partners(p policy.Policy, crew []Peer, held map[slot]*primary, now time.Time) [][]Peer {
+	if list := m.partnersIf(p, crew, held, now, func(node string) bool { return !m.cfg.Net.InDoubt(node) }); len(list) > 0 {
 		return list
 	}
-	return m.partnersIf(p, held, now, m.cfg.Net.Up)
+	return m.partnersIf(p, crew, held, now, m.cfg.Net.Up)
 }
 
-func (m *Manager) partnersIf(p policy.Policy, held map[slot]*primary, now time.Time, usable func(node string) bool) [][]Peer {
+func (m *Manager) partnersIf(p policy.Policy, crew []Peer, held map[slot]*primary, now time.Time, usable func(node string) bool) [][]Peer {
 	var fit []Peer
 	m.mu.Lock()
-	for _, peer := range m.peers {
-		if peer.ID != m.cfg.ID && peer.Takes() && !now.Before(m.refused[peer.ID]) && usable(peer.ID) {
+	for _, peer := range crew {
+		if peer.ID != m.cfg.ID && !now.Before(m.refused[peer.ID]) && usable(peer.ID) {
 			fit = append(fit, peer)
 		}
 	}
@@ -298,7 +304,7 @@ func (m *Manager) open(ctx context.Context, p policy.Policy, others []Peer, clas
 	for _, o := range others {
 		asked, stop := context.WithTimeout(ctx, fenceTimeout)
 		var reply offerReply
-		err := m.cfg.Net.Call(asked, o.ID, methodOffer, &offerRequest{Class: class}, &reply)
+		err := m.cfg.Net.Call(asked, o.ID, methodOffer, &offerRequest{Class: class, Last: !o.Takes()}, &reply)
 		stop()
 		if err != nil {
 			m.refuse(o.ID, refuseFor)

@@ -50,7 +50,9 @@ type Manager struct {
 	wantBulk  map[string]bool      // by policies' keys: large blobs come, keep bulk volumes too
 	uses      map[slot]int         // records that the next volume is to have keys for, where that is more than a few
 	policies  map[string]policy.Policy
-	opened    chan struct{} // closed and replaced when a volume becomes open
+	began     time.Time         // when the manager was started
+	resorts   map[string]resort // by policies' keys
+	opened    chan struct{}     // closed and replaced when a volume becomes open
 }
 
 // New makes a node's manager and registers its methods, which must happen before the network serves. Start it afterwards.
@@ -94,6 +96,9 @@ func (m *Manager) Start() {
 		}
 		m.kick()
 	})
+	m.mu.Lock()
+	m.began = time.Now()
+	m.mu.Unlock()
 	m.background(m.keep)
 	m.background(m.askShares)
 	if m.cfg.Volumes == nil {
@@ -101,6 +106,11 @@ func (m *Manager) Start() {
 	}
 	m.background(m.tick)
 	m.background(m.watchDisk)
+	m.background(func() { // whoever is missing then has others in its place at once
+		if pause.For(m.ctx, reserveAfter) {
+			m.kick()
+		}
+	})
 	m.background(m.repairer)
 	m.background(m.mover)
 }
@@ -227,12 +237,11 @@ func (m *Manager) self() Peer {
 	return p
 }
 
-// takes says that this node opens volumes, and takes copies of others'. It does not where the table of nodes has it in another region than it is in: policies
-// would be held against the wrong place.
-func (m *Manager) takes() bool {
-	p := m.peer(m.cfg.ID)
-	return p.Takes() && p.Region == m.cfg.Region
-}
+// takes says that this node opens volumes, and takes copies of others', not only as a last resort.
+func (m *Manager) takes() bool { return m.peer(m.cfg.ID).Takes() && !m.misplaced() }
+
+// misplaced says that the table of nodes has this one in another region than it is in: policies would be held against the wrong place, so it gets nothing new.
+func (m *Manager) misplaced() bool { return m.peer(m.cfg.ID).Region != m.cfg.Region }
 
 // avoid has a peer asked last for a while.
 func (m *Manager) avoid(node string) {

@@ -35,6 +35,7 @@ const (
 type offerRequest struct {
 	Class uint8 `cbor:"1,keyasint,omitempty"`
 	Bytes int64 `cbor:"2,keyasint,omitempty"` // of a sealed volume's copy; 0: a new volume is meant
+	Last  bool  `cbor:"3,keyasint,omitempty"` // a new volume has nowhere else to go: also if the node is to take none
 }
 
 type offerReply struct{}

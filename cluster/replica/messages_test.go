@@ -18,6 +18,7 @@ func TestEncodings(t *testing.T) {
 	}{
 		{offerRequest{Class: volume.ClassBulk}, "a10101"},
 		{offerRequest{Bytes: 4096}, "a102191000"},
+		{offerRequest{Last: true}, "a103f5"},
 		{shareRequest{}, "a0"},
 		{shareReply{Key: 7, Taken: 300, Stores: true}, "a301070219012c03f5"},
 		{wholeRequest{Volume: 7, Generation: 2, Length: 4096}, "a30107020203191000"},

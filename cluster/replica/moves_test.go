@@ -123,10 +123,8 @@ func TestDrain(t *testing.T) {
 	t.Logf("%d messages, %d copies moved", len(acked), g.at("a").m.Stats().Moves+g.at("b").m.Stats().Moves)
 	g.identical(20 * time.Second)
 	g.verifyAll(acked, "b", "c")
-	if h := g.on("c"); h != nil {
-		t.Errorf("%d copies came to the drained node later", h.Copies)
-	}
-	g.set("c", 10, false) // the operator thinks better of it
+	g.left("c", true) // also what came later, if a or b was in doubt for a moment
+	g.set("c", 10, false)  // the operator thinks better of it
 	g.openWith("a", "b", "c")
 }
 
@@ -252,8 +250,8 @@ func TestMovesSurviveCrashes(t *testing.T) {
 
 // TestHomes: where a copy goes that has to leave.
 func TestHomes(t *testing.T) {
-	peers := []Peer{{"a1", "a", 10, false, "x"}, {"a2", "a", 10, false, "y"}, {"b1", "b", 10, false, ""}, {"b2", "b", 10, false, ""}, {"c1", "c", 10, false, ""},
-		{"c2", "c", 0, false, ""}, {"c3", "c", 10, true, ""}, {"a3", "a", 10, true, "z"}}
+	peers := []Peer{{"a1", "a", 10, false, "x", false}, {"a2", "a", 10, false, "y", false}, {"b1", "b", 10, false, "", false}, {"b2", "b", 10, false, "", false}, {"c1", "c", 10, false, "", false},
+		{"c2", "c", 0, false, "", false}, {"c3", "c", 10, true, "", false}, {"a3", "a", 10, true, "z", false}}
 	for _, c := range []struct {
 		what  string
 		stay  []string

@@ -17,6 +17,7 @@ import (
 type candidate struct {
 	p        *primary
 	slow     bool
+	reserve  bool // a copy is on a node that takes mail as a last resort only
 	home     bool // one copy is in the recipient's home region
 	cross    bool // the copies are in different regions, or zones if their loss is what they are to survive
 	distance int  // of the farthest copy, in steps of doubling round trips
@@ -44,6 +45,7 @@ func rank(list []candidate) {
 func byFitness(a, b candidate) int {
 	return cmp.Or(
 		last(a.slow, b.slow),
+		last(a.reserve, b.reserve),
 		last(!a.home, !b.home),
 		last(!a.cross, !b.cross),
 		cmp.Compare(a.distance, b.distance),
@@ -146,7 +148,7 @@ func (m *Manager) candidates(to Place, class uint8) []candidate {
 		}
 		list = append(list, candidate{
 			p: p, slow: l.stalled > m.cfg.AckTimeout/slowAfter, cross: p.apart, crowded: l.inflight >= spillAt,
-			home:     m.cfg.Region == home || p.isIn(home),
+			reserve: !m.takes() || p.onReserve(), home: m.cfg.Region == home || p.isIn(home),
 			distance: p.distance(), affinity: m.affinity(p.partner),
 		})
 	}

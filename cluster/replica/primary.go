@@ -82,9 +82,15 @@ func (p *primary) distance() (most int) {
 	return most
 }
 
-// taken says whether all nodes of the volume still take mail.
-func (p *primary) taken() bool {
-	return !slices.ContainsFunc(p.others, func(o Peer) bool { return !p.m.peer(o.ID).Takes() })
+// within says whether all other nodes of the volume are among some.
+func (p *primary) within(crew []Peer) bool {
+	names := ids(crew)
+	return !slices.ContainsFunc(p.others, func(o Peer) bool { return !slices.Contains(names, o.ID) })
+}
+
+// onReserve says whether another copy is on a node that takes no mail, or none but as a last resort.
+func (p *primary) onReserve() bool {
+	return slices.ContainsFunc(p.others, func(o Peer) bool { return !p.m.peer(o.ID).Takes() })
 }
 
 // slot is what the volume was opened for.

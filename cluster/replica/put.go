@@ -35,7 +35,7 @@ func (m *Manager) Put(ctx context.Context, to Place, kind volume.Kind, meta []by
 		return volume.Ref{}, wire.Errorf(wire.Limit, "put: blob of %d bytes, limit %d", b.Length(), m.cfg.MaxBlob)
 	}
 	pause, start := putPause, time.Now()
-	if m.usable(to) { // the short way, nearly always
+	if m.first(to) { // the short way, nearly always
 		near, pass := m.passTo()
 		if pass {
 			if ref, err := m.putOn(ctx, near, to, kind, meta, b); err == nil {
@@ -97,14 +97,14 @@ func (m *Manager) pause(ctx context.Context, d time.Duration) bool {
 	return ctx.Err() == nil
 }
 
-// targets lists the nodes to try, this one first while it has a volume that gets on.
+// targets lists the nodes to try.
 func (m *Manager) targets(to Place) []string {
 	nodes := slices.DeleteFunc(m.allowed(m.peerIDs(), to.Policy), func(node string) bool { return node == m.cfg.ID })
 	m.sortTargets(nodes, to)
 	if m.cfg.Volumes == nil || !to.Policy.Allows(m.cfg.Region) {
 		return nodes
 	}
-	if m.usable(to) {
+	if m.first(to) {
 		return append([]string{m.cfg.ID}, nodes...)
 	}
 	return append(nodes, m.cfg.ID)
@@ -140,6 +140,12 @@ func (m *Manager) alike(a, b string) bool {
 	m.mu.Unlock()
 	return same && m.cfg.Net.InDoubt(a) == m.cfg.Net.InDoubt(b) && m.distance(a) == m.distance(b)
 }
+
+// first says that mail is put on this node before others.
+func (m *Manager) first(to Place) bool { return m.usable(to) && !m.yields(to.Policy) }
+
+// yields says that mail is not for this node's volumes though there may be some: it is to take none, and others can.
+func (m *Manager) yields(p policy.Policy) bool { return !m.takes() && m.elsewhere(p) }
 
 // usable says that this node has a volume that gets on.
 func (m *Manager) usable(to Place) bool {

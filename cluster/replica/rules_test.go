@@ -111,6 +111,7 @@ func TestRank(t *testing.T) {
 	}{
 		{"home before near", []candidate{{p: name(1), cross: true}, {p: name(2), home: true, cross: true, distance: 5}}, []volume.ID{2, 1}},
 		{"slow last", []candidate{{p: name(1), home: true, cross: true, slow: true}, {p: name(2)}}, []volume.ID{2, 1}},
+		{"the reserve only while the others are slow", []candidate{{p: name(1), home: true, cross: true, reserve: true}, {p: name(2), distance: 5}, {p: name(3), slow: true}}, []volume.ID{2, 1, 3}},
 		{"two regions before one", []candidate{{p: name(1), home: true}, {p: name(2), home: true, cross: true, distance: 9}}, []volume.ID{2, 1}},
 		{"near before far", []candidate{{p: name(1), distance: 6}, {p: name(2), distance: 4}}, []volume.ID{2, 1}},
 		{"one takes all", []candidate{{p: name(1), affinity: 9}, {p: name(2), affinity: 4}}, []volume.ID{2, 1}},

@@ -162,14 +162,11 @@ func (m *Manager) noVolume(p policy.Policy) error {
 
 // lacking says why the nodes that are up cannot hold what a policy asks for; that copies are not apart is no reason.
 func (m *Manager) lacking(p policy.Policy) error {
-	var places []policy.Place
+	crew, _ := m.crew(p, time.Now())
 	m.mu.Lock()
-	for _, peer := range m.peers {
-		if peer.Takes() && (peer.ID == m.cfg.ID || m.cfg.Net.Up(peer.ID)) {
-			places = append(places, peer.Place())
-		}
-	}
+	peers := m.peers
 	m.mu.Unlock()
+	places := placesUp(peers, crew, m.cfg.Net.Up)
 	fit := slices.DeleteFunc(slices.Clone(places), func(at policy.Place) bool { return !p.Allows(at.Region) })
 	if len(fit) >= int(p.Copies) {
 		return nil

@@ -107,7 +107,7 @@ func (s *session) say(out io.Writer, id, format string) error {
 }
 
 // anywayFlag is of commands that could make a domain's policy impossible.
-const anywayFlag = "  --anyway         also if a domain's policy cannot be held then, and its mail is refused\n"
+const anywayFlag = "  --anyway         also if a domain's policy cannot be held then: its mail goes to the node all the same, if that is up\n"
 
 func (s *session) weighNode() command.Command {
 	var c mover.NodeChange
@@ -128,9 +128,33 @@ func (s *session) weighNode() command.Command {
 			if err := s.call(ctx, "PATCH", nodePath(words[0]), c, nil); err != nil {
 				return err
 			}
-			return s.say(out, words[0], "%s has its new weight\n")
+			if n > 0 {
+				return s.say(out, words[0], "%s has its new weight\n")
+			}
+			var l nodeList
+			if err := s.call(ctx, "GET", "/api/v1/nodes", nil, &l); err != nil {
+				return err
+			}
+			return s.say(out, words[0], "%s gets nothing new"+butFor(l.Nodes)+"\n")
 		},
 	}
+}
+
+// butFor says when a node of weight 0 gets something new all the same: at once, if fewer than two others take mail.
+func butFor(nodes []mover.NodeStatus) string {
+	var take []string
+	for _, n := range nodes {
+		if slices.Contains(n.Roles, "storage") && (n.State == "active" || n.State == "replaced") && n.Weight > 0 {
+			take = append(take, n.ID)
+		}
+	}
+	switch len(take) {
+	case 0:
+		return " but what it has to: no node that stays weighs anything, and mail goes to all of these alike"
+	case 1:
+		return " but what it has to: only " + take[0] + " weighs anything, and every message wants two nodes"
+	}
+	return ""
 }
 
 // drainPoll is how often a drain is looked at.

@@ -66,6 +66,37 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestWeightZero says whether a node that weighs nothing gets mail all the same.
+func TestWeightZero(t *testing.T) {
+	node := func(id, state string, weight uint32) mover.NodeStatus {
+		return mover.NodeStatus{ID: id, Roles: []string{"storage"}, State: state, Weight: weight}
+	}
+	for _, c := range []struct {
+		words   string
+		nodes   []mover.NodeStatus
+		printed string
+	}{
+		{"node weight a 20", nil, "a has its new weight\n"},
+		{"node weight a 0", []mover.NodeStatus{node("a", "active", 0), node("b", "active", 10), node("c", "active", 10)}, "a gets nothing new\n"},
+		{"node weight a 0", []mover.NodeStatus{node("a", "active", 0), node("b", "active", 10), node("c", "draining", 10)}, "a gets nothing new but what it has to: only b weighs anything"},
+		{"node weight a 0", []mover.NodeStatus{node("a", "active", 0), node("b", "lost", 10)}, "a gets nothing new but what it has to: no node that stays"},
+	} {
+		api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "PATCH" {
+				fmt.Fprint(w, "{}")
+			} else if err := json.NewEncoder(w).Encode(nodeList{c.nodes}); err != nil {
+				t.Error(err)
+			}
+		}))
+		var out bytes.Buffer
+		err := Run(t.Context(), append(strings.Fields(c.words), "--server", api.URL, "--token", "x"), func(string) string { return "" }, &out)
+		api.Close()
+		if err != nil || !strings.Contains(out.String(), c.printed) {
+			t.Errorf("%s of %+v: %v, printed %q", c.words, c.nodes, err, out.String())
+		}
+	}
+}
+
 // TestMoveNumbers takes numbers of shards as they are given: none is cut to what there is room for.
 func TestMoveNumbers(t *testing.T) {
 	var got relocate.Order
