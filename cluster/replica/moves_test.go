@@ -123,8 +123,8 @@ func TestDrain(t *testing.T) {
 	t.Logf("%d messages, %d copies moved", len(acked), g.at("a").m.Stats().Moves+g.at("b").m.Stats().Moves)
 	g.identical(20 * time.Second)
 	g.verifyAll(acked, "b", "c")
-	g.left("c", true) // also what came later, if a or b was in doubt for a moment
-	g.set("c", 10, false)  // the operator thinks better of it
+	g.left("c", true)     // also what came later, if a or b was in doubt for a moment
+	g.set("c", 10, false) // the operator thinks better of it
 	g.openWith("a", "b", "c")
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"hongyan/engine/atrest"
 	"hongyan/engine/effort"
+	"hongyan/engine/journal"
 )
 
 func openLogsAt(t testing.TB, dir string, key *atrest.Key) *Logs {
@@ -70,10 +71,13 @@ func changeBoth(t *testing.T, rnd *rand.Rand, a, b raft.LogStore) {
 		}
 		must(t, a.StoreLogs(list))
 		must(t, b.StoreLogs(list))
-	case k < 8: // entries of a leader that lost
+	case k < 8: // entries of a leader that lost; raft stores others in their place
 		from := first + rnd.Uint64N(last-first+1)
 		must(t, a.DeleteRange(from, last))
 		must(t, b.DeleteRange(from, last))
+		list := []*raft.Log{{Index: from, Term: 5, Data: []byte("of another leader")}}
+		must(t, a.StoreLogs(list))
+		must(t, b.StoreLogs(list))
 	default: // after a snapshot
 		to := first + rnd.Uint64N(last-first+1)
 		must(t, a.DeleteRange(first, to))
@@ -102,6 +106,66 @@ func same(t *testing.T, rnd *rand.Rand, a, b raft.LogStore) {
 			!bytes.Equal(x.Extensions, y.Extensions) || !x.AppendedAt.Equal(y.AppendedAt)) {
 			t.Fatalf("entry %d differs: %+v, expected %+v", at, x, y)
 		}
+	}
+}
+
+// Entries of a leader that lost stay until others take their place: if those cannot be stored the log ends where raft takes it to end.
+func TestSuffixStaysUntilItIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	logs := openLogsAt(t, dir, nil)
+	group := logs.group(1)
+	var list []*raft.Log
+	for i := range uint64(10) {
+		list = append(list, &raft.Log{Index: 1 + i, Term: 1, Data: []byte("one")})
+	}
+	must(t, group.StoreLogs(list))
+	must(t, group.DeleteRange(6, 10))
+	if err := group.StoreLogs([]*raft.Log{{Index: 6, Term: 2, Data: make([]byte, journal.MaxFrame)}}); !errors.Is(err, journal.ErrTooLarge) {
+		t.Fatal(err)
+	}
+	var got raft.Log
+	for range 2 {
+		if last, err := group.LastIndex(); err != nil || last != 10 || group.GetLog(10, &got) != nil || got.Term != 1 {
+			t.Fatalf("ends with %d of term %d: %v", last, got.Term, err)
+		}
+		must(t, logs.Close())
+		logs = openLogsAt(t, dir, nil)
+		group = logs.group(1)
+	}
+	must(t, group.DeleteRange(6, 10))
+	must(t, group.StoreLogs([]*raft.Log{{Index: 6, Term: 2, Data: []byte("two")}}))
+	if last, err := group.LastIndex(); err != nil || last != 6 || group.GetLog(6, &got) != nil || got.Term != 2 {
+		t.Fatalf("ends with %d of term %d: %v", last, got.Term, err)
+	}
+	must(t, logs.Close())
+}
+
+// A crash between the two steps in which raft writes a vote leaves none: the one of an earlier term would be repeated to whoever got it.
+func TestVoteIsOfItsTerm(t *testing.T) {
+	dir := t.TempDir()
+	for former := range 2 {
+		logs := openLogsAt(t, dir, nil)
+		group := logs.group(uint32(former))
+		if former == 1 {
+			must(t, logs.stable(1).(groupTerms).terms.db.Set([]byte("0001/LastVoteCand"), []byte("v1")))
+		} else {
+			must(t, group.SetUint64([]byte("LastVoteTerm"), 4))
+			must(t, group.Set([]byte("LastVoteCand"), []byte("v1")))
+		}
+		if v, err := group.Get([]byte("LastVoteCand")); err != nil || string(v) != "v1" {
+			t.Errorf("voted for %q: %v", v, err)
+		}
+		must(t, group.SetUint64([]byte("LastVoteTerm"), 6))
+		must(t, logs.Close())
+		logs = openLogsAt(t, dir, nil)
+		group = logs.group(uint32(former))
+		if n, err := group.GetUint64([]byte("LastVoteTerm")); err != nil || n != 6 {
+			t.Errorf("in term %d: %v", n, err)
+		}
+		if v, err := group.Get([]byte("LastVoteCand")); v != nil || !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+			t.Errorf("voted for %q: %v", v, err)
+		}
+		must(t, logs.Close())
 	}
 }
 

@@ -25,8 +25,11 @@ type terms struct {
 	next *termWrites
 }
 
-// stableNames are raft's for what it keeps: all it ever writes.
-var stableNames = [][]byte{[]byte("CurrentTerm"), []byte("LastVoteTerm"), []byte("LastVoteCand")}
+// Raft's names for what it keeps: all it ever writes.
+var (
+	voteTerm, voteFor = []byte("LastVoteTerm"), []byte("LastVoteCand")
+	stableNames       = [][]byte{[]byte("CurrentTerm"), voteTerm, voteFor}
+)
 
 // termWrites are those of one transaction.
 type termWrites struct {
@@ -45,8 +48,8 @@ func stableEntry(shard uint32, name []byte) (uint64, error) {
 	return 0, fmt.Errorf("raft keeps %q, which this version does not know", name)
 }
 
-// set returns when the value is durable.
-func (s *terms) set(entry uint64, value []byte) error {
+// set returns when the values are durable, all of them at once.
+func (s *terms) set(values ...*raft.Log) error {
 	s.mu.Lock()
 	w := s.next
 	first := w == nil
@@ -54,7 +57,7 @@ func (s *terms) set(entry uint64, value []byte) error {
 		w = &termWrites{done: make(chan struct{})}
 		s.next = w
 	}
-	w.entries = append(w.entries, &raft.Log{Index: entry, Data: value})
+	w.entries = append(w.entries, values...)
 	s.mu.Unlock()
 	if !first {
 		<-w.done
@@ -78,13 +81,22 @@ type groupTerms struct {
 
 var _ raft.StableStore = groupTerms{}
 
-// Set implements raft.StableStore.
+// Set implements raft.StableStore. Raft writes a vote in two steps, its term and then for whom it is. A crash between them must not leave the vote of an earlier term under the new
+// one: raft would repeat it to whoever got it then, without a look at his log. So the term comes with a vote for nobody.
 func (g groupTerms) Set(name, value []byte) error {
 	entry, err := stableEntry(g.shard, name)
 	if err != nil {
 		return err
 	}
-	return g.terms.set(entry, bytes.Clone(value))
+	values := []*raft.Log{{Index: entry, Data: bytes.Clone(value)}}
+	if bytes.Equal(name, voteTerm) {
+		entry, err = stableEntry(g.shard, voteFor)
+		values = append(values, &raft.Log{Index: entry})
+	}
+	if err != nil {
+		return err
+	}
+	return g.terms.set(values...)
 }
 
 // Get implements raft.StableStore. raft knows by the text of ErrKeyNotFound that there is no value.
@@ -97,6 +109,9 @@ func (g groupTerms) Get(name []byte) ([]byte, error) {
 	err = g.terms.db.GetLog(entry, &kept)
 	if errors.Is(err, raft.ErrLogNotFound) {
 		return g.terms.db.Get(fmt.Appendf(nil, "%04x/%s", g.shard, name)) // of a former version
+	}
+	if err == nil && len(kept.Data) == 0 {
+		err = raftboltdb.ErrKeyNotFound // a vote for nobody
 	}
 	return kept.Data, err
 }

@@ -25,7 +25,7 @@ const (
 const (
 	opAppend uint8 = 1 // an entry; it replaces those from its index on
 	opMoved  uint8 = 2 // an entry that stood in an older segment
-	opCut    uint8 = 3 // entries from an index on are gone
+	opCut    uint8 = 3 // entries from an index on are gone; no longer written
 	opDrop   uint8 = 4 // entries before an index are gone
 )
 

@@ -103,11 +103,6 @@ func (l *Log) Append(entries []Entry) error {
 	return l.do(r)
 }
 
-// Cut removes the entries from an index on.
-func (l *Log) Cut(from uint64) error {
-	return l.mark(opCut, from)
-}
-
 // Drop removes the entries before an index.
 func (l *Log) Drop(before uint64) error {
 	return l.mark(opDrop, before)

@@ -123,7 +123,7 @@ func step(rnd *rand.Rand, l *Log, m *modelLog) error {
 		m.append(es)
 	case k < 16:
 		from := m.first + rnd.Uint64N(uint64(len(m.entries)))
-		if err := l.Cut(from); err != nil {
+		if err := l.mark(opCut, from); err != nil { // as earlier versions did
 			return err
 		}
 		m.cut(from)
