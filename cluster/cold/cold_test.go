@@ -11,6 +11,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"hongyan/cluster/replica"
+	"hongyan/cluster/wire"
 	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
@@ -304,5 +305,78 @@ func TestDamagedIndexIsMadeAnew(t *testing.T) {
 	c.expect(n)
 	if got := n.files(t, "cold"); len(got) != 4 {
 		t.Fatalf("%v", got)
+	}
+}
+
+// TestAnotherLayout: fragments that an attempt by other numbers left are no fragments of the volume. They are made anew, and no copy goes for what they say;
+// nor does such an attempt take the place of those that the directory names.
+func TestAnotherLayout(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	e := c.sealed(7, 20)
+	// Two of a 2+4 attempt whose freezing did not land, one where it would be asked for and one that is named without having been made anew.
+	a := c.nodes[0]
+	vol, err := a.set.Get(7)
+	must(t, err)
+	old := cold.Layout{Volume: 7, Seed: vol.Seed(), Length: e.Length, Data: 2, Parity: 4}
+	make2and4 := func(n *node, index int) error {
+		k, err := a.m.maker(t.Context(), n.id, old, index)
+		if err != nil {
+			return err
+		}
+		defer hangUp(k.s)
+		targets := make([]cold.Target, old.Fragments())
+		targets[index] = cold.Target{Sink: k, From: k.next}
+		return errors.Join(cold.Encode(t.Context(), raw{vol}, old, targets, nil), k.finish())
+	}
+	plan, err := a.m.place(e)
+	must(t, err)
+	on := func(index int) *node {
+		return c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == plan[index] })]
+	}
+	for index := range plan {
+		must(t, make2and4(on(index), index))
+	}
+	c.round(at(61), 1, 2)
+	cold4and2 := c.entry(7)
+	if cold4and2.Cold == nil || !slices.Equal(cold4and2.Cold.Nodes, plan) {
+		t.Fatalf("%+v", cold4and2)
+	}
+	for index := range plan {
+		f, err := on(index).frags.Get(cold.Name{Volume: 7, Index: index})
+		must(t, err)
+		if f.Layout() != layout(cold4and2) {
+			t.Errorf("fragment %d is of %+v", index, f.Layout())
+		}
+	}
+	c.expect(c.nodes[1])
+
+	// A node that has not heard of it makes 2+4 once more.
+	if err := make2and4(on(3), 3); !errors.Is(err, wire.ErrInvalid) {
+		t.Errorf("a fragment that is named was replaced: %v", err)
+	}
+
+	// One of another layout that has a named one's place nevertheless is lost: copies stay until it is made anew.
+	d, err := on(5).frags.Make(t.Context(), old, 5)
+	must(t, err)
+	targets := make([]cold.Target, old.Fragments())
+	targets[5] = cold.Target{Sink: d}
+	must(t, cold.Encode(t.Context(), raw{vol}, old, targets, nil))
+	must(t, errors.Join(d.Finish(t.Context()), d.Close()))
+	l := layout(cold4and2)
+	for _, req := range []*haveRequest{{Fragment: fragmentID{Volume: 7, Index: 5}, Layout: &l}, {Fragment: fragmentID{Volume: 7, Index: 4}}} {
+		if reply, err := on(int(req.Fragment.Index)).m.serveHave(t.Context(), "a", req); err != nil || reply.Whole {
+			t.Errorf("%+v: %+v, %v", req, reply, err)
+		}
+	}
+	c.round(at(100))
+	c.round(at(120))
+	for _, n := range c.nodes {
+		if len(n.set.List()) != 0 {
+			t.Errorf("the copy stays on %s", n.id)
+		}
+		c.expect(n)
+	}
+	if n := on(5); n.m.stats.rebuilds.Load() != 1 {
+		t.Errorf("%d rebuilt", n.m.stats.rebuilds.Load())
 	}
 }

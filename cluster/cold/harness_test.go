@@ -45,6 +45,13 @@ func (d *table) Volumes(context.Context) ([]replica.Entry, error) {
 	return slices.Collect(maps.Values(d.entries)), nil
 }
 
+func (d *table) Volume(_ context.Context, id volume.ID) (replica.Entry, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, known := d.entries[id]
+	return e, known, nil
+}
+
 func (d *table) change(id volume.ID, f func(*replica.Entry) error) (replica.Entry, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -22,6 +22,8 @@ import (
 type Directory interface {
 	// Volumes lists all volumes as this node's copy of the directory has them, which may lag behind.
 	Volumes(ctx context.Context) ([]replica.Entry, error)
+	// Volume gives a volume's entry with all that was acknowledged before the call, and whether there is one.
+	Volume(ctx context.Context, id volume.ID) (replica.Entry, bool, error)
 	// FreezeVolume puts fragments in the place of a volume's copies, unless the volume has changed since e.
 	FreezeVolume(ctx context.Context, e replica.Entry, c replica.Cold) (replica.Entry, error)
 	// ThawVolume puts whole copies in the place of fragments.

@@ -66,8 +66,9 @@ type fetchRequest struct {
 
 // haveRequest asks for the state of a fragment, and has keys destroyed beside it.
 type haveRequest struct {
-	Fragment  fragmentID `cbor:"1,keyasint"`
-	Destroyed []uint64   `cbor:"2,keyasint,omitempty"` // records
+	Fragment  fragmentID   `cbor:"1,keyasint"`
+	Destroyed []uint64     `cbor:"2,keyasint,omitempty"` // records
+	Layout    *cold.Layout `cbor:"3,keyasint,omitempty"` // the entry's; earlier programs did not say it
 }
 
 type haveReply struct {

@@ -41,15 +41,21 @@ func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Strea
 	if err := s.RecvValue(&req); err != nil {
 		return fmt.Errorf("make a fragment for %s: %w", from, err)
 	}
-	if m.cfg.Fragments.Has(cold.Name{Volume: req.Layout.Volume, Generation: req.Layout.Generation, Index: int(req.Index)}) {
-		// Of an attempt that broke after this one was complete.
+	lost, err := m.cfg.Fragments.Lost(req.Layout, int(req.Index))
+	if err != nil {
+		return failed(err)
+	}
+	if !lost { // of an attempt that broke after this one was complete
 		return s.SendValue(makeReply{Next: req.Layout.Blocks(), Done: true})
+	}
+	if err := m.superseded(ctx, req.Layout, int(req.Index)); err != nil {
+		return err
 	}
 	d, err := m.cfg.Fragments.Make(ctx, req.Layout, int(req.Index))
 	if err != nil {
 		return failed(err)
 	}
-	err = takeBlocks(ctx, from, s, d)
+	err = m.takeBlocks(ctx, from, s, d, &req)
 	if closed := d.Close(); closed != nil { // before the answer: who has it may remove the fragment
 		err = errors.Join(err, failed(closed))
 	}
@@ -59,8 +65,28 @@ func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Strea
 	return s.SendValue(makeReply{Next: d.Next(), Done: true})
 }
 
+// superseded refuses to put a fragment in the place of one that is here if the directory names that: an attempt by another layout, of a node that has not
+// heard that the volume is cold, must not take from it what it is read through (I2).
+func (m *Manager) superseded(ctx context.Context, l cold.Layout, index int) error {
+	n := cold.Name{Volume: l.Volume, Generation: l.Generation, Index: index}
+	if !m.cfg.Fragments.Has(n) {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, directoryTTL)
+	defer stop()
+	e, _, err := m.cfg.Directory.Volume(ctx, l.Volume)
+	if err != nil {
+		return wire.Errorf(wire.Unavailable, "replace fragment %d of volume %s on %s: ask the directory whether it is named: %v", index, l.Volume, m.cfg.ID, err)
+	}
+	if m.names(e, n) && layout(e) != l {
+		return wire.Errorf(wire.Invalid, "fragment %d of volume %s on %s is of the %d+%d that the directory names: none of %d+%d takes its place",
+			index, l.Volume, m.cfg.ID, e.Cold.Data, e.Cold.Parity, l.Data, l.Parity)
+	}
+	return nil
+}
+
 // takeBlocks makes a fragment complete with what a stream brings.
-func takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.Draft) error {
+func (m *Manager) takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.Draft, req *makeRequest) error {
 	if err := s.SendValue(makeReply{Next: d.Next()}); err != nil {
 		return err
 	}
@@ -80,6 +106,9 @@ func takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.D
 		}
 	}
 	silent.Stop()
+	if err := m.superseded(ctx, req.Layout, int(req.Index)); err != nil { // again: it may have turned cold meanwhile
+		return err
+	}
 	if err := d.Finish(ctx); err != nil {
 		return failed(err)
 	}
@@ -122,10 +151,14 @@ func (m *Manager) serveFetch(_ context.Context, from string, req *fetchRequest) 
 	return &attachment{Volume: req.Volume, Generation: req.Generation, Index: index, Keys: secret}, nil
 }
 
-// serveHave says whether a fragment is whole here, with all that belongs to it, after destroying keys (step 6, I3).
+// serveHave says whether a fragment is whole here, with all that belongs to it, after destroying keys (step 6, I3). Who does not say by which layout keeps
+// its copy: a fragment of another one is worth nothing to the volume.
 func (m *Manager) serveHave(_ context.Context, from string, req *haveRequest) (*haveReply, error) {
 	n := req.Fragment.name()
-	lost, err := m.cfg.Fragments.Lost(n)
+	if l := req.Layout; l == nil || l.Volume != n.Volume || l.Generation != n.Generation {
+		return &haveReply{}, nil
+	}
+	lost, err := m.cfg.Fragments.Lost(*req.Layout, n.Index)
 	if err != nil {
 		return nil, failed(fmt.Errorf("%v for %s: %w", req.Fragment, from, err))
 	}

@@ -115,7 +115,7 @@ func (m *Manager) rebuild(e replica.Entry, n cold.Name) error {
 			return err
 		}
 	}
-	lost, err := m.cfg.Fragments.Lost(n)
+	lost, err := m.cfg.Fragments.Lost(layout(e), n.Index)
 	if err != nil || !lost {
 		return err
 	}
@@ -207,9 +207,10 @@ func (m *Manager) confirm(e replica.Entry) error {
 	if secret != nil {
 		destroyed = cold.Destroyed(secret, cmp.Or(e.Last, math.MaxUint64))
 	}
+	l := layout(e)
 	for i, node := range e.Cold.Nodes {
 		ctx, stop := context.WithTimeout(m.ctx, callTimeout)
-		req := &haveRequest{Fragment: fragmentID{Volume: e.ID, Generation: e.Generation, Index: uint8(i)}, Destroyed: destroyed}
+		req := &haveRequest{Fragment: fragmentID{Volume: e.ID, Generation: e.Generation, Index: uint8(i)}, Layout: &l, Destroyed: destroyed}
 		var reply haveReply
 		err := m.cfg.Net.Call(ctx, node, methodHave, req, &reply)
 		stop()
@@ -235,8 +236,7 @@ func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
 	}
 	unnamed := make(map[cold.Name]struct{})
 	for _, n := range append(m.cfg.Fragments.List(), drafts...) {
-		e := known[n.Volume]
-		if e.Cold == nil || e.Generation != n.Generation || n.Index >= len(e.Cold.Nodes) || e.Cold.Nodes[n.Index] != m.cfg.ID {
+		if !m.names(known[n.Volume], n) {
 			unnamed[n] = struct{}{}
 		}
 	}
@@ -263,6 +263,11 @@ func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
 			delete(m.since, n)
 		}
 	}
+}
+
+// names says that an entry has a fragment on this node.
+func (m *Manager) names(e replica.Entry, n cold.Name) bool {
+	return e.Cold != nil && e.Generation == n.Generation && n.Index < len(e.Cold.Nodes) && e.Cold.Nodes[n.Index] == m.cfg.ID
 }
 
 func (m *Manager) remove(n cold.Name) error {
