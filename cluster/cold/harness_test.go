@@ -174,10 +174,15 @@ func (c *cluster) open(n *node) {
 
 // sealed makes a sealed, encrypted volume with copies on the first two nodes.
 func (c *cluster) sealed(id volume.ID, messages int) replica.Entry {
+	c.t.Helper()
+	return c.sealedBy(id, messages, c.nodes[0].set.NewSeed(volume.ClassBulk, volume.MaxRecords))
+}
+
+// sealedBy makes one whose keys are of a seed; without one it is not encrypted.
+func (c *cluster) sealedBy(id volume.ID, messages int, seed *keys.Seed) replica.Entry {
 	t := c.t
 	t.Helper()
 	a, b := c.nodes[0], c.nodes[1]
-	seed := a.set.NewSeed(volume.ClassBulk, volume.MaxRecords)
 	v, err := a.set.Create(volume.Header{ID: id, Epoch: 1, Primary: a.id, Copies: []string{a.id, b.id}, Salt: 7}, seed, nil)
 	must(t, err)
 	rng := rand.New(rand.NewPCG(uint64(id), 5))

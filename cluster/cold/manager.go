@@ -100,6 +100,8 @@ type Manager struct {
 	since    map[cold.Name]time.Time // fragments that no entry names, and copies of cold volumes (copyOf), since when
 	down     map[string]time.Time    // peers that do not answer
 	thawing  map[volume.ID]struct{}  // whose whole copy is being made here
+	plain    map[volume.ID]struct{}  // with fragments here and known to be not encrypted
+	suspect  map[volume.ID]struct{}  // whose keys here were found damaged, or not to be used
 }
 
 // task names work that is made again after a failure.
@@ -133,7 +135,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg: cfg, log: cfg.Log.With("part", "cold"), ctx: ctx, stop: stop, kicks: make(chan struct{}, 1),
 		makes: make(chan struct{}, maxMakes), reads: make(chan struct{}, maxReads), pace: newPace(cfg.Policy.Rate),
 		waits: make(map[task]wait), verified: make(map[cold.Name]time.Time), since: make(map[cold.Name]time.Time), down: make(map[string]time.Time),
-		thawing: make(map[volume.ID]struct{}),
+		thawing: make(map[volume.ID]struct{}), plain: make(map[volume.ID]struct{}), suspect: make(map[volume.ID]struct{}),
 	}
 	m.views.open = make(map[viewKey]*volume.View)
 	cfg.Net.Handle(methodMake, m.serveMake)

@@ -69,6 +69,7 @@ type haveRequest struct {
 	Fragment  fragmentID   `cbor:"1,keyasint"`
 	Destroyed []uint64     `cbor:"2,keyasint,omitempty"` // records
 	Layout    *cold.Layout `cbor:"3,keyasint,omitempty"` // the entry's; earlier programs did not say it
+	Encrypted bool         `cbor:"4,keyasint,omitempty"` // keys belong to it
 }
 
 type haveReply struct {

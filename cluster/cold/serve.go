@@ -137,16 +137,11 @@ func (m *Manager) misplaced() error {
 	return nil
 }
 
-func (m *Manager) attach(a *attachment) error {
-	m.views.forget(a.Volume)
-	return m.cfg.Fragments.Attach(a.Volume, a.Generation, a.Index, a.Keys)
-}
-
 // serveFetch gives it to another node that has fragments of the volume.
 func (m *Manager) serveFetch(_ context.Context, from string, req *fetchRequest) (*attachment, error) {
 	index, secret, err := m.cfg.Fragments.Attached(req.Volume, req.Generation)
 	if err != nil {
-		return nil, failed(fmt.Errorf("attachment for %s: %w", from, err))
+		return nil, failed(fmt.Errorf("attachment for %s: %w", from, m.noteKeys(req.Volume, err)))
 	}
 	return &attachment{Volume: req.Volume, Generation: req.Generation, Index: index, Keys: secret}, nil
 }
@@ -165,6 +160,15 @@ func (m *Manager) serveHave(_ context.Context, from string, req *haveRequest) (*
 	if lost || !m.cfg.Fragments.HasAttached(n.Volume, n.Generation) {
 		return &haveReply{}, nil
 	}
+	if req.Encrypted {
+		if lost, err = m.cfg.Fragments.KeysLost(n.Volume); err != nil {
+			return nil, failed(fmt.Errorf("%v for %s: %w", req.Fragment, from, err))
+		}
+		if lost {
+			m.suspectKeys(n.Volume)
+			return &haveReply{}, nil
+		}
+	}
 	if len(req.Destroyed) > 0 {
 		if err := m.Destroy(n.Volume, req.Destroyed); err != nil {
 			return nil, failed(err)
@@ -176,7 +180,7 @@ func (m *Manager) serveHave(_ context.Context, from string, req *haveRequest) (*
 // Destroy destroys the keys of records of a cold volume on this node.
 func (m *Manager) Destroy(id volume.ID, records []uint64) error {
 	m.views.forget(id)
-	return m.cfg.Fragments.UseKeys(id, func(f *keys.File) error { return f.Destroy(records) })
+	return m.noteKeys(id, m.cfg.Fragments.UseKeys(id, func(f *keys.File) error { return f.Destroy(records) }))
 }
 
 // serveRead gives a peer blocks of a fragment.

@@ -80,13 +80,12 @@ func (m *Manager) move(e replica.Entry, index int) error {
 
 // makeOn computes a fragment from others into a file of another node, with what belongs to it.
 func (m *Manager) makeOn(e replica.Entry, index int, to string) error {
-	records, secret, err := m.cfg.Fragments.Attached(e.ID, e.Generation)
+	a, err := m.attached(m.ctx, e)
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
 	defer stop()
-	a := &attachment{Volume: e.ID, Generation: e.Generation, Index: records, Keys: secret}
 	if err := m.cfg.Net.Call(ctx, to, methodAttach, a, &attachReply{}); err != nil {
 		return fmt.Errorf("attach index and keys: %w", err)
 	}
@@ -110,10 +109,8 @@ func (m *Manager) makeOn(e replica.Entry, index int, to string) error {
 
 // rebuild makes a fragment of this node anew if it is lost, and what belongs to it.
 func (m *Manager) rebuild(e replica.Entry, n cold.Name) error {
-	if !m.cfg.Fragments.HasAttached(e.ID, e.Generation) {
-		if err := m.fetchAttachment(e); err != nil {
-			return err
-		}
+	if err := m.rebuildAttached(e); err != nil {
+		return err
 	}
 	lost, err := m.cfg.Fragments.Lost(layout(e), n.Index)
 	if err != nil || !lost {
@@ -141,25 +138,6 @@ func (m *Manager) rebuild(e replica.Entry, n cold.Name) error {
 	m.log.Info("fragment rebuilt", "volume", e.ID, "fragment", n.Index, "bytes", layout(e).FileSize(), "resumed_at", from,
 		"took", time.Since(began).Round(time.Millisecond))
 	return nil
-}
-
-// fetchAttachment gets index and keys from another node that has fragments.
-func (m *Manager) fetchAttachment(e replica.Entry) error {
-	var reasons error
-	for _, node := range e.Sources() {
-		if node == m.cfg.ID || !m.up(node) {
-			continue
-		}
-		ctx, stop := context.WithTimeout(m.ctx, callTimeout)
-		var a attachment
-		err := m.cfg.Net.Call(ctx, node, methodFetch, &fetchRequest{Volume: e.ID, Generation: e.Generation}, &a)
-		stop()
-		if err == nil && a.Volume == e.ID && a.Generation == e.Generation {
-			return m.attach(&a)
-		}
-		reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
-	}
-	return fmt.Errorf("fetch index and keys: %w", errors.Join(reasons, errors.New("no node has them")))
 }
 
 // copyOf stands for the whole copy of a cold volume where fragments have names.
@@ -210,7 +188,7 @@ func (m *Manager) confirm(e replica.Entry) error {
 	l := layout(e)
 	for i, node := range e.Cold.Nodes {
 		ctx, stop := context.WithTimeout(m.ctx, callTimeout)
-		req := &haveRequest{Fragment: fragmentID{Volume: e.ID, Generation: e.Generation, Index: uint8(i)}, Layout: &l, Destroyed: destroyed}
+		req := &haveRequest{Fragment: fragmentID{Volume: e.ID, Generation: e.Generation, Index: uint8(i)}, Layout: &l, Destroyed: destroyed, Encrypted: secret != nil}
 		var reply haveReply
 		err := m.cfg.Net.Call(ctx, node, methodHave, req, &reply)
 		stop()
@@ -279,10 +257,14 @@ func (m *Manager) remove(n cold.Name) error {
 		return nil
 	}
 	m.views.forget(n.Volume)
+	m.mu.Lock()
+	delete(m.plain, n.Volume)
+	delete(m.suspect, n.Volume)
+	m.mu.Unlock()
 	return m.cfg.Fragments.Detach(n.Volume)
 }
 
-// verifyNext reads one fragment of this node that was not read for long, and mends its damaged blocks.
+// verifyNext reads one fragment of this node that was not read for long, and the keys beside it, and mends what is damaged.
 func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
 	for _, e := range entries {
 		if e.Cold == nil {
@@ -303,6 +285,9 @@ func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
 }
 
 func (m *Manager) verify(e replica.Entry, n cold.Name) error {
+	if err := m.mendKeys(e); err != nil {
+		return err
+	}
 	f, err := m.cfg.Fragments.Get(n)
 	if err != nil {
 		return err
