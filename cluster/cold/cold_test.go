@@ -2,6 +2,7 @@ package cold
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -379,4 +380,98 @@ func TestAnotherLayout(t *testing.T) {
 	if n := on(5); n.m.stats.rebuilds.Load() != 1 {
 		t.Errorf("%d rebuilt", n.m.stats.rebuilds.Load())
 	}
+}
+
+// TestMovesKeepRegionsApart: a drained node with two fragments and another of its region with none, that of one more region: whoever moves them, one behind
+// the other by an old list or at once with others, leaves no region with more than it may lose.
+func TestMovesKeepRegionsApart(t *testing.T) {
+	c := newCluster(t, "a1", "b1", "c1", "d1", "d2", "d3")
+	for i := range c.peers {
+		c.peers[i].Weight = 0
+		if i < 3 {
+			c.peers[i].Weight = 10
+		}
+	}
+	c.sealed(7, 12)
+	c.round(at(61))
+	c.round(at(100))
+	for i := range c.peers { // all of two regions is to go where there is room for a third of the fragments
+		c.peers[i].Weight = 10
+		c.peers[i].Leaving = i == 1 || i == 2
+	}
+	regions := func() (d int) {
+		inRegion := make(map[string]int)
+		for _, node := range c.entry(7).Cold.Nodes {
+			inRegion[node[:1]]++
+		}
+		for region, n := range inRegion {
+			if n > 2 {
+				t.Errorf("%d fragments in region %s: %v", n, region, c.entry(7).Cold.Nodes)
+			}
+		}
+		return inRegion["d"]
+	}
+	for i := range 3 {
+		c.round(at(110 + int64(i)))
+		regions()
+	}
+	if regions() != 2 {
+		t.Errorf("fragments that can move do not: %v", c.entry(7).Cold.Nodes)
+	}
+	c.expect(c.nodes[0])
+}
+
+// TestMoveBesideAnother: the entry changes while a fragment is made elsewhere. Where it goes is looked at again.
+func TestMoveBesideAnother(t *testing.T) {
+	c := newCluster(t, "a1", "b1", "c1", "d1", "d2", "d3")
+	for i := range c.peers {
+		c.peers[i].Weight = 0
+		if i < 3 {
+			c.peers[i].Weight = 10
+		}
+	}
+	c.sealed(7, 12)
+	c.round(at(61))
+	for i := range c.peers {
+		c.peers[i].Weight = 10
+	}
+	e := c.entry(7)
+	var inB, inC []int
+	for i, node := range e.Cold.Nodes {
+		switch node {
+		case "b1":
+			inB = append(inB, i)
+		case "c1":
+			inC = append(inC, i)
+		}
+	}
+	c.peers[1].Leaving, c.peers[2].Leaving = true, true
+	m := c.nodes[0].m
+	must(t, m.move(7, inB[0], "b1"))
+	// While the next one is made, another node moves one.
+	m.cfg.Directory = &meanwhile{table: c.dir, after: 1, do: func() {
+		_, err := c.dir.MoveFragment(t.Context(), 7, inC[0], "c1", "d1")
+		must(t, err)
+	}}
+	if err := m.move(7, inB[1], "b1"); err == nil || c.entry(7).Cold.Nodes[inB[1]] != "b1" {
+		t.Errorf("%v; a third fragment in a region: %v", err, c.entry(7).Cold.Nodes)
+	}
+	if err := m.move(7, inB[0], "b1"); err != nil { // by an old list: it has moved
+		t.Error(err)
+	}
+}
+
+// meanwhile does something after so many looks at an entry.
+type meanwhile struct {
+	*table
+	after int
+	do    func()
+}
+
+func (d *meanwhile) Volume(ctx context.Context, id volume.ID) (replica.Entry, bool, error) {
+	e, known, err := d.table.Volume(ctx, id)
+	if d.after--; d.after == 0 {
+		d.do()
+	}
+	return e, known, err
 }

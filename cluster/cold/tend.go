@@ -21,11 +21,11 @@ func (m *Manager) tend(e replica.Entry, now time.Time) {
 		n := cold.Name{Volume: e.ID, Generation: e.Generation, Index: i}
 		switch {
 		case node == m.cfg.ID && m.leaves(node, now) && m.first(e, now) && !m.cfg.Paused():
-			m.try(task{"move", e.ID, i}, func() error { return m.move(e, i) })
+			m.try(task{"move", e.ID, i}, func() error { return m.move(e.ID, i, node) })
 		case node == m.cfg.ID:
 			m.try(task{"rebuild", e.ID, i}, func() error { return m.rebuild(e, n) })
 		case m.leaves(node, now) && m.first(e, now) && !m.cfg.Paused():
-			m.try(task{"move", e.ID, i}, func() error { return m.move(e, i) })
+			m.try(task{"move", e.ID, i}, func() error { return m.move(e.ID, i, node) })
 		}
 	}
 	m.dropCopy(e, now)
@@ -53,20 +53,34 @@ func (m *Manager) leaves(node string, now time.Time) bool {
 }
 
 // move has another node hold a fragment of one that leaves: it is made there first, so that no fragment is missing meanwhile but one that is
-// lost anyway. A crash leaves a draft or an unnamed fragment, which the next attempt goes on with, or the sweep removes.
-func (m *Manager) move(e replica.Entry, index int) error {
+// lost anyway. Where it may go depends on where the others are, so the directory is asked before and behind the making: of two that move
+// at once one begins anew. A crash leaves a draft or an unnamed fragment, which the next attempt goes on with, or the sweep removes.
+func (m *Manager) move(id volume.ID, index int, from string) error {
+	e, err := m.present(id)
+	if err != nil {
+		return err
+	}
+	if e.Cold == nil || index >= len(e.Cold.Nodes) || e.Cold.Nodes[index] != from {
+		return nil // somebody has moved it, or the volume is cold no more
+	}
 	entries, err := m.entries()
 	if err != nil {
 		return err
 	}
-	nodes := slices.DeleteFunc(slices.Clone(m.cfg.Peers()), func(p replica.Peer) bool { return !p.Takes() || !m.up(p.ID) })
-	from := e.Cold.Nodes[index]
-	to, ok := replacement(e.ID, policy.Of(e.Policy), e.Cold, index, nodes, load(entries))
+	takes := func(p replica.Peer) bool { return p.Takes() && m.up(p.ID) }
+	to, ok := replacement(e.ID, policy.Of(e.Policy), e.Cold, index, m.cfg.Peers(), takes, load(entries))
 	if !ok {
 		return fmt.Errorf("fragment %d is on %s, which leaves or is gone, and no other node may hold it", index, from)
 	}
 	if err := m.makeOn(e, index, to); err != nil {
 		return fmt.Errorf("make fragment %d of %s on %s: %w", index, from, to, err)
+	}
+	now, err := m.present(id)
+	if err != nil {
+		return err
+	}
+	if now.Epoch != e.Epoch {
+		return fmt.Errorf("fragment %d is made on %s, and the volume's entry has changed meanwhile: where it may go is looked at again", index, to)
 	}
 	ctx, stop := context.WithTimeout(m.ctx, directoryTTL)
 	defer stop()
@@ -76,6 +90,17 @@ func (m *Manager) move(e replica.Entry, index int) error {
 	m.stats.moves.Add(1)
 	m.log.Info("fragment has moved", "volume", e.ID, "fragment", index, "from", from, "to", to)
 	return nil
+}
+
+// present gives the entry of a volume as it is now, one without fragments if there is none.
+func (m *Manager) present(id volume.ID) (replica.Entry, error) {
+	ctx, stop := context.WithTimeout(m.ctx, directoryTTL)
+	defer stop()
+	e, _, err := m.cfg.Directory.Volume(ctx, id)
+	if err != nil {
+		return e, fmt.Errorf("ask the directory for the volume: %w", err)
+	}
+	return e, nil
 }
 
 // makeOn computes a fragment from others into a file of another node, with what belongs to it.
