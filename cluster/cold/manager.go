@@ -242,13 +242,13 @@ func (m *Manager) forget(e replica.Entry) error {
 }
 
 // try does a task unless it failed a short while ago, and rests afterwards: what many small volumes cost is not their bytes, which have a rate, but files and
-// entries in the directory.
-func (m *Manager) try(t task, do func() error) {
+// entries in the directory. It says whether it was the task's time.
+func (m *Manager) try(t task, do func() error) bool {
 	m.mu.Lock()
 	w := m.waits[t]
 	m.mu.Unlock()
 	if m.ctx.Err() != nil || time.Now().Before(w.until) {
-		return
+		return false
 	}
 	began := time.Now()
 	err := do()
@@ -269,6 +269,7 @@ func (m *Manager) try(t task, do func() error) {
 	if took >= leastWork {
 		pause.For(m.ctx, min(restTimes*took, longestRest))
 	}
+	return true
 }
 
 // noteDown keeps since when peers do not answer. One that is in nobody's configuration any more counts as down for ever.

@@ -141,6 +141,11 @@ func (m *Manager) rebuild(e replica.Entry, n cold.Name) error {
 	if err != nil || !lost {
 		return err
 	}
+	return m.remake(e, n)
+}
+
+// remake computes a fragment of this node from others, into a new file.
+func (m *Manager) remake(e replica.Entry, n cold.Name) error {
 	began := time.Now()
 	r, err := m.reader(e, bulkSilence)
 	if err != nil {
@@ -303,8 +308,9 @@ func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
 			if node != m.cfg.ID || now.Sub(last) < verifyEvery || !m.cfg.Fragments.Has(n) {
 				continue
 			}
-			m.try(task{"verify", e.ID, i}, func() error { return m.verify(e, n) })
-			return
+			if m.try(task{"verify", e.ID, i}, func() error { return m.verify(e, n) }) { // of one that waits after a failure the others are not to suffer
+				return
+			}
 		}
 	}
 }
@@ -327,11 +333,18 @@ func (m *Manager) verify(e replica.Entry, n cold.Name) error {
 		if err != nil {
 			return err
 		}
-		if err := f.Mend(m.ctx, r, damaged); err != nil {
+		switch err := f.Mend(m.ctx, r, damaged); {
+		case err == nil:
+			m.stats.mendedBlocks.Add(uint64(len(damaged)))
+			m.log.Warn("damaged fragment mended", "volume", e.ID, "fragment", n.Index, "blocks", len(damaged))
+		case errors.Is(err, cold.ErrTooFew) || m.ctx.Err() != nil:
 			return err
+		default: // the disk does not take them there
+			m.log.Warn("damaged fragment not mended in place: it is made anew", "volume", e.ID, "fragment", n.Index, "blocks", len(damaged), "err", err)
+			if err := m.remake(e, n); err != nil {
+				return err
+			}
 		}
-		m.stats.mendedBlocks.Add(uint64(len(damaged)))
-		m.log.Warn("damaged fragment mended", "volume", e.ID, "fragment", n.Index, "blocks", len(damaged))
 	}
 	m.mu.Lock()
 	m.verified[n] = time.Now()
