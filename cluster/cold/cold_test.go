@@ -289,6 +289,78 @@ func TestThaw(t *testing.T) {
 	}
 }
 
+// TestThawedFragmentsWaitForWholeCopies of the generation that the volume has; and none is removed that the directory names by now, or that was asked for.
+func TestThawedFragmentsWaitForWholeCopies(t *testing.T) {
+	c := settled(t)
+	cold7 := c.entry(7)
+	e, err := c.nodes[2].m.Thaw(t.Context(), cold7)
+	must(t, err)
+	held := func() (n int) {
+		for _, node := range c.nodes {
+			n += len(node.frags.List())
+		}
+		return n
+	}
+	copyOn := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == e.Copies[1] })]
+	c.round(at(110))
+	must(t, copyOn.set.Remove(7))
+	c.round(at(110 + 3700))
+	if held() != 6 {
+		t.Errorf("%d fragments stay with one whole copy", held())
+	}
+	must(t, copyOn.m.thawHere(t.Context(), cold7))
+	for _, generation := range []uint32{1, 0} { // compacted, and nobody has the new file; then as it is
+		_, err := c.dir.change(7, func(e *replica.Entry) error {
+			e.Generation = generation
+			return nil
+		})
+		must(t, err)
+		n := c.nodes[0]
+		for _, held := range n.frags.List() {
+			n.m.mu.Lock()
+			since, ok := n.m.since[held]
+			n.m.mu.Unlock()
+			if err := n.m.sweepOne(held, since); !ok || (err == nil) != (generation == 0) {
+				t.Errorf("generation %d: %v", generation, err)
+			}
+		}
+	}
+	if held() != 4 {
+		t.Errorf("%d fragments stay with all copies whole", held())
+	}
+
+	// By an old list nobody names it; a maker is told that it is here.
+	n := c.nodes[1]
+	stale, err := c.dir.Volumes(t.Context())
+	must(t, err)
+	_, err = c.dir.FreezeVolume(t.Context(), c.entry(7), *cold7.Cold)
+	must(t, err)
+	clear(n.m.waits)
+	n.m.round(stale, at(110+3800))
+	if len(n.frags.List()) != 2 {
+		t.Error("a fragment that is named was removed")
+	}
+	_, err = c.dir.ThawVolume(t.Context(), c.entry(7), e.Copies)
+	must(t, err)
+	for _, held := range n.frags.List() {
+		k, err := c.nodes[0].m.maker(t.Context(), n.id, layout(cold7), held.Index)
+		must(t, err)
+		hangUp(k.s)
+		if !k.done {
+			t.Error("it is here")
+		}
+	}
+	clear(n.m.waits)
+	n.m.round(stale, at(110+3900))
+	if len(n.frags.List()) != 2 {
+		t.Error("a fragment that is about to be named was removed")
+	}
+	n.m.round(stale, at(110+3900+3700))
+	if len(n.frags.List()) != 0 {
+		t.Error("fragments stay that nobody names")
+	}
+}
+
 // TestDamagedIndexIsMadeAnew from the fragments.
 func TestDamagedIndexIsMadeAnew(t *testing.T) {
 	c := newCluster(t, "a", "b", "c")

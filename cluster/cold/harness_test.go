@@ -146,7 +146,7 @@ func newCluster(t testing.TB, ids ...string) *cluster {
 		c.nodes = append(c.nodes, n)
 		c.open(n)
 		n.m, err = New(Config{ID: n.id, Region: n.id[:1], Net: net, Volumes: n.set, Fragments: n.frags, Directory: c.dir, Policy: soon,
-			Peers: func() []replica.Peer { return c.peers }, Log: slog.New(slog.DiscardHandler)})
+			Peers: func() []replica.Peer { return c.peers }, Whole: c.whole, Log: slog.New(slog.DiscardHandler)})
 		must(t, err)
 		net.Serve()
 		t.Cleanup(func() {
@@ -162,6 +162,13 @@ func newCluster(t testing.TB, ids ...string) *cluster {
 		}
 	}
 	return c
+}
+
+// whole says that a node's copy is as the entry says.
+func (c *cluster) whole(id string, e replica.Entry) bool {
+	n := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == id })]
+	v, err := n.set.Get(e.ID)
+	return err == nil && v.Header().Generation == e.Generation && v.Durable() >= e.Length
 }
 
 func (c *cluster) open(n *node) {

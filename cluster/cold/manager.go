@@ -51,8 +51,9 @@ type Config struct {
 	Volumes   *volume.Set
 	Fragments *cold.Store
 	Directory Directory
-	Peers     func() []replica.Peer // the cluster's storage nodes, this one among them
-	Paused    func() bool           // the operator has moves wait; may be nil
+	Peers     func() []replica.Peer                   // the cluster's storage nodes, this one among them
+	Whole     func(node string, e replica.Entry) bool // asks a node whether its copy is as the entry says
+	Paused    func() bool                             // the operator has moves wait; may be nil
 	Policy    Policy
 	Clock     *clock.Clock
 	Log       *slog.Logger
@@ -118,8 +119,8 @@ type wait struct {
 
 // New makes a node's manager and registers its methods, which must happen before the network serves. Start it afterwards.
 func New(cfg Config) (*Manager, error) {
-	if cfg.ID == "" || cfg.Region == "" || cfg.Net == nil || cfg.Volumes == nil || cfg.Fragments == nil || cfg.Directory == nil || cfg.Peers == nil || cfg.Log == nil {
-		return nil, errors.New("cold: node needs an id, a region, a network, storage, a directory, peers and a log")
+	if cfg.ID == "" || cfg.Region == "" || cfg.Net == nil || cfg.Volumes == nil || cfg.Fragments == nil || cfg.Directory == nil || cfg.Peers == nil || cfg.Whole == nil || cfg.Log == nil {
+		return nil, errors.New("cold: node needs an id, a region, a network, storage, a directory, peers, somebody to ask for whole copies and a log")
 	}
 	if cfg.Policy.After > 0 {
 		l := cold.Layout{Length: 1, Data: uint8(min(cfg.Policy.Data, 255)), Parity: uint8(min(cfg.Policy.Parity, 255))}

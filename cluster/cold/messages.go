@@ -43,6 +43,10 @@ type makeRequest struct {
 	Index  uint8       `cbor:"2,keyasint,omitempty"`
 }
 
+func (r makeRequest) name() cold.Name {
+	return cold.Name{Volume: r.Layout.Volume, Generation: r.Layout.Generation, Index: int(r.Index)}
+}
+
 // makeReply says with which block to begin; once more, at the end, with Done set.
 type makeReply struct {
 	Next int64 `cbor:"1,keyasint,omitempty"`

@@ -41,6 +41,7 @@ func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Strea
 	if err := s.RecvValue(&req); err != nil {
 		return fmt.Errorf("make a fragment for %s: %w", from, err)
 	}
+	m.wanted(req.name())
 	lost, err := m.cfg.Fragments.Lost(req.Layout, int(req.Index))
 	if err != nil {
 		return failed(err)
@@ -48,45 +49,46 @@ func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Strea
 	if !lost { // of an attempt that broke after this one was complete
 		return s.SendValue(makeReply{Next: req.Layout.Blocks(), Done: true})
 	}
-	if err := m.superseded(ctx, req.Layout, int(req.Index)); err != nil {
+	if err := m.superseded(ctx, req); err != nil {
 		return err
 	}
 	d, err := m.cfg.Fragments.Make(ctx, req.Layout, int(req.Index))
 	if err != nil {
 		return failed(err)
 	}
-	err = m.takeBlocks(ctx, from, s, d, &req)
+	err = m.takeBlocks(ctx, from, s, d, req)
 	if closed := d.Close(); closed != nil { // before the answer: who has it may remove the fragment
 		err = errors.Join(err, failed(closed))
 	}
 	if err != nil {
 		return err
 	}
+	m.wanted(req.name()) // the draft may have been here for long
 	return s.SendValue(makeReply{Next: d.Next(), Done: true})
 }
 
 // superseded refuses to put a fragment in the place of one that is here if the directory names that: an attempt by another layout, of a node that has not
 // heard that the volume is cold, must not take from it what it is read through (I2).
-func (m *Manager) superseded(ctx context.Context, l cold.Layout, index int) error {
-	n := cold.Name{Volume: l.Volume, Generation: l.Generation, Index: index}
+func (m *Manager) superseded(ctx context.Context, req makeRequest) error {
+	n, l := req.name(), req.Layout
 	if !m.cfg.Fragments.Has(n) {
 		return nil
 	}
 	ctx, stop := context.WithTimeout(ctx, directoryTTL)
 	defer stop()
-	e, _, err := m.cfg.Directory.Volume(ctx, l.Volume)
+	e, _, err := m.cfg.Directory.Volume(ctx, n.Volume)
 	if err != nil {
-		return wire.Errorf(wire.Unavailable, "replace fragment %d of volume %s on %s: ask the directory whether it is named: %v", index, l.Volume, m.cfg.ID, err)
+		return wire.Errorf(wire.Unavailable, "replace fragment %d of volume %s on %s: ask the directory whether it is named: %v", n.Index, n.Volume, m.cfg.ID, err)
 	}
 	if m.names(e, n) && layout(e) != l {
 		return wire.Errorf(wire.Invalid, "fragment %d of volume %s on %s is of the %d+%d that the directory names: none of %d+%d takes its place",
-			index, l.Volume, m.cfg.ID, e.Cold.Data, e.Cold.Parity, l.Data, l.Parity)
+			n.Index, n.Volume, m.cfg.ID, e.Cold.Data, e.Cold.Parity, l.Data, l.Parity)
 	}
 	return nil
 }
 
 // takeBlocks makes a fragment complete with what a stream brings.
-func (m *Manager) takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.Draft, req *makeRequest) error {
+func (m *Manager) takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.Draft, req makeRequest) error {
 	if err := s.SendValue(makeReply{Next: d.Next()}); err != nil {
 		return err
 	}
@@ -106,7 +108,7 @@ func (m *Manager) takeBlocks(ctx context.Context, from string, s *transport.Stre
 		}
 	}
 	silent.Stop()
-	if err := m.superseded(ctx, req.Layout, int(req.Index)); err != nil { // again: it may have turned cold meanwhile
+	if err := m.superseded(ctx, req); err != nil { // again: it may have turned cold meanwhile
 		return err
 	}
 	if err := d.Finish(ctx); err != nil {

@@ -258,7 +258,7 @@ func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
 		if !seen || now.Sub(since) < sweepAfter {
 			continue
 		}
-		m.try(task{"sweep", n.Volume, n.Index}, func() error { return m.remove(n) })
+		m.try(task{"sweep", n.Volume, n.Index}, func() error { return m.sweepOne(n, since) })
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -271,6 +271,43 @@ func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
 			delete(m.since, n)
 		}
 	}
+}
+
+// sweepOne removes a fragment unless it is named now, or was just asked for. Those of a volume that was thawed stay until as many of its copies as must
+// not be lost at once are known to be whole, in the generation that there is now.
+func (m *Manager) sweepOne(n cold.Name, since time.Time) error {
+	e, err := m.present(n.Volume)
+	if err != nil {
+		return err
+	}
+	if m.names(e, n) {
+		return nil
+	}
+	if e.State == replica.Sealed && e.Cold == nil && e.Length > 0 {
+		whole := 0
+		for _, node := range e.Copies {
+			if m.cfg.Whole(node, e) {
+				whole++
+			}
+		}
+		if whole < min(e.Wanted(), 2) {
+			return fmt.Errorf("%d of the volume's copies on %v are known to be whole: its fragment stays until there are more", whole, e.Copies)
+		}
+	}
+	m.mu.Lock()
+	now, still := m.since[n]
+	m.mu.Unlock()
+	if !still || now != since {
+		return nil // somebody was told meanwhile that it is here, and is about to name it
+	}
+	return m.remove(n)
+}
+
+// wanted has the time begin anew after which a fragment that nobody names is removed.
+func (m *Manager) wanted(n cold.Name) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.since, n)
 }
 
 // names says that an entry has a fragment on this node.

@@ -45,7 +45,8 @@ func (m *Manager) Erase(id volume.ID, stay *roaring.Bitmap) (uint64, error) {
 }
 
 // Thaw implements replica.ColdVolumes: this node and others with fragments, one of them in another region (or zone), make whole copies, then the directory
-// names these in place of the fragments, which are swept later. Copies that the policy wants and that no node with fragments is left for are made afterwards.
+// names these in place of the fragments, which are swept later, when the copies are known to be whole. Copies that the policy
+// wants and that no node with fragments is left for are made afterwards.
 func (m *Manager) Thaw(ctx context.Context, e replica.Entry) (replica.Entry, error) {
 	others, ok := m.partners(e)
 	if !ok {
