@@ -6,6 +6,7 @@ import (
 
 	"hongyan/cluster/cold"
 	"hongyan/cluster/config"
+	"hongyan/cluster/replica"
 )
 
 // openCold makes this node's part in the cold tier. Without the section in the configuration nothing turns cold, but what did is
@@ -19,6 +20,7 @@ func (n *Node) openCold() error {
 	var err error
 	n.cold, err = cold.New(cold.Config{
 		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Volumes: n.store.Volumes, Fragments: n.store.Cold, Directory: n.directory, Peers: n.storagePeers, Paused: n.paused,
+		Whole:  func(node string, e replica.Entry) bool { return n.volumes.WholeOn(node, e) }, // which is there once anything runs
 		Policy: p, Clock: &n.clock, Log: n.log,
 	})
 	return err

@@ -2,6 +2,7 @@ package cold
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 
 	"hongyan/cluster/replica"
+	"hongyan/cluster/wire"
 	"hongyan/engine/cold"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
@@ -287,6 +289,78 @@ func TestThaw(t *testing.T) {
 	}
 }
 
+// TestThawedFragmentsWaitForWholeCopies of the generation that the volume has; and none is removed that the directory names by now, or that was asked for.
+func TestThawedFragmentsWaitForWholeCopies(t *testing.T) {
+	c := settled(t)
+	cold7 := c.entry(7)
+	e, err := c.nodes[2].m.Thaw(t.Context(), cold7)
+	must(t, err)
+	held := func() (n int) {
+		for _, node := range c.nodes {
+			n += len(node.frags.List())
+		}
+		return n
+	}
+	copyOn := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == e.Copies[1] })]
+	c.round(at(110))
+	must(t, copyOn.set.Remove(7))
+	c.round(at(110 + 3700))
+	if held() != 6 {
+		t.Errorf("%d fragments stay with one whole copy", held())
+	}
+	must(t, copyOn.m.thawHere(t.Context(), cold7))
+	for _, generation := range []uint32{1, 0} { // compacted, and nobody has the new file; then as it is
+		_, err := c.dir.change(7, func(e *replica.Entry) error {
+			e.Generation = generation
+			return nil
+		})
+		must(t, err)
+		n := c.nodes[0]
+		for _, held := range n.frags.List() {
+			n.m.mu.Lock()
+			since, ok := n.m.since[held]
+			n.m.mu.Unlock()
+			if err := n.m.sweepOne(held, since); !ok || (err == nil) != (generation == 0) {
+				t.Errorf("generation %d: %v", generation, err)
+			}
+		}
+	}
+	if held() != 4 {
+		t.Errorf("%d fragments stay with all copies whole", held())
+	}
+
+	// By an old list nobody names it; a maker is told that it is here.
+	n := c.nodes[1]
+	stale, err := c.dir.Volumes(t.Context())
+	must(t, err)
+	_, err = c.dir.FreezeVolume(t.Context(), c.entry(7), *cold7.Cold)
+	must(t, err)
+	clear(n.m.waits)
+	n.m.round(stale, at(110+3800))
+	if len(n.frags.List()) != 2 {
+		t.Error("a fragment that is named was removed")
+	}
+	_, err = c.dir.ThawVolume(t.Context(), c.entry(7), e.Copies)
+	must(t, err)
+	for _, held := range n.frags.List() {
+		k, err := c.nodes[0].m.maker(t.Context(), n.id, layout(cold7), held.Index)
+		must(t, err)
+		hangUp(k.s)
+		if !k.done {
+			t.Error("it is here")
+		}
+	}
+	clear(n.m.waits)
+	n.m.round(stale, at(110+3900))
+	if len(n.frags.List()) != 2 {
+		t.Error("a fragment that is about to be named was removed")
+	}
+	n.m.round(stale, at(110+3900+3700))
+	if len(n.frags.List()) != 0 {
+		t.Error("fragments stay that nobody names")
+	}
+}
+
 // TestDamagedIndexIsMadeAnew from the fragments.
 func TestDamagedIndexIsMadeAnew(t *testing.T) {
 	c := newCluster(t, "a", "b", "c")
@@ -305,4 +379,171 @@ func TestDamagedIndexIsMadeAnew(t *testing.T) {
 	if got := n.files(t, "cold"); len(got) != 4 {
 		t.Fatalf("%v", got)
 	}
+}
+
+// TestAnotherLayout: fragments that an attempt by other numbers left are no fragments of the volume. They are made anew, and no copy goes for what they say;
+// nor does such an attempt take the place of those that the directory names.
+func TestAnotherLayout(t *testing.T) {
+	c := newCluster(t, "a", "b", "c")
+	e := c.sealed(7, 20)
+	// Two of a 2+4 attempt whose freezing did not land, one where it would be asked for and one that is named without having been made anew.
+	a := c.nodes[0]
+	vol, err := a.set.Get(7)
+	must(t, err)
+	old := cold.Layout{Volume: 7, Seed: vol.Seed(), Length: e.Length, Data: 2, Parity: 4}
+	make2and4 := func(n *node, index int) error {
+		k, err := a.m.maker(t.Context(), n.id, old, index)
+		if err != nil {
+			return err
+		}
+		defer hangUp(k.s)
+		targets := make([]cold.Target, old.Fragments())
+		targets[index] = cold.Target{Sink: k, From: k.next}
+		return errors.Join(cold.Encode(t.Context(), raw{vol}, old, targets, nil), k.finish())
+	}
+	plan, err := a.m.place(e)
+	must(t, err)
+	on := func(index int) *node {
+		return c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == plan[index] })]
+	}
+	for index := range plan {
+		must(t, make2and4(on(index), index))
+	}
+	c.round(at(61), 1, 2)
+	cold4and2 := c.entry(7)
+	if cold4and2.Cold == nil || !slices.Equal(cold4and2.Cold.Nodes, plan) {
+		t.Fatalf("%+v", cold4and2)
+	}
+	for index := range plan {
+		f, err := on(index).frags.Get(cold.Name{Volume: 7, Index: index})
+		must(t, err)
+		if f.Layout() != layout(cold4and2) {
+			t.Errorf("fragment %d is of %+v", index, f.Layout())
+		}
+	}
+	c.expect(c.nodes[1])
+
+	// A node that has not heard of it makes 2+4 once more.
+	if err := make2and4(on(3), 3); !errors.Is(err, wire.ErrInvalid) {
+		t.Errorf("a fragment that is named was replaced: %v", err)
+	}
+
+	// One of another layout that has a named one's place nevertheless is lost: copies stay until it is made anew.
+	d, err := on(5).frags.Make(t.Context(), old, 5)
+	must(t, err)
+	targets := make([]cold.Target, old.Fragments())
+	targets[5] = cold.Target{Sink: d}
+	must(t, cold.Encode(t.Context(), raw{vol}, old, targets, nil))
+	must(t, errors.Join(d.Finish(t.Context()), d.Close()))
+	l := layout(cold4and2)
+	for _, req := range []*haveRequest{{Fragment: fragmentID{Volume: 7, Index: 5}, Layout: &l}, {Fragment: fragmentID{Volume: 7, Index: 4}}} {
+		if reply, err := on(int(req.Fragment.Index)).m.serveHave(t.Context(), "a", req); err != nil || reply.Whole {
+			t.Errorf("%+v: %+v, %v", req, reply, err)
+		}
+	}
+	c.round(at(100))
+	c.round(at(120))
+	for _, n := range c.nodes {
+		if len(n.set.List()) != 0 {
+			t.Errorf("the copy stays on %s", n.id)
+		}
+		c.expect(n)
+	}
+	if n := on(5); n.m.stats.rebuilds.Load() != 1 {
+		t.Errorf("%d rebuilt", n.m.stats.rebuilds.Load())
+	}
+}
+
+// TestMovesKeepRegionsApart: a drained node with two fragments and another of its region with none, that of one more region: whoever moves them, one behind
+// the other by an old list or at once with others, leaves no region with more than it may lose.
+func TestMovesKeepRegionsApart(t *testing.T) {
+	c := newCluster(t, "a1", "b1", "c1", "d1", "d2", "d3")
+	for i := range c.peers {
+		c.peers[i].Weight = 0
+		if i < 3 {
+			c.peers[i].Weight = 10
+		}
+	}
+	c.sealed(7, 12)
+	c.round(at(61))
+	c.round(at(100))
+	for i := range c.peers { // all of two regions is to go where there is room for a third of the fragments
+		c.peers[i].Weight = 10
+		c.peers[i].Leaving = i == 1 || i == 2
+	}
+	regions := func() (d int) {
+		inRegion := make(map[string]int)
+		for _, node := range c.entry(7).Cold.Nodes {
+			inRegion[node[:1]]++
+		}
+		for region, n := range inRegion {
+			if n > 2 {
+				t.Errorf("%d fragments in region %s: %v", n, region, c.entry(7).Cold.Nodes)
+			}
+		}
+		return inRegion["d"]
+	}
+	for i := range 3 {
+		c.round(at(110 + int64(i)))
+		regions()
+	}
+	if regions() != 2 {
+		t.Errorf("fragments that can move do not: %v", c.entry(7).Cold.Nodes)
+	}
+	c.expect(c.nodes[0])
+}
+
+// TestMoveBesideAnother: the entry changes while a fragment is made elsewhere. Where it goes is looked at again.
+func TestMoveBesideAnother(t *testing.T) {
+	c := newCluster(t, "a1", "b1", "c1", "d1", "d2", "d3")
+	for i := range c.peers {
+		c.peers[i].Weight = 0
+		if i < 3 {
+			c.peers[i].Weight = 10
+		}
+	}
+	c.sealed(7, 12)
+	c.round(at(61))
+	for i := range c.peers {
+		c.peers[i].Weight = 10
+	}
+	e := c.entry(7)
+	var inB, inC []int
+	for i, node := range e.Cold.Nodes {
+		switch node {
+		case "b1":
+			inB = append(inB, i)
+		case "c1":
+			inC = append(inC, i)
+		}
+	}
+	c.peers[1].Leaving, c.peers[2].Leaving = true, true
+	m := c.nodes[0].m
+	must(t, m.move(7, inB[0], "b1"))
+	// While the next one is made, another node moves one.
+	m.cfg.Directory = &meanwhile{table: c.dir, after: 1, do: func() {
+		_, err := c.dir.MoveFragment(t.Context(), 7, inC[0], "c1", "d1")
+		must(t, err)
+	}}
+	if err := m.move(7, inB[1], "b1"); err == nil || c.entry(7).Cold.Nodes[inB[1]] != "b1" {
+		t.Errorf("%v; a third fragment in a region: %v", err, c.entry(7).Cold.Nodes)
+	}
+	if err := m.move(7, inB[0], "b1"); err != nil { // by an old list: it has moved
+		t.Error(err)
+	}
+}
+
+// meanwhile does something after so many looks at an entry.
+type meanwhile struct {
+	*table
+	after int
+	do    func()
+}
+
+func (d *meanwhile) Volume(ctx context.Context, id volume.ID) (replica.Entry, bool, error) {
+	e, known, err := d.table.Volume(ctx, id)
+	if d.after--; d.after == 0 {
+		d.do()
+	}
+	return e, known, err
 }

@@ -45,6 +45,13 @@ func (d *table) Volumes(context.Context) ([]replica.Entry, error) {
 	return slices.Collect(maps.Values(d.entries)), nil
 }
 
+func (d *table) Volume(_ context.Context, id volume.ID) (replica.Entry, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, known := d.entries[id]
+	return e, known, nil
+}
+
 func (d *table) change(id volume.ID, f func(*replica.Entry) error) (replica.Entry, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -139,7 +146,7 @@ func newCluster(t testing.TB, ids ...string) *cluster {
 		c.nodes = append(c.nodes, n)
 		c.open(n)
 		n.m, err = New(Config{ID: n.id, Region: n.id[:1], Net: net, Volumes: n.set, Fragments: n.frags, Directory: c.dir, Policy: soon,
-			Peers: func() []replica.Peer { return c.peers }, Log: slog.New(slog.DiscardHandler)})
+			Peers: func() []replica.Peer { return c.peers }, Whole: c.whole, Log: slog.New(slog.DiscardHandler)})
 		must(t, err)
 		net.Serve()
 		t.Cleanup(func() {
@@ -157,6 +164,13 @@ func newCluster(t testing.TB, ids ...string) *cluster {
 	return c
 }
 
+// whole says that a node's copy is as the entry says.
+func (c *cluster) whole(id string, e replica.Entry) bool {
+	n := c.nodes[slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == id })]
+	v, err := n.set.Get(e.ID)
+	return err == nil && v.Header().Generation == e.Generation && v.Durable() >= e.Length
+}
+
 func (c *cluster) open(n *node) {
 	var err error
 	n.set, err = volume.OpenSet(n.fs, "volumes", volume.SetOptions{Master: c.ring})
@@ -167,10 +181,15 @@ func (c *cluster) open(n *node) {
 
 // sealed makes a sealed, encrypted volume with copies on the first two nodes.
 func (c *cluster) sealed(id volume.ID, messages int) replica.Entry {
+	c.t.Helper()
+	return c.sealedBy(id, messages, c.nodes[0].set.NewSeed(volume.ClassBulk, volume.MaxRecords))
+}
+
+// sealedBy makes one whose keys are of a seed; without one it is not encrypted.
+func (c *cluster) sealedBy(id volume.ID, messages int, seed *keys.Seed) replica.Entry {
 	t := c.t
 	t.Helper()
 	a, b := c.nodes[0], c.nodes[1]
-	seed := a.set.NewSeed(volume.ClassBulk, volume.MaxRecords)
 	v, err := a.set.Create(volume.Header{ID: id, Epoch: 1, Primary: a.id, Copies: []string{a.id, b.id}, Salt: 7}, seed, nil)
 	must(t, err)
 	rng := rand.New(rand.NewPCG(uint64(id), 5))

@@ -22,6 +22,8 @@ import (
 type Directory interface {
 	// Volumes lists all volumes as this node's copy of the directory has them, which may lag behind.
 	Volumes(ctx context.Context) ([]replica.Entry, error)
+	// Volume gives a volume's entry with all that was acknowledged before the call, and whether there is one.
+	Volume(ctx context.Context, id volume.ID) (replica.Entry, bool, error)
 	// FreezeVolume puts fragments in the place of a volume's copies, unless the volume has changed since e.
 	FreezeVolume(ctx context.Context, e replica.Entry, c replica.Cold) (replica.Entry, error)
 	// ThawVolume puts whole copies in the place of fragments.
@@ -49,8 +51,9 @@ type Config struct {
 	Volumes   *volume.Set
 	Fragments *cold.Store
 	Directory Directory
-	Peers     func() []replica.Peer // the cluster's storage nodes, this one among them
-	Paused    func() bool           // the operator has moves wait; may be nil
+	Peers     func() []replica.Peer                   // the cluster's storage nodes, this one among them
+	Whole     func(node string, e replica.Entry) bool // asks a node whether its copy is as the entry says
+	Paused    func() bool                             // the operator has moves wait; may be nil
 	Policy    Policy
 	Clock     *clock.Clock
 	Log       *slog.Logger
@@ -98,6 +101,8 @@ type Manager struct {
 	since    map[cold.Name]time.Time // fragments that no entry names, and copies of cold volumes (copyOf), since when
 	down     map[string]time.Time    // peers that do not answer
 	thawing  map[volume.ID]struct{}  // whose whole copy is being made here
+	plain    map[volume.ID]struct{}  // with fragments here and known to be not encrypted
+	suspect  map[volume.ID]struct{}  // whose keys here were found damaged, or not to be used
 }
 
 // task names work that is made again after a failure.
@@ -114,8 +119,8 @@ type wait struct {
 
 // New makes a node's manager and registers its methods, which must happen before the network serves. Start it afterwards.
 func New(cfg Config) (*Manager, error) {
-	if cfg.ID == "" || cfg.Region == "" || cfg.Net == nil || cfg.Volumes == nil || cfg.Fragments == nil || cfg.Directory == nil || cfg.Peers == nil || cfg.Log == nil {
-		return nil, errors.New("cold: node needs an id, a region, a network, storage, a directory, peers and a log")
+	if cfg.ID == "" || cfg.Region == "" || cfg.Net == nil || cfg.Volumes == nil || cfg.Fragments == nil || cfg.Directory == nil || cfg.Peers == nil || cfg.Whole == nil || cfg.Log == nil {
+		return nil, errors.New("cold: node needs an id, a region, a network, storage, a directory, peers, somebody to ask for whole copies and a log")
 	}
 	if cfg.Policy.After > 0 {
 		l := cold.Layout{Length: 1, Data: uint8(min(cfg.Policy.Data, 255)), Parity: uint8(min(cfg.Policy.Parity, 255))}
@@ -131,7 +136,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg: cfg, log: cfg.Log.With("part", "cold"), ctx: ctx, stop: stop, kicks: make(chan struct{}, 1),
 		makes: make(chan struct{}, maxMakes), reads: make(chan struct{}, maxReads), pace: newPace(cfg.Policy.Rate),
 		waits: make(map[task]wait), verified: make(map[cold.Name]time.Time), since: make(map[cold.Name]time.Time), down: make(map[string]time.Time),
-		thawing: make(map[volume.ID]struct{}),
+		thawing: make(map[volume.ID]struct{}), plain: make(map[volume.ID]struct{}), suspect: make(map[volume.ID]struct{}),
 	}
 	m.views.open = make(map[viewKey]*volume.View)
 	cfg.Net.Handle(methodMake, m.serveMake)
@@ -238,13 +243,13 @@ func (m *Manager) forget(e replica.Entry) error {
 }
 
 // try does a task unless it failed a short while ago, and rests afterwards: what many small volumes cost is not their bytes, which have a rate, but files and
-// entries in the directory.
-func (m *Manager) try(t task, do func() error) {
+// entries in the directory. It says whether it was the task's time.
+func (m *Manager) try(t task, do func() error) bool {
 	m.mu.Lock()
 	w := m.waits[t]
 	m.mu.Unlock()
 	if m.ctx.Err() != nil || time.Now().Before(w.until) {
-		return
+		return false
 	}
 	began := time.Now()
 	err := do()
@@ -265,6 +270,7 @@ func (m *Manager) try(t task, do func() error) {
 	if took >= leastWork {
 		pause.For(m.ctx, min(restTimes*took, longestRest))
 	}
+	return true
 }
 
 // noteDown keeps since when peers do not answer. One that is in nobody's configuration any more counts as down for ever.

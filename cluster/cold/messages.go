@@ -43,6 +43,10 @@ type makeRequest struct {
 	Index  uint8       `cbor:"2,keyasint,omitempty"`
 }
 
+func (r makeRequest) name() cold.Name {
+	return cold.Name{Volume: r.Layout.Volume, Generation: r.Layout.Generation, Index: int(r.Index)}
+}
+
 // makeReply says with which block to begin; once more, at the end, with Done set.
 type makeReply struct {
 	Next int64 `cbor:"1,keyasint,omitempty"`
@@ -66,8 +70,10 @@ type fetchRequest struct {
 
 // haveRequest asks for the state of a fragment, and has keys destroyed beside it.
 type haveRequest struct {
-	Fragment  fragmentID `cbor:"1,keyasint"`
-	Destroyed []uint64   `cbor:"2,keyasint,omitempty"` // records
+	Fragment  fragmentID   `cbor:"1,keyasint"`
+	Destroyed []uint64     `cbor:"2,keyasint,omitempty"` // records
+	Layout    *cold.Layout `cbor:"3,keyasint,omitempty"` // the entry's; earlier programs did not say it
+	Encrypted bool         `cbor:"4,keyasint,omitempty"` // keys belong to it
 }
 
 type haveReply struct {

@@ -79,9 +79,9 @@ func mix(id volume.ID, name string) uint64 {
 	return h.Sum64()
 }
 
-// replacement chooses where a fragment goes whose node is lost: the emptiest node of the same region, or of another one, that
-// leaves no region (or zone) and no node with more than m.
-func replacement(id volume.ID, rule policy.Policy, c *replica.Cold, index int, nodes []replica.Peer, load map[string]int) (string, bool) {
+// replacement chooses where a fragment goes whose node is lost: of the nodes that take one the emptiest of the same region, or of another one, that
+// leaves no region (or zone) and no node with more than m. nodes are all of the cluster: one that is down or takes nothing holds what it has.
+func replacement(id volume.ID, rule policy.Policy, c *replica.Cold, index int, nodes []replica.Peer, takes func(replica.Peer) bool, load map[string]int) (string, bool) {
 	region := make(map[string]string, len(nodes))
 	for _, n := range nodes {
 		region[n.ID] = rule.Fails(n.Place())
@@ -94,7 +94,7 @@ func replacement(id volume.ID, rule policy.Policy, c *replica.Cold, index int, n
 		}
 	}
 	fit := slices.DeleteFunc(slices.Clone(nodes), func(n replica.Peer) bool {
-		return !rule.Allows(n.Region) || n.ID == c.Nodes[index] || onNode[n.ID] >= int(c.Parity) || inRegion[region[n.ID]] >= int(c.Parity)
+		return !takes(n) || !rule.Allows(n.Region) || n.ID == c.Nodes[index] || onNode[n.ID] >= int(c.Parity) || inRegion[region[n.ID]] >= int(c.Parity)
 	})
 	if len(fit) == 0 {
 		return "", false

@@ -72,6 +72,8 @@ func TestAnyRegionAndNodeMayBeLost(t *testing.T) {
 	}
 }
 
+func anyPeer(replica.Peer) bool { return true }
+
 // TestReplacement: a fragment stays in its region if it can, and goes nowhere rather than where it would not be safe.
 func TestReplacement(t *testing.T) {
 	all := nodes(2, 2, 2)
@@ -79,15 +81,27 @@ func TestReplacement(t *testing.T) {
 	without := func(ids ...string) []replica.Peer {
 		return slices.DeleteFunc(slices.Clone(all), func(p replica.Peer) bool { return slices.Contains(ids, p.ID) })
 	}
-	if to, ok := replacement(1, policy.Default(), c, 0, without("r0-0"), nil); !ok || to != "r0-1" {
+	if to, ok := replacement(1, policy.Default(), c, 0, without("r0-0"), anyPeer, nil); !ok || to != "r0-1" {
 		t.Errorf("beside the lost node: %q", to)
 	}
-	if to, ok := replacement(1, policy.Default(), c, 0, without("r0-0", "r0-1"), nil); ok {
+	if to, ok := replacement(1, policy.Default(), c, 0, without("r0-0", "r0-1"), anyPeer, nil); ok {
 		t.Errorf("a third fragment in a region: %q", to)
 	}
 	more := append(without("r0-0", "r0-1"), replica.Peer{ID: "r3-0", Region: "r3"})
-	if to, ok := replacement(1, policy.Default(), c, 0, more, nil); !ok || to != "r3-0" {
+	if to, ok := replacement(1, policy.Default(), c, 0, more, anyPeer, nil); !ok || to != "r3-0" {
 		t.Errorf("a new region: %q", to)
+	}
+	// A node that is down or drained holds what it has: its region is full with it.
+	c = &replica.Cold{Data: 4, Parity: 2, Nodes: []string{"r0-0", "r1-0", "r2-0", "r0-1", "r1-1", "r2-1"}}
+	five := nodes(2, 2, 3)
+	but := func(ids ...string) func(replica.Peer) bool {
+		return func(p replica.Peer) bool { return !slices.Contains(ids, p.ID) }
+	}
+	if to, ok := replacement(1, policy.Default(), c, 0, five, but("r0-0", "r0-1", "r2-0", "r2-1"), nil); ok {
+		t.Errorf("a third fragment in a region where nodes are down: %q", to)
+	}
+	if to, ok := replacement(1, policy.Default(), c, 2, append(five, replica.Peer{ID: "r3-0", Region: "r3"}), but("r2-0"), nil); !ok || to != "r2-2" {
+		t.Errorf("in the region of the node that leaves: %q", to)
 	}
 }
 
@@ -115,11 +129,11 @@ func TestFragmentsUnderPolicy(t *testing.T) {
 	}
 	c := &replica.Cold{Data: 2, Parity: 2, Nodes: []string{"r0-0", "r1-0", "r0-1", "r1-1"}}
 	left := slices.DeleteFunc(slices.Clone(all), func(p replica.Peer) bool { return p.ID == "r0-1" })
-	if to, ok := replacement(1, mainland, c, 2, left, nil); !ok || to != "r0-0" {
+	if to, ok := replacement(1, mainland, c, 2, left, anyPeer, nil); !ok || to != "r0-0" {
 		t.Errorf("a fragment of r0-1 goes to %q", to)
 	}
 	left = slices.DeleteFunc(left, func(p replica.Peer) bool { return p.Region == "r0" })
-	if to, ok := replacement(1, mainland, c, 2, left, nil); ok {
+	if to, ok := replacement(1, mainland, c, 2, left, anyPeer, nil); ok {
 		t.Errorf("a third fragment in a region, or one elsewhere: %q", to)
 	}
 }

@@ -27,7 +27,7 @@ func (m *Manager) Open(ctx context.Context, e replica.Entry, ref volume.Ref, off
 	m.stats.reads.Add(1)
 	out, err := v.OpenRef(src, ref, off, n)
 	if err != nil {
-		return nil, err
+		return nil, m.noteKeys(e.ID, err)
 	}
 	return &counted{ReadCloser: out, r: r, stats: &m.stats}, nil
 }

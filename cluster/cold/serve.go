@@ -41,26 +41,54 @@ func (m *Manager) serveMake(ctx context.Context, from string, s *transport.Strea
 	if err := s.RecvValue(&req); err != nil {
 		return fmt.Errorf("make a fragment for %s: %w", from, err)
 	}
-	if m.cfg.Fragments.Has(cold.Name{Volume: req.Layout.Volume, Generation: req.Layout.Generation, Index: int(req.Index)}) {
-		// Of an attempt that broke after this one was complete.
+	m.wanted(req.name())
+	lost, err := m.cfg.Fragments.Lost(req.Layout, int(req.Index))
+	if err != nil {
+		return failed(err)
+	}
+	if !lost { // of an attempt that broke after this one was complete
 		return s.SendValue(makeReply{Next: req.Layout.Blocks(), Done: true})
+	}
+	if err := m.superseded(ctx, req); err != nil {
+		return err
 	}
 	d, err := m.cfg.Fragments.Make(ctx, req.Layout, int(req.Index))
 	if err != nil {
 		return failed(err)
 	}
-	err = takeBlocks(ctx, from, s, d)
+	err = m.takeBlocks(ctx, from, s, d, req)
 	if closed := d.Close(); closed != nil { // before the answer: who has it may remove the fragment
 		err = errors.Join(err, failed(closed))
 	}
 	if err != nil {
 		return err
 	}
+	m.wanted(req.name()) // the draft may have been here for long
 	return s.SendValue(makeReply{Next: d.Next(), Done: true})
 }
 
+// superseded refuses to put a fragment in the place of one that is here if the directory names that: an attempt by another layout, of a node that has not
+// heard that the volume is cold, must not take from it what it is read through (I2).
+func (m *Manager) superseded(ctx context.Context, req makeRequest) error {
+	n, l := req.name(), req.Layout
+	if !m.cfg.Fragments.Has(n) {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, directoryTTL)
+	defer stop()
+	e, _, err := m.cfg.Directory.Volume(ctx, n.Volume)
+	if err != nil {
+		return wire.Errorf(wire.Unavailable, "replace fragment %d of volume %s on %s: ask the directory whether it is named: %v", n.Index, n.Volume, m.cfg.ID, err)
+	}
+	if m.names(e, n) && layout(e) != l {
+		return wire.Errorf(wire.Invalid, "fragment %d of volume %s on %s is of the %d+%d that the directory names: none of %d+%d takes its place",
+			n.Index, n.Volume, m.cfg.ID, e.Cold.Data, e.Cold.Parity, l.Data, l.Parity)
+	}
+	return nil
+}
+
 // takeBlocks makes a fragment complete with what a stream brings.
-func takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.Draft) error {
+func (m *Manager) takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.Draft, req makeRequest) error {
 	if err := s.SendValue(makeReply{Next: d.Next()}); err != nil {
 		return err
 	}
@@ -80,6 +108,9 @@ func takeBlocks(ctx context.Context, from string, s *transport.Stream, d *cold.D
 		}
 	}
 	silent.Stop()
+	if err := m.superseded(ctx, req); err != nil { // again: it may have turned cold meanwhile
+		return err
+	}
 	if err := d.Finish(ctx); err != nil {
 		return failed(err)
 	}
@@ -108,29 +139,37 @@ func (m *Manager) misplaced() error {
 	return nil
 }
 
-func (m *Manager) attach(a *attachment) error {
-	m.views.forget(a.Volume)
-	return m.cfg.Fragments.Attach(a.Volume, a.Generation, a.Index, a.Keys)
-}
-
 // serveFetch gives it to another node that has fragments of the volume.
 func (m *Manager) serveFetch(_ context.Context, from string, req *fetchRequest) (*attachment, error) {
 	index, secret, err := m.cfg.Fragments.Attached(req.Volume, req.Generation)
 	if err != nil {
-		return nil, failed(fmt.Errorf("attachment for %s: %w", from, err))
+		return nil, failed(fmt.Errorf("attachment for %s: %w", from, m.noteKeys(req.Volume, err)))
 	}
 	return &attachment{Volume: req.Volume, Generation: req.Generation, Index: index, Keys: secret}, nil
 }
 
-// serveHave says whether a fragment is whole here, with all that belongs to it, after destroying keys (step 6, I3).
+// serveHave says whether a fragment is whole here, with all that belongs to it, after destroying keys (step 6, I3). Who does not say by which layout keeps
+// its copy: a fragment of another one is worth nothing to the volume.
 func (m *Manager) serveHave(_ context.Context, from string, req *haveRequest) (*haveReply, error) {
 	n := req.Fragment.name()
-	lost, err := m.cfg.Fragments.Lost(n)
+	if l := req.Layout; l == nil || l.Volume != n.Volume || l.Generation != n.Generation {
+		return &haveReply{}, nil
+	}
+	lost, err := m.cfg.Fragments.Lost(*req.Layout, n.Index)
 	if err != nil {
 		return nil, failed(fmt.Errorf("%v for %s: %w", req.Fragment, from, err))
 	}
 	if lost || !m.cfg.Fragments.HasAttached(n.Volume, n.Generation) {
 		return &haveReply{}, nil
+	}
+	if req.Encrypted {
+		if lost, err = m.cfg.Fragments.KeysLost(n.Volume); err != nil {
+			return nil, failed(fmt.Errorf("%v for %s: %w", req.Fragment, from, err))
+		}
+		if lost {
+			m.suspectKeys(n.Volume)
+			return &haveReply{}, nil
+		}
 	}
 	if len(req.Destroyed) > 0 {
 		if err := m.Destroy(n.Volume, req.Destroyed); err != nil {
@@ -143,7 +182,7 @@ func (m *Manager) serveHave(_ context.Context, from string, req *haveRequest) (*
 // Destroy destroys the keys of records of a cold volume on this node.
 func (m *Manager) Destroy(id volume.ID, records []uint64) error {
 	m.views.forget(id)
-	return m.cfg.Fragments.UseKeys(id, func(f *keys.File) error { return f.Destroy(records) })
+	return m.noteKeys(id, m.cfg.Fragments.UseKeys(id, func(f *keys.File) error { return f.Destroy(records) }))
 }
 
 // serveRead gives a peer blocks of a fragment.

@@ -21,11 +21,11 @@ func (m *Manager) tend(e replica.Entry, now time.Time) {
 		n := cold.Name{Volume: e.ID, Generation: e.Generation, Index: i}
 		switch {
 		case node == m.cfg.ID && m.leaves(node, now) && m.first(e, now) && !m.cfg.Paused():
-			m.try(task{"move", e.ID, i}, func() error { return m.move(e, i) })
+			m.try(task{"move", e.ID, i}, func() error { return m.move(e.ID, i, node) })
 		case node == m.cfg.ID:
 			m.try(task{"rebuild", e.ID, i}, func() error { return m.rebuild(e, n) })
 		case m.leaves(node, now) && m.first(e, now) && !m.cfg.Paused():
-			m.try(task{"move", e.ID, i}, func() error { return m.move(e, i) })
+			m.try(task{"move", e.ID, i}, func() error { return m.move(e.ID, i, node) })
 		}
 	}
 	m.dropCopy(e, now)
@@ -53,20 +53,34 @@ func (m *Manager) leaves(node string, now time.Time) bool {
 }
 
 // move has another node hold a fragment of one that leaves: it is made there first, so that no fragment is missing meanwhile but one that is
-// lost anyway. A crash leaves a draft or an unnamed fragment, which the next attempt goes on with, or the sweep removes.
-func (m *Manager) move(e replica.Entry, index int) error {
+// lost anyway. Where it may go depends on where the others are, so the directory is asked before and behind the making: of two that move
+// at once one begins anew. A crash leaves a draft or an unnamed fragment, which the next attempt goes on with, or the sweep removes.
+func (m *Manager) move(id volume.ID, index int, from string) error {
+	e, err := m.present(id)
+	if err != nil {
+		return err
+	}
+	if e.Cold == nil || index >= len(e.Cold.Nodes) || e.Cold.Nodes[index] != from {
+		return nil // somebody has moved it, or the volume is cold no more
+	}
 	entries, err := m.entries()
 	if err != nil {
 		return err
 	}
-	nodes := slices.DeleteFunc(slices.Clone(m.cfg.Peers()), func(p replica.Peer) bool { return !p.Takes() || !m.up(p.ID) })
-	from := e.Cold.Nodes[index]
-	to, ok := replacement(e.ID, policy.Of(e.Policy), e.Cold, index, nodes, load(entries))
+	takes := func(p replica.Peer) bool { return p.Takes() && m.up(p.ID) }
+	to, ok := replacement(e.ID, policy.Of(e.Policy), e.Cold, index, m.cfg.Peers(), takes, load(entries))
 	if !ok {
 		return fmt.Errorf("fragment %d is on %s, which leaves or is gone, and no other node may hold it", index, from)
 	}
 	if err := m.makeOn(e, index, to); err != nil {
 		return fmt.Errorf("make fragment %d of %s on %s: %w", index, from, to, err)
+	}
+	now, err := m.present(id)
+	if err != nil {
+		return err
+	}
+	if now.Epoch != e.Epoch {
+		return fmt.Errorf("fragment %d is made on %s, and the volume's entry has changed meanwhile: where it may go is looked at again", index, to)
 	}
 	ctx, stop := context.WithTimeout(m.ctx, directoryTTL)
 	defer stop()
@@ -78,15 +92,25 @@ func (m *Manager) move(e replica.Entry, index int) error {
 	return nil
 }
 
+// present gives the entry of a volume as it is now, one without fragments if there is none.
+func (m *Manager) present(id volume.ID) (replica.Entry, error) {
+	ctx, stop := context.WithTimeout(m.ctx, directoryTTL)
+	defer stop()
+	e, _, err := m.cfg.Directory.Volume(ctx, id)
+	if err != nil {
+		return e, fmt.Errorf("ask the directory for the volume: %w", err)
+	}
+	return e, nil
+}
+
 // makeOn computes a fragment from others into a file of another node, with what belongs to it.
 func (m *Manager) makeOn(e replica.Entry, index int, to string) error {
-	records, secret, err := m.cfg.Fragments.Attached(e.ID, e.Generation)
+	a, err := m.attached(m.ctx, e)
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
 	defer stop()
-	a := &attachment{Volume: e.ID, Generation: e.Generation, Index: records, Keys: secret}
 	if err := m.cfg.Net.Call(ctx, to, methodAttach, a, &attachReply{}); err != nil {
 		return fmt.Errorf("attach index and keys: %w", err)
 	}
@@ -110,15 +134,18 @@ func (m *Manager) makeOn(e replica.Entry, index int, to string) error {
 
 // rebuild makes a fragment of this node anew if it is lost, and what belongs to it.
 func (m *Manager) rebuild(e replica.Entry, n cold.Name) error {
-	if !m.cfg.Fragments.HasAttached(e.ID, e.Generation) {
-		if err := m.fetchAttachment(e); err != nil {
-			return err
-		}
+	if err := m.rebuildAttached(e); err != nil {
+		return err
 	}
-	lost, err := m.cfg.Fragments.Lost(n)
+	lost, err := m.cfg.Fragments.Lost(layout(e), n.Index)
 	if err != nil || !lost {
 		return err
 	}
+	return m.remake(e, n)
+}
+
+// remake computes a fragment of this node from others, into a new file.
+func (m *Manager) remake(e replica.Entry, n cold.Name) error {
 	began := time.Now()
 	r, err := m.reader(e, bulkSilence)
 	if err != nil {
@@ -141,25 +168,6 @@ func (m *Manager) rebuild(e replica.Entry, n cold.Name) error {
 	m.log.Info("fragment rebuilt", "volume", e.ID, "fragment", n.Index, "bytes", layout(e).FileSize(), "resumed_at", from,
 		"took", time.Since(began).Round(time.Millisecond))
 	return nil
-}
-
-// fetchAttachment gets index and keys from another node that has fragments.
-func (m *Manager) fetchAttachment(e replica.Entry) error {
-	var reasons error
-	for _, node := range e.Sources() {
-		if node == m.cfg.ID || !m.up(node) {
-			continue
-		}
-		ctx, stop := context.WithTimeout(m.ctx, callTimeout)
-		var a attachment
-		err := m.cfg.Net.Call(ctx, node, methodFetch, &fetchRequest{Volume: e.ID, Generation: e.Generation}, &a)
-		stop()
-		if err == nil && a.Volume == e.ID && a.Generation == e.Generation {
-			return m.attach(&a)
-		}
-		reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
-	}
-	return fmt.Errorf("fetch index and keys: %w", errors.Join(reasons, errors.New("no node has them")))
 }
 
 // copyOf stands for the whole copy of a cold volume where fragments have names.
@@ -207,9 +215,10 @@ func (m *Manager) confirm(e replica.Entry) error {
 	if secret != nil {
 		destroyed = cold.Destroyed(secret, cmp.Or(e.Last, math.MaxUint64))
 	}
+	l := layout(e)
 	for i, node := range e.Cold.Nodes {
 		ctx, stop := context.WithTimeout(m.ctx, callTimeout)
-		req := &haveRequest{Fragment: fragmentID{Volume: e.ID, Generation: e.Generation, Index: uint8(i)}, Destroyed: destroyed}
+		req := &haveRequest{Fragment: fragmentID{Volume: e.ID, Generation: e.Generation, Index: uint8(i)}, Layout: &l, Destroyed: destroyed, Encrypted: secret != nil}
 		var reply haveReply
 		err := m.cfg.Net.Call(ctx, node, methodHave, req, &reply)
 		stop()
@@ -235,8 +244,7 @@ func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
 	}
 	unnamed := make(map[cold.Name]struct{})
 	for _, n := range append(m.cfg.Fragments.List(), drafts...) {
-		e := known[n.Volume]
-		if e.Cold == nil || e.Generation != n.Generation || n.Index >= len(e.Cold.Nodes) || e.Cold.Nodes[n.Index] != m.cfg.ID {
+		if !m.names(known[n.Volume], n) {
 			unnamed[n] = struct{}{}
 		}
 	}
@@ -250,7 +258,7 @@ func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
 		if !seen || now.Sub(since) < sweepAfter {
 			continue
 		}
-		m.try(task{"sweep", n.Volume, n.Index}, func() error { return m.remove(n) })
+		m.try(task{"sweep", n.Volume, n.Index}, func() error { return m.sweepOne(n, since) })
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -265,6 +273,48 @@ func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
 	}
 }
 
+// sweepOne removes a fragment unless it is named now, or was just asked for. Those of a volume that was thawed stay until as many of its copies as must
+// not be lost at once are known to be whole, in the generation that there is now.
+func (m *Manager) sweepOne(n cold.Name, since time.Time) error {
+	e, err := m.present(n.Volume)
+	if err != nil {
+		return err
+	}
+	if m.names(e, n) {
+		return nil
+	}
+	if e.State == replica.Sealed && e.Cold == nil && e.Length > 0 {
+		whole := 0
+		for _, node := range e.Copies {
+			if m.cfg.Whole(node, e) {
+				whole++
+			}
+		}
+		if whole < min(e.Wanted(), 2) {
+			return fmt.Errorf("%d of the volume's copies on %v are known to be whole: its fragment stays until there are more", whole, e.Copies)
+		}
+	}
+	m.mu.Lock()
+	now, still := m.since[n]
+	m.mu.Unlock()
+	if !still || now != since {
+		return nil // somebody was told meanwhile that it is here, and is about to name it
+	}
+	return m.remove(n)
+}
+
+// wanted has the time begin anew after which a fragment that nobody names is removed.
+func (m *Manager) wanted(n cold.Name) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.since, n)
+}
+
+// names says that an entry has a fragment on this node.
+func (m *Manager) names(e replica.Entry, n cold.Name) bool {
+	return e.Cold != nil && e.Generation == n.Generation && n.Index < len(e.Cold.Nodes) && e.Cold.Nodes[n.Index] == m.cfg.ID
+}
+
 func (m *Manager) remove(n cold.Name) error {
 	if err := m.cfg.Fragments.Remove(n); err != nil {
 		return err
@@ -274,10 +324,14 @@ func (m *Manager) remove(n cold.Name) error {
 		return nil
 	}
 	m.views.forget(n.Volume)
+	m.mu.Lock()
+	delete(m.plain, n.Volume)
+	delete(m.suspect, n.Volume)
+	m.mu.Unlock()
 	return m.cfg.Fragments.Detach(n.Volume)
 }
 
-// verifyNext reads one fragment of this node that was not read for long, and mends its damaged blocks.
+// verifyNext reads one fragment of this node that was not read for long, and the keys beside it, and mends what is damaged.
 func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
 	for _, e := range entries {
 		if e.Cold == nil {
@@ -291,13 +345,17 @@ func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
 			if node != m.cfg.ID || now.Sub(last) < verifyEvery || !m.cfg.Fragments.Has(n) {
 				continue
 			}
-			m.try(task{"verify", e.ID, i}, func() error { return m.verify(e, n) })
-			return
+			if m.try(task{"verify", e.ID, i}, func() error { return m.verify(e, n) }) { // of one that waits after a failure the others are not to suffer
+				return
+			}
 		}
 	}
 }
 
 func (m *Manager) verify(e replica.Entry, n cold.Name) error {
+	if err := m.mendKeys(e); err != nil {
+		return err
+	}
 	f, err := m.cfg.Fragments.Get(n)
 	if err != nil {
 		return err
@@ -312,11 +370,18 @@ func (m *Manager) verify(e replica.Entry, n cold.Name) error {
 		if err != nil {
 			return err
 		}
-		if err := f.Mend(m.ctx, r, damaged); err != nil {
+		switch err := f.Mend(m.ctx, r, damaged); {
+		case err == nil:
+			m.stats.mendedBlocks.Add(uint64(len(damaged)))
+			m.log.Warn("damaged fragment mended", "volume", e.ID, "fragment", n.Index, "blocks", len(damaged))
+		case errors.Is(err, cold.ErrTooFew) || m.ctx.Err() != nil:
 			return err
+		default: // the disk does not take them there
+			m.log.Warn("damaged fragment not mended in place: it is made anew", "volume", e.ID, "fragment", n.Index, "blocks", len(damaged), "err", err)
+			if err := m.remake(e, n); err != nil {
+				return err
+			}
 		}
-		m.stats.mendedBlocks.Add(uint64(len(damaged)))
-		m.log.Warn("damaged fragment mended", "volume", e.ID, "fragment", n.Index, "blocks", len(damaged))
 	}
 	m.mu.Lock()
 	m.verified[n] = time.Now()

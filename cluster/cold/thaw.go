@@ -40,11 +40,13 @@ func (m *Manager) Census(ctx context.Context, e replica.Entry, live *roaring.Bit
 
 // Erase implements replica.ColdVolumes.
 func (m *Manager) Erase(id volume.ID, stay *roaring.Bitmap) (uint64, error) {
-	return m.cfg.Fragments.Erase(id, func(n uint64) bool { return stay.Contains(uint32(n)) })
+	erased, err := m.cfg.Fragments.Erase(id, func(n uint64) bool { return stay.Contains(uint32(n)) })
+	return erased, m.noteKeys(id, err)
 }
 
 // Thaw implements replica.ColdVolumes: this node and others with fragments, one of them in another region (or zone), make whole copies, then the directory
-// names these in place of the fragments, which are swept later. Copies that the policy wants and that no node with fragments is left for are made afterwards.
+// names these in place of the fragments, which are swept later, when the copies are known to be whole. Copies that the policy
+// wants and that no node with fragments is left for are made afterwards.
 func (m *Manager) Thaw(ctx context.Context, e replica.Entry) (replica.Entry, error) {
 	others, ok := m.partners(e)
 	if !ok {
@@ -158,16 +160,22 @@ func (m *Manager) thawHere(ctx context.Context, e replica.Entry) error {
 
 // beginCopy makes an empty copy with the header block and the keys.
 func (m *Manager) beginCopy(ctx context.Context, e replica.Entry, src *cold.Reader) (*volume.Volume, error) {
-	_, secret, err := m.cfg.Fragments.Attached(e.ID, e.Generation)
+	a, err := m.attached(ctx, e)
 	if err != nil {
 		return nil, err
 	}
-	block := make([]byte, min(headerBlock, e.Length))
-	if _, err := src.ReadAt(ctx, block, 0); err != nil {
+	block, err := firstBlock(ctx, e, src)
+	if err != nil {
 		return nil, err
 	}
-	return m.cfg.Volumes.CreateCopy(block, secret)
+	return m.cfg.Volumes.CreateCopy(block, a.Keys)
 }
 
-// headerBlock is what a volume's file begins with.
-const headerBlock = 4096
+// firstBlock reads the header block that a volume's file begins with.
+func firstBlock(ctx context.Context, e replica.Entry, src *cold.Reader) ([]byte, error) {
+	block := make([]byte, min(4096, e.Length))
+	if _, err := src.ReadAt(ctx, block, 0); err != nil {
+		return nil, fmt.Errorf("header block: %w", err)
+	}
+	return block, nil
+}

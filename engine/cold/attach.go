@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -138,6 +139,36 @@ func (s *Store) useKeys(id volume.ID, do func(*keys.File) error) error {
 	return nil
 }
 
+// KeysMissing says that this node has a master key and no key file of the volume: it is not encrypted, or the file is gone.
+func (s *Store) KeysMissing(id volume.ID) (bool, error) {
+	if s.master == nil {
+		return false, nil
+	}
+	_, err := s.fs.Stat(s.keyPath(id))
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("keys of cold volume %s: %w", id, err)
+	}
+	return false, nil
+}
+
+// KeysLost says of an encrypted volume that its key file is not here, or cannot be opened by this node's master key. Damaged sectors are not looked for.
+func (s *Store) KeysLost(id volume.ID) (bool, error) {
+	err := s.UseKeys(id, func(*keys.File) error { return nil })
+	if errors.Is(err, ErrNotFound) || KeysDamaged(err) {
+		return true, nil
+	}
+	return false, err
+}
+
+// KeysDamaged says of an error that another node's keys have to take the place of some here, or of all.
+func KeysDamaged(err error) bool {
+	var corrupt *keys.CorruptError
+	return errors.As(err, &corrupt) || errors.Is(err, keys.ErrUnknownKey) || errors.Is(err, keys.ErrWrongKey) || errors.Is(err, syscall.EIO)
+}
+
 // Record gives the key of a record.
 func (s *Store) Record(id volume.ID, n uint64) (key [32]byte, err error) {
 	err = s.UseKeys(id, func(f *keys.File) error {
@@ -212,7 +243,7 @@ func readAll(fs vfs.FS, path string) ([]byte, error) {
 	return b, nil
 }
 
-// HasAttached says whether the index of a volume is kept here, and its keys if they were.
+// HasAttached says whether the index of a volume is kept here. Of its keys KeysMissing and KeysLost know.
 func (s *Store) HasAttached(id volume.ID, generation uint32) bool {
 	_, err := s.fs.Stat(s.IndexPath(id, generation))
 	return err == nil

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/engine/keys"
+	"hongyan/engine/volume"
 )
 
 // TestAttachments: index and keys are there whole or not at all, and no key that was destroyed comes back.
@@ -41,6 +42,27 @@ func TestAttachments(t *testing.T) {
 	}
 	if n, err := s.Erase(5, func(n uint64) bool { return n <= 10 }); err != nil || n != 90 {
 		t.Fatalf("%d erased: %v", n, err)
+	}
+	state := func(id volume.ID) (missing, lost bool) {
+		t.Helper()
+		missing, err := s.KeysMissing(id)
+		must(t, err)
+		lost, err = s.KeysLost(id)
+		must(t, err)
+		return missing, lost
+	}
+	if missing, lost := state(5); missing || lost {
+		t.Errorf("keys that are here: missing %v, lost %v", missing, lost)
+	}
+	must(t, s.Attach(8, 0, nil, secret))
+	flip(t, fs, s.keyPath(8), 100)
+	flip(t, fs, s.keyPath(8), 4096+100)
+	if missing, lost := state(8); missing || !lost {
+		t.Errorf("keys without a header: missing %v, lost %v", missing, lost)
+	}
+	must(t, fs.Remove(s.keyPath(8)))
+	if missing, lost := state(8); !missing || !lost {
+		t.Errorf("keys without a file: missing %v, lost %v", missing, lost)
 	}
 	must(t, s.Attach(6, 0, []byte("plain"), nil))
 	if _, secret, err := s.Attached(6, 0); err != nil || secret != nil {

@@ -292,7 +292,7 @@ func TestLostFragmentIsRebuilt(t *testing.T) {
 		n := Name{l.Volume, l.Generation, index}
 		before := readFile(t, fs, s.path(n))
 		must(t, fs.Remove(s.path(n)))
-		if lost, err := s.Lost(n); !lost || err != nil {
+		if lost, err := s.Lost(l, index); !lost || err != nil {
 			t.Fatalf("%v, %v", lost, err)
 		}
 		expect(t, s, l, file)
@@ -389,7 +389,7 @@ func TestDamagedBlocksAreFoundAndMended(t *testing.T) {
 	s, err := OpenStore(fs, "cold", nil)
 	must(t, err)
 	defer s.Close()
-	if lost, err := s.Lost(n); !lost || err != nil {
+	if lost, err := s.Lost(l, n.Index); !lost || err != nil {
 		t.Fatalf("%v, %v", lost, err)
 	}
 	expect(t, s, l, file)

@@ -160,21 +160,22 @@ func (s *Store) shut(n Name) error {
 	return f.Close()
 }
 
-// Lost says whether a fragment that should be here is of no use any more: without a file, or one whose header or length is wrong.
-// The files are looked for anew.
-func (s *Store) Lost(n Name) (bool, error) {
+// Lost says whether a fragment that should be here is of no use: without a file, or one whose header or length is wrong or that was made by
+// another layout. The files are looked for anew.
+func (s *Store) Lost(l Layout, index int) (bool, error) {
+	n := Name{Volume: l.Volume, Generation: l.Generation, Index: index}
 	if _, err := s.fs.Stat(s.path(n)); errors.Is(err, os.ErrNotExist) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.names, n)
 		return true, s.shut(n)
 	}
-	_, err := s.Get(n)
+	f, err := s.Get(n)
 	var damage *DamageError
 	if errors.Is(err, ErrNotFound) || errors.As(err, &damage) {
 		return true, nil
 	}
-	return false, err
+	return err == nil && f.layout != l, err
 }
 
 // ReadBlocks reads and checks blocks of a fragment that is here.
