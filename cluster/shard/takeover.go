@@ -2,6 +2,7 @@ package shard
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -154,6 +155,10 @@ func newTold() *told {
 func (t *told) note(node string, a answer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	maps.DeleteFunc(t.by, func(_ string, by map[string]answer) bool { // of nodes that nobody replaced here
+		maps.DeleteFunc(by, func(_ string, a answer) bool { return time.Since(a.at) > suspectTimeout })
+		return len(by) == 0
+	})
 	if t.by[node] == nil {
 		t.by[node] = make(map[string]answer)
 	}
@@ -388,6 +393,9 @@ func (h *Host) suspect(ctx context.Context, from string, req *SuspectRequest) (*
 	}
 	if req.Node == nobody {
 		return h.answerOf(req)
+	}
+	if here := len(h.Groups()); len(req.Shards) > here || len(req.Stands) != len(req.Shards) {
+		return nil, wire.Errorf(wire.Invalid, "%s doubts %s with %d stands in %d shards, and %d are here", from, req.Node, len(req.Stands), len(req.Shards), here)
 	}
 	h.told.note(req.Node, answer{voter: from, shards: req.Shards, stands: req.Stands, at: time.Now()})
 	select {
