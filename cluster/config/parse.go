@@ -124,6 +124,9 @@ func (c *checker) shape(n ast.Node, t reflect.Type, key string) {
 			c.fail(key, "expected a list, got %s", describe(n))
 			return
 		}
+		if len(list.Values) == 0 && t.Elem().Kind() == reflect.String { // not the default either: allow: [] would open a listener
+			c.fail(key, "expected at least one entry, got an empty list; leave the key out for its default")
+		}
 		for i, v := range list.Values {
 			c.shape(v, t.Elem(), fmt.Sprintf("%s[%d]", key, i))
 		}
@@ -148,8 +151,12 @@ func (c *checker) integer(n ast.Node, key string) {
 		c.fail(key, "expected a whole number, got %s", describe(n))
 		return
 	}
-	if _, err := strconv.ParseInt(fmt.Sprint(i.Value), 10, 64); err != nil {
+	v, err := strconv.ParseInt(fmt.Sprint(i.Value), 10, 64)
+	switch {
+	case err != nil:
 		c.fail(key, "expected a whole number below 2^63, got %s", describe(n))
+	case v == 0: // no key has a use for it, and in a Node it stands for one that is absent
+		c.fail(key, "expected at least 1, got 0; leave the key out for its default")
 	}
 }
 
