@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 )
 
 const minimal = `id: a
@@ -42,6 +45,47 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	if fi, err := os.Stat(again); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v; want 0600", fi.Mode(), err)
 	}
+}
+
+// The file that shows every key does, but for one of two that exclude each other, and a listener's keys once.
+func TestFullFileHasEveryKey(t *testing.T) {
+	b, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys func(t reflect.Type, at string) []string
+	keys = func(t reflect.Type, at string) (all []string) {
+		for i, key := range keysOf(t) {
+			f := t.Field(i).Type
+			for f.Kind() == reflect.Pointer || f.Kind() == reflect.Slice {
+				f = f.Elem()
+			}
+			if all = append(all, at+key); f.Kind() == reflect.Struct {
+				all = append(all, keys(f, at+key+".")...)
+			}
+		}
+		return all
+	}
+	c := checker{lines: map[string]int{}}
+	c.shape(document(t, b), reflect.TypeFor[Node](), "")
+	for _, key := range keys(reflect.TypeFor[Node](), "") {
+		at := strings.Replace(key, "peers.", "peers[0].", 1)
+		if strings.HasPrefix(at, "listeners.") && strings.HasSuffix(at, ".allow") {
+			at = "listeners.http.allow"
+		}
+		if _, ok := c.lines[at]; !ok && key != "encryption.master_key_file" {
+			t.Errorf("full.yaml lacks %s", key)
+		}
+	}
+}
+
+func document(t *testing.T, b []byte) ast.Node {
+	t.Helper()
+	tree, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree.Docs[0].Body
 }
 
 func TestDefaultsOpenOnlyClientProtocolsToTheWorld(t *testing.T) {
@@ -97,6 +141,14 @@ func TestMistakesNameFileLineAndExpectation(t *testing.T) {
 		{"missing key file", strings.Replace(minimal, ", key: k.pem", "", 1), []string{"node.yaml:6: tls.key: expected a file"}},
 		{"address", strings.Replace(minimal, "127.0.0.1:7001", "127.0.0.1", 1), []string{`node.yaml:5: rpc.listen: expected HOST:PORT, got "127.0.0.1"`}},
 		{"port", strings.Replace(minimal, ":7001", ":70010", 1), []string{"node.yaml:5: rpc.listen: expected HOST:PORT"}},
+		{"advertised", strings.Replace(minimal, `7001"`, `7001", advertise: nonsense`, 1), []string{`node.yaml:5: rpc.advertise: expected HOST:PORT that can be dialled, got "nonsense"`}},
+		{"advertised without a host", strings.Replace(minimal, `7001"`, `7001", advertise: ":1"`, 1), []string{`node.yaml:5: rpc.advertise: expected HOST:PORT that can be dialled, got ":1"`}},
+		{"peer without a host", minimal + "peers:\n  - {id: b, region: r, roles: [storage], rpc: \":7001\"}\n",
+			[]string{`node.yaml:8: peers[0].rpc: expected HOST:PORT that can be dialled, got ":7001"`}},
+		{"two listeners at one address", strings.Replace(minimal, "[storage]", "[frontend]", 1) + "server_tls: {cert: s, key: k}\nlisteners:\n  imap: {address: \"10.0.0.1:143\"}\n  pop3: {address: \":143\"}\n",
+			[]string{`node.yaml:10: listeners.pop3.address: expected an address of its own, got ":143", where listeners.imap ("10.0.0.1:143") listens`}},
+		{"a listener at the nodes' address", minimal + "listeners:\n  http: {address: \"0.0.0.0:7001\"}\n",
+			[]string{`node.yaml:8: listeners.http.address: expected an address of its own, got "0.0.0.0:7001", where rpc.listen ("127.0.0.1:7001") listens`}},
 		{"network", minimal + "listeners:\n  http:\n    address: :80\n    allow:\n      - 10.0.0.0/8\n      - anywhere\n",
 			[]string{`node.yaml:12: listeners.http.allow[1]: expected a network such as 10.0.0.0/8 or ::1/128, got "anywhere"`}},
 		{"nobody is allowed", minimal + "listeners:\n  http: {address: \":80\", allow: []}\n",
