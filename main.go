@@ -161,7 +161,11 @@ func node(args []string) error {
 	case *file == "":
 		return command.Usagef("node: expected --config FILE")
 	}
-	cfg, err := config.Load(*file)
+	load := config.Load
+	if *check {
+		load = config.Check
+	}
+	cfg, err := load(*file)
 	if err != nil {
 		return err
 	}

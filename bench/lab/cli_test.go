@@ -28,6 +28,10 @@ func TestCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	right := write("right.yaml", string(good))
+	for _, name := range []string{"ca.pem", "node.pem", "node.key", "server.pem", "server.key"} {
+		write(name, "only looked for")
+	}
+	bare := write("bare.yaml", strings.Replace(string(good), "key: server.key", "key: none.key", 1))
 	wrong := write("wrong.yaml", strings.Replace(string(good), "shards: 8", "shrads: 8", 1))
 	tests := []struct {
 		args   string
@@ -91,7 +95,8 @@ func TestCommandLine(t *testing.T) {
 		{"dev --accounts -1", 2, "--accounts -1: expected"},
 		{"node", 2, "expected --config FILE"},
 		{"node --check --config " + right, 0, "node south-china-1 in south-china is well described"},
-		{"node --check --config " + wrong, 1, wrong + ":23: shrads: unknown key; expected one of id, region"},
+		{"node --check --config " + wrong, 1, wrong + ":24: shrads: unknown key; expected one of id, region"},
+		{"node --check --config " + bare, 1, bare + ":38: server_tls.key: expected a file that can be read: open " + filepath.Join(dir, "none.key")},
 		{"node --config " + filepath.Join(dir, "none.yaml"), 1, "none.yaml: no such file or directory"},
 	}
 	for _, tt := range tests {

@@ -186,6 +186,58 @@ func TestMistakesNameFileLineAndExpectation(t *testing.T) {
 	}
 }
 
+// Certificates and keys lie beside the file that names them, wherever the node is started, and --check says which are not there.
+func TestFilesLieBesideTheConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "node.yaml")
+	text := strings.Replace(minimal, "k.pem", filepath.Join(dir, "keys", "k.pem"), 1) + "server_tls: {cert: s.pem, key: s.key}\nencryption: {master_key_file: m.key}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := NodeTLS{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "keys", "k.pem")}
+	if n.TLS != want || n.ServerTLS.Key != filepath.Join(dir, "s.key") || n.Encryption.MasterKeyFile != filepath.Join(dir, "m.key") || n.Data != "/d" {
+		t.Errorf("read %+v", n)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "ca.pem"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Check(path)
+	for _, w := range []string{"node.yaml:6: tls.ca: expected a file that can be read: ", "node.yaml:6: tls.cert: ", "node.yaml:6: tls.key: ", "node.yaml:7: server_tls.cert: ",
+		"node.yaml:7: server_tls.key: ", "node.yaml:8: encryption.master_key_file: expected a file that can be read: open " + filepath.Join(dir, "m.key") + ": no such file"} {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			t.Errorf("got  %v\nwant %q in it", err, w)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range n.files() {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(*f.path), 0o700), os.WriteFile(*f.path, []byte("x"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err = Check(path); err != nil {
+		t.Error(err)
+	}
+}
+
+// The manual's sample is one that a node takes.
+func TestSampleOfTheManual(t *testing.T) {
+	b, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, sample, _ := strings.Cut(string(b), "```yaml\n")
+	sample, _, _ = strings.Cut(sample, "```\n")
+	if _, err := Parse("node.yaml", []byte(sample)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLoadRefusesHugeAndMissingFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.yaml")
 	if _, err := Load(path); !errors.Is(err, os.ErrNotExist) {
@@ -208,13 +260,12 @@ func FuzzParse(f *testing.F) {
 	f.Add(full)
 	f.Add([]byte(minimal))
 	f.Add([]byte("a: &a [*a]\n? {b: !!int c}\n: |\n  d"))
-	dir := f.TempDir()
+	path := filepath.Join(f.TempDir(), "node.yaml")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		n, err := Parse("node.yaml", b)
+		n, err := Parse(path, b)
 		if err != nil {
 			return
 		}
-		path := filepath.Join(dir, "node.yaml")
 		if err := n.Write(path); err != nil {
 			t.Fatal(err)
 		}
