@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"math"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hongyan/cluster/certfile"
 	"hongyan/cluster/feature"
 	"hongyan/cluster/shard"
 )
@@ -13,6 +15,7 @@ import (
 func (n *Node) Metrics() prometheus.Collector {
 	r := prometheus.NewRegistry()
 	r.MustRegister(n.host.Metrics(), n.volumes.Metrics(), n.scrub.Metrics(), n.reconcile.Metrics(), n.dictionaries, n.text.Metrics(), newPeers(n),
+		certfile.Expiry("peer", func() time.Duration { return n.net.CertificateEnd().Sub(n.clock.Now()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_node_ready", Help: "1 if the node takes and serves mail; /readyz says why not."},
 			func() float64 {
 				if len(n.Ready()) > 0 {

@@ -10,6 +10,7 @@ func Hasten(c *Config) {
 	c.timing.dial = 300 * time.Millisecond
 	c.timing.handshake = 300 * time.Millisecond
 	c.timing.progress = 400 * time.Millisecond
+	c.timing.renewal = 10 * time.Millisecond
 }
 
 // HurryBeats keeps heartbeats together for a moment only: for raft with timers as short as it has in tests.
