@@ -45,6 +45,7 @@ quiet: # a copy of pebble whose checks follow the tag invariants alone, made bes
 
 test: fmt-check $(if $(HAVE_CC),quiet) ## everything that must hold
 	@$(if $(HAVE_CC),true,echo "no C compiler: testing without the race detector (install gcc to have it)")
+	@[ -f ../shared/corpus.tar.xz ] || echo "NO MESSAGES: $(abspath ../shared/corpus.tar.xz) is missing, and the tests with mail that people wrote are skipped"
 	@$(MAKE) --no-print-directory -j3 race lint $(if $(HAVE_CC),models)
 
 race: # every test, under the race detector if there is a C compiler
