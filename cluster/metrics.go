@@ -46,7 +46,7 @@ func (n *Node) freeBytes() float64 {
 	return float64(free)
 }
 
-// peers looks at the connections to the other nodes.
+// peers looks at the connections to the other nodes, but those that were given up for ever.
 type peers struct {
 	node           *Node
 	up, doubt, rtt *prometheus.Desc
@@ -59,7 +59,7 @@ func newPeers(n *Node) *peers {
 	return &peers{
 		node:  n,
 		up:    describe("up", "1 if the node answers this one."),
-		doubt: describe("in_doubt", "1 if the node is down, answers late, or says that it ails: others lead and are asked in its place. This node is listed too."),
+		doubt: describe("in_doubt", "1 if the node is down, answers late, or says that it ails: others lead and are asked in its place."),
 		rtt:   describe("rtt_seconds", "Smoothed round-trip time to the node; absent while it is down."),
 	}
 }
@@ -73,7 +73,11 @@ func (p *peers) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (p *peers) Collect(out chan<- prometheus.Metric) {
+	t := p.node.topology.Load()
 	for _, peer := range p.node.net.Peers() {
+		if known, _ := t.Node(peer.ID); known.Fenced() { // it is among the peers to be told so if it comes back
+			continue
+		}
 		doubt := 0.0
 		if p.node.net.InDoubt(peer.ID) {
 			doubt = 1
