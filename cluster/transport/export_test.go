@@ -10,11 +10,13 @@ func Hasten(c *Config) {
 	c.timing.dial = 300 * time.Millisecond
 	c.timing.handshake = 300 * time.Millisecond
 	c.timing.progress = 400 * time.Millisecond
-	c.timing.renewal = 10 * time.Millisecond
 }
 
 // HurryBeats keeps heartbeats together for a moment only: for raft with timers as short as it has in tests.
 func HurryBeats(c *Config) { c.timing.gather = 10 * time.Millisecond }
+
+// HurryRenewal looks at the certificate's files all the time.
+func HurryRenewal(c *Config) { c.timing.renewal = 10 * time.Millisecond }
 
 // Dial connects to a peer's service as this node would.
 var Dial = (*Net).dialForTest

@@ -101,9 +101,7 @@ func TestOwnCertificateMustMatch(t *testing.T) {
 // A node whose certificate was renewed shows the new one to whom it meets then; what would not do is not taken.
 func TestRenewedCertificate(t *testing.T) {
 	configs := transporttest.Configs(t, "a", "b")
-	for i := range configs {
-		transport.Hasten(&configs[i])
-	}
+	transport.HurryRenewal(&configs[1])
 	said := make(lines, 1000)
 	configs[1].Log = slog.New(slog.NewTextHandler(said, nil))
 	listen(t, configs[0])
