@@ -12,8 +12,9 @@ PLAIN := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false'
 # The race detector needs cgo and a C compiler.
 HAVE_CC := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo yes)
 
-# Under the race detector pebble checks itself at every step, which takes up to half of the time of our tests. QUIET has its source without that, beside the build cache.
-QUIET  := $(shell go env GOCACHE)/hongyan-quiet-pebble
+# Under the race detector pebble checks itself at every step, which takes up to half of the time of our tests. QUIET has its source without that, beside the build cache,
+# in a folder for each set of dependencies, which checkouts share.
+QUIET  := $(shell go env GOCACHE)/hongyan-quiet-pebble-$(shell cat go.mod go.sum Makefile | git hash-object --stdin)
 PEBBLE := github.com/cockroachdb/pebble/v2
 RACE    := $(if $(HAVE_CC),-race -modfile=$(QUIET)/go.mod)
 
@@ -34,14 +35,17 @@ FORMATS := $(addprefix ./engine/,cold fulltext index journal keys volume)
 MODELS  := ./cluster/shard ./cluster ./cluster/collect ./cluster/placement ./cluster/liveness ./cluster/rebuild ./frontends/imap $(FORMATS)
 MODEL   := ShardsDoNotMeet|Amend|Audit|LostFragment|FragmentsMissing|Pieces|Range|Virtual|AsBolt|Model|Random|SameLog|Crash|PowerCut|Faults|Flipped|EachCall|Damage|Recount|Mended|AnyTarget|LateLink|LargeCluster|LargeBatches|FarBehind|GrowAndDrain|LostDisk|Policies|ThreeLost|ComeBack|OfMoves|FollowsItsPolicy|ReserveTakes
 
-quiet: # a copy of pebble whose checks follow the tag invariants alone
-	@rm -rf $(QUIET) && mkdir -p $(QUIET) && cp -r "$$(go mod download -json $(PEBBLE) | sed -n 's/.*"Dir": "\(.*\)",*/\1/p')" $(QUIET)/pebble && chmod -R u+w $(QUIET)
-	@cd $(QUIET)/pebble/internal/invariants && sed 's,^//go:build .*,//go:build !invariants,' off.go >quiet.go && sed -i 's,^//go:build .*,//go:build invariants,' on.go && rm off.go
-	@sed -i 's,^const Enabled = .*,const Enabled = buildtags.Invariants,' $(QUIET)/pebble/internal/invariants/invariants.go
-	@cp go.mod go.sum $(QUIET)/ && go mod edit -replace $(PEBBLE)=$(QUIET)/pebble $(QUIET)/go.mod
+quiet: # a copy of pebble whose checks follow the tag invariants alone, made beside its place, which it takes whole
+	@[ -d $(QUIET) ] || { set -e; mkdir -p $(dir $(QUIET)); new=$$(mktemp -d $(QUIET).XXXXXX); trap 'rm -rf $$new' EXIT; \
+		cp -r "$$(go mod download -json $(PEBBLE) | sed -n 's/.*"Dir": "\(.*\)",*/\1/p')" $$new/pebble; chmod -R u+w $$new; \
+		cd $$new/pebble/internal/invariants; sed 's,^//go:build .*,//go:build !invariants,' off.go >quiet.go; sed -i 's,^//go:build .*,//go:build invariants,' on.go; rm off.go; \
+		sed -i 's,^const Enabled = .*,const Enabled = buildtags.Invariants,' invariants.go; \
+		cd $(CURDIR); cp go.mod go.sum $$new/; go mod edit -replace $(PEBBLE)=$(QUIET)/pebble $$new/go.mod; \
+		mv -T $$new $(QUIET) 2>/dev/null || [ -d $(QUIET) ]; } # another make may have been first
 
 test: fmt-check $(if $(HAVE_CC),quiet) ## everything that must hold
 	@$(if $(HAVE_CC),true,echo "no C compiler: testing without the race detector (install gcc to have it)")
+	@[ -f ../shared/corpus.tar.xz ] || echo "NO MESSAGES: $(abspath ../shared/corpus.tar.xz) is missing, and the tests with mail that people wrote are skipped"
 	@$(MAKE) --no-print-directory -j3 race lint $(if $(HAVE_CC),models)
 
 race: # every test, under the race detector if there is a C compiler

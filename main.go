@@ -29,6 +29,7 @@ import (
 	"hongyan/bench/lab"
 	"hongyan/bench/suite"
 	"hongyan/cluster"
+	"hongyan/cluster/certfile"
 	"hongyan/cluster/client"
 	"hongyan/cluster/command"
 	"hongyan/cluster/config"
@@ -161,7 +162,11 @@ func node(args []string) error {
 	case *file == "":
 		return command.Usagef("node: expected --config FILE")
 	}
-	cfg, err := config.Load(*file)
+	load := config.Load
+	if *check {
+		load = config.Check
+	}
+	cfg, err := load(*file)
 	if err != nil {
 		return err
 	}
@@ -353,11 +358,12 @@ func awaitReady(ctx context.Context, g *gate) {
 func doors(cfg *config.Node, n *gate, log *slog.Logger, metrics *prometheus.Registry) (all []door, err error) {
 	var secure *tls.Config
 	if cfg.ServerTLS.Cert != "" {
-		cert, err := tls.LoadX509KeyPair(cfg.ServerTLS.Cert, cfg.ServerTLS.Key)
+		shown, err := certfile.Server(cfg.ServerTLS.Cert, cfg.ServerTLS.Key, certfile.Every, log)
 		if err != nil {
-			return nil, fmt.Errorf("load the server's certificate: %w", err)
+			return nil, fmt.Errorf("certificate for mail clients: %w", err)
 		}
-		secure = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, Time: n.Clock().Now}
+		secure = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.Now(), nil }, MinVersion: tls.VersionTLS12, Time: n.Clock().Now}
+		metrics.MustRegister(certfile.Expiry("clients", func() time.Duration { return shown.Now().Leaf.NotAfter.Sub(n.Clock().Now()) }))
 	}
 	c, logins := n.Client(), auth.New(n.Client(), log)
 	logins.Share(n)

@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"math"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hongyan/cluster/certfile"
 	"hongyan/cluster/feature"
 	"hongyan/cluster/shard"
 )
@@ -13,6 +15,7 @@ import (
 func (n *Node) Metrics() prometheus.Collector {
 	r := prometheus.NewRegistry()
 	r.MustRegister(n.host.Metrics(), n.volumes.Metrics(), n.scrub.Metrics(), n.reconcile.Metrics(), n.dictionaries, n.text.Metrics(), newPeers(n),
+		certfile.Expiry("peer", func() time.Duration { return n.net.CertificateEnd().Sub(n.clock.Now()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hongyan_node_ready", Help: "1 if the node takes and serves mail; /readyz says why not."},
 			func() float64 {
 				if len(n.Ready()) > 0 {
@@ -43,7 +46,7 @@ func (n *Node) freeBytes() float64 {
 	return float64(free)
 }
 
-// peers looks at the connections to the other nodes.
+// peers looks at the connections to the other nodes, but those that were given up for ever.
 type peers struct {
 	node           *Node
 	up, doubt, rtt *prometheus.Desc
@@ -56,7 +59,7 @@ func newPeers(n *Node) *peers {
 	return &peers{
 		node:  n,
 		up:    describe("up", "1 if the node answers this one."),
-		doubt: describe("in_doubt", "1 if the node is down, answers late, or says that it ails: others lead and are asked in its place. This node is listed too."),
+		doubt: describe("in_doubt", "1 if the node is down, answers late, or says that it ails: others lead and are asked in its place."),
 		rtt:   describe("rtt_seconds", "Smoothed round-trip time to the node; absent while it is down."),
 	}
 }
@@ -70,7 +73,11 @@ func (p *peers) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (p *peers) Collect(out chan<- prometheus.Metric) {
+	t := p.node.topology.Load()
 	for _, peer := range p.node.net.Peers() {
+		if known, _ := t.Node(peer.ID); known.Fenced() { // it is among the peers to be told so if it comes back
+			continue
+		}
 		doubt := 0.0
 		if p.node.net.InDoubt(peer.ID) {
 			doubt = 1

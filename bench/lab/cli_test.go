@@ -28,6 +28,10 @@ func TestCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	right := write("right.yaml", string(good))
+	for _, name := range []string{"ca.pem", "node.pem", "node.key", "server.pem", "server.key"} {
+		write(name, "only looked for")
+	}
+	bare := write("bare.yaml", strings.Replace(string(good), "key: server.key", "key: none.key", 1))
 	wrong := write("wrong.yaml", strings.Replace(string(good), "shards: 8", "shrads: 8", 1))
 	tests := []struct {
 		args   string
@@ -44,11 +48,14 @@ func TestCommandLine(t *testing.T) {
 		{"admin user list", 2, `unknown command "user"`},
 		{"admin --dir X volumes", 1, "no cluster runs in X"},
 		{"admin volumes --dir X zz", 2, `"zz" is not a volume's id`},
+		{"admin status --token T --server 10.0.0.1:8080", 2, `"10.0.0.1:8080": expected --server URL, or HONGYAN_SERVER, such as http://10.0.0.1:8080`},
 		{"admin status", 2, "expected --server URL and --token TOKEN"},
 		{"bench deliver", 2, "unknown command \"deliver\"; see `hongyan bench help`"},
 		{"bench help", 0, "hongyan bench failover"},
 		{"bench failover --target lmtp://127.0.0.1:1", 2, "it needs a cluster of the lab"},
 		{"bench all --kinds leader", 2, "--kinds is for one scenario"},
+		{"bench failover --kinds foo", 2, "--kinds foo: expected some of [leader node region link pause disk]"},
+		{"bench reading --kinds foo", 2, "--kinds foo: reading has none to choose from"},
 		{"bench delivery --require no.such", 2, "--require"},
 		{"bench delivery --dir " + filepath.Join(dir, "none"), 1, "no cluster is ready in"},
 		{"bench compare " + filepath.Join(dir, "a") + " " + filepath.Join(dir, "b"), 1, "no such file or directory"},
@@ -91,7 +98,8 @@ func TestCommandLine(t *testing.T) {
 		{"dev --accounts -1", 2, "--accounts -1: expected"},
 		{"node", 2, "expected --config FILE"},
 		{"node --check --config " + right, 0, "node south-china-1 in south-china is well described"},
-		{"node --check --config " + wrong, 1, wrong + ":23: shrads: unknown key; expected one of id, region"},
+		{"node --check --config " + wrong, 1, wrong + ":24: shrads: unknown key; expected one of id, region"},
+		{"node --check --config " + bare, 1, bare + ":38: server_tls.key: expected a file that can be read: open " + filepath.Join(dir, "none.key")},
 		{"node --config " + filepath.Join(dir, "none.yaml"), 1, "none.yaml: no such file or directory"},
 	}
 	for _, tt := range tests {

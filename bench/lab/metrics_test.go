@@ -55,6 +55,11 @@ func metrics(t *testing.T, r *crashRun) {
 				t.Errorf("node %s: no metric hongyan_%s", n.ID, family)
 			}
 		}
+		for _, which := range []string{"peer", "clients"} {
+			if !strings.Contains(text, "\nhongyan_certificate_expiry_seconds{certificate=\""+which+"\"} 3.1") { // ten years
+				t.Errorf("node %s: when the certificate for %s ends is not said", n.ID, which)
+			}
+		}
 		if !strings.Contains(text, `hongyan_shard_proposals_total{result="ok"} 0`) {
 			proposals++
 		}

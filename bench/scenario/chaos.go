@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 
 var chaos = Scenario{
 	Name: "chaos", Summary: "random faults under mail and mailbox operations, every one of which is checked; --seed replays a run", Lab: true, Takes: 90 * time.Second,
-	Run: runChaos,
+	Run: runChaos, Kinds: slices.Compact(weighted(abilities{disks: true, power: true})),
 }
 
 const (

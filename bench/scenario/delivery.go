@@ -18,7 +18,7 @@ import (
 
 var delivery = Scenario{
 	Name: "delivery", Summary: "throughput and delay of deliveries by LMTP and SMTP, by connections and size, at full and at half load", Takes: 2 * time.Minute,
-	Run: runDelivery,
+	Run: runDelivery, Kinds: []string{string(send.LMTP), string(send.SMTP)},
 }
 
 // lateAfter is when a message counts as late (requirements, row O4: the mean under a minute, fewer than 0.5 % late).

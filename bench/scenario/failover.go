@@ -17,7 +17,7 @@ import (
 
 var failover = Scenario{
 	Name: "failover", Summary: "how long users wait when a leader, a node, a region, a link, a process or a disk fails (--kinds leader,node,region,link,pause,disk)", Lab: true, Takes: 3 * time.Minute,
-	Run: runFailover,
+	Run: runFailover, Kinds: failoverKinds,
 }
 
 // Kinds of faults.
@@ -29,6 +29,8 @@ const (
 	kindPause  = "pause"  // the process that leads is frozen, as a machine that hangs
 	kindDisk   = "disk"   // no fsync of the process that leads returns; only with a lab whose fsyncs pass it (--disks)
 )
+
+var failoverKinds = []string{kindLeader, kindNode, kindRegion, kindLink, kindPause, kindDisk}
 
 const (
 	failoverRate = 60              // operations a second of each protocol of delivery
@@ -55,9 +57,9 @@ func runFailover(ctx context.Context, e *Env) (*report.Section, error) {
 	d := &drill{env: e, began: time.Now(), section: &report.Section{Title: "Failover"}, book: newBook(), recs: make(map[string]*load.Recorder), rng: rand.New(rand.NewPCG(e.Options.Seed, 1))}
 	d.table = report.Table{Title: "Longest wait of any one user", Columns: []string{"fault", "protocol", "runs", "p50", "p99", "longest", "first success p50", "longest"},
 		Note: "A wait is the time from when an operation was due until somebody had answered it, tried at one node after the other. First success: from the fault to the end of the first operation that was begun after it and succeeded."}
-	kinds := []string{kindLeader, kindNode, kindRegion, kindLink, kindPause}
-	if e.abilities().disks {
-		kinds = append(kinds, kindDisk)
+	kinds := failoverKinds
+	if !e.abilities().disks {
+		kinds = without(kinds, kindDisk)
 	}
 	kinds, err := e.Options.kinds(kinds...)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 
 var grow = Scenario{
 	Name: "grow", Summary: "nodes come, are weighed, drained, replaced and lost with their region under mail, every message of which is checked (--kinds add,upgrade,move,weigh,drain,replace,region)",
-	Lab: true, Alone: true, Takes: 11 * time.Minute, Run: runGrow,
+	Lab: true, Alone: true, Takes: 11 * time.Minute, Run: runGrow, Kinds: growSteps,
 	Settle: func(Options) time.Duration {
 		return time.Minute // volumes end and turn cold while nodes come and go, so that both kinds move; sooner, that alone would be the load
 	},

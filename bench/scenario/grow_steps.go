@@ -22,11 +22,13 @@ const (
 	stepRegion  = "region"  // the last region is cut off or dies, and returns
 )
 
+// growSteps are all, in their order.
+var growSteps = []string{stepAdd, stepUpgrade, stepMove, stepWeigh, stepDrain, stepReplace, stepRegion}
+
 // kinds are the steps that were chosen, in their order.
 func (g *growth) kinds() ([]string, error) {
-	all := []string{stepAdd, stepUpgrade, stepMove, stepWeigh, stepDrain, stepReplace, stepRegion}
-	chosen, err := g.env.Options.kinds(all...)
-	return slices.DeleteFunc(all, func(k string) bool { return !slices.Contains(chosen, k) }), err
+	chosen, err := g.env.Options.kinds(growSteps...)
+	return slices.DeleteFunc(slices.Clone(growSteps), func(k string) bool { return !slices.Contains(chosen, k) }), err
 }
 
 // add has four nodes come, each after all has settled that the one before has caused.

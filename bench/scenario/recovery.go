@@ -19,7 +19,7 @@ import (
 
 var recovery = Scenario{
 	Name: "recovery", Summary: "nodes that restart, come back after an absence, and lose their index or their whole disk, under light load", Lab: true, Reads: true,
-	Takes: 2 * time.Minute, Run: runRecovery,
+	Takes: 2 * time.Minute, Run: runRecovery, Kinds: recoveryKinds,
 }
 
 // Kinds of recovery, in the order in which they are tried.
@@ -31,6 +31,8 @@ const (
 	kindRebuild    = "rebuild"
 	kindPowerCut   = "powercut"
 )
+
+var recoveryKinds = []string{kindRestart, kindRestartAll, kindRejoin, kindReindex, kindRebuild, kindPowerCut}
 
 const (
 	lightRate   = 20.0 // deliveries a second
@@ -132,7 +134,7 @@ func (r *recoveries) kinds() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	kinds, err := r.env.Options.kinds(kindRestart, kindRestartAll, kindRejoin, kindReindex, kindRebuild, kindPowerCut)
+	kinds, err := r.env.Options.kinds(recoveryKinds...)
 	if err == nil && !st.Faults.Disk && slices.Contains(kinds, kindPowerCut) {
 		kinds = without(kinds, kindPowerCut)
 		r.section.Notes = append(r.section.Notes, "No power was cut: the nodes have no disks of their own (`hongyan dev --disk-size`).")

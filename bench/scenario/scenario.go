@@ -30,6 +30,7 @@ type Scenario struct {
 	Alone   bool          // leaves a cluster of other nodes than it found, so that none can follow: `all` leaves it out
 	Reads   bool          // needs IMAP
 	Takes   time.Duration // about, with the default options
+	Kinds   []string      // that Options.Kinds may choose from, some only of a system that can do so; nil: there is nothing to choose
 	// Settle is LaunchOptions.Settle of a cluster that is started for this scenario alone; nil: the lab's own times.
 	Settle func(Options) time.Duration
 	Run    func(context.Context, *Env) (*report.Section, error)
@@ -249,6 +250,19 @@ func (o Options) time(own time.Duration) time.Duration {
 }
 
 // kinds are those that a person chose among the ones there are.
+// Choose judges Options.Kinds before anything runs.
+func (s Scenario) Choose(kinds []string) error {
+	for _, k := range kinds {
+		if len(s.Kinds) == 0 {
+			return fmt.Errorf("--kinds %s: %s has none to choose from", k, s.Name)
+		}
+		if !slices.Contains(s.Kinds, k) {
+			return fmt.Errorf("--kinds %s: expected some of %v", k, s.Kinds)
+		}
+	}
+	return nil
+}
+
 func (o Options) kinds(all ...string) ([]string, error) {
 	if len(o.Kinds) == 0 {
 		return all, nil

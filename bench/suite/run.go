@@ -33,6 +33,11 @@ func (s *Suite) measure(ctx context.Context, f *flags, name string, list []scena
 	if name == "all" && len(f.options.Kinds) > 0 {
 		return command.Usagef("--kinds is for one scenario: each has kinds of its own")
 	}
+	if name != "all" {
+		if err := list[0].Choose(f.options.Kinds); err != nil {
+			return command.UsageError{Err: err}
+		}
+	}
 	var peer *scenario.Env
 	if f.peer != "" {
 		described, err := readServer(f.peer)

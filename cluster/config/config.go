@@ -217,6 +217,23 @@ type namedListener struct {
 	inside bool
 }
 
+// files are those that the node reads besides its own, with their keys. One that is not absolute lies where the configuration does.
+func (n *Node) files() []named {
+	all := []named{
+		{"tls.ca", &n.TLS.CA}, {"tls.cert", &n.TLS.Cert}, {"tls.key", &n.TLS.Key},
+		{"server_tls.cert", &n.ServerTLS.Cert}, {"server_tls.key", &n.ServerTLS.Key},
+	}
+	if n.Encryption != nil {
+		all = append(all, named{"encryption.master_key_file", &n.Encryption.MasterKeyFile})
+	}
+	return all
+}
+
+type named struct {
+	key  string
+	path *string
+}
+
 // setDefaults fills what the file may leave out.
 func (n *Node) setDefaults() {
 	if n.Hostname == "" {
@@ -296,6 +313,36 @@ func Load(path string) (*Node, error) {
 		return nil, err
 	}
 	return Parse(path, b)
+}
+
+// Check reads a node's file as Load does, and tries to open each file that it names.
+func Check(path string) (*Node, error) {
+	b, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	n, c, err := parse(path, b)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range n.files() {
+		if *f.path == "" {
+			continue
+		}
+		if err := canRead(*f.path); err != nil {
+			c.fail(f.key, "expected a file that can be read: %v", err)
+		}
+	}
+	return n, errors.Join(c.found...)
+}
+
+func canRead(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Read(make([]byte, 1)) // a folder can be opened
+	return errors.Join(err, f.Close())
 }
 
 // Read gives a configuration file's bytes, for Parse.

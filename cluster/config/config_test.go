@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 )
 
 const minimal = `id: a
@@ -42,6 +45,47 @@ func TestLoadReadsEveryKey(t *testing.T) {
 	if fi, err := os.Stat(again); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v; want 0600", fi.Mode(), err)
 	}
+}
+
+// The file that shows every key does, but for one of two that exclude each other, and a listener's keys once.
+func TestFullFileHasEveryKey(t *testing.T) {
+	b, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys func(t reflect.Type, at string) []string
+	keys = func(t reflect.Type, at string) (all []string) {
+		for i, key := range keysOf(t) {
+			f := t.Field(i).Type
+			for f.Kind() == reflect.Pointer || f.Kind() == reflect.Slice {
+				f = f.Elem()
+			}
+			if all = append(all, at+key); f.Kind() == reflect.Struct {
+				all = append(all, keys(f, at+key+".")...)
+			}
+		}
+		return all
+	}
+	c := checker{lines: map[string]int{}}
+	c.shape(document(t, b), reflect.TypeFor[Node](), "")
+	for _, key := range keys(reflect.TypeFor[Node](), "") {
+		at := strings.Replace(key, "peers.", "peers[0].", 1)
+		if strings.HasPrefix(at, "listeners.") && strings.HasSuffix(at, ".allow") {
+			at = "listeners.http.allow"
+		}
+		if _, ok := c.lines[at]; !ok && key != "encryption.master_key_file" {
+			t.Errorf("full.yaml lacks %s", key)
+		}
+	}
+}
+
+func document(t *testing.T, b []byte) ast.Node {
+	t.Helper()
+	tree, err := parser.ParseBytes(b, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree.Docs[0].Body
 }
 
 func TestDefaultsOpenOnlyClientProtocolsToTheWorld(t *testing.T) {
@@ -97,8 +141,22 @@ func TestMistakesNameFileLineAndExpectation(t *testing.T) {
 		{"missing key file", strings.Replace(minimal, ", key: k.pem", "", 1), []string{"node.yaml:6: tls.key: expected a file"}},
 		{"address", strings.Replace(minimal, "127.0.0.1:7001", "127.0.0.1", 1), []string{`node.yaml:5: rpc.listen: expected HOST:PORT, got "127.0.0.1"`}},
 		{"port", strings.Replace(minimal, ":7001", ":70010", 1), []string{"node.yaml:5: rpc.listen: expected HOST:PORT"}},
+		{"advertised", strings.Replace(minimal, `7001"`, `7001", advertise: nonsense`, 1), []string{`node.yaml:5: rpc.advertise: expected HOST:PORT that can be dialled, got "nonsense"`}},
+		{"advertised without a host", strings.Replace(minimal, `7001"`, `7001", advertise: ":1"`, 1), []string{`node.yaml:5: rpc.advertise: expected HOST:PORT that can be dialled, got ":1"`}},
+		{"peer without a host", minimal + "peers:\n  - {id: b, region: r, roles: [storage], rpc: \":7001\"}\n",
+			[]string{`node.yaml:8: peers[0].rpc: expected HOST:PORT that can be dialled, got ":7001"`}},
+		{"two listeners at one address", strings.Replace(minimal, "[storage]", "[frontend]", 1) + "server_tls: {cert: s, key: k}\nlisteners:\n  imap: {address: \"10.0.0.1:143\"}\n  pop3: {address: \":143\"}\n",
+			[]string{`node.yaml:10: listeners.pop3.address: expected an address of its own, got ":143", where listeners.imap ("10.0.0.1:143") listens`}},
+		{"a listener at the nodes' address", minimal + "listeners:\n  http: {address: \"0.0.0.0:7001\"}\n",
+			[]string{`node.yaml:8: listeners.http.address: expected an address of its own, got "0.0.0.0:7001", where rpc.listen ("127.0.0.1:7001") listens`}},
 		{"network", minimal + "listeners:\n  http:\n    address: :80\n    allow:\n      - 10.0.0.0/8\n      - anywhere\n",
 			[]string{`node.yaml:12: listeners.http.allow[1]: expected a network such as 10.0.0.0/8 or ::1/128, got "anywhere"`}},
+		{"nobody is allowed", minimal + "listeners:\n  http: {address: \":80\", allow: []}\n",
+			[]string{"node.yaml:8: listeners.http.allow: expected at least one entry, got an empty list"}},
+		{"no peer is allowed", strings.Replace(minimal, `7001"`, `7001", allow: []`, 1), []string{"node.yaml:5: rpc.allow: expected at least one entry"}},
+		{"no shards", minimal + "shards: 0\n", []string{"node.yaml:7: shards: expected at least 1, got 0; leave the key out for its default"}},
+		{"no reserve", minimal + "disk_reserve_bytes: 0x0\n", []string{"node.yaml:7: disk_reserve_bytes: expected at least 1, got 0"}},
+		{"volumes of any size turn cold", minimal + "cold: {min_bytes: 0}\n", []string{"node.yaml:7: cold.min_bytes: expected at least 1, got 0"}},
 		{"shards", minimal + "shards: 5000\n", []string{"node.yaml:7: shards: expected 1 to 1024, got 5000"}},
 		{"token", minimal + "admin_token_sha256: secret\n", []string{"node.yaml:7: admin_token_sha256: expected 64 hexadecimal digits"}},
 		{"two sources of keys", minimal + "encryption: {master_key_file: k, command: [kms]}\n", []string{"node.yaml:7: encryption: expected either master_key_file"}},
@@ -128,6 +186,58 @@ func TestMistakesNameFileLineAndExpectation(t *testing.T) {
 	}
 }
 
+// Certificates and keys lie beside the file that names them, wherever the node is started, and --check says which are not there.
+func TestFilesLieBesideTheConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "node.yaml")
+	text := strings.Replace(minimal, "k.pem", filepath.Join(dir, "keys", "k.pem"), 1) + "server_tls: {cert: s.pem, key: s.key}\nencryption: {master_key_file: m.key}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := NodeTLS{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "keys", "k.pem")}
+	if n.TLS != want || n.ServerTLS.Key != filepath.Join(dir, "s.key") || n.Encryption.MasterKeyFile != filepath.Join(dir, "m.key") || n.Data != "/d" {
+		t.Errorf("read %+v", n)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "ca.pem"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Check(path)
+	for _, w := range []string{"node.yaml:6: tls.ca: expected a file that can be read: ", "node.yaml:6: tls.cert: ", "node.yaml:6: tls.key: ", "node.yaml:7: server_tls.cert: ",
+		"node.yaml:7: server_tls.key: ", "node.yaml:8: encryption.master_key_file: expected a file that can be read: open " + filepath.Join(dir, "m.key") + ": no such file"} {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			t.Errorf("got  %v\nwant %q in it", err, w)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range n.files() {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(*f.path), 0o700), os.WriteFile(*f.path, []byte("x"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err = Check(path); err != nil {
+		t.Error(err)
+	}
+}
+
+// The manual's sample is one that a node takes.
+func TestSampleOfTheManual(t *testing.T) {
+	b, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, sample, _ := strings.Cut(string(b), "```yaml\n")
+	sample, _, _ = strings.Cut(sample, "```\n")
+	if _, err := Parse("node.yaml", []byte(sample)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLoadRefusesHugeAndMissingFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "node.yaml")
 	if _, err := Load(path); !errors.Is(err, os.ErrNotExist) {
@@ -150,13 +260,12 @@ func FuzzParse(f *testing.F) {
 	f.Add(full)
 	f.Add([]byte(minimal))
 	f.Add([]byte("a: &a [*a]\n? {b: !!int c}\n: |\n  d"))
-	dir := f.TempDir()
+	path := filepath.Join(f.TempDir(), "node.yaml")
 	f.Fuzz(func(t *testing.T, b []byte) {
-		n, err := Parse("node.yaml", b)
+		n, err := Parse(path, b)
 		if err != nil {
 			return
 		}
-		path := filepath.Join(dir, "node.yaml")
 		if err := n.Write(path); err != nil {
 			t.Fatal(err)
 		}

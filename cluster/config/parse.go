@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -44,32 +45,47 @@ func readAtMost(r io.Reader, limit int64) ([]byte, error) {
 // Parse reads what is in a node's file of that name. It works in three steps: the YAML tree is compared with the Go types key by key, then decoded, then the
 // values are judged. Each step runs only when the one before found nothing, and reports all that it finds.
 func Parse(file string, b []byte) (*Node, error) {
+	n, _, err := parse(file, b)
+	return n, err
+}
+
+// parse also gives the checker, which knows where each key stands.
+func parse(file string, b []byte) (*Node, *checker, error) {
 	tree, err := parser.ParseBytes(b, 0)
 	if err != nil {
-		return nil, syntaxError(file, err)
+		return nil, nil, syntaxError(file, err)
 	}
 	var root ast.Node
 	if len(tree.Docs) > 0 {
 		root = tree.Docs[0].Body
 	}
 	if root == nil || len(tree.Docs) > 1 {
-		return nil, &Error{File: file, Line: 1, Want: "expected one YAML document with the keys of a node"}
+		return nil, nil, &Error{File: file, Line: 1, Want: "expected one YAML document with the keys of a node"}
 	}
 	c := checker{file: file, lines: map[string]int{}}
 	c.shape(root, reflect.TypeFor[Node](), "")
 	if len(c.found) > 0 {
-		return nil, errors.Join(c.found...)
+		return nil, nil, errors.Join(c.found...)
 	}
 	var n Node
 	if err := yaml.NodeToValue(root, &n, yaml.Strict()); err != nil {
-		return nil, syntaxError(file, err)
+		return nil, nil, syntaxError(file, err)
 	}
 	n.setDefaults()
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return nil, nil, fmt.Errorf("find the folder of configuration %s: %w", file, err)
+	}
+	for _, f := range n.files() {
+		if *f.path != "" && !filepath.IsAbs(*f.path) {
+			*f.path = filepath.Join(dir, *f.path)
+		}
+	}
 	c.values(&n)
 	if len(c.found) > 0 {
-		return nil, errors.Join(c.found...)
+		return nil, nil, errors.Join(c.found...)
 	}
-	return &n, nil
+	return &n, &c, nil
 }
 
 func syntaxError(file string, err error) error {
@@ -124,6 +140,9 @@ func (c *checker) shape(n ast.Node, t reflect.Type, key string) {
 			c.fail(key, "expected a list, got %s", describe(n))
 			return
 		}
+		if len(list.Values) == 0 && t.Elem().Kind() == reflect.String { // not the default either: allow: [] would open a listener
+			c.fail(key, "expected at least one entry, got an empty list; leave the key out for its default")
+		}
 		for i, v := range list.Values {
 			c.shape(v, t.Elem(), fmt.Sprintf("%s[%d]", key, i))
 		}
@@ -148,8 +167,12 @@ func (c *checker) integer(n ast.Node, key string) {
 		c.fail(key, "expected a whole number, got %s", describe(n))
 		return
 	}
-	if _, err := strconv.ParseInt(fmt.Sprint(i.Value), 10, 64); err != nil {
+	v, err := strconv.ParseInt(fmt.Sprint(i.Value), 10, 64)
+	switch {
+	case err != nil:
 		c.fail(key, "expected a whole number below 2^63, got %s", describe(n))
+	case v == 0: // no key has a use for it, and in a Node it stands for one that is absent
+		c.fail(key, "expected at least 1, got 0; leave the key out for its default")
 	}
 }
 

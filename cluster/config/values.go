@@ -29,6 +29,9 @@ func (c *checker) values(n *Node) {
 	}
 	c.present("data", n.Data, "a folder")
 	c.address("rpc.listen", n.RPC.Listen)
+	if n.RPC.Advertise != "" {
+		c.reachable("rpc.advertise", n.RPC.Advertise)
+	}
 	c.networks("rpc.allow", n.RPC.Allow)
 	c.present("tls.ca", n.TLS.CA, "a file")
 	c.present("tls.cert", n.TLS.Cert, "a file")
@@ -88,28 +91,50 @@ func (c *checker) peers(n *Node) {
 		seen[p.ID] = true
 		c.name(key+".region", p.Region)
 		c.roles(key+".roles", p.Roles)
-		c.address(key+".rpc", p.RPC)
+		c.reachable(key+".rpc", p.RPC)
 	}
 }
 
 func (c *checker) listeners(n *Node) {
-	open := 0
+	doors := []door{{"rpc.listen", n.RPC.Listen}}
 	for _, l := range n.Listeners.named() {
 		if l.Listener == nil {
 			continue
 		}
-		open++
 		key := "listeners." + l.name
 		c.address(key+".address", l.Address)
+		for _, d := range doors {
+			if meet(d.address, l.Address) {
+				c.fail(key+".address", "expected an address of its own, got %q, where %s (%q) listens", l.Address, d.key, d.address)
+			}
+		}
+		doors = append(doors, door{key, l.Address})
 		c.networks(key+".allow", l.Allow)
 		if l.name != "http" && !n.Has(Frontend) {
 			c.fail(key, "expected the role %q in roles, or no such listener", Frontend)
 		}
 	}
-	if open > 0 && n.Has(Frontend) {
+	if len(doors) > 1 && n.Has(Frontend) {
 		c.present("server_tls.cert", n.ServerTLS.Cert, "a file")
 		c.present("server_tls.key", n.ServerTLS.Key, "a file")
 	}
+}
+
+// door is an address that the node listens at, and the key that says so.
+type door struct{ key, address string }
+
+// meet reports whether only one of two doors could be opened. An address without a host is on all interfaces.
+func meet(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	numberA, _ := strconv.ParseUint(portA, 10, 16) // 0 is judged elsewhere
+	numberB, _ := strconv.ParseUint(portB, 10, 16)
+	return errA == nil && errB == nil && numberA == numberB && numberA != 0 && (anyHost(hostA) || anyHost(hostB) || strings.EqualFold(hostA, hostB))
+}
+
+func anyHost(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
 }
 
 func (c *checker) present(key, value, what string) {
@@ -145,6 +170,14 @@ func (c *checker) roles(key string, roles []Role) {
 	}
 }
 
+// reachable judges an address that nodes dial.
+func (c *checker) reachable(key, value string) {
+	if !ValidAddress(value) {
+		c.fail(key, "expected HOST:PORT that can be dialled, got %q", value)
+	}
+}
+
+// address judges one that this node listens at, on all interfaces if it has no host.
 func (c *checker) address(key, value string) {
 	if !ValidAddress(value) && !(strings.HasPrefix(value, ":") && ValidAddress("localhost"+value)) {
 		c.fail(key, "expected HOST:PORT, got %q", value)

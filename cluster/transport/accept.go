@@ -117,7 +117,7 @@ func (n *Net) mayAsk(id, protocol string) bool {
 
 // welcome authenticates an inbound connection and runs its service until it ends.
 func (n *Net) welcome(raw net.Conn, refused *refusals, handshaken func()) {
-	conn := tls.Server(raw, n.creds.server(n.mayAsk, append(n.offers(services[:]...), serviceLevels, serviceSelf)))
+	conn := tls.Server(raw, n.creds.Now().server(n.mayAsk, append(n.offers(services[:]...), serviceLevels, serviceSelf)))
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.timing.handshake)
 	err := conn.HandshakeContext(ctx)
 	cancel()
@@ -196,7 +196,7 @@ func (n *Net) dialProtocols(ctx context.Context, p *peer, protocols []string) (*
 		return nil, err
 	}
 	raw := &peerConn{socket, context.AfterFunc(p.ctx, func() { discard(tcp) })}
-	conn := tls.Client(raw, n.creds.client(p.ID, protocols))
+	conn := tls.Client(raw, n.creds.Now().client(p.ID, protocols))
 	ctx, expire := context.WithTimeout(ctx, n.cfg.timing.handshake)
 	defer expire()
 	if err := conn.HandshakeContext(ctx); err != nil {

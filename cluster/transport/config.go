@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"hongyan/cluster/certfile"
 	"hongyan/cluster/clock"
 	"hongyan/cluster/feature"
 )
@@ -77,6 +78,7 @@ type timing struct {
 	gather    time.Duration // how long a heartbeat waits for those of other shards; with a fifth of raft's timeout well below a lease; more than a tenth gathers all
 	beat      time.Duration // heartbeats; well below a leader's lease, so that the next may still save it
 	progress  time.Duration // a snapshot transfer without any progress
+	renewal   time.Duration // between two looks whether the certificate's files have changed
 }
 
 func (t timing) withDefaults() timing {
@@ -96,6 +98,7 @@ func (t timing) withDefaults() timing {
 	set(&t.gather, 500*time.Millisecond)
 	set(&t.beat, time.Second)
 	set(&t.progress, 15*time.Second)
+	set(&t.renewal, certfile.Every)
 	return t
 }
 

@@ -15,6 +15,9 @@ func Hasten(c *Config) {
 // HurryBeats keeps heartbeats together for a moment only: for raft with timers as short as it has in tests.
 func HurryBeats(c *Config) { c.timing.gather = 10 * time.Millisecond }
 
+// HurryRenewal looks at the certificate's files all the time.
+func HurryRenewal(c *Config) { c.timing.renewal = 10 * time.Millisecond }
+
 // Dial connects to a peer's service as this node would.
 var Dial = (*Net).dialForTest
 

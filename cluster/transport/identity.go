@@ -19,23 +19,24 @@ type credentials struct {
 	now   func() time.Time // by which certificates are valid; nil is the system's
 }
 
-func loadCredentials(caPath, certPath, keyPath, id string) (credentials, error) {
-	pem, err := os.ReadFile(caPath)
+// credentials reads them from their files.
+func (c *Config) credentials() (credentials, error) {
+	pem, err := os.ReadFile(c.CA)
 	if err != nil {
 		return credentials{}, fmt.Errorf("read authority: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return credentials{}, fmt.Errorf("no certificate in %s", caPath)
+		return credentials{}, fmt.Errorf("no certificate in %s", c.CA)
 	}
-	cert, err := tls.LoadX509KeyPair(certPath, keyPath)
+	cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
 	if err != nil {
-		return credentials{}, fmt.Errorf("load node certificate: %w", err)
+		return credentials{}, fmt.Errorf("load node certificate %s: %w", c.Cert, err)
 	}
-	if named, ok := pki.NodeID(cert.Leaf); !ok || named != id {
-		return credentials{}, fmt.Errorf("%s names node %q, this is %q", certPath, named, id)
+	if named, ok := pki.NodeID(cert.Leaf); !ok || named != c.ID {
+		return credentials{}, fmt.Errorf("%s names node %q, this is %q", c.Cert, named, c.ID)
 	}
-	return credentials{cert: cert, roots: roots}, nil
+	return credentials{cert: cert, roots: roots, now: c.Clock.Now}, nil
 }
 
 // server is the listener's side: any of these protocols, the first ones rather, from any node that known accepts for the one that was agreed on.

@@ -2,8 +2,13 @@ package transport_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -91,6 +96,122 @@ func TestOwnCertificateMustMatch(t *testing.T) {
 		n.Close()
 		t.Fatal("a started with b's certificate")
 	}
+}
+
+// A node whose certificate was renewed shows the new one to whom it meets then; what would not do is not taken.
+func TestRenewedCertificate(t *testing.T) {
+	configs := transporttest.Configs(t, "a", "b")
+	transport.HurryRenewal(&configs[1])
+	said := make(lines, 1000)
+	configs[1].Log = slog.New(slog.NewTextHandler(said, nil))
+	listen(t, configs[0])
+	listen(t, configs[1])
+	asked, err := tls.LoadX509KeyPair(configs[0].Cert, configs[0].Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := func() *x509.Certificate {
+		t.Helper()
+		conn, err := tls.Dial("tcp", configs[1].Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"hongyan-rpc/1"}, Certificates: []tls.Certificate{asked}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0]
+	}
+	first := shown()
+	ca, err := pki.EnsureCA(filepath.Dir(configs[1].CA))
+	if err != nil {
+		t.Fatal(err)
+	}
+	renew := func(id string) *x509.Certificate {
+		t.Helper()
+		cert, key := filepath.Join(t.TempDir(), "new.pem"), filepath.Join(t.TempDir(), "new.key")
+		if err := ca.EnsureNode(id, cert, key); err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err := errors.Join(err, os.Rename(key, configs[1].Key), os.Rename(cert, configs[1].Cert)); err != nil {
+			t.Fatal(err)
+		}
+		return pair.Leaf
+	}
+	renew("c")
+	eventually(t, "b says what is wrong", func() bool {
+		if !shown().Equal(first) {
+			t.Fatal("b shows another node's certificate")
+		}
+		return said.next(`names node \"c\", this is \"b\"`)
+	})
+	second := renew("b")
+	eventually(t, "b shows its new certificate", func() bool { return shown().Equal(second) })
+	stranger := configs[0]
+	stranger.Listener, stranger.Listen = nil, "127.0.0.1:0"
+	again := listen(t, stranger)
+	eventually(t, "a reaches b", func() bool { return again.Up("b") })
+}
+
+// lines of a log; those beyond its capacity are lost.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	select {
+	case l <- string(b):
+	default:
+	}
+	return len(b), nil
+}
+
+// next reads what is there, to the first line with a text.
+func (l lines) next(text string) bool {
+	for {
+		select {
+		case line := <-l:
+			if strings.Contains(line, text) {
+				return true
+			}
+		default:
+			return false
+		}
+	}
+}
+
+// The manual's recipe makes certificates with which nodes reach each other.
+func TestCertificatesOfTheManual(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("openssl is not installed")
+	}
+	manual, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "\n## Certificates\n")
+	var recipes []string
+	for range 2 {
+		var recipe string
+		_, rest, _ = strings.Cut(rest, "```sh\n")
+		recipe, rest, _ = strings.Cut(rest, "```\n")
+		recipes = append(recipes, recipe)
+	}
+	dir := t.TempDir()
+	run := func(recipe string) {
+		t.Helper()
+		cmd := exec.Command("sh", "-eu", "-c", recipe)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil || recipe == "" {
+			t.Fatalf("%s: %v\n%s", recipe, err, out)
+		}
+	}
+	run(recipes[0])
+	configs := transporttest.Configs(t, "a", "b")
+	var nets []*transport.Net
+	for i := range configs {
+		c := &configs[i]
+		run(strings.Replace(recipes[1], "ID=south-1\n", "ID="+c.ID+"\n", 1))
+		c.CA, c.Cert, c.Key = filepath.Join(dir, "ca.pem"), filepath.Join(dir, c.ID+".pem"), filepath.Join(dir, c.ID+".key")
+		nets = append(nets, listen(t, *c))
+	}
+	eventually(t, "the nodes reach each other", func() bool { return nets[0].Up("b") && nets[1].Up("a") })
 }
 
 // Strangers at the port: whatever they send, they are dropped, and nodes go on.

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hongyan/cluster/certfile"
 	"hongyan/cluster/feature"
 )
 
@@ -20,7 +21,7 @@ type Net struct {
 	cfg      Config
 	log      *slog.Logger
 	process  string // twin.go
-	creds    credentials
+	creds    *certfile.Files[credentials]
 	listener net.Listener
 	table    atomic.Pointer[table]
 	self     *limits     // for calls to the node itself
@@ -64,11 +65,10 @@ func Listen(cfg Config) (*Net, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	creds, err := loadCredentials(cfg.CA, cfg.Cert, cfg.Key, cfg.ID)
+	creds, err := certfile.Follow(cfg.credentials, cfg.timing.renewal, cfg.Log, cfg.CA, cfg.Cert, cfg.Key)
 	if err != nil {
 		return nil, fmt.Errorf("transport identity: %w", err)
 	}
-	creds.now = cfg.Clock.Now
 	listener := cfg.Listener
 	if listener == nil {
 		if listener, err = net.Listen("tcp", cfg.Listen); err != nil {
@@ -98,6 +98,9 @@ func Listen(cfg Config) (*Net, error) {
 
 // Addr is where the node listens.
 func (n *Net) Addr() net.Addr { return n.listener.Addr() }
+
+// CertificateEnd is when this node's certificate ends.
+func (n *Net) CertificateEnd() time.Time { return n.creds.Now().cert.Leaf.NotAfter }
 
 // ID is the node's own id.
 func (n *Net) ID() string { return n.cfg.ID }

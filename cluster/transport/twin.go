@@ -23,7 +23,7 @@ const twinTimeout = time.Second
 // Twin is the name of the process that answers at addr with this node's own certificate: "" if nobody does, an older program's or another node's process
 // does, or the one that asks.
 func (n *Net) Twin(ctx context.Context, addr string) string {
-	name := askProcess(ctx, n.creds, n.cfg.ID, addr)
+	name := askProcess(ctx, n.creds.Now(), n.cfg.ID, addr)
 	if name == n.process {
 		return ""
 	}
@@ -32,11 +32,10 @@ func (n *Net) Twin(ctx context.Context, addr string) string {
 
 // TwinBefore is Twin for a process that does not listen yet.
 func TwinBefore(ctx context.Context, cfg Config, addr string) (string, error) {
-	creds, err := loadCredentials(cfg.CA, cfg.Cert, cfg.Key, cfg.ID)
+	creds, err := cfg.credentials()
 	if err != nil {
 		return "", fmt.Errorf("transport identity: %w", err)
 	}
-	creds.now = cfg.Clock.Now
 	return askProcess(ctx, creds, cfg.ID, addr), nil
 }
 

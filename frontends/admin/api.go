@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,9 @@ func (s *session) endpoints() ([]endpoint, error) {
 	}
 	if server == "" || token == "" {
 		return nil, command.Usagef("expected --server URL and --token TOKEN (or HONGYAN_SERVER and HONGYAN_TOKEN), or --dir DIR of a development cluster")
+	}
+	if u, err := url.Parse(server); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, command.Usagef("%q: expected --server URL, or HONGYAN_SERVER, such as http://10.0.0.1:8080", server)
 	}
 	return []endpoint{{strings.TrimRight(server, "/"), token}}, nil
 }
