@@ -92,7 +92,12 @@ func (m *Manager) behind(state *mending) []Entry {
 	return out
 }
 
+// mendOne mends one copy. The list that e is from may be minutes old: what the entry says now counts, before and afterwards.
 func (m *Manager) mendOne(state *mending, e Entry) {
+	if now, known := m.entry(e.ID); !known || !now.asks(e) || !now.Holds(m.cfg.ID) {
+		signal(m.mend) // the next list has it, if there is anything to do
+		return
+	}
 	ctx, stop := context.WithTimeout(m.ctx, mendTimeout)
 	defer stop()
 	var err error
@@ -109,9 +114,9 @@ func (m *Manager) mendOne(state *mending, e Entry) {
 	if err == nil {
 		delete(state.retry, e.ID)
 		delete(state.incomplete, e.ID)
-		m.mu.Lock()
-		m.whole[e.ID] = struct{}{}
-		m.mu.Unlock()
+		if !m.noteWhole(e) {
+			signal(m.mend)
+		}
 		return
 	}
 	if m.ctx.Err() != nil {
@@ -121,6 +126,18 @@ func (m *Manager) mendOne(state *mending, e Entry) {
 	state.retry[e.ID] = retry{at: time.Now().Add(wait/2 + rand.N(wait)), wait: wait}
 	m.stats.repairFailures.Add(1)
 	m.log.Warn("copy of volume not mended", "volume", e.ID, "retry", wait, "err", err)
+}
+
+// noteWhole has a copy counted as long as it should be, if its entry still asks for what it was made by.
+func (m *Manager) noteWhole(e Entry) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, known := m.entries[e.ID]
+	if !known || !now.asks(e) || !now.Holds(m.cfg.ID) {
+		return false
+	}
+	m.whole[e.ID] = struct{}{}
+	return true
 }
 
 // drop removes a copy of a volume that was sealed without records, and its entry. The primary does the latter, or any

@@ -365,7 +365,12 @@ func (s *Scrubber) verify(e replica.Entry) {
 		return
 	}
 	if err == nil && out.Generation != e.Generation {
-		return // it was compacted meanwhile: its entry will say so
+		// It was compacted meanwhile and its entry will say so, or it was not switched.
+		s.mu.Lock()
+		s.putOff(e.ID)
+		s.mu.Unlock()
+		s.cfg.Copies.Recheck(e.ID)
+		return
 	}
 	if err == nil && out.Length != e.Length {
 		err = fmt.Errorf("copy of volume %s is %d bytes long, expected %d", e.ID, out.Length, e.Length)
