@@ -55,7 +55,7 @@ func (m *Manager) MendKeys(ctx context.Context, e Entry) (at int64, mended int, 
 	if err != nil || len(found) == 0 {
 		return 0, 0, err
 	}
-	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true, Generation: e.Generation}, nil)
+	head, err := m.fetchHead(ctx, e, true)
 	if err == nil && head.Secret == nil {
 		err = errors.New("the other copy gave no keys")
 	}
@@ -111,7 +111,7 @@ func (o *otherCopy) load(off, end int64) error {
 		}
 		buf := make([]byte, 0, max(to, end)-off)
 		req := rawRequest{Volume: o.entry.ID, Off: off, End: max(to, end), Generation: o.entry.Generation}
-		_, _, err := o.m.fetchFrom(o.ctx, o.node, req, func(p []byte) error {
+		_, err := o.m.fetchFrom(o.ctx, o.node, req, func(p []byte) error {
 			buf = append(buf, p...)
 			return nil
 		})

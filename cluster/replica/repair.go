@@ -254,7 +254,7 @@ func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, erro
 // begin gives this node's copy a header block. The block of another copy makes a file with a damaged one as good as before;
 // only where no record goes with it, or there is no file, the copy is made anew.
 func (m *Manager) begin(ctx context.Context, e Entry, damaged bool) (*volume.Volume, error) {
-	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true, Generation: e.Generation}, nil)
+	head, err := m.fetchHead(ctx, e, true)
 	if err != nil {
 		return nil, err
 	}
@@ -280,7 +280,7 @@ func (m *Manager) mendKeys(ctx context.Context, e Entry) error {
 	if err != nil || !lost {
 		return err
 	}
-	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true, Generation: e.Generation}, nil)
+	head, err := m.fetchHead(ctx, e, true)
 	if err != nil {
 		return err
 	}
@@ -292,87 +292,6 @@ func (m *Manager) mendKeys(ctx context.Context, e Entry) error {
 	}
 	m.log.Info("key file made anew from another copy", "volume", e.ID)
 	return nil
-}
-
-// complete fetches what a copy lacks. Volume.Extend checks each byte's place in a record.
-func (m *Manager) complete(ctx context.Context, vol *volume.Volume, e Entry) error {
-	first := vol.Durable()
-	off, synced := first, first
-	began := time.Now()
-	take := func(p []byte) error {
-		if err := vol.Extend(off, p); err != nil {
-			return err
-		}
-		off += int64(len(p))
-		m.stats.repairedBytes.Add(uint64(len(p)))
-		if off-synced < commitEvery && off < e.Length {
-			return nil
-		}
-		synced = off
-		if _, err := vol.Commit(); err != nil {
-			return err
-		}
-		due := time.Duration(float64(off-first) / float64(m.cfg.RepairRate) * float64(time.Second))
-		pause.For(ctx, due-time.Since(began))
-		return ctx.Err()
-	}
-	if _, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Off: off, End: e.Length, Generation: e.Generation}, take); err != nil {
-		return err
-	}
-	if got := vol.Durable(); got != e.Length {
-		return fmt.Errorf("volume %s is durable up to %d after its repair, expected %d", e.ID, got, e.Length)
-	}
-	return nil
-}
-
-// fetch reads a stretch of another copy's file, from the first node that has it, and gives it to take in pieces. It
-// returns what precedes the bytes.
-func (m *Manager) fetch(ctx context.Context, e Entry, req rawRequest, take func([]byte) error) (rawHead, error) {
-	var reasons error
-	for _, node := range m.sources(ctx, e.ID) {
-		head, begun, err := m.fetchFrom(ctx, node, req, take)
-		if err == nil {
-			return head, nil
-		}
-		reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
-		if begun {
-			break // a part was taken: the next attempt begins behind it
-		}
-	}
-	return rawHead{}, fmt.Errorf("fetch volume %s from %d to %d: %w", e.ID, req.Off, req.End, reasons)
-}
-
-func (m *Manager) fetchFrom(ctx context.Context, node string, req rawRequest, take func([]byte) error) (head rawHead, begun bool, err error) {
-	s, err := m.cfg.Net.Open(ctx, node, methodRaw)
-	if err != nil {
-		return head, false, err
-	}
-	defer hangUp(s)
-	silent := time.AfterFunc(idleTimeout, func() { hangUp(s) })
-	defer silent.Stop()
-	if err := s.SendValue(req); err != nil {
-		return head, false, err
-	}
-	if err := s.RecvValue(&head); err != nil {
-		return head, false, err
-	}
-	for off := req.Off; off < req.End; {
-		silent.Reset(idleTimeout)
-		p, err := s.Recv()
-		if err != nil {
-			return head, begun, fmt.Errorf("at %d: %w", off, err)
-		}
-		silent.Stop()
-		if off+int64(len(p)) > req.End {
-			return head, begun, fmt.Errorf("bytes behind %d, where the volume ends", req.End)
-		}
-		begun = true
-		if err := take(p); err != nil {
-			return head, begun, err
-		}
-		off += int64(len(p))
-	}
-	return head, begun, nil
 }
 
 // serveRaw gives another node a stretch of this node's copy.
@@ -405,6 +324,9 @@ func (m *Manager) serveRaw(ctx context.Context, from string, s *transport.Stream
 	for off := req.Off; off < req.End && ctx.Err() == nil; {
 		n, err := vol.ReadRaw(off, buf[:min(int64(len(buf)), req.End-off)])
 		if err != nil && !(errors.Is(err, io.EOF) && n > 0) {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF // the file is shorter than what is known of it
+			}
 			return storageError(fmt.Errorf("raw read for %s: %w", from, err))
 		}
 		if err := s.Send(buf[:n]); err != nil {

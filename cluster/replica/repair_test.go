@@ -1,7 +1,12 @@
 package replica
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -60,5 +65,106 @@ func TestStaleListMendsNothing(t *testing.T) {
 	}
 	if m.noteWhole(old) {
 		t.Error("a copy that was mended while its entry changed counts as whole")
+	}
+}
+
+// rot spoils a record of a node's copy, of which all records have one size. They are counted from 0.
+func (g *group) rot(id string, e Entry, records, record int) {
+	g.t.Helper()
+	size := (e.Length - 4096) / int64(records)
+	f, err := os.OpenFile(filepath.Join(g.at(id).dir, e.ID.String()+".vol"), os.O_RDWR, 0)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	_, err = f.WriteAt(bytes.Repeat([]byte{0xee}, 16), 4096+size*int64(record)+size/2)
+	if err := errors.Join(err, f.Close()); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *group) addCopy(e Entry, id string) Entry {
+	g.t.Helper()
+	e, err := g.dir.AddCopy(context.Background(), e, id)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, n := range g.order {
+		if m := g.at(n).manager(); m != nil {
+			m.noteEntry(e)
+		}
+	}
+	return e
+}
+
+// TestFilledFromTwoDamagedCopies: a has lost a record and b another one. A third copy takes each from the other.
+func TestFilledFromTwoDamagedCopies(t *testing.T) {
+	g := newGroup(t, three()...)
+	e, acked := sealedOne(t, g, 10)
+	good, err := g.at("a").raw(e.ID, e.Length)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range []string{"a", "b"} {
+		g.rot(id, e, len(acked), 2+5*i)
+		g.rot(id, e, len(acked), 4+5*i)
+	}
+	e = g.addCopy(e, "c")
+	g.wholeOn("c", e)
+	if got, err := g.at("c").raw(e.ID, e.Length); err != nil || !bytes.Equal(got, good) {
+		t.Errorf("the third copy has other bytes than there were: %v", err)
+	}
+	if s := g.at("c").m.Stats(); s.RepairFailures > 0 {
+		t.Errorf("%d attempts failed", s.RepairFailures)
+	}
+}
+
+// TestNoDamageIsTakenWhileOneIsDown: the only copy whose node answers has lost a record, the other is whole, and its node comes back.
+func TestNoDamageIsTakenWhileOneIsDown(t *testing.T) {
+	g := newGroup(t, three()...)
+	e, acked := sealedOne(t, g, 10)
+	good, err := g.at("a").raw(e.ID, e.Length)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.rot("a", e, len(acked), 3)
+	g.at("b").kill()
+	e = g.addCopy(e, "c")
+	eventually(t, "c has tried more than often enough", time.Minute, func() error {
+		if n := g.at("c").m.Stats().RepairFailures; n <= asIsAfter {
+			return fmt.Errorf("%d times", n)
+		}
+		return nil
+	})
+	vol, err := g.at("c").set.Get(e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := vol.Durable(); got >= e.Length {
+		t.Fatalf("c has taken damage while b, which has none, was down")
+	}
+	g.at("b").start(nil)
+	g.wholeOn("c", e)
+	if got, err := g.at("c").raw(e.ID, e.Length); err != nil || !bytes.Equal(got, good) {
+		t.Errorf("the third copy has other bytes than there were: %v", err)
+	}
+}
+
+// TestSilenceIsNoDamage: what a copy is known not to have is zeros, what a node that broke off may have is not.
+func TestSilenceIsNoDamage(t *testing.T) {
+	g := newGroup(t, three()...)
+	e, _ := sealedOne(t, g, 3)
+	p := bytes.Repeat([]byte{1}, 100)
+	ctx, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	defer stop()
+	rest := &damagedCopy{m: g.at("c").m, ctx: ctx, entry: e, nodes: []string{"a", "b"}}
+	if _, err := rest.ReadAt(p, e.Length); err != nil || !bytes.Equal(p, make([]byte, len(p))) {
+		t.Errorf("bytes that both nodes say they have not: %x, %v", p, err)
+	}
+	g.at("b").kill()
+	if _, err := rest.ReadAt(p, e.Length); err == nil {
+		t.Error("bytes that a node may have which is down became zeros")
+	}
+	if _, err := rest.ReadAt(p, e.Length-100); err != nil {
+		t.Errorf("bytes that the other node has: %v", err)
 	}
 }
