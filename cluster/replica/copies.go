@@ -7,6 +7,7 @@ import (
 	"io"
 	"syscall"
 
+	"hongyan/cluster/wire"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -35,7 +36,7 @@ func (m *Manager) Recheck(id volume.ID) {
 // Others gives the other copies of a volume whose nodes answer, nearest first, as files to read from. Each is given up
 // once it has failed a few times.
 func (m *Manager) Others(ctx context.Context, e Entry) (nodes []string, files []io.ReaderAt) {
-	for _, node := range m.sources(ctx, e.ID) {
+	for _, node := range m.holders(ctx, e.ID) {
 		if m.cfg.Net.Up(node) {
 			nodes = append(nodes, node)
 			files = append(files, &otherCopy{m: m, ctx: ctx, entry: e, node: node})
@@ -86,6 +87,7 @@ type otherCopy struct {
 	off      int64
 	failures int
 	err      error // of the last failure
+	silent   bool  // some bytes were not asked for, or no answer came: nothing is known of them
 }
 
 // ReadAt implements io.ReaderAt for places in order: damage seldom comes alone.
@@ -107,6 +109,7 @@ func (o *otherCopy) ReadAt(p []byte, off int64) (int, error) {
 func (o *otherCopy) load(off, end int64) error {
 	for _, to := range []int64{min(off+readAhead, o.entry.Length), end} {
 		if o.failures >= otherFailure {
+			o.silent = true
 			return o.err
 		}
 		buf := make([]byte, 0, max(to, end)-off)
@@ -122,6 +125,7 @@ func (o *otherCopy) load(off, end int64) error {
 		o.failures++
 		o.err = err
 	}
+	o.silent = o.silent || !errors.Is(o.err, wire.ErrDamaged)
 	return o.err
 }
 

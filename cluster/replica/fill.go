@@ -43,7 +43,7 @@ func (m *Manager) complete(ctx context.Context, vol *volume.Volume, e Entry) err
 	silent := make(map[string]bool) // nodes that broke off: for the next attempt
 	for {
 		l := lacking{off: vol.Durable()}
-		for _, node := range m.sources(ctx, e.ID) {
+		for _, node := range m.holders(ctx, e.ID) {
 			if silent[node] {
 				continue
 			}
@@ -55,10 +55,13 @@ func (m *Manager) complete(ctx context.Context, vol *volume.Volume, e Entry) err
 			if ctx.Err() != nil || vol.Stats().Failed != nil {
 				return fmt.Errorf("fill volume %s up to %d: %w", e.ID, e.Length, l.err)
 			}
-			if lacks(err) {
-				l.nodes = append(l.nodes, node)
-			} else {
+			if !lacks(err) {
 				silent[node] = true
+				continue
+			}
+			l.nodes = append(l.nodes, node)
+			if !errors.Is(err, wire.ErrNotFound) {
+				m.askWhole(node, e, wholeRequest{Rotten: true}) // so that it is verified, and mended from whoever has that
 			}
 		}
 		if vol.Durable() == l.off {
@@ -98,7 +101,7 @@ func (m *Manager) completeFrom(ctx context.Context, node string, vol *volume.Vol
 // fetchHead gives the header block of another copy, and the keys if they are wanted, of the nearest that has a block which verifies.
 func (m *Manager) fetchHead(ctx context.Context, e Entry, keys bool) (rawHead, error) {
 	var reasons error
-	for _, node := range m.sources(ctx, e.ID) {
+	for _, node := range m.holders(ctx, e.ID) {
 		head, err := m.fetchFrom(ctx, node, rawRequest{Volume: e.ID, Keys: keys, Generation: e.Generation}, nil)
 		if err == nil {
 			var h volume.Header

@@ -101,20 +101,21 @@ func (m *Manager) mendOne(state *mending, e Entry) {
 	ctx, stop := context.WithTimeout(m.ctx, mendTimeout)
 	defer stop()
 	var err error
+	var how soundness
 	switch {
 	case e.Length == 0 && e.Generation > 0:
 		err = m.dropCollected(ctx, e)
 	case e.Length == 0:
 		err = m.drop(ctx, e)
 	default:
-		if err = m.mendCopy(ctx, e); err != nil {
-			err = m.takeAsIs(ctx, state, e, err)
+		if how, err = m.mendCopy(ctx, e); err != nil {
+			how, err = flawed, m.takeAsIs(ctx, state, e, err)
 		}
 	}
 	if err == nil {
 		delete(state.retry, e.ID)
 		delete(state.incomplete, e.ID)
-		if !m.noteWhole(e) {
+		if !m.noteWhole(e, how) {
 			signal(m.mend)
 		}
 		return
@@ -129,14 +130,14 @@ func (m *Manager) mendOne(state *mending, e Entry) {
 }
 
 // noteWhole has a copy counted as long as it should be, if its entry still asks for what it was made by.
-func (m *Manager) noteWhole(e Entry) bool {
+func (m *Manager) noteWhole(e Entry, how soundness) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, known := m.entries[e.ID]
 	if !known || !now.asks(e) || !now.Holds(m.cfg.ID) {
 		return false
 	}
-	m.whole[e.ID] = struct{}{}
+	m.whole[e.ID] = how
 	return true
 }
 
@@ -178,39 +179,43 @@ func (m *Manager) remove(id volume.ID) error {
 	return nil
 }
 
-// mendCopy cuts or fills this node's copy up to the sealed length.
-func (m *Manager) mendCopy(ctx context.Context, e Entry) error {
+// mendCopy cuts or fills this node's copy up to the sealed length, and says what is known of its bytes then.
+func (m *Manager) mendCopy(ctx context.Context, e Entry) (soundness, error) {
 	vol, err := m.sealedCopy(ctx, e)
 	if err != nil {
-		return err
+		return unproved, err
 	}
 	switch have := vol.Header().Generation; {
 	case have < e.Generation:
-		return m.advance(ctx, e)
+		return unproved, m.advance(ctx, e)
 	case have > e.Generation:
-		return fmt.Errorf("volume %s has generation %d here, %d in this node's copy of the directory", e.ID, have, e.Generation)
+		return unproved, fmt.Errorf("volume %s has generation %d here, %d in this node's copy of the directory", e.ID, have, e.Generation)
 	}
 	if err := m.mendKeys(ctx, e); err != nil {
-		return err
+		return unproved, err
 	}
-	if before := vol.Durable(); before >= e.Length {
+	before := vol.Durable()
+	if before >= e.Length {
 		// Also when nothing is left to cut from the index: bytes of records that never became whole may lie behind.
 		if err := vol.Truncate(e.Length); err != nil {
-			return fmt.Errorf("cut copy from %d to %d: %w", before, e.Length, err)
+			return unproved, fmt.Errorf("cut copy from %d to %d: %w", before, e.Length, err)
 		}
 		if before > e.Length {
 			m.stats.cuts.Add(1)
 			m.log.Info("copy cut to its sealed length", "volume", e.ID, "from", before, "to", e.Length)
 		}
-		return m.sealMended(vol)
+		return unproved, m.sealMended(vol)
 	}
-	before := vol.Durable()
+	how := unproved
+	if vol.Stats().Records == 0 {
+		how = proved
+	}
 	if err := m.complete(ctx, vol, e); err != nil {
-		return err
+		return unproved, err
 	}
 	m.stats.repairs.Add(1)
 	m.log.Info("copy mended", "volume", e.ID, "from", before, "to", e.Length)
-	return m.sealMended(vol)
+	return how, m.sealMended(vol)
 }
 
 // sealMended has the index of a mended copy saved.

@@ -63,7 +63,7 @@ func TestStaleListMendsNothing(t *testing.T) {
 	if len(m.Copies()) > 0 {
 		t.Error("a copy of generation 0 counts as whole in generation 1")
 	}
-	if m.noteWhole(old) {
+	if m.noteWhole(old, unproved) {
 		t.Error("a copy that was mended while its entry changed counts as whole")
 	}
 }
