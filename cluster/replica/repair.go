@@ -252,6 +252,7 @@ func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, erro
 		if vol, err = m.cfg.Volumes.Reopen(e.ID); err != nil {
 			return nil, fmt.Errorf("open failed copy again: %w", err)
 		}
+		m.noteDamage(e.ID, 0) // what it gives may come from the system's memory: checking reads the disk
 	}
 	return vol, nil
 }

@@ -7,8 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"hongyan/engine/volume"
 )
@@ -166,5 +171,40 @@ func TestSilenceIsNoDamage(t *testing.T) {
 	}
 	if _, err := rest.ReadAt(p, e.Length-100); err != nil {
 		t.Errorf("bytes that the other node has: %v", err)
+	}
+}
+
+// TestCopyIsCheckedAfterAFailedFsync: b's disk takes no fsync when the copy is opened. It says so when it is fenced, and when the copy is opened again, from
+// memory perhaps, it is checked.
+func TestCopyIsCheckedAfterAFailedFsync(t *testing.T) {
+	var armed atomic.Bool
+	var damaged atomic.Uint64
+	disk := errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if armed.Load() && (op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSync) && strings.HasSuffix(op.Path, ".vol") {
+			return errorfs.ErrInjected
+		}
+		return nil
+	}))
+	tune := func(c *Config) { c.Damaged = func(id volume.ID, _ uint64) { damaged.Store(uint64(id)) } }
+	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north", fs: disk, tune: tune})
+	b := g.at("b")
+	b.kill()
+	b.dir = filepath.Join(g.home, "b2")
+	b.start(nil)
+	e, _ := sealedOne(t, g, 3)
+	b.kill()
+	if err := os.Remove(filepath.Join(b.dir, e.ID.String()+".idx")); err != nil { // as after a crash
+		t.Fatal(err)
+	}
+	armed.Store(true)
+	b.start(nil)
+	reply, err := b.m.fenceHere(e.ID, e.Epoch)
+	if err != nil || !reply.Unreadable {
+		t.Errorf("fenced while the disk takes no fsync: %+v, %v", reply, err)
+	}
+	armed.Store(false)
+	g.wholeOn("b", e)
+	if damaged.Load() != uint64(e.ID) {
+		t.Error("the copy is not checked")
 	}
 }
