@@ -175,7 +175,8 @@ func (m *Manager) mayGo(e Entry, leaving string, replies map[string]wholeReply) 
 			r = m.askWhole(node, e, wholeRequest{Leaving: leaving})
 		}
 		switch {
-		case !r.Complete:
+		case !r.Complete: // it was a moment ago
+			needed = errors.Join(needed, fmt.Errorf("the copy on %s: %w", node, errNotYet))
 		case r.Damaged && !r.Tried && !m.lost(leaving):
 			needed = errors.Join(needed, fmt.Errorf("the copy on %s is damaged, or was filled from a damaged one, at records %v: it is verified and mended from the file on %s first (see `admin scrub`)", node, r.Records, leaving))
 		case r.Damaged:
