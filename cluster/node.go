@@ -299,6 +299,8 @@ func (n *Node) openServices() error {
 	n.openDictionaries(manager.Volumes)
 	manager.Directory, manager.Dictionary = n.directory, n.dictionaries.Get
 	manager.Damaged = func(id volume.ID, record uint64) { n.scrub.Damaged(id, record) }
+	manager.Checked = func(id volume.ID, generation uint32) replica.Checked { return n.scrub.Checked(id, generation) }
+	manager.Verify = func(id volume.ID) { n.scrub.Prove(id) }
 	var err error
 	if n.volumes, err = replica.New(manager); err != nil {
 		return err

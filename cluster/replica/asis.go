@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
-// A copy is filled from bytes that verify. When the only other copy has lost a record, that would leave everything behind it
-// with one copy for ever: the trap of a disk that is rebuilt from one with a bad sector. So after a few attempts the copy
-// takes what is there, damage included, which scrubbing then reports for both.
+// A copy is filled from bytes that verify. When no other copy has a record any more, that would leave everything behind it
+// with one copy for ever: the trap of a disk that is rebuilt from one with a bad sector. So after a few attempts in which every
+// other copy was asked the copy takes what is there, damage included, which scrubbing then mends, or reports for both.
 const (
 	asIsAfter  = 3         // failed attempts
 	asIsAgain  = time.Hour // between two such copies of a volume, should the first not have been of use
@@ -23,8 +24,19 @@ type incomplete struct {
 	filled   time.Time
 }
 
-// takeAsIs is what is left when mendCopy has failed with cause, which it returns as long as it does nothing.
+// takeAsIs is what is left when mendCopy has failed with cause, which it returns as long as it does nothing: while a node that may
+// have what is lacking was not heard, other than one that was given up, there is hope.
 func (m *Manager) takeAsIs(ctx context.Context, state *mending, e Entry, cause error) error {
+	var l *lacking
+	if !errors.As(cause, &l) {
+		return cause
+	}
+	for _, node := range e.Copies {
+		givenUp := m.peer(node).Leaving && !m.Up(node)
+		if node != m.cfg.ID && !slices.Contains(l.nodes, node) && !givenUp {
+			return cause
+		}
+	}
 	nodes, _ := m.Others(ctx, e)
 	vol, err := m.cfg.Volumes.Get(e.ID)
 	if err != nil || len(nodes) == 0 || vol.Durable() >= e.Length || vol.Header().Generation != e.Generation {
@@ -34,61 +46,72 @@ func (m *Manager) takeAsIs(ctx context.Context, state *mending, e Entry, cause e
 	i.failures++
 	due := i.failures >= asIsAfter && time.Since(i.filled) >= asIsAgain
 	if due {
-		i.filled = time.Now()
+		i.failures = 0
 	}
 	state.incomplete[e.ID] = i
 	if !due {
 		return cause
 	}
 	from := vol.Durable()
-	if err := m.cfg.Volumes.Fill(e.ID, e.Length, &damagedCopy{m: m, ctx: ctx, entry: e, node: nodes[0]}); err != nil {
+	if err := m.cfg.Volumes.Fill(e.ID, e.Length, &damagedCopy{m: m, ctx: ctx, entry: e, nodes: nodes}); err != nil {
 		return errors.Join(cause, err)
 	}
+	i.filled = time.Now()
+	state.incomplete[e.ID] = i
 	if vol, err = m.cfg.Volumes.Get(e.ID); err != nil {
 		return errors.Join(cause, err)
 	}
 	if durable := vol.Durable(); durable != e.Length {
 		return errors.Join(cause, fmt.Errorf("filled as it is, and whole up to %d of %d", durable, e.Length))
 	}
-	m.log.Error("copy filled with what another copy has, damage included", "volume", e.ID, "from", from, "to", e.Length, "node", nodes[0], "err", cause)
+	m.log.Error("copy filled with what other copies have, damage included", "volume", e.ID, "from", from, "to", e.Length, "nodes", nodes, "err", cause)
 	m.noteDamage(e.ID, 0)
 	return nil
 }
 
-// damagedCopy is another node's file of which some sectors may not be readable: they give zeros.
+// damagedCopy is what other nodes have of a file: sectors that none of their disks gives are zeros.
 type damagedCopy struct {
 	m     *Manager
 	ctx   context.Context
 	entry Entry
-	node  string
+	nodes []string
 }
 
-// ReadAt implements io.ReaderAt. It fails only if no sector of p can be read: then it is not the disk.
+// ReadAt implements io.ReaderAt. It fails if a node that may have what no other gives broke off.
 func (d *damagedCopy) ReadAt(p []byte, off int64) (int, error) {
-	err := d.read(p, off)
-	if err == nil {
+	if given, _ := d.read(p, off); given {
 		return len(p), nil
 	}
-	given := false
 	for n := 0; n < len(p); n += sectorSize {
 		piece := p[n:min(n+sectorSize, len(p))]
-		if readErr := d.read(piece, off+int64(n)); readErr == nil {
-			given = true
-			continue
-		} else if d.ctx.Err() != nil {
-			return 0, readErr
+		given, err := d.read(piece, off+int64(n))
+		if err != nil {
+			return 0, err
 		}
-		clear(piece)
-	}
-	if !given {
-		return 0, err
+		if !given {
+			clear(piece)
+		}
 	}
 	return len(p), nil
 }
 
-func (d *damagedCopy) read(p []byte, off int64) error {
+// read says whether a node gave the bytes. Without an error all have answered.
+func (d *damagedCopy) read(p []byte, off int64) (given bool, err error) {
+	for _, node := range d.nodes {
+		readErr := d.readFrom(node, p, off)
+		if readErr == nil {
+			return true, nil
+		}
+		if !lacks(readErr) {
+			err = errors.Join(err, fmt.Errorf("read volume %s at %d on %s: %w", d.entry.ID, off, node, readErr))
+		}
+	}
+	return false, err
+}
+
+func (d *damagedCopy) readFrom(node string, p []byte, off int64) error {
 	got := 0
-	_, _, err := d.m.fetchFrom(d.ctx, d.node, rawRequest{Volume: d.entry.ID, Off: off, End: off + int64(len(p)), Generation: d.entry.Generation}, func(piece []byte) error {
+	_, err := d.m.fetchFrom(d.ctx, node, rawRequest{Volume: d.entry.ID, Off: off, End: off + int64(len(p)), Generation: d.entry.Generation}, func(piece []byte) error {
 		if got+len(piece) > len(p) {
 			return io.ErrShortBuffer
 		}

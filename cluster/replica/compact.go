@@ -167,7 +167,7 @@ func (m *Manager) advance(ctx context.Context, e Entry) error {
 
 // fetchNext makes or completes the next file with bytes of a copy that has switched.
 func (m *Manager) fetchNext(ctx context.Context, e Entry) error {
-	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Generation: e.Generation}, nil)
+	head, err := m.fetchHead(ctx, e, false)
 	if err != nil {
 		return err
 	}

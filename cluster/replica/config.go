@@ -40,6 +40,10 @@ type Config struct {
 	// Damaged is told of each record of this node's copies that a read found damaged; it mends them. May be nil.
 	Damaged func(id volume.ID, record uint64)
 
+	// Checked says what checking knows of this node's copy in a generation, and Verify has it verified soon. Nil: nobody checks here.
+	Checked func(id volume.ID, generation uint32) Checked
+	Verify  func(id volume.ID)
+
 	RepairRate  int64 // bytes a second that repair may fetch
 	CompactRate int64 // bytes a second that compaction may write
 

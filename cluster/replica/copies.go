@@ -7,6 +7,7 @@ import (
 	"io"
 	"syscall"
 
+	"hongyan/cluster/wire"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -35,7 +36,7 @@ func (m *Manager) Recheck(id volume.ID) {
 // Others gives the other copies of a volume whose nodes answer, nearest first, as files to read from. Each is given up
 // once it has failed a few times.
 func (m *Manager) Others(ctx context.Context, e Entry) (nodes []string, files []io.ReaderAt) {
-	for _, node := range m.sources(ctx, e.ID) {
+	for _, node := range m.holders(ctx, e.ID) {
 		if m.cfg.Net.Up(node) {
 			nodes = append(nodes, node)
 			files = append(files, &otherCopy{m: m, ctx: ctx, entry: e, node: node})
@@ -55,7 +56,7 @@ func (m *Manager) MendKeys(ctx context.Context, e Entry) (at int64, mended int, 
 	if err != nil || len(found) == 0 {
 		return 0, 0, err
 	}
-	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true, Generation: e.Generation}, nil)
+	head, err := m.fetchHead(ctx, e, true)
 	if err == nil && head.Secret == nil {
 		err = errors.New("the other copy gave no keys")
 	}
@@ -86,6 +87,7 @@ type otherCopy struct {
 	off      int64
 	failures int
 	err      error // of the last failure
+	silent   bool  // some bytes were not asked for, or no answer came: nothing is known of them
 }
 
 // ReadAt implements io.ReaderAt for places in order: damage seldom comes alone.
@@ -107,11 +109,12 @@ func (o *otherCopy) ReadAt(p []byte, off int64) (int, error) {
 func (o *otherCopy) load(off, end int64) error {
 	for _, to := range []int64{min(off+readAhead, o.entry.Length), end} {
 		if o.failures >= otherFailure {
+			o.silent = true
 			return o.err
 		}
 		buf := make([]byte, 0, max(to, end)-off)
 		req := rawRequest{Volume: o.entry.ID, Off: off, End: max(to, end), Generation: o.entry.Generation}
-		_, _, err := o.m.fetchFrom(o.ctx, o.node, req, func(p []byte) error {
+		_, err := o.m.fetchFrom(o.ctx, o.node, req, func(p []byte) error {
 			buf = append(buf, p...)
 			return nil
 		})
@@ -122,6 +125,7 @@ func (o *otherCopy) load(off, end int64) error {
 		o.failures++
 		o.err = err
 	}
+	o.silent = o.silent || !errors.Is(o.err, wire.ErrDamaged)
 	return o.err
 }
 

@@ -71,6 +71,11 @@ func (e Entry) after(other Entry) bool {
 		cmp.Compare(e.Generation, other.Generation)) > 0
 }
 
+// asks says that e wants the same file on every node of the entry as other does.
+func (e Entry) asks(other Entry) bool {
+	return e.State == other.State && e.Epoch == other.Epoch && e.Generation == other.Generation && e.Length == other.Length && (e.Cold == nil) == (other.Cold == nil)
+}
+
 // Holds says whether the node has a copy of the volume.
 func (e Entry) Holds(node string) bool { return slices.Contains(e.Copies, node) }
 

@@ -222,6 +222,8 @@ func storageError(err error) error {
 		code = wire.Denied
 	case errors.Is(err, volume.ErrMisplaced):
 		code = wire.Invalid
+	case isDamage(err):
+		code = wire.Damaged
 	}
 	return wire.Errorf(code, "%v", err)
 }

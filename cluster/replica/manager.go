@@ -39,9 +39,10 @@ type Manager struct {
 	own       map[volume.ID]*primary  // from the directory's answer until the seal has begun
 	followers map[volume.ID]*follower // copies of others' open volumes
 	sealing   map[volume.ID]struct{}
-	seen      time.Time              // when entries was read
-	entries   map[volume.ID]Entry    // the directory as last seen, and what is known to be newer
-	whole     map[volume.ID]struct{} // sealed copies that were found, or made, as long as they should be
+	seen      time.Time               // when entries was read
+	entries   map[volume.ID]Entry     // the directory as last seen, and what is known to be newer
+	whole     map[volume.ID]soundness // sealed copies that were found, or made, as long as they should be
+	spares    map[volume.ID]spare     // who has files that go once copies here are well
 	peers     []Peer
 	byID      map[string]Peer
 	avoided   map[string]time.Time // peers asked last until then
@@ -65,7 +66,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg: cfg, log: cfg.Log.With("part", "replica"), ctx: ctx, stop: stop,
 		kicks: make(chan struct{}, 1), mend: make(chan struct{}, 1), puts: make(chan struct{}, maxPuts), compacting: make(chan struct{}, 1),
 		own: make(map[volume.ID]*primary), followers: make(map[volume.ID]*follower),
-		sealing: make(map[volume.ID]struct{}), entries: make(map[volume.ID]Entry), whole: make(map[volume.ID]struct{}),
+		sealing: make(map[volume.ID]struct{}), entries: make(map[volume.ID]Entry), whole: make(map[volume.ID]soundness), spares: make(map[volume.ID]spare),
 		avoided: make(map[string]time.Time), refused: make(map[string]time.Time),
 		downSince: make(map[string]time.Time), opened: make(chan struct{}), wantBulk: make(map[string]bool), uses: make(map[slot]int),
 		policies: map[string]policy.Policy{"": policy.Default()},

@@ -87,7 +87,7 @@ type fenceReply struct {
 	// Of a copy that was closed since it took its last bytes: up to where its disk gives every record. The disk may have lost
 	// bytes that it had acknowledged. 0: this process made the file, and Durable is not below anything it acknowledged.
 	Found int64 `cbor:"4,keyasint,omitempty"`
-	// The disk does not give what lies behind Durable.
+	// The disk does not give what lies behind Durable, or has not taken what is before it: nobody knows how far it is.
 	Unreadable bool `cbor:"5,keyasint,omitempty"`
 	// The last records before Durable and before Found; 0 if that is not known.
 	Last      uint64 `cbor:"6,keyasint,omitempty"`
@@ -189,8 +189,16 @@ type wholeRequest struct {
 	Volume     volume.ID `cbor:"1,keyasint"`
 	Generation uint32    `cbor:"2,keyasint,omitempty"`
 	Length     int64     `cbor:"3,keyasint"`
+	Leaving    string    `cbor:"4,keyasint,omitempty"` // node whose file goes if all is well here; damage is to be mended from it first
+	Prove      bool      `cbor:"5,keyasint,omitempty"` // the copy is to be verified soon, if it was not in this generation
+	Rotten     bool      `cbor:"6,keyasint,omitempty"` // bytes of it did not verify where they came
 }
 
 type wholeReply struct {
-	Whole bool `cbor:"1,keyasint,omitempty"`
+	Whole    bool     `cbor:"1,keyasint,omitempty"` // and nothing is known to be damaged
+	Complete bool     `cbor:"2,keyasint,omitempty"` // as long as it should be
+	Damaged  bool     `cbor:"3,keyasint,omitempty"` // or filled with damage, and not verified since
+	Proved   bool     `cbor:"4,keyasint,omitempty"` // verified to the end in this generation
+	Tried    bool     `cbor:"5,keyasint,omitempty"` // damaged, and the file on Leaving was asked and has not what is lacking
+	Records  []uint64 `cbor:"6,keyasint,omitempty"` // the first damaged ones, as far as they are known
 }

@@ -22,9 +22,10 @@ import (
 //  2. Choose. A volume that has fewer copies on nodes that stay than its policy wants gets another, where the policy allows: in a region that has none if
 //     that is possible (of copies that are to survive a zone only: in a zone), then in the region of the copy that goes, then by weight. The node says that it has room.
 //  3. Enter. AddCopy names it, if the entry is as the driver saw it. The node's repairer finds itself without a file and makes the copy.
-//  4. Confirm. The driver asks every node of the entry whether its copy is whole and on its disk.
-//  5. Take out. When as many others as the policy wants are whole, RemoveCopy takes out the copy that goes, if the entry is still as the driver saw it.
-//  6. Remove. A node that is no longer named asks the directory anew, and as many of those that are named whether their copies are whole. Then its file goes.
+//  4. Confirm. The driver asks every node of the entry whether its copy is whole and on its disk, and what is known of its bytes.
+//  5. Take out. When as many others as the policy wants are whole and none lacks what the one that goes may have (sound.go), RemoveCopy takes that out, if the entry is
+//     still as the driver saw it.
+//  6. Remove. A node that is no longer named asks the directory anew, and those that are named as in 4 and 5. Then its file goes.
 //
 // Invariants:
 //
@@ -218,21 +219,21 @@ func homesFor(v moving, peers []Peer, usable func(node string) bool) []Peer {
 
 // takeOut is steps 4 and 5.
 func (m *Manager) takeOut(v moving) error {
-	var whole []string
-	for _, node := range v.entry.Copies {
-		if m.WholeOn(node, v.entry) {
-			whole = append(whole, node)
-		}
-	}
-	// Of several that leave one that is not whole goes first: what is whole is wanted longest.
+	replies, whole := m.askAll(v.entry)
+	// Of several that leave one that is not whole goes first, then a damaged one: what is whole is wanted longest.
 	going := slices.Clone(v.going)
-	slices.SortStableFunc(going, func(a, b string) int { return last(slices.Contains(whole, a), slices.Contains(whole, b)) })
-	others := len(whole)
-	if slices.Contains(whole, going[0]) {
+	slices.SortStableFunc(going, func(a, b string) int {
+		return cmp.Or(last(replies[a].Complete, replies[b].Complete), last(!replies[a].Damaged, !replies[b].Damaged))
+	})
+	others := whole
+	if replies[going[0]].Complete {
 		others--
 	}
-	if others < v.entry.Wanted() && (len(whole) > 0 || !m.gone(v.entry)) {
+	if others < v.entry.Wanted() && (whole > 0 || !m.gone(v.entry)) {
 		return errNotYet
+	}
+	if err := m.mayGo(v.entry, going[0], replies); err != nil {
+		return fmt.Errorf("take out the copy on %s: %w", going[0], err)
 	}
 	ctx, stop := context.WithTimeout(m.ctx, directoryWait)
 	defer stop()
@@ -249,6 +250,18 @@ func (m *Manager) takeOut(v moving) error {
 	return nil
 }
 
+// askAll is step 4: what the nodes of an entry say of their copies, and how many are as long as they should be.
+func (m *Manager) askAll(e Entry) (replies map[string]wholeReply, whole int) {
+	replies = make(map[string]wholeReply, len(e.Copies))
+	for _, node := range e.Copies {
+		replies[node] = m.askWhole(node, e, wholeRequest{})
+		if replies[node].Complete {
+			whole++
+		}
+	}
+	return replies, whole
+}
+
 // gone says that every node with a copy of a sealed volume answers, and none has a file: there is nothing that could be moved.
 func (m *Manager) gone(e Entry) bool {
 	replies, silent := m.fenceOthers(m.ctx, e, false)
@@ -263,46 +276,6 @@ func (m *Manager) gone(e Entry) bool {
 		replies = append(replies, &own)
 	}
 	return vanished(replies)
-}
-
-// WholeOn asks a node whether its copy is as the entry says.
-func (m *Manager) WholeOn(node string, e Entry) bool {
-	req := &wholeRequest{Volume: e.ID, Generation: e.Generation, Length: e.Length}
-	if node == m.cfg.ID {
-		return m.wholeHere(req)
-	}
-	if !m.cfg.Net.Up(node) {
-		return false
-	}
-	ctx, stop := context.WithTimeout(m.ctx, fenceTimeout)
-	defer stop()
-	var reply wholeReply
-	if err := m.cfg.Net.Call(ctx, node, methodWhole, req, &reply); err != nil {
-		m.log.Debug("copy not confirmed", "volume", e.ID, "node", node, "err", err)
-		return false
-	}
-	return reply.Whole
-}
-
-func (m *Manager) serveWhole(_ context.Context, _ string, req *wholeRequest) (*wholeReply, error) {
-	return &wholeReply{Whole: m.wholeHere(req)}, nil
-}
-
-// wholeHere says that this node is named in the entry, and has found or made its copy whole since it was: what a repairer has finished is
-// fsynced and closed.
-func (m *Manager) wholeHere(req *wholeRequest) bool {
-	if m.cfg.Volumes == nil {
-		return false
-	}
-	m.mu.Lock()
-	e := m.entries[req.Volume]
-	_, whole := m.whole[req.Volume]
-	m.mu.Unlock()
-	if !whole || !e.Holds(m.cfg.ID) || e.Generation != req.Generation || e.Length != req.Length {
-		return false
-	}
-	vol, err := m.cfg.Volumes.Get(req.Volume)
-	return err == nil && vol.Header().Generation == req.Generation && vol.Durable() >= req.Length
 }
 
 // removeMoved is step 6, for files whose entry names others. It runs in the repairer (M2).
@@ -365,14 +338,14 @@ func (m *Manager) removeOne(id volume.ID) (asked bool, err error) {
 		m.noteEntry(e)
 		return true, nil
 	}
-	whole := 0
-	for _, node := range e.Copies {
-		if m.WholeOn(node, e) {
-			whole++
+	if e.Length > 0 {
+		replies, whole := m.askAll(e)
+		if whole < min(e.Wanted(), max(len(e.Copies), 2)) {
+			return true, fmt.Errorf("%d of its copies on %v are known to be whole", whole, e.Copies)
 		}
-	}
-	if e.Length > 0 && whole < min(e.Wanted(), max(len(e.Copies), 2)) {
-		return true, fmt.Errorf("%d of its copies on %v are known to be whole", whole, e.Copies)
+		if err := m.mayGo(e, m.cfg.ID, replies); err != nil {
+			return true, err
+		}
 	}
 	if err := m.remove(id); err != nil {
 		return true, err

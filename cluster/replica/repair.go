@@ -93,26 +93,32 @@ func (m *Manager) behind(state *mending) []Entry {
 	return out
 }
 
+// mendOne mends one copy. The list that e is from may be minutes old: what the entry says now counts, before and afterwards.
 func (m *Manager) mendOne(state *mending, e Entry) {
+	if now, known := m.entry(e.ID); !known || !now.asks(e) || !now.Holds(m.cfg.ID) {
+		signal(m.mend) // the next list has it, if there is anything to do
+		return
+	}
 	ctx, stop := context.WithTimeout(m.ctx, mendTimeout)
 	defer stop()
 	var err error
+	var how soundness
 	switch {
 	case e.Length == 0 && e.Generation > 0:
 		err = m.dropCollected(ctx, e)
 	case e.Length == 0:
 		err = m.drop(ctx, e)
 	default:
-		if err = m.mendCopy(ctx, e); err != nil {
-			err = m.takeAsIs(ctx, state, e, err)
+		if how, err = m.mendCopy(ctx, e); err != nil {
+			how, err = flawed, m.takeAsIs(ctx, state, e, err)
 		}
 	}
 	if err == nil {
 		delete(state.retry, e.ID)
 		delete(state.incomplete, e.ID)
-		m.mu.Lock()
-		m.whole[e.ID] = struct{}{}
-		m.mu.Unlock()
+		if !m.noteWhole(e, how) {
+			signal(m.mend)
+		}
 		return
 	}
 	if m.ctx.Err() != nil {
@@ -122,6 +128,18 @@ func (m *Manager) mendOne(state *mending, e Entry) {
 	state.retry[e.ID] = retry{at: time.Now().Add(wait/2 + rand.N(wait)), wait: wait}
 	m.stats.repairFailures.Add(1)
 	m.log.Warn("copy of volume not mended", "volume", e.ID, "retry", wait, "err", err)
+}
+
+// noteWhole has a copy counted as long as it should be, if its entry still asks for what it was made by.
+func (m *Manager) noteWhole(e Entry, how soundness) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, known := m.entries[e.ID]
+	if !known || !now.asks(e) || !now.Holds(m.cfg.ID) {
+		return false
+	}
+	m.whole[e.ID] = how
+	return true
 }
 
 // drop removes a copy of a volume that was sealed without records, and its entry. The primary does the latter, or any
@@ -162,39 +180,43 @@ func (m *Manager) remove(id volume.ID) error {
 	return nil
 }
 
-// mendCopy cuts or fills this node's copy up to the sealed length.
-func (m *Manager) mendCopy(ctx context.Context, e Entry) error {
+// mendCopy cuts or fills this node's copy up to the sealed length, and says what is known of its bytes then.
+func (m *Manager) mendCopy(ctx context.Context, e Entry) (soundness, error) {
 	vol, err := m.sealedCopy(ctx, e)
 	if err != nil {
-		return err
+		return unproved, err
 	}
 	switch have := vol.Header().Generation; {
 	case have < e.Generation:
-		return m.advance(ctx, e)
+		return unproved, m.advance(ctx, e)
 	case have > e.Generation:
-		return fmt.Errorf("volume %s has generation %d here, %d in this node's copy of the directory", e.ID, have, e.Generation)
+		return unproved, fmt.Errorf("volume %s has generation %d here, %d in this node's copy of the directory", e.ID, have, e.Generation)
 	}
 	if err := m.mendKeys(ctx, e); err != nil {
-		return err
+		return unproved, err
 	}
-	if before := vol.Durable(); before >= e.Length {
+	before := vol.Durable()
+	if before >= e.Length {
 		// Also when nothing is left to cut from the index: bytes of records that never became whole may lie behind.
 		if err := vol.Truncate(e.Length); err != nil {
-			return fmt.Errorf("cut copy from %d to %d: %w", before, e.Length, err)
+			return unproved, fmt.Errorf("cut copy from %d to %d: %w", before, e.Length, err)
 		}
 		if before > e.Length {
 			m.stats.cuts.Add(1)
 			m.log.Info("copy cut to its sealed length", "volume", e.ID, "from", before, "to", e.Length)
 		}
-		return m.sealMended(vol)
+		return unproved, m.sealMended(vol)
 	}
-	before := vol.Durable()
+	how := unproved
+	if vol.Stats().Records == 0 {
+		how = proved
+	}
 	if err := m.complete(ctx, vol, e); err != nil {
-		return err
+		return unproved, err
 	}
 	m.stats.repairs.Add(1)
 	m.log.Info("copy mended", "volume", e.ID, "from", before, "to", e.Length)
-	return m.sealMended(vol)
+	return how, m.sealMended(vol)
 }
 
 // sealMended has the index of a mended copy saved.
@@ -231,6 +253,7 @@ func (m *Manager) sealedCopy(ctx context.Context, e Entry) (*volume.Volume, erro
 		if vol, err = m.cfg.Volumes.Reopen(e.ID); err != nil {
 			return nil, fmt.Errorf("open failed copy again: %w", err)
 		}
+		m.noteDamage(e.ID, 0) // what it gives may come from the system's memory: checking reads the disk
 	}
 	return vol, nil
 }
@@ -241,7 +264,7 @@ func (m *Manager) begin(ctx context.Context, e Entry, damaged bool) (*volume.Vol
 	if err := m.refuseUnder(policy.Of(e.Policy), e.ID); err != nil {
 		return nil, err
 	}
-	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true, Generation: e.Generation}, nil)
+	head, err := m.fetchHead(ctx, e, true)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +290,7 @@ func (m *Manager) mendKeys(ctx context.Context, e Entry) error {
 	if err != nil || !lost {
 		return err
 	}
-	head, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Keys: true, Generation: e.Generation}, nil)
+	head, err := m.fetchHead(ctx, e, true)
 	if err != nil {
 		return err
 	}
@@ -279,87 +302,6 @@ func (m *Manager) mendKeys(ctx context.Context, e Entry) error {
 	}
 	m.log.Info("key file made anew from another copy", "volume", e.ID)
 	return nil
-}
-
-// complete fetches what a copy lacks. Volume.Extend checks each byte's place in a record.
-func (m *Manager) complete(ctx context.Context, vol *volume.Volume, e Entry) error {
-	first := vol.Durable()
-	off, synced := first, first
-	began := time.Now()
-	take := func(p []byte) error {
-		if err := vol.Extend(off, p); err != nil {
-			return err
-		}
-		off += int64(len(p))
-		m.stats.repairedBytes.Add(uint64(len(p)))
-		if off-synced < commitEvery && off < e.Length {
-			return nil
-		}
-		synced = off
-		if _, err := vol.Commit(); err != nil {
-			return err
-		}
-		due := time.Duration(float64(off-first) / float64(m.cfg.RepairRate) * float64(time.Second))
-		pause.For(ctx, due-time.Since(began))
-		return ctx.Err()
-	}
-	if _, err := m.fetch(ctx, e, rawRequest{Volume: e.ID, Off: off, End: e.Length, Generation: e.Generation}, take); err != nil {
-		return err
-	}
-	if got := vol.Durable(); got != e.Length {
-		return fmt.Errorf("volume %s is durable up to %d after its repair, expected %d", e.ID, got, e.Length)
-	}
-	return nil
-}
-
-// fetch reads a stretch of another copy's file, from the first node that has it, and gives it to take in pieces. It
-// returns what precedes the bytes.
-func (m *Manager) fetch(ctx context.Context, e Entry, req rawRequest, take func([]byte) error) (rawHead, error) {
-	var reasons error
-	for _, node := range m.sources(ctx, e.ID) {
-		head, begun, err := m.fetchFrom(ctx, node, req, take)
-		if err == nil {
-			return head, nil
-		}
-		reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
-		if begun {
-			break // a part was taken: the next attempt begins behind it
-		}
-	}
-	return rawHead{}, fmt.Errorf("fetch volume %s from %d to %d: %w", e.ID, req.Off, req.End, reasons)
-}
-
-func (m *Manager) fetchFrom(ctx context.Context, node string, req rawRequest, take func([]byte) error) (head rawHead, begun bool, err error) {
-	s, err := m.cfg.Net.Open(ctx, node, methodRaw)
-	if err != nil {
-		return head, false, err
-	}
-	defer hangUp(s)
-	silent := time.AfterFunc(idleTimeout, func() { hangUp(s) })
-	defer silent.Stop()
-	if err := s.SendValue(req); err != nil {
-		return head, false, err
-	}
-	if err := s.RecvValue(&head); err != nil {
-		return head, false, err
-	}
-	for off := req.Off; off < req.End; {
-		silent.Reset(idleTimeout)
-		p, err := s.Recv()
-		if err != nil {
-			return head, begun, fmt.Errorf("at %d: %w", off, err)
-		}
-		silent.Stop()
-		if off+int64(len(p)) > req.End {
-			return head, begun, fmt.Errorf("bytes behind %d, where the volume ends", req.End)
-		}
-		begun = true
-		if err := take(p); err != nil {
-			return head, begun, err
-		}
-		off += int64(len(p))
-	}
-	return head, begun, nil
 }
 
 // serveRaw gives another node a stretch of this node's copy.
@@ -392,6 +334,9 @@ func (m *Manager) serveRaw(ctx context.Context, from string, s *transport.Stream
 	for off := req.Off; off < req.End && ctx.Err() == nil; {
 		n, err := vol.ReadRaw(off, buf[:min(int64(len(buf)), req.End-off)])
 		if err != nil && !(errors.Is(err, io.EOF) && n > 0) {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF // the file is shorter than what is known of it
+			}
 			return storageError(fmt.Errorf("raw read for %s: %w", from, err))
 		}
 		if err := s.Send(buf[:n]); err != nil {

@@ -17,10 +17,10 @@ import (
 
 // The ranks of nodes, in the order in which they are called.
 const (
-	willing = iota // it takes mail, by its weight
-	spare          // it weighs nothing
-	leaving        // it is being drained
-	barred         // it was given up as lost, or what it has is made anew
+	willing    = iota // it takes mail, by its weight
+	weightless        // it weighs nothing
+	leaving           // it is being drained
+	barred            // it was given up as lost, or what it has is made anew
 )
 
 func (p Peer) rank() int {
@@ -32,7 +32,7 @@ func (p Peer) rank() int {
 	case p.Leaving:
 		return leaving
 	}
-	return spare
+	return weightless
 }
 
 // crewOf is the rule: the nodes to which mail under a policy may go, usable or not, and how far down the ranks it had to go for them.
@@ -130,5 +130,5 @@ func (m *Manager) resortOf(p policy.Policy, now time.Time) resort {
 // isReserve says that this node is a member that takes no mail and may be asked for it all the same.
 func (m *Manager) isReserve() bool {
 	p := m.peer(m.cfg.ID)
-	return p.ID != "" && (p.rank() == spare || p.rank() == leaving) && !m.misplaced()
+	return p.ID != "" && (p.rank() == weightless || p.rank() == leaving) && !m.misplaced()
 }

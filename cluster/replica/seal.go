@@ -95,9 +95,11 @@ func vanished(replies []*fenceReply) bool {
 //
 // What a copy says that its process made is certain. Of a copy that was read back from its disk it is not: had the disk lost
 // its end, the least would cut what was acknowledged from the other copy too. So such a copy counts only while no certain one
-// answers, and among such ones the longest without damage does, if that is more than all have.
+// answers. Among such ones the most that any has counts, for each may have lost its end, or a part before that: a seal that is too long costs
+// nothing but that damage in it is reported. Only damage that begins just where the shortest ends, up to where one is whole, is
+// that of a torn tail, and is cut off with what lies behind.
 func sealLength(replies []*fenceReply, primary, pristine bool) (int64, bool) {
-	var certain, found, longest *fenceReply
+	var certain, found, whole, most *fenceReply
 	unknown := false
 	for _, r := range replies {
 		switch {
@@ -112,8 +114,11 @@ func sealLength(replies []*fenceReply, primary, pristine bool) (int64, bool) {
 			if found == nil || r.Durable < found.Durable {
 				found = r
 			}
-			if longest == nil || r.Found > longest.Found {
-				longest = r
+			if whole == nil || r.Found > whole.Found {
+				whole = r
+			}
+			if !r.Empty && (most == nil || r.Durable > most.Durable) {
+				most = r
 			}
 		}
 	}
@@ -127,8 +132,8 @@ func sealLength(replies []*fenceReply, primary, pristine bool) (int64, bool) {
 		return sealAt(certain.Durable, certain.Empty)
 	case found == nil:
 		return 0, !unknown
-	case longest.Found > found.Durable:
-		return sealAt(longest.Found, longest.Empty)
+	case most != nil && (found.Empty || whole.Found != found.Durable):
+		return most.Durable, true
 	}
 	return sealAt(found.Durable, found.Empty)
 }

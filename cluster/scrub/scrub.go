@@ -30,6 +30,7 @@ const (
 	retryMost    = time.Hour
 	maxUrgent    = 10_000  // records that wait to be mended; the full check of their volume finds further ones
 	burst        = 4 << 20 // bytes that may be read at once
+	maxNamed     = 20      // damaged records of a copy that are named
 )
 
 // Copies is what this package needs of the replication of volumes.
@@ -76,6 +77,7 @@ type Scrubber struct {
 	urgent   []place            // damage that reads met, in order
 	waiting  map[place]struct{} // the same
 	now      map[volume.ID]struct{}
+	doubted  map[volume.ID]int // how often damage was met in a copy that no check has found whole or damaged since
 	findings []Finding
 	totals   Totals
 	running  volume.ID
@@ -107,7 +109,8 @@ func New(cfg Config) *Scrubber {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Scrubber{cfg: cfg, log: cfg.Log.With("part", "scrub"), ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
 		limit: rate.NewLimiter(rate.Limit(cfg.Rate), burst), asked: make(chan struct{}, 1),
-		marks: make(map[volume.ID]*mark), retries: make(map[volume.ID]retry), now: make(map[volume.ID]struct{}), waiting: make(map[place]struct{})}
+		marks: make(map[volume.ID]*mark), retries: make(map[volume.ID]retry), now: make(map[volume.ID]struct{}), waiting: make(map[place]struct{}),
+		doubted: make(map[volume.ID]int)}
 	if cfg.Volumes != nil {
 		s.restore()
 	}
@@ -149,6 +152,10 @@ func (s *Scrubber) Close() error {
 func (s *Scrubber) Damaged(id volume.ID, record uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.doubted[id]++
+	if k := s.marks[id]; k != nil && k.Digest != nil {
+		k.Digest, s.dirty = nil, true // what was proved then is not so now, also after a restart
+	}
 	p := place{id, record}
 	if _, waits := s.waiting[p]; waits || len(s.urgent) >= maxUrgent {
 		return
@@ -156,6 +163,28 @@ func (s *Scrubber) Damaged(id volume.ID, record uint64) {
 	s.urgent = append(s.urgent, p)
 	s.waiting[p] = struct{}{}
 	signal(s.wake)
+}
+
+// Checked says what is known of a copy's bytes in a generation.
+func (s *Scrubber) Checked(id volume.ID, generation uint32) replica.Checked {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, doubted := s.doubted[id]
+	k := s.marks[id]
+	if k == nil || k.Generation != generation {
+		return replica.Checked{Doubted: doubted}
+	}
+	return replica.Checked{Doubted: doubted, Proved: !doubted && len(k.Digest) > 0, Damaged: k.Damaged, Records: k.records, Asked: k.asked}
+}
+
+// Prove has a copy verified soon, unless that is under way.
+func (s *Scrubber) Prove(id volume.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != id {
+		s.now[id] = struct{}{}
+		signal(s.wake)
+	}
 }
 
 // StartNow has a copy verified now, or all of them if id is 0, and says how many these are.
@@ -230,6 +259,11 @@ func (s *Scrubber) presence(copies []replica.Entry) {
 			delete(s.marks, id)
 			delete(s.retries, id)
 			s.dirty = true
+		}
+	}
+	for id := range s.doubted {
+		if _, ok := here[id]; !ok {
+			delete(s.doubted, id)
 		}
 	}
 }
@@ -352,6 +386,7 @@ func (s *Scrubber) verify(e replica.Entry) {
 	defer stop()
 	s.mu.Lock()
 	delete(s.now, e.ID)
+	doubts := s.doubted[e.ID]
 	s.running, s.done, s.length = e.ID, 0, e.Length
 	s.mu.Unlock()
 	s.verifyKeys(ctx, e)
@@ -365,7 +400,12 @@ func (s *Scrubber) verify(e replica.Entry) {
 		return
 	}
 	if err == nil && out.Generation != e.Generation {
-		return // it was compacted meanwhile: its entry will say so
+		// It was compacted meanwhile and its entry will say so, or it was not switched.
+		s.mu.Lock()
+		s.putOff(e.ID)
+		s.mu.Unlock()
+		s.cfg.Copies.Recheck(e.ID)
+		return
 	}
 	if err == nil && out.Length != e.Length {
 		err = fmt.Errorf("copy of volume %s is %d bytes long, expected %d", e.ID, out.Length, e.Length)
@@ -374,7 +414,13 @@ func (s *Scrubber) verify(e replica.Entry) {
 		s.failed(e, err)
 		return
 	}
-	if s.finished(e, out) {
+	var asked []string
+	for i, file := range files {
+		if replica.Answered(file) {
+			asked = append(asked, nodes[i])
+		}
+	}
+	if s.finished(e, out, asked, doubts) {
 		s.compare(ctx, e, nodes, out.Digest)
 	}
 }
@@ -416,8 +462,9 @@ func (s *Scrubber) putOff(id volume.ID) {
 	s.retries[id] = retry{at: time.Now().Add(wait), wait: wait}
 }
 
-// finished keeps the result of a check, and says whether the copy is whole.
-func (s *Scrubber) finished(e replica.Entry, out *volume.Checked) bool {
+// finished keeps the result of a check, and says whether the copy is whole. Of damage that was met since the check began, when there had been doubts
+// so many times, it proves nothing.
+func (s *Scrubber) finished(e replica.Entry, out *volume.Checked, asked []string, doubts int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Clock.Now().Unix()
@@ -428,17 +475,36 @@ func (s *Scrubber) finished(e replica.Entry, out *volume.Checked) bool {
 	s.marks[e.ID] = k
 	s.dirty = true
 	s.totals.Copies++
+	settled := s.doubted[e.ID] == doubts
+	if settled {
+		delete(s.doubted, e.ID)
+	}
 	if out.Damaged > 0 {
+		k.records, k.asked = lostRecords(out), asked
 		s.putOff(e.ID)
 		return false
 	}
 	delete(s.retries, e.ID)
-	k.Digest = out.Digest[:]
+	if settled {
+		k.Digest = out.Digest[:]
+	}
 	for i := range s.findings { // the copy is whole, so what was open is mended
 		f := &s.findings[i]
 		f.Mended = f.Mended || f.Volume == e.ID && !f.Differs
 	}
 	return true
+}
+
+// lostRecords names the first records that were not mended.
+func lostRecords(out *volume.Checked) (records []uint64) {
+	for _, f := range out.Findings {
+		for n := range f.Records {
+			if !f.Mended && f.Record > 0 && len(records) < maxNamed {
+				records = append(records, f.Record+n)
+			}
+		}
+	}
+	return records
 }
 
 // book enters what a check found into report and log.

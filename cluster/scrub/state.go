@@ -34,6 +34,9 @@ type mark struct {
 	Checked    int64     `cbor:"4,keyasint,omitempty"` // unix seconds: last verified to the end; 0 never
 	Digest     []byte    `cbor:"5,keyasint,omitempty"` // SHA-256 of the file then; absent if it was damaged
 	Damaged    uint64    `cbor:"6,keyasint,omitempty"` // records that could not be mended then
+
+	records []uint64 // the first of them; not kept
+	asked   []string // nodes that answered for all that was damaged; not kept
 }
 
 // saved is the content of the state file.

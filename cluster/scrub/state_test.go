@@ -3,6 +3,7 @@ package scrub
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
 
+	"hongyan/cluster/clock"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec/codectest"
 	"hongyan/engine/volume"
@@ -122,7 +124,7 @@ func (s shelf) Recheck(volume.ID)                                           {}
 func quiet(copies shelf, every time.Duration) *Scrubber {
 	return &Scrubber{cfg: Config{Every: every, Copies: copies}, log: slog.New(slog.DiscardHandler), ctx: context.Background(),
 		wake: make(chan struct{}, 1), limit: rate.NewLimiter(1<<20, burst), marks: make(map[volume.ID]*mark),
-		retries: make(map[volume.ID]retry), now: make(map[volume.ID]struct{}), waiting: make(map[place]struct{})}
+		retries: make(map[volume.ID]retry), now: make(map[volume.ID]struct{}), waiting: make(map[place]struct{}), doubted: make(map[volume.ID]int)}
 }
 
 // TestWhatIsDueFirst: what an operator asks for, then what was not looked at for longest; nothing before its time.
@@ -160,6 +162,107 @@ func TestWhatIsDueFirst(t *testing.T) {
 	}
 	if e, ok := s.next(copies, now.Add(2*time.Minute)); !ok || e.ID != 6 {
 		t.Errorf("a damaged copy is not looked at again: %v, %v", e.ID, ok)
+	}
+}
+
+// bench is a copy of a volume with three records on a real disk, and what the scrubber asked of its repairer.
+type bench struct {
+	shelf
+	set       *volume.Set
+	rechecked []volume.ID
+}
+
+func (b *bench) Copies() []replica.Entry { return b.shelf }
+func (b *bench) Recheck(id volume.ID)    { b.rechecked = append(b.rechecked, id) }
+
+func newBench(t *testing.T) (*Scrubber, *bench, replica.Entry) {
+	t.Helper()
+	set, err := volume.OpenSet(vfs.Default, t.TempDir(), volume.SetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = set.Close() })
+	v, err := set.Create(volume.Header{ID: 7}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		spool := volume.NewSpool(vfs.Default, t.TempDir(), 1<<20)
+		if _, err := spool.Write(bytes.Repeat([]byte("mail"), 500)); err != nil {
+			t.Fatal(err)
+		}
+		b, err := spool.Finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = v.Append(context.Background(), volume.KindMessage, nil, b)
+		if err := errors.Join(err, b.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := v.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	e := replica.Entry{ID: 7, State: replica.Sealed, Length: v.Durable()}
+	b := &bench{shelf: shelf{e}, set: set}
+	s := quiet(nil, time.Hour)
+	s.cfg.Copies, s.cfg.Volumes, s.cfg.Clock = b, set, new(clock.Clock)
+	return s, b, e
+}
+
+// TestWhatIsProved: a copy is proved by a check to its end, until somebody meets damage; by one that had begun before that it is not.
+func TestWhatIsProved(t *testing.T) {
+	s, b, e := newBench(t)
+	if c := s.Checked(7, 0); c.Proved || c.Doubted {
+		t.Errorf("before any check: %+v", c)
+	}
+	s.verify(e)
+	if c := s.Checked(7, 0); !c.Proved || c.Doubted {
+		t.Errorf("after a check: %+v", c)
+	}
+	if c := s.Checked(7, 1); c.Proved {
+		t.Errorf("of another generation: %+v", c)
+	}
+	s.Damaged(7, 0)
+	if c := s.Checked(7, 0); c.Proved || !c.Doubted {
+		t.Errorf("after a read that met damage: %+v", c)
+	}
+	s.failed(e, io.ErrUnexpectedEOF)
+	if c := s.Checked(7, 0); !c.Doubted {
+		t.Errorf("after a check that failed: %+v", c)
+	}
+	doubts := s.doubted[7]
+	s.Damaged(7, 2)
+	out, err := b.set.Verify(7, volume.Check{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.finished(e, out, nil, doubts)
+	if c := s.Checked(7, 0); c.Proved || !c.Doubted {
+		t.Errorf("a check proves what was met while it ran: %+v", c)
+	}
+	s.verify(e)
+	if c := s.Checked(7, 0); !c.Proved || c.Doubted {
+		t.Errorf("after the next check: %+v", c)
+	}
+	out.Damaged, out.Findings = 2, []volume.Finding{{Record: 1, Records: 1, Mended: true}, {Record: 2, Records: 2}}
+	s.finished(e, out, []string{"b"}, 0)
+	if c := s.Checked(7, 0); c.Proved || c.Damaged != 2 || fmt.Sprint(c.Records, c.Asked) != "[2 3] [b]" {
+		t.Errorf("after a check that found damage: %+v", c)
+	}
+}
+
+// TestAnotherGenerationIsPutOff: a copy that is not of its entry's generation is handed to the repairer, and not read again at once.
+func TestAnotherGenerationIsPutOff(t *testing.T) {
+	s, b, e := newBench(t)
+	e.Generation = 1
+	s.now[7] = struct{}{}
+	s.verify(e)
+	if len(b.rechecked) != 1 {
+		t.Errorf("the repairer was told of %v", b.rechecked)
+	}
+	if next, ok := s.next([]replica.Entry{e}, time.Now()); ok {
+		t.Errorf("volume %s is due again", next.ID)
 	}
 }
 

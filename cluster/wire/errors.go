@@ -28,6 +28,7 @@ const (
 	Canceled    Code = 12 // the caller has gone
 	Overloaded  Code = 13 // more is waiting than will be done in time: to be told at once, not to be tried elsewhere
 	Unsupported Code = 14 // the callee's program does not know the method: an older one, or a newer one that has given it up
+	Damaged     Code = 15 // the callee's disk has not what it should have, or does not give it
 )
 
 // maxErrorText bounds the text of an error on the wire, in bytes.
@@ -56,6 +57,7 @@ var (
 	ErrCanceled    = &Error{Code: Canceled}
 	ErrOverloaded  = &Error{Code: Overloaded}
 	ErrUnsupported = &Error{Code: Unsupported}
+	ErrDamaged     = &Error{Code: Damaged}
 )
 
 // Errorf makes an error of a kind.
@@ -66,7 +68,7 @@ func Errorf(code Code, format string, args ...any) *Error {
 // String names the kind.
 func (c Code) String() string {
 	names := [...]string{"", "internal error", "unavailable", "not the leader", "not found", "exists", "invalid",
-		"over a limit", "sealed", "full", "denied", "deadline exceeded", "canceled", "overloaded", "not known there"}
+		"over a limit", "sealed", "full", "denied", "deadline exceeded", "canceled", "overloaded", "not known there", "damaged"}
 	if int(c) < len(names) && c != 0 {
 		return names[c]
 	}

@@ -20,6 +20,7 @@ func TestErrorKinds(t *testing.T) {
 		{fmt.Errorf("read: %w", context.DeadlineExceeded), ErrDeadline, ""},
 		{context.Canceled, ErrCanceled, ""},
 		{errors.New("odd"), ErrInternal, ""},
+		{Errorf(Damaged, "volume 7"), ErrDamaged, ""},
 	}
 	for _, c := range cases {
 		e := DecodeError(EncodeError(FromError(c.in)))

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,17 +21,19 @@ func (v *Volume) Receive(off int64, p []byte) error {
 	if err != nil {
 		return err
 	}
-	return v.receive(off, p)
+	return v.receive(off, p, false)
 }
 
 // Extend is Receive for mending a copy that is too short, with raw bytes of another copy: it works on a
-// volume that is sealed or was opened. Commit makes the bytes durable.
+// volume that is sealed or was opened. Commit makes the bytes durable. At the end of the durable part it begins anew, as with bytes of
+// another copy than before: what was received and not committed is given up. Of bytes that are refused the whole records at their beginning
+// are taken all the same, so that two copies which are damaged in different places make a whole one.
 func (v *Volume) Extend(off int64, p []byte) error {
 	return v.mend(func() error { return v.extend(off, p) })
 }
 
 func (v *Volume) extend(off int64, p []byte) error {
-	if v.broken != nil && off == v.Durable() {
+	if off == v.Durable() && (v.broken != nil || off != v.tail) {
 		v.restart()
 	}
 	if v.tail < v.end {
@@ -39,7 +42,7 @@ func (v *Volume) extend(off int64, p []byte) error {
 			return err
 		}
 	}
-	return v.receive(off, p)
+	return v.receive(off, p, true)
 }
 
 // mend calls do with everything that it needs to change the volume.
@@ -74,8 +77,9 @@ func (v *Volume) mendable() error {
 	return nil
 }
 
-// receive checks and writes the next bytes. The caller holds disk.
-func (v *Volume) receive(off int64, p []byte) error {
+// receive checks and writes the next bytes, of those that are refused the whole records at the beginning if these are to be kept. The
+// caller holds disk.
+func (v *Volume) receive(off int64, p []byte, keep bool) error {
 	if v.broken != nil {
 		return v.broken
 	}
@@ -92,9 +96,17 @@ func (v *Volume) receive(off int64, p []byte) error {
 	if err := v.check.feed(p); err != nil {
 		err = located(err, v.header.ID, v.check.number(), v.check.off)
 		v.broken = fmt.Errorf("receive: %w", err)
-		*v.check = before // none of p is written, so no record in it is there
-		return v.broken
+		if !keep || v.check.whole <= off {
+			*v.check = before // none of p is written
+			return v.broken
+		}
+		return cmp.Or(v.put(off, p[:v.check.whole-off]), v.broken)
 	}
+	return v.put(off, p)
+}
+
+// put writes what was checked.
+func (v *Volume) put(off int64, p []byte) error {
 	if err := v.fillAhead(off, int64(len(p))); err != nil {
 		return err
 	}

@@ -280,6 +280,47 @@ func TestExtendStartsAgainAfterABadPeer(t *testing.T) {
 	}
 }
 
+// TestExtendTakesWhatIsWhole: one other copy has lost the second record, another one the third. Together they give all.
+func TestExtendTakesWhatIsWhole(t *testing.T) {
+	file, ends := example(t, mails(11, 100, 900, 9000, 20)...)
+	fs := memFS(t)
+	v, err := CreateCopy(fs, testDir+"/b", file[:fileHeaderSize], Options{})
+	must(t, err)
+	defer v.Close()
+	must(t, v.Seal())
+	durable := int64(fileHeaderSize)
+	for _, lost := range []int{1, 2} {
+		bad := bytes.Clone(file)
+		bad[ends[lost-1]+recordHeaderSize+20] ^= 1
+		// Most of a record came, and no more of it.
+		must(t, v.Extend(durable, bad[durable:ends[lost-1]+recordHeaderSize+10]))
+		if durable, err = v.Commit(); err != nil || durable != ends[lost-1] {
+			t.Fatalf("durable to %d, %v", durable, err)
+		}
+		if err := v.Extend(durable, bad[durable:]); err == nil {
+			t.Fatal("took a damaged record")
+		}
+		if durable, err = v.Commit(); err != nil || durable != ends[lost-1] {
+			t.Fatalf("durable to %d, %v", durable, err)
+		}
+		good := bytes.Clone(file)
+		good[ends[lost]+recordHeaderSize+20] ^= 1
+		if err := v.Extend(durable, good[durable:]); err == nil {
+			t.Fatal("took a damaged record")
+		}
+		if durable, err = v.Commit(); err != nil || durable != ends[lost] {
+			t.Fatalf("durable to %d, want %d, %v", durable, ends[lost], err)
+		}
+	}
+	must(t, v.Extend(durable, file[durable:]))
+	if durable, err = v.Commit(); err != nil || durable != ends[3] {
+		t.Fatalf("durable to %d, %v", durable, err)
+	}
+	if got := readFile(t, fs, testDir+"/b"); !bytes.Equal(got, file) {
+		t.Fatal("another file than the copies'")
+	}
+}
+
 func TestTruncateAtRecordsOnly(t *testing.T) {
 	for _, base := range []struct {
 		name string

@@ -79,7 +79,8 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 }
 
 // settle makes what the scan found durable: the records may come from a process that was killed before
-// its fsync. A failure is kept in Stats; it ends writing to this copy, not reading.
+// its fsync. A failure is kept in Stats; it ends writing to this copy, not reading. What the disk has then nobody knows: the system may give
+// from its memory what a failed fsync has not written, and the next fsync does not write it either.
 func (v *Volume) settle(s *scanner, size int64) {
 	switch {
 	case v.o.ReadOnly:
@@ -90,9 +91,9 @@ func (v *Volume) settle(s *scanner, size int64) {
 		_ = v.fail("read", s.readErr)
 	case size > v.durable:
 		v.cut = size - v.durable
-		_ = v.cutTo(v.durable)
+		v.unread = v.cutTo(v.durable) != nil
 	default:
-		_ = v.sync()
+		v.unread = v.sync() != nil
 	}
 }
 

@@ -235,6 +235,35 @@ func (f badSectorFile) ReadAt(p []byte, off int64) (int, error) {
 	return f.File.ReadAt(p, off)
 }
 
+// TestOpenWithoutFsync: what is read when the disk takes no fsync is served, and nobody is told that it is on the disk.
+func TestOpenWithoutFsync(t *testing.T) {
+	for _, torn := range []int{0, 10} {
+		file, ends := example(t, mails(12, 100, 900)...)
+		mem := memFS(t)
+		writeFile(t, mem, testDir+"/b", file[:len(file)-torn])
+		armed := true
+		v, err := Open(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if armed && (op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSync) {
+				return errorfs.ErrInjected
+			}
+			return nil
+		})), testDir+"/b", Options{})
+		must(t, err)
+		if s := v.Stats(); !s.Unreadable || !errors.Is(s.Failed, errorfs.ErrInjected) {
+			t.Errorf("%d bytes torn off: %+v", torn, s)
+		}
+		expect(t, v, 1, "meta 1", mails(12, 100, 900)[0])
+		armed = false
+		must(t, v.Close())
+		v, err = Open(mem, testDir+"/b", Options{})
+		must(t, err)
+		if s := v.Stats(); s.Unreadable || s.Failed != nil || s.Bytes != ends[1] && torn == 0 {
+			t.Errorf("opened again: %+v", s)
+		}
+		must(t, v.Close())
+	}
+}
+
 func TestOpenRefusesOtherFiles(t *testing.T) {
 	file, _ := example(t, []byte("x"))
 	newer := bytes.Clone(file)

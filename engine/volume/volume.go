@@ -94,7 +94,7 @@ type Volume struct {
 	cut          int64
 
 	opened bool // by Open; fixed
-	unread bool // the disk did not give what lies behind durable; fixed by Open
+	unread bool // the disk did not give what lies behind durable, or did not take what was read for durable; fixed by Open
 }
 
 // role says who may write a created volume: its first writer decides.
@@ -117,7 +117,7 @@ type Stats struct {
 	Failed  error // why nothing is written any more
 
 	Opened     bool  // Open found it: Bytes is what its disk gives, and may be less than what it once held durably
-	Unreadable bool  // the disk did not give what lies behind Bytes: there may be whole records
+	Unreadable bool  // the disk did not give what lies behind Bytes: there may be whole records; or an fsync of them failed: there may be fewer
 	Whole      int64 // up to where no record is damaged
 }
 

@@ -1,0 +1,220 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hongyan/engine/volume"
+)
+
+// checkers are what package scrub is to the nodes of a group: they verify a copy when they are asked to.
+type checkers struct {
+	g    atomic.Pointer[group]
+	work sync.WaitGroup
+
+	mu    sync.Mutex // guards known
+	known map[string]map[volume.ID]Checked
+}
+
+func newChecked(t *testing.T, places ...place) (*group, *checkers) {
+	t.Helper()
+	k := &checkers{known: make(map[string]map[volume.ID]Checked)}
+	for i := range places {
+		id := places[i].id
+		k.known[id] = make(map[volume.ID]Checked)
+		places[i].tune = func(c *Config) {
+			c.Verify = func(vol volume.ID) { k.work.Go(func() { k.verify(id, vol) }) }
+			c.Checked = func(vol volume.ID, _ uint32) Checked {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				return k.known[id][vol]
+			}
+			c.Damaged = func(vol volume.ID, _ uint64) {
+				k.mu.Lock()
+				k.known[id][vol] = Checked{Doubted: true}
+				k.mu.Unlock()
+				c.Verify(vol)
+			}
+		}
+	}
+	t.Cleanup(k.work.Wait)
+	g := newGroup(t, places...)
+	k.g.Store(g)
+	return g, k
+}
+
+func (k *checkers) verify(id string, vol volume.ID) {
+	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
+	defer stop()
+	n := k.g.Load().at(id)
+	m := n.manager()
+	if m == nil {
+		return
+	}
+	e, _ := m.Entry(vol)
+	nodes, files := m.Others(ctx, e)
+	out, err := m.cfg.Volumes.Verify(vol, volume.Check{Others: files})
+	if err != nil {
+		return
+	}
+	c := Checked{Proved: out.Damaged == 0, Damaged: out.Damaged}
+	for i, file := range files {
+		if Answered(file) {
+			c.Asked = append(c.Asked, nodes[i])
+		}
+	}
+	for _, f := range out.Findings {
+		if !f.Mended {
+			c.Records = append(c.Records, f.Record)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.known[id][vol] = c
+}
+
+// begin has a volume on a and b of which a loses a record, and b may too. b is to leave, and c has a copy that was filled from what was left.
+func beginDamaged(t *testing.T, g *group, both, down bool) (e Entry, good []byte, acked map[uint64]volume.Ref) {
+	t.Helper()
+	e, acked = sealedOne(t, g, 10)
+	good, err := g.at("a").raw(e.ID, e.Length)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.rot("a", e, len(acked), 3)
+	if both {
+		g.rot("b", e, len(acked), 3)
+	}
+	if down {
+		g.at("b").kill()
+	}
+	g.set("b", 10, true)
+	eventually(t, "c has a copy with damage", time.Minute, func() error {
+		e, _ = g.dir.entry(e.ID)
+		if r := g.at("c").m.askWhole("c", e, wholeRequest{}); !e.Holds("c") || !r.Complete {
+			return fmt.Errorf("copies %v, %+v", e.Copies, r)
+		}
+		return nil
+	})
+	return e, good, acked
+}
+
+func (g *group) has(id string, vol volume.ID) bool {
+	return slices.Contains(g.at(id).set.List(), vol)
+}
+
+func (g *group) same(e Entry, good []byte, ids ...string) error {
+	for _, id := range ids {
+		if got, err := g.at(id).raw(e.ID, e.Length); err != nil || !bytes.Equal(got, good) {
+			return fmt.Errorf("%s has other bytes than there were: %v", id, err)
+		}
+	}
+	return nil
+}
+
+// TestLastGoodCopyStays: b, which has the only good copy of a record, is given up while it is down, and c is filled from a's rotten copy. When b
+// returns, named or not any more, the others are mended from its file before that goes.
+func TestLastGoodCopyStays(t *testing.T) {
+	for _, named := range []bool{true, false} {
+		t.Run(fmt.Sprintf("named %v", named), func(t *testing.T) {
+			g, _ := newChecked(t, three()...)
+			e, good, _ := beginDamaged(t, g, false, true)
+			if r := g.at("c").m.askWhole("c", e, wholeRequest{}); !r.Damaged || r.Whole || r.Proved {
+				t.Errorf("a copy that was filled with damage says %+v", r)
+			}
+			if !named { // 30 minutes later
+				for _, id := range []string{"a", "c"} {
+					m := g.at(id).m
+					m.mu.Lock()
+					m.downSince["b"] = time.Now().Add(-lostFor)
+					m.mu.Unlock()
+				}
+				eventually(t, "b is taken out of the entry", time.Minute, func() error {
+					if e, _ = g.dir.entry(e.ID); e.Holds("b") {
+						return fmt.Errorf("it is named: %v", e.Copies)
+					}
+					return nil
+				})
+			} else {
+				driver := g.at("a").m
+				eventually(t, "the driver sees damage", 20*time.Second, func() error {
+					if driver.stats.moveFailures.Load() == 0 {
+						return fmt.Errorf("no step has failed")
+					}
+					return nil
+				})
+				if e, _ = g.dir.entry(e.ID); !e.Holds("b") {
+					t.Fatal("b was taken out of the entry while it was down for a moment")
+				}
+			}
+			g.at("b").start(nil)
+			eventually(t, "b has given up its file", time.Minute, func() error {
+				if g.has("b", e.ID) {
+					return fmt.Errorf("it is there")
+				}
+				return nil
+			})
+			if err := g.same(e, good, "a", "c"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestDrainEndsThoughARecordIsLost: where every copy has lost the same record there is nothing to wait for.
+func TestDrainEndsThoughARecordIsLost(t *testing.T) {
+	g, k := newChecked(t, three()...)
+	e, _, acked := beginDamaged(t, g, true, false)
+	eventually(t, "b has given up its file", time.Minute, func() error {
+		if g.has("b", e.ID) {
+			return fmt.Errorf("it is there")
+		}
+		return nil
+	})
+	k.mu.Lock()
+	if c := k.known["a"][e.ID]; c.Damaged != 1 || !slices.Contains(c.Asked, "b") {
+		t.Errorf("b's file is gone, and a knows %+v", c)
+	}
+	k.mu.Unlock()
+	lost := 0
+	for _, ref := range acked {
+		if r, err := g.at("c").m.Read(context.Background(), ref, 0, ref.Length); err != nil {
+			lost++
+		} else if _, err := io.Copy(io.Discard, r); err != nil {
+			lost++
+		}
+	}
+	if lost != 1 {
+		t.Errorf("%d messages are lost, one was damaged", lost)
+	}
+}
+
+// TestMoveWaitsForAProof: of the copies that stay none was ever verified, as after a restart. One is, and then the third goes.
+func TestMoveWaitsForAProof(t *testing.T) {
+	g, k := newChecked(t, three()...)
+	e, _ := sealedOne(t, g, 3)
+	m := g.at("a").m
+	replies := map[string]wholeReply{"a": {Complete: true}, "b": {Complete: true}}
+	if err := m.mayGo(e, "c", replies); err == nil {
+		t.Fatal("the copy on c may go, and nobody knows whether others are good")
+	}
+	eventually(t, "a and b are verified", 20*time.Second, func() error {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if !k.known["a"][e.ID].Proved || !k.known["b"][e.ID].Proved {
+			return fmt.Errorf("%+v", k.known)
+		}
+		return nil
+	})
+	replies, _ = m.askAll(e)
+	if err := m.mayGo(e, "c", replies); err != nil {
+		t.Error(err)
+	}
+}
