@@ -52,21 +52,21 @@ func (d *headerDecoder) word(before, v string) bool {
 	if n <= 0 || len(v) < n+5 || v[n+4] != '?' || strings.ContainsAny(v[2:2+n], " =") {
 		return false
 	}
-	charset, kind, rest := strings.ToLower(v[2:2+n]), v[n+3], v[n+5:]
+	charset, rest := strings.ToLower(v[2:2+n]), v[n+5:]
+	decode := fromBase64
+	switch v[n+3] {
+	case 'b', 'B':
+	case 'q', 'Q':
+		decode = fromQ
+	default:
+		return false // before its end is looked for: many of these would be a search of all that follows each
+	}
 	end := strings.Index(rest, "?=")
 	if end < 0 {
 		d.openEnd = true
 		return false
 	}
-	var raw []byte
-	switch kind {
-	case 'b', 'B':
-		raw = fromBase64(rest[:end])
-	case 'q', 'Q':
-		raw = fromQ(rest[:end])
-	default:
-		return false
-	}
+	raw := decode(rest[:end])
 	between := len(d.raw) > 0 && strings.TrimLeft(before, " \t") == ""
 	switch {
 	case !between:

@@ -21,6 +21,25 @@ func deepest(p *Part) (levels, parts int) {
 	return levels + 1, parts + 1
 }
 
+// TestHostileHeaders gives encoded words that are made to cost.
+func TestHostileHeaders(t *testing.T) {
+	const repeats = 150_000
+	for name, v := range map[string]string{
+		"words of no kind":     strings.Repeat("=?a?x? ", repeats) + "?=",
+		"words without an end": strings.Repeat("=?a?q? ", repeats),
+		"words in words":       strings.Repeat("=?a?q?=?a?b? ", repeats) + "?=",
+		"empty words":          strings.Repeat("=?a?q??= ", repeats),
+		"charsets":             strings.Repeat("=?a?q?=41?= =?b?q?=41?= ", repeats),
+		"beginnings":           strings.Repeat("=?", repeats),
+	} {
+		start := processorTime(t)
+		DecodeHeader(v)
+		if d := processorTime(t) - start; d > 2*time.Second {
+			t.Errorf("%s: %d bytes took %v", name, len(v), d)
+		}
+	}
+}
+
 // TestHostileShapes gives messages that are made to cost: structure, time and memory stay inside their limits, and
 // the pieces in which they come do not matter.
 func TestHostileShapes(t *testing.T) {

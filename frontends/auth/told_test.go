@@ -187,17 +187,22 @@ func TestTellingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, all := nodes(t, &fake{}, 2)
 		told := &all[0].teller
+		waiting := func() int {
+			told.mu.Lock()
+			defer told.mu.Unlock()
+			return len(told.waiting)
+		}
 		id := identify("u@example.test", home)
 		for range 2 * maxToTell {
 			told.add(result{id, true})
 		}
-		if n := len(told.waiting); n != maxGood*resultSize {
+		if n := waiting(); n != maxGood*resultSize {
 			t.Errorf("%d bytes of successes wait", n)
 		}
 		for range 2 * maxToTell {
 			told.add(result{id, false})
 		}
-		if n := len(told.waiting); n != maxToTell*resultSize {
+		if n := waiting(); n != maxToTell*resultSize {
 			t.Errorf("%d bytes wait", n)
 		}
 		time.Sleep(10 * tellEvery)
