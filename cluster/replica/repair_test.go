@@ -125,6 +125,7 @@ func TestFilledFromTwoDamagedCopies(t *testing.T) {
 
 // TestNoDamageIsTakenWhileOneIsDown: the only copy whose node answers has lost a record, the other is whole, and its node comes back.
 func TestNoDamageIsTakenWhileOneIsDown(t *testing.T) {
+	t.Parallel() // it mostly waits
 	g := newGroup(t, three()...)
 	e, acked := sealedOne(t, g, 10)
 	good, err := g.at("a").raw(e.ID, e.Length)

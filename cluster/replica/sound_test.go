@@ -122,8 +122,10 @@ func (g *group) same(e Entry, good []byte, ids ...string) error {
 // TestLastGoodCopyStays: b, which has the only good copy of a record, is given up while it is down, and c is filled from a's rotten copy. When b
 // returns, named or not any more, the others are mended from its file before that goes.
 func TestLastGoodCopyStays(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for _, named := range []bool{true, false} {
 		t.Run(fmt.Sprintf("named %v", named), func(t *testing.T) {
+			t.Parallel()
 			g, _ := newChecked(t, three()...)
 			e, good, _ := beginDamaged(t, g, false, true)
 			if r := g.at("c").m.askWhole("c", e, wholeRequest{}); !r.Damaged || r.Whole || r.Proved {
@@ -170,6 +172,7 @@ func TestLastGoodCopyStays(t *testing.T) {
 
 // TestDrainEndsThoughARecordIsLost: where every copy has lost the same record there is nothing to wait for.
 func TestDrainEndsThoughARecordIsLost(t *testing.T) {
+	t.Parallel() // it mostly waits
 	g, k := newChecked(t, three()...)
 	e, _, acked := beginDamaged(t, g, true, false)
 	eventually(t, "b has given up its file", time.Minute, func() error {
