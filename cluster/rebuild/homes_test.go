@@ -75,7 +75,7 @@ func TestRebuildOfMoves(t *testing.T) {
 	whole := []placement.Group{{Shard: 0}, {Shard: 1}, {Shard: 2}}
 	for steps := range 10 {
 		for saved := range 8 { // a bit for each shard whose checkpoint is taken again after the move
-			if (8*steps+saved)%effort.Of(7, 1, 1) != 0 {
+			if (8*steps+saved)%effort.Of(20, 1, 1) != 0 {
 				continue
 			}
 			for _, groups := range [][]placement.Group{whole, whole[:2]} {
