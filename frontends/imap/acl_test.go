@@ -403,3 +403,68 @@ func testAcross(t *testing.T, c *clustertest.Cluster) {
 		t.Error(err)
 	}
 }
+
+// testMoveOut has rights taken while bo moves messages out of anna's mailbox, and marks: what he may not remove stays as it was, and nothing is in two places.
+func testMoveOut(t *testing.T, c *clustertest.Cluster) {
+	n := newNeighbours(t, c, "moveout")
+	a, b := n.anna.rawUser(""), n.bo.rawUser("")
+	a.ok("CREATE Projects")
+	for range 4 {
+		n.anna.appendMessage("Projects", "Subject: out\r\n\r\nx\r\n")
+	}
+	a.ok("SELECT Projects")
+	a.ok(`STORE 1 +FLAGS.SILENT (\Deleted)`)
+	reader, watch := n.anna.rawUser(""), n.bo.rawUser("")
+	flags := func() string {
+		reader.ok("SELECT Projects")
+		return strings.Join(reader.ok("FETCH 1:* FLAGS"), "\n")
+	}
+	archived := func() (count int) {
+		if _, err := fmt.Sscanf(watch.ok("STATUS Archive (MESSAGES)")[0], `* STATUS "Archive" (MESSAGES %d)`, &count); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	once := func(at string, fn func()) {
+		n.bo.mail.at(func(op string) error {
+			if op == at {
+				n.bo.mail.at(nil)
+				fn()
+			}
+			return nil
+		})
+	}
+	was, had := flags(), archived()
+	for _, step := range []struct{ at, left string }{{"commit", "lre"}, {"commit", "lrt"}, {"expunge", "lrt"}, {"expunge", "lr"}} {
+		n.give(a, "Projects", "lrte")
+		b.ok("SELECT " + n.projects)
+		once(step.at, func() { n.give(a, "Projects", step.left) })
+		b.want("MOVE 1:3 Archive", "NO [NOPERM]")
+		if now, has := flags(), archived(); now != was || has != had {
+			t.Errorf("%s is left at %s: %d messages are in Archive, not %d; anna has\n%s\nwant\n%s", step.left, step.at, has, had, now, was)
+		}
+	}
+	// He may not even know of it any more: his copies stay, and her mailbox is as it was.
+	n.give(a, "Projects", "lrte")
+	other := n.bo.rawUser(n.projects)
+	once("expunge", func() { n.give(a, "Projects", "") })
+	other.send("m MOVE 1:3 Archive\r\ni IDLE\r\n")
+	if got := other.eof(); !strings.Contains(got, "* BYE [NONEXISTENT]") {
+		t.Errorf("%q", got)
+	}
+	if now := flags(); now != was {
+		t.Errorf("without any right: anna has\n%s\nwant\n%s", now, was)
+	}
+	// Somebody takes the mark from a message in between.
+	n.give(a, "Projects", "lrte")
+	had = archived()
+	b.ok("SELECT " + n.projects)
+	once("expunge", func() { a.ok(`STORE 2 -FLAGS (\Deleted)`) })
+	got := b.want("MOVE 2:3 Archive", "NO Somebody else")
+	if !strings.HasPrefix(got[0], "* OK [COPYUID ") || !slices.Contains(got, "* 3 EXPUNGE") || slices.Contains(got, "* 2 EXPUNGE") {
+		t.Errorf("%q", got)
+	}
+	if has := archived(); has != had+1 {
+		t.Errorf("%d messages are in Archive, not %d", has, had+1)
+	}
+}

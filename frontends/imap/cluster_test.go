@@ -52,6 +52,7 @@ func TestOnCluster(t *testing.T) {
 		{"rights withdrawn", testWithdrawn},
 		{"notify of shared mailboxes", testNotifyShared},
 		{"copies between accounts", testAcross},
+		{"moves out of shared mailboxes", testMoveOut},
 		{"search", testSearch},
 		{"saved search", testSavedSearch},
 		{"text search", testTextSearch},
