@@ -280,6 +280,21 @@ func testWithdrawn(t *testing.T, c *clustertest.Cluster) {
 	b.expect("FETCH 1 (BODY[TEXT])", "* 1 FETCH (BODY[TEXT] {3}", "x", ")")
 	b.want("EXPUNGE", "NO [NOPERM]")
 	b.ok("NOOP")
+	// CLOSE leaves what he may not expunge any more (RFC 4314 section 4).
+	n.give(a, "Projects", "lrt")
+	b.ok("SELECT " + n.projects)
+	b.ok(`STORE 1 +FLAGS.SILENT (\Deleted)`)
+	for _, enable := range []string{"NOOP", "ENABLE CONDSTORE"} {
+		b.ok(enable)
+		for _, left := range []string{"lr", "r"} {
+			n.give(a, "Projects", "lrte")
+			b.ok("SELECT " + n.projects)
+			n.give(a, "Projects", left)
+			b.ok("CLOSE")
+			b.want("CHECK", "BAD")
+		}
+	}
+	a.expect("STATUS Projects (MESSAGES DELETED)", `* STATUS "Projects" (MESSAGES 1 DELETED 1)`)
 	a.expect("STATUS Projects (MESSAGES UNSEEN)", `* STATUS "Projects" (MESSAGES 1 UNSEEN 1)`)
 }
 
