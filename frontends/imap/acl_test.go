@@ -174,7 +174,9 @@ func testShared(t *testing.T, c *clustertest.Cluster) {
 		"* METADATA "+n.projects+` (/shared/comment "ours" /private/comment "his")`)
 	b.expect(`LIST "" `+in+` RETURN (METADATA (/shared/comment))`, `* LIST (\HasNoChildren) "/" `+in, "* METADATA "+in+" (/shared/comment NIL)")
 	b.expect("GETQUOTAROOT "+n.projects, "* QUOTAROOT "+n.projects+` "`+n.annas+`"`, `* QUOTA "`+n.annas+`" ()`)
-	b.want("GETQUOTA "+n.annas, "NO [NONEXISTENT]")
+	b.expect("GETQUOTA "+n.annas, `* QUOTA "`+n.annas+`" ()`)
+	b.expect("GETQUOTA "+strings.ToUpper(n.annas), `* QUOTA "`+n.annas+`" ()`)
+	a.want("GETQUOTA "+n.bos, "NO [NONEXISTENT]")
 	// Making, renaming, deleting.
 	n.give(a, "Projects", "lrkx")
 	sub := strings.TrimSuffix(n.projects, `"`)
@@ -230,8 +232,10 @@ func testLacking(t *testing.T, c *clustertest.Cluster) {
 	for _, name := range []string{"Other Users/nobody@example.test/x", "Other Users/" + n.annas, "Other Users/" + n.bos + "/INBOX", "Other Users/" + n.annas + "/"} {
 		b.want(fmt.Sprintf("SELECT %q", name), "NO [NONEXISTENT]")
 	}
+	b.want("GETQUOTA "+n.annas, "NO [NONEXISTENT]")
 	n.give(a, "Projects", "l")
 	run("Projects", "NO [NOPERM]")
+	b.want("GETQUOTA "+n.annas, "NO [NONEXISTENT]")
 	b.want(`LIST "" "Other Users/%/%" RETURN (STATUS (MESSAGES))`, "OK")
 	a.expect(`LIST "" Projects*`, `* LIST (\HasChildren) "/" "Projects"`, `* LIST (\HasNoChildren) "/" "Projects/below"`)
 	a.expect("STATUS Projects (MESSAGES)", `* STATUS "Projects" (MESSAGES 1)`)
