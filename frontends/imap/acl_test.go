@@ -251,8 +251,9 @@ func testWithdrawn(t *testing.T, c *clustertest.Cluster) {
 		{"", "* BYE [NONEXISTENT] The selected mailbox was deleted, or is not shared any more\r\n"},
 	} {
 		n.give(a, "Projects", "lrsw")
-		idle, others := n.bo.rawUser(n.projects), make(map[string]*raw)
-		for _, cmd := range []string{"FETCH 1 BODY[]", "SEARCH SUBJECT x", "SORT (SUBJECT) UTF-8 ALL", `STORE 1 +FLAGS (\Seen)`, "NOOP"} {
+		idle, quiet, others := n.bo.rawUser(n.projects), n.bo.rawUser(n.projects), make(map[string]*raw)
+		quiet.ok("NOTIFY NONE")
+		for _, cmd := range []string{"FETCH 1 BODY[]", "FETCH 1 UID", "SEARCH ALL", "SEARCH TEXT x", "SEARCH SUBJECT x", "SORT (SUBJECT) UTF-8 ALL", `STORE 1 +FLAGS (\Seen)`, "NOOP"} {
 			others[cmd] = n.bo.rawUser(n.projects)
 			others[cmd].expect("SEARCH SUBJECT x", "* SEARCH 1") // what is remembered of its messages must not be told either
 			others[cmd].expect("SORT (SUBJECT) UTF-8 ALL", "* SORT 1")
@@ -267,6 +268,9 @@ func testWithdrawn(t *testing.T, c *clustertest.Cluster) {
 		n.give(a, "Projects", step.left)
 		if got := idle.eof(); got != step.bye {
 			t.Errorf("in IDLE: %q", got)
+		}
+		if got := quiet.eof(); got != step.bye {
+			t.Errorf("after NOTIFY NONE: %q", got)
 		}
 		for cmd, other := range others {
 			other.send("x " + cmd + "\r\n")
