@@ -491,3 +491,50 @@ func testMoveOut(t *testing.T, c *clustertest.Cluster) {
 		t.Errorf("%d messages are in Archive, not %d", has, had+1)
 	}
 }
+
+// testWithdrawnNotes: a guest's private annotations end with his right to have some, whoever takes it; those that all share stay, as do the owner's.
+func testWithdrawnNotes(t *testing.T, c *clustertest.Cluster) {
+	n := newNeighbours(t, c, "notes")
+	a, b := n.anna.rawUser(""), n.bo.rawUser("")
+	a.ok("CREATE Projects")
+	a.ok(`SETMETADATA Projects (/private/comment "hers")`)
+	holds := func(doing string, his int) {
+		t.Helper()
+		list, err := n.anna.mail.Annotations(t.Context(), n.anna.account, "Projects")
+		if err != nil {
+			t.Fatal(err)
+		}
+		of := make(map[uint64]int)
+		for i := range list {
+			of[list[i].User]++
+		}
+		if of[n.bo.account.ID] != his || of[n.anna.account.ID] != 1 || of[0] != 1 {
+			t.Errorf("%s: %d annotations are his, not %d, %d hers, %d of all", doing, of[n.bo.account.ID], his, of[n.anna.account.ID], of[0])
+		}
+	}
+	const his = client.MaxAnnotationsAtOnce + 5
+	note := func() {
+		t.Helper()
+		b.ok("SETMETADATA " + n.projects + ` (/shared/comment "ours")`)
+		for i := range his {
+			b.ok(fmt.Sprintf(`SETMETADATA %s (/private/vendor/x/%d "his")`, n.projects, i))
+		}
+		holds("set", his)
+	}
+	for _, step := range []struct{ given, kept, taken string }{{"lrw", "-w", "-r"}, {"lrw", "lrk", "lk"}, {"lsa", "+p", "-l"}, {"lwi", "+l", ""}} {
+		n.give(a, "Projects", step.given)
+		note()
+		n.give(a, "Projects", step.kept)
+		holds(step.given+" "+step.kept, his)
+		n.give(a, "Projects", step.taken)
+		holds(step.given+" "+step.taken, 0)
+	}
+	n.give(a, "Projects", "lra")
+	note()
+	b.ok("SETACL " + n.projects + " " + n.bos + " -r")
+	holds("taken by himself", 0)
+	n.give(a, "Projects", "lra")
+	note()
+	a.ok("DELETEACL Projects " + n.bos)
+	holds("DELETEACL", 0)
+}

@@ -50,6 +50,7 @@ func TestOnCluster(t *testing.T) {
 		{"shared mailboxes", testShared},
 		{"rights that lack", testLacking},
 		{"rights withdrawn", testWithdrawn},
+		{"annotations of rights withdrawn", testWithdrawnNotes},
 		{"notify of shared mailboxes", testNotifyShared},
 		{"copies between accounts", testAcross},
 		{"moves out of shared mailboxes", testMoveOut},
