@@ -305,7 +305,8 @@ func (c *Client) Select(ctx context.Context, a Account, name string) (Selected, 
 	return Selected{Mailbox: f.Mailboxes[0], UIDs: all, Unseen: unseen, Counts: c.counts(), Rights: rightsIn(a, f)}, nil
 }
 
-// Messages calls fn for each message of uids that exists, ascending by UID. fn must not keep m.
+// Messages calls fn for each message of uids that exists, ascending by UID. fn must not keep m. To a guest it is strong: of what was taken from him he reads nothing more, whichever
+// replica is asked.
 func (c *Client) Messages(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, want Want, fn func(m *Message) error) error {
 	set, err := mailbox.EncodeUIDs(uids.Clone())
 	if err != nil {
@@ -313,7 +314,7 @@ func (c *Client) Messages(ctx context.Context, a Account, folder uint32, uids *r
 	}
 	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryMessages, UIDs: set, Want: uint8(want)}
 	var passed uint64 // UIDs below this have been: a second replica's answer begins at the first again
-	return c.ask(ctx, q, false, func(f *mailbox.Frame, _ bool) error {
+	return c.ask(ctx, q, a.Guest != 0, func(f *mailbox.Frame, _ bool) error {
 		for i := range f.Messages {
 			m := &f.Messages[i]
 			if uint64(m.UID) < passed {
@@ -328,9 +329,9 @@ func (c *Client) Messages(ctx context.Context, a Account, folder uint32, uids *r
 	})
 }
 
-// Flagged is the set of messages with a system flag (an index.Flag… bit), from summaries alone.
+// Flagged is the set of messages with a system flag (an index.Flag… bit), from summaries alone. To a guest it is strong.
 func (c *Client) Flagged(ctx context.Context, a Account, folder uint32, flag uint8) (*roaring.Bitmap, error) {
-	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryFlagged, Flag: flag}, false)
+	f, err := c.one(ctx, &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryFlagged, Flag: flag}, a.Guest != 0)
 	if err != nil {
 		return nil, err
 	}
@@ -338,7 +339,7 @@ func (c *Client) Flagged(ctx context.Context, a Account, folder uint32, flag uin
 }
 
 // Changes is what happened since a modseq: new and changed messages, vanished UIDs. Changes of flags with a modseq of but may be left out.
-// ErrNoMailbox when the folder is gone.
+// ErrNoMailbox when the folder is gone. It is not strong to a guest either, who asks at each wake-up: a replica that lags tells him what had happened before his right was taken.
 func (c *Client) Changes(ctx context.Context, a Account, folder uint32, since uint64, but ...uint64) (Changes, error) {
 	var out Changes
 	q := &mailbox.Query{Shard: a.Shard, Account: a.ID, User: a.Guest, Mailbox: folder, Kind: mailbox.QueryChanges, Since: since, But: but}

@@ -28,6 +28,11 @@ type replicas struct {
 	mu      sync.Mutex
 	queries []mailbox.Query
 	answers []func(*mailbox.Query, *transport.Stream) error // the last one stays
+	at      uint64                                          // the read index
+}
+
+func (r *replicas) readIndex(context.Context, string, *shard.ReadIndexRequest) (*shard.ReadIndexResponse, error) {
+	return &shard.ReadIndexResponse{Index: r.at}, nil
 }
 
 func (r *replicas) serve(_ context.Context, _ string, s *transport.Stream) error {
@@ -70,6 +75,7 @@ func doorTo(t *testing.T, answers ...func(*mailbox.Query, *transport.Stream) err
 	nets := transporttest.Nodes(t, "door", "v1", "v2", "l1")
 	for _, n := range nets[1:] {
 		n.Handle(methodQuery, r.serve)
+		transport.HandleUnary(n, shard.MethodReadIndex, r.readIndex)
 	}
 	groups := []placement.Group{{}, {Shard: testShard, Voters: []string{"v1", "v2"}, Learners: []string{"l1"}}}
 	host := shard.NewHost(nets[0])
@@ -153,6 +159,38 @@ func TestReadsAreMonotonic(t *testing.T) {
 	for i, want := range []uint64{0, 100, 120} {
 		if r.queries[i].Min != want {
 			t.Errorf("query %d asked for entry %d, want %d", i+1, r.queries[i].Min, want)
+		}
+	}
+}
+
+// What a guest reads is no older than his question, since a right may have been taken from him that the nearest replica does not know of yet. The owner need not wait for that, nor what tells of
+// changes.
+func TestGuestsReadFresh(t *testing.T) {
+	guest := account
+	guest.Guest = 8
+	messages := func(c *Client, a Account) error {
+		return c.Messages(t.Context(), a, 1, roaring.BitmapOf(1), index.WantFlags, func(*Message) error { return nil })
+	}
+	flagged := func(c *Client, a Account) error {
+		_, err := c.Flagged(t.Context(), a, 1, index.FlagSeen)
+		return err
+	}
+	changes := func(c *Client, a Account) error {
+		_, err := c.Changes(t.Context(), a, 1, 0)
+		return err
+	}
+	for _, step := range []struct {
+		name string
+		ask  func(*Client, Account) error
+		of   Account
+		min  uint64
+	}{
+		{"messages", messages, account, 0}, {"messages", messages, guest, 50}, {"flagged", flagged, account, 0}, {"flagged", flagged, guest, 50}, {"changes", changes, guest, 0},
+	} {
+		c, r := doorTo(t, frames(nil, mailbox.Frame{}))
+		r.at = 50
+		if err := step.ask(c, step.of); err != nil || len(r.queries) != 1 || r.queries[0].Min != step.min {
+			t.Errorf("%s, on behalf of %d: %+v, %v; want an answer that has entry %d", step.name, step.of.Guest, r.queries, err, step.min)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,7 +124,8 @@ func (c *Client) Grants(ctx context.Context, a Account, name string) ([]Grant, e
 	return list, nil
 }
 
-// Share sets, adds or removes rights of a user on a folder. ErrLimit: too many users have some, or too many owners share something with him.
+// Share sets, adds or removes rights of a user on a folder. Private annotations of one who may have none there any more go with the right: they count against the owner's limits, and nobody else
+// could remove them. If that fails the rights are as asked, and Share may be tried again. ErrLimit: too many users have some, or too many owners share something with him.
 func (c *Client) Share(ctx context.Context, a Account, name string, user Account, op FlagOp, r Rights) error {
 	if user.ID == a.ID {
 		return fmt.Errorf("%w: the owner has all rights", ErrInvalidName)
@@ -148,6 +150,35 @@ func (c *Client) Share(ctx context.Context, a Account, name string, user Account
 	}})
 	if err == nil && gives {
 		err = c.noteSharer(ctx, user, a)
+	}
+	if err == nil && op != index.OpAdd {
+		err = c.dropNotes(ctx, a.owned(), name, user)
+	}
+	return err
+}
+
+// dropNotes removes the private annotations of a user on a folder of owner, if he may not have any there. It is done in the owner's name, since nobody else may.
+func (c *Client) dropNotes(ctx context.Context, owner Account, name string, user Account) error {
+	asked := owner
+	asked.Guest = user.ID
+	has, err := c.Rights(ctx, asked, name)
+	if err != nil && !errors.Is(err, ErrNoMailbox) && !errors.Is(err, ErrNoRight) || mailbox.Noting(has) {
+		return err
+	}
+	all, err := c.Annotations(ctx, owner, name)
+	var his []Annotation
+	for _, n := range all {
+		if n.User == user.ID {
+			his = append(his, Annotation{User: n.User, Name: n.Name})
+		}
+	}
+	for some := range slices.Chunk(his, MaxAnnotationsAtOnce) {
+		if err == nil {
+			err = c.Annotate(ctx, owner, name, some)
+		}
+	}
+	if errors.Is(err, ErrNoMailbox) { // they went with the folder
+		return nil
 	}
 	return err
 }

@@ -72,6 +72,9 @@ func demandAny(has, some index.Rights) error {
 	return lacking(has)
 }
 
+// Noting says whether rights let somebody have annotations on a mailbox (RFC 5464 section 3.3).
+func Noting(r index.Rights) bool { return demandNotes(r) == nil }
+
 // ScopeOf are the flags that rights allow to change.
 func ScopeOf(r index.Rights) index.FlagScope {
 	var s index.FlagScope

@@ -174,7 +174,9 @@ func testShared(t *testing.T, c *clustertest.Cluster) {
 		"* METADATA "+n.projects+` (/shared/comment "ours" /private/comment "his")`)
 	b.expect(`LIST "" `+in+` RETURN (METADATA (/shared/comment))`, `* LIST (\HasNoChildren) "/" `+in, "* METADATA "+in+" (/shared/comment NIL)")
 	b.expect("GETQUOTAROOT "+n.projects, "* QUOTAROOT "+n.projects+` "`+n.annas+`"`, `* QUOTA "`+n.annas+`" ()`)
-	b.want("GETQUOTA "+n.annas, "NO [NONEXISTENT]")
+	b.expect("GETQUOTA "+n.annas, `* QUOTA "`+n.annas+`" ()`)
+	b.expect("GETQUOTA "+strings.ToUpper(n.annas), `* QUOTA "`+n.annas+`" ()`)
+	a.want("GETQUOTA "+n.bos, "NO [NONEXISTENT]")
 	// Making, renaming, deleting.
 	n.give(a, "Projects", "lrkx")
 	sub := strings.TrimSuffix(n.projects, `"`)
@@ -230,8 +232,10 @@ func testLacking(t *testing.T, c *clustertest.Cluster) {
 	for _, name := range []string{"Other Users/nobody@example.test/x", "Other Users/" + n.annas, "Other Users/" + n.bos + "/INBOX", "Other Users/" + n.annas + "/"} {
 		b.want(fmt.Sprintf("SELECT %q", name), "NO [NONEXISTENT]")
 	}
+	b.want("GETQUOTA "+n.annas, "NO [NONEXISTENT]")
 	n.give(a, "Projects", "l")
 	run("Projects", "NO [NOPERM]")
+	b.want("GETQUOTA "+n.annas, "NO [NONEXISTENT]")
 	b.want(`LIST "" "Other Users/%/%" RETURN (STATUS (MESSAGES))`, "OK")
 	a.expect(`LIST "" Projects*`, `* LIST (\HasChildren) "/" "Projects"`, `* LIST (\HasNoChildren) "/" "Projects/below"`)
 	a.expect("STATUS Projects (MESSAGES)", `* STATUS "Projects" (MESSAGES 1)`)
@@ -247,8 +251,9 @@ func testWithdrawn(t *testing.T, c *clustertest.Cluster) {
 		{"", "* BYE [NONEXISTENT] The selected mailbox was deleted, or is not shared any more\r\n"},
 	} {
 		n.give(a, "Projects", "lrsw")
-		idle, others := n.bo.rawUser(n.projects), make(map[string]*raw)
-		for _, cmd := range []string{"FETCH 1 BODY[]", "SEARCH SUBJECT x", "SORT (SUBJECT) UTF-8 ALL", `STORE 1 +FLAGS (\Seen)`, "NOOP"} {
+		idle, quiet, others := n.bo.rawUser(n.projects), n.bo.rawUser(n.projects), make(map[string]*raw)
+		quiet.ok("NOTIFY NONE")
+		for _, cmd := range []string{"FETCH 1 BODY[]", "FETCH 1 UID", "SEARCH ALL", "SEARCH TEXT x", "SEARCH SUBJECT x", "SORT (SUBJECT) UTF-8 ALL", `STORE 1 +FLAGS (\Seen)`, "NOOP"} {
 			others[cmd] = n.bo.rawUser(n.projects)
 			others[cmd].expect("SEARCH SUBJECT x", "* SEARCH 1") // what is remembered of its messages must not be told either
 			others[cmd].expect("SORT (SUBJECT) UTF-8 ALL", "* SORT 1")
@@ -263,6 +268,9 @@ func testWithdrawn(t *testing.T, c *clustertest.Cluster) {
 		n.give(a, "Projects", step.left)
 		if got := idle.eof(); got != step.bye {
 			t.Errorf("in IDLE: %q", got)
+		}
+		if got := quiet.eof(); got != step.bye {
+			t.Errorf("after NOTIFY NONE: %q", got)
 		}
 		for cmd, other := range others {
 			other.send("x " + cmd + "\r\n")
@@ -280,6 +288,21 @@ func testWithdrawn(t *testing.T, c *clustertest.Cluster) {
 	b.expect("FETCH 1 (BODY[TEXT])", "* 1 FETCH (BODY[TEXT] {3}", "x", ")")
 	b.want("EXPUNGE", "NO [NOPERM]")
 	b.ok("NOOP")
+	// CLOSE leaves what he may not expunge any more (RFC 4314 section 4).
+	n.give(a, "Projects", "lrt")
+	b.ok("SELECT " + n.projects)
+	b.ok(`STORE 1 +FLAGS.SILENT (\Deleted)`)
+	for _, enable := range []string{"NOOP", "ENABLE CONDSTORE"} {
+		b.ok(enable)
+		for _, left := range []string{"lr", "r"} {
+			n.give(a, "Projects", "lrte")
+			b.ok("SELECT " + n.projects)
+			n.give(a, "Projects", left)
+			b.ok("CLOSE")
+			b.want("CHECK", "BAD")
+		}
+	}
+	a.expect("STATUS Projects (MESSAGES DELETED)", `* STATUS "Projects" (MESSAGES 1 DELETED 1)`)
 	a.expect("STATUS Projects (MESSAGES UNSEEN)", `* STATUS "Projects" (MESSAGES 1 UNSEEN 1)`)
 }
 
@@ -402,4 +425,116 @@ func testAcross(t *testing.T, c *clustertest.Cluster) {
 	if _, err := n.bo.mail.Visit(ctx, n.bo.account, n.bos); !errors.Is(err, client.ErrNoMailbox) {
 		t.Error(err)
 	}
+}
+
+// testMoveOut has rights taken while bo moves messages out of anna's mailbox, and marks: what he may not remove stays as it was, and nothing is in two places.
+func testMoveOut(t *testing.T, c *clustertest.Cluster) {
+	n := newNeighbours(t, c, "moveout")
+	a, b := n.anna.rawUser(""), n.bo.rawUser("")
+	a.ok("CREATE Projects")
+	for range 4 {
+		n.anna.appendMessage("Projects", "Subject: out\r\n\r\nx\r\n")
+	}
+	a.ok("SELECT Projects")
+	a.ok(`STORE 1 +FLAGS.SILENT (\Deleted)`)
+	reader, watch := n.anna.rawUser(""), n.bo.rawUser("")
+	flags := func() string {
+		reader.ok("SELECT Projects")
+		return strings.Join(reader.ok("FETCH 1:* FLAGS"), "\n")
+	}
+	archived := func() (count int) {
+		if _, err := fmt.Sscanf(watch.ok("STATUS Archive (MESSAGES)")[0], `* STATUS "Archive" (MESSAGES %d)`, &count); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	once := func(at string, fn func()) {
+		n.bo.mail.at(func(op string) error {
+			if op == at {
+				n.bo.mail.at(nil)
+				fn()
+			}
+			return nil
+		})
+	}
+	was, had := flags(), archived()
+	for _, step := range []struct{ at, left string }{{"commit", "lre"}, {"commit", "lrt"}, {"expunge", "lrt"}, {"expunge", "lr"}} {
+		n.give(a, "Projects", "lrte")
+		b.ok("SELECT " + n.projects)
+		once(step.at, func() { n.give(a, "Projects", step.left) })
+		b.want("MOVE 1:3 Archive", "NO [NOPERM]")
+		if now, has := flags(), archived(); now != was || has != had {
+			t.Errorf("%s is left at %s: %d messages are in Archive, not %d; anna has\n%s\nwant\n%s", step.left, step.at, has, had, now, was)
+		}
+	}
+	// He may not even know of it any more: his copies stay, and her mailbox is as it was.
+	n.give(a, "Projects", "lrte")
+	other := n.bo.rawUser(n.projects)
+	once("expunge", func() { n.give(a, "Projects", "") })
+	other.send("m MOVE 1:3 Archive\r\ni IDLE\r\n")
+	if got := other.eof(); !strings.Contains(got, "* BYE [NONEXISTENT]") {
+		t.Errorf("%q", got)
+	}
+	if now := flags(); now != was {
+		t.Errorf("without any right: anna has\n%s\nwant\n%s", now, was)
+	}
+	// Somebody takes the mark from a message in between.
+	n.give(a, "Projects", "lrte")
+	had = archived()
+	b.ok("SELECT " + n.projects)
+	once("expunge", func() { a.ok(`STORE 2 -FLAGS (\Deleted)`) })
+	got := b.want("MOVE 2:3 Archive", "NO Somebody else")
+	if !strings.HasPrefix(got[0], "* OK [COPYUID ") || !slices.Contains(got, "* 3 EXPUNGE") || slices.Contains(got, "* 2 EXPUNGE") {
+		t.Errorf("%q", got)
+	}
+	if has := archived(); has != had+1 {
+		t.Errorf("%d messages are in Archive, not %d", has, had+1)
+	}
+}
+
+// testWithdrawnNotes: a guest's private annotations end with his right to have some, whoever takes it; those that all share stay, as do the owner's.
+func testWithdrawnNotes(t *testing.T, c *clustertest.Cluster) {
+	n := newNeighbours(t, c, "notes")
+	a, b := n.anna.rawUser(""), n.bo.rawUser("")
+	a.ok("CREATE Projects")
+	a.ok(`SETMETADATA Projects (/private/comment "hers")`)
+	holds := func(doing string, his int) {
+		t.Helper()
+		list, err := n.anna.mail.Annotations(t.Context(), n.anna.account, "Projects")
+		if err != nil {
+			t.Fatal(err)
+		}
+		of := make(map[uint64]int)
+		for i := range list {
+			of[list[i].User]++
+		}
+		if of[n.bo.account.ID] != his || of[n.anna.account.ID] != 1 || of[0] != 1 {
+			t.Errorf("%s: %d annotations are his, not %d, %d hers, %d of all", doing, of[n.bo.account.ID], his, of[n.anna.account.ID], of[0])
+		}
+	}
+	const his = client.MaxAnnotationsAtOnce + 5
+	note := func() {
+		t.Helper()
+		b.ok("SETMETADATA " + n.projects + ` (/shared/comment "ours")`)
+		for i := range his {
+			b.ok(fmt.Sprintf(`SETMETADATA %s (/private/vendor/x/%d "his")`, n.projects, i))
+		}
+		holds("set", his)
+	}
+	for _, step := range []struct{ given, kept, taken string }{{"lrw", "-w", "-r"}, {"lrw", "lrk", "lk"}, {"lsa", "+p", "-l"}, {"lwi", "+l", ""}} {
+		n.give(a, "Projects", step.given)
+		note()
+		n.give(a, "Projects", step.kept)
+		holds(step.given+" "+step.kept, his)
+		n.give(a, "Projects", step.taken)
+		holds(step.given+" "+step.taken, 0)
+	}
+	n.give(a, "Projects", "lra")
+	note()
+	b.ok("SETACL " + n.projects + " " + n.bos + " -r")
+	holds("taken by himself", 0)
+	n.give(a, "Projects", "lra")
+	note()
+	a.ok("DELETEACL Projects " + n.bos)
+	holds("DELETEACL", 0)
 }

@@ -17,7 +17,7 @@ import (
 // COPY and MOVE go in steps of as many messages as one command of the cluster takes, each with its own time, all of a step or none. A COPY of which a step fails takes back what the
 // ones before have entered (RFC 9051 section 6.4.7). A MOVE tells of each step, so that a client knows where what was moved is whatever comes of the rest.
 
-// takeBackPause is between attempts to take back what a COPY has entered.
+// takeBackPause is between attempts to undo a part of a command, as to take back what a COPY has entered.
 const takeBackPause = 500 * time.Millisecond
 
 // copy copies messages to another mailbox, all or none.
@@ -123,23 +123,28 @@ func (s *session) within(sel *selected, uids *roaring.Bitmap, to place, carry ca
 	})
 }
 
-// takeBack removes what a COPY has entered that then failed. While the cluster cannot be asked it tries again, for as long as a question may take.
+// takeBack removes what a COPY has entered that then failed.
 func (s *session) takeBack(to place, done client.CopyResult) {
 	err := chunks(roaring.BitmapOf(done.Dest...), changeChunk, func(some *roaring.Bitmap) error {
-		return s.patiently(func() error {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.srv.cfg.Limits.CommandTimeout)
-			defer cancel()
-			for {
-				err := s.takeOut(ctx, to, done.UIDValidity, some)
-				if !errors.Is(err, client.ErrUnavailable) || !pause.For(ctx, takeBackPause) {
-					return err
-				}
-			}
-		})
+		return s.insist(func(ctx context.Context) error { return s.takeOut(ctx, to, done.UIDValidity, some) })
 	})
 	if err != nil {
 		s.log.Warn("copies of a COPY that failed could not be removed: they stay until somebody expunges them", "mailbox", to.shown, "messages", len(done.Dest), "error", err)
 	}
+}
+
+// insist undoes a part of a command, also for a client that is gone. While the cluster cannot be asked it tries again, for as long as a question may take.
+func (s *session) insist(undo func(ctx context.Context) error) error {
+	return s.patiently(func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.srv.cfg.Limits.CommandTimeout)
+		defer cancel()
+		for {
+			err := undo(ctx)
+			if !errors.Is(err, client.ErrUnavailable) || !pause.For(ctx, takeBackPause) {
+				return err
+			}
+		}
+	})
 }
 
 // takeOut removes messages from the mailbox that they were entered in, whatever its name is by now; if it was deleted, they are gone. It is done in the owner's name:

@@ -67,10 +67,10 @@ func (s *session) fetch(c *call) error {
 	f := &fetching{s: s, sel: sel, items: asked.Items, seqs: walker{v: &sel.view},
 		uid: c.uid && !asked.Has(command.ItemUID), flags: asked.Has(command.ItemFlags), modseq: asked.Has(command.ItemModSeq)}
 	f.plan()
-	if f.want == 0 {
-		err = f.uidsOnly(uids)
-	} else {
+	if f.want != 0 {
 		err = chunks(uids, f.chunkSize(), f.chunk)
+	} else if err = s.mayRead(sel); err == nil {
+		err = f.uidsOnly(uids)
 	}
 	if err == nil {
 		err = f.void // the others are answered

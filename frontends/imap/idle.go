@@ -221,8 +221,8 @@ func (s *session) idleUpdate(t *teller) error {
 	return err
 }
 
-// changes asks what changed in the open mailbox. In IDLE it waits for its turn.
-func (s *session) changes(ctx context.Context, sel *selected) (client.Changes, error) {
+// changes asks what changed in the open mailbox since a modseq. In IDLE it waits for its turn.
+func (s *session) changes(ctx context.Context, sel *selected, since uint64, but ...uint64) (client.Changes, error) {
 	if s.c.idling {
 		done, err := s.turn(ctx)
 		if err != nil {
@@ -230,7 +230,7 @@ func (s *session) changes(ctx context.Context, sel *selected) (client.Changes, e
 		}
 		defer done()
 	}
-	return s.mail.Changes(ctx, sel.account, sel.id, sel.view.modseq, sel.passed()...)
+	return s.mail.Changes(ctx, sel.account, sel.id, since, but...)
 }
 
 // turn waits for the session's turn to ask, and notes how many waited if it had to.

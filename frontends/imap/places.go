@@ -4,9 +4,11 @@ import (
 	"context"
 	"strings"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
 
 	"hongyan/cluster/client"
+	"hongyan/engine/index"
 )
 
 // Mailboxes of other accounts (RFC 4314) are named "Other Users/<address>/<name>", where the address is the owner's. A place is where such a name leads: what acts on a mailbox does it
@@ -88,6 +90,16 @@ func (sel *selected) may(needs client.Rights) error {
 		return nil
 	}
 	return noRight()
+}
+
+// mayRead asks whether a guest may still read the open mailbox, for what is answered without a question to the cluster. It is asked about no message, so that costs nothing else.
+func (s *session) mayRead(sel *selected) error {
+	if sel.account.Guest == 0 {
+		return nil
+	}
+	ctx, cancel := s.question()
+	defer cancel()
+	return s.mail.Messages(ctx, sel.account, sel.id, roaring.New(), index.WantFlags, func(*client.Message) error { return nil })
 }
 
 func noRight() error {

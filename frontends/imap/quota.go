@@ -1,7 +1,9 @@
 package imap
 
 import (
+	"context"
 	"errors"
+	"slices"
 
 	goimap "github.com/emersion/go-imap/v2"
 
@@ -23,10 +25,41 @@ func (s *session) getQuota(*call) error {
 	if err != nil {
 		return err
 	}
-	if root != "" {
+	if root == "" {
+		return s.tellQuota(s.account, root)
+	}
+	ctx, cancel := s.question()
+	defer cancel()
+	owner, err := s.rootOf(ctx, root)
+	if errors.Is(err, client.ErrNoMailbox) {
 		return no(goimap.ResponseCodeNonExistent, "No such quota root")
 	}
-	return s.tellQuota(s.account, root)
+	if err != nil {
+		return s.answer("look the quota up", err)
+	}
+	return s.tellQuota(owner, owner.Address)
+}
+
+// rootOf finds the account whose quota root has a name, for those who may read a mailbox of it, whom GETQUOTAROOT tells of it. ErrNoMailbox: nobody else hears whether there is one.
+func (s *session) rootOf(ctx context.Context, root string) (client.Account, error) {
+	if !s.mail.Sharing() {
+		return client.Account{}, client.ErrNoMailbox
+	}
+	owner, err := s.mail.Visit(ctx, s.account, root)
+	if err != nil {
+		return client.Account{}, err
+	}
+	all, err := s.mail.Shared(ctx, s.account)
+	if err != nil {
+		return client.Account{}, err
+	}
+	reads := func(r client.Rights) bool { return r.Has(client.RightRead) }
+	for i := range all {
+		if all[i].Owner.ID == owner.ID && slices.ContainsFunc(all[i].Rights, reads) {
+			return owner, nil
+		}
+	}
+	return client.Account{}, client.ErrNoMailbox
 }
 
 // getQuotaRoot answers GETQUOTAROOT. A mailbox of one's own need not exist; who may read one of another account may see how much that holds.

@@ -13,8 +13,8 @@ import (
 // What searches and sorts compare of messages is remembered in columns, since finding it out is nearly all that they cost. An answer never depends on it:
 //
 //  1. A value is made in one way, of what the cluster gave, and compared in one way, whether it was remembered or not.
-//  2. Before a column is looked at the owner's shard is asked, in each command, which messages there are; it refuses who may not read the mailbox any more. That costs what
-//     happened since the client was told last.
+//  2. Before a column is looked at the owner's shard is asked, in each command, which messages there are, and in front of that whether a guest may still read the mailbox. That
+//     costs what happened since the client was told last.
 //  3. What was not read as a whole, since its bytes are lost, is not remembered.
 
 // recall is what one command finds in columns, and adds to them.

@@ -82,8 +82,12 @@ func (s *session) refused(o *goimap.SearchOptions, err error) error {
 	return err
 }
 
-// find finds the messages that match, and tells how far it is.
+// find finds the messages that match, and tells how far it is. What is known here of the mailbox, as the view and the full-text index, may be all that it needs, so a guest's right is
+// asked for first.
 func (s *session) find(r *recall, key *command.Key) (*roaring.Bitmap, error) {
+	if err := s.mayRead(r.sel); err != nil {
+		return nil, err
+	}
 	q := s.newQuery(r)
 	q.tells = true
 	return q.run(key, roaring.AndNot(r.sel.view.uids, r.sel.view.gone))

@@ -1,6 +1,8 @@
 package imap
 
 import (
+	"errors"
+
 	"github.com/RoaringBitmap/roaring/v2"
 	goimap "github.com/emersion/go-imap/v2"
 
@@ -268,8 +270,8 @@ func (s *session) expunge(c *call) error {
 	return s.remove(sel, only, func() error { return s.tellGone(&sel.view) })
 }
 
-// closeMailbox closes the mailbox and expunges it without a word. One that is open read-only is only closed, as is one that the user may not expunge: RFC 9051 section
-// 6.4.1 and RFC 4314 section 4 make that no error.
+// closeMailbox closes the mailbox and expunges it without a word. One that is open read-only is only closed, as is one that the user may not expunge, also if that right was
+// taken from him since he opened it: RFC 9051 section 6.4.1 and RFC 4314 section 4 make that no error.
 func (s *session) closeMailbox(c *call) error {
 	if err := command.None(s.dec); err != nil {
 		return err
@@ -280,12 +282,18 @@ func (s *session) closeMailbox(c *call) error {
 		} else {
 			err = s.remove(sel, nil, func() error { sel.view.drop(); return nil })
 		}
-		if err != nil {
+		if err != nil && !withdrawn(sel, err) {
 			return err
 		}
 	}
 	s.deselect()
 	return nil
+}
+
+// withdrawn says whether the answer to a guest is that he lacks a right, on a mailbox that he may know of or not.
+func withdrawn(sel *selected, err error) bool {
+	var answer *goimap.Error
+	return sel.account.Guest != 0 && errors.As(err, &answer) && (answer.Code == goimap.ResponseCodeNoPerm || answer.Code == goimap.ResponseCodeNonExistent)
 }
 
 // remove removes messages marked \Deleted.

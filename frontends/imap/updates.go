@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -24,7 +25,7 @@ var errHeld = errors.New("changes behind an expunge")
 func (s *session) update(allowExpunge bool) error {
 	sel := s.sel
 	if s.wanted() == 0 {
-		return nil
+		return s.still(sel)
 	}
 	if sel.wakes.pending.Swap(false) {
 		sel.stale = true
@@ -58,21 +59,10 @@ func (s *session) update(allowExpunge bool) error {
 func (s *session) learn(sel *selected, allowExpunge bool) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout)
 	defer cancel()
-	ch, err := s.changes(ctx, sel)
+	ch, err := s.changes(ctx, sel, sel.view.modseq, sel.passed()...)
 	switch {
-	case errors.Is(err, client.ErrNoMailbox):
-		// RFC 9051 section 6.3.5 leaves open what a session sees whose mailbox others deleted: it starts anew.
-		s.c.bye("[NONEXISTENT] The selected mailbox was deleted" + notShared(sel))
-		return false, err
-	case errors.Is(err, client.ErrNoRight):
-		s.c.bye("[NOPERM] The right to read the selected mailbox was taken away")
-		return false, err
-	case err != nil && s.ctx.Err() != nil:
-		return false, err
 	case err != nil:
-		s.log.Warn("IMAP session could not learn of changes", "mailbox", sel.name, "error", err)
-		s.srv.stats.unavailable.Add(1)
-		return false, client.ErrUnavailable
+		return false, s.unlearned(sel, err)
 	case ch.HighestModSeq <= sel.view.modseq && !sel.view.coming.IsEmpty():
 		return false, client.ErrUnavailable // the replica that began to tell knew more than this one
 	case ch.HighestModSeq <= sel.view.modseq:
@@ -98,6 +88,38 @@ func (s *session) learn(sel *selected, allowExpunge bool) (more bool, err error)
 		}
 	}
 	return ch.More, nil
+}
+
+// still asks, for a guest whose client wants to hear nothing of the open mailbox, whether he may still read it, if something happened there: his session must not go on without that right.
+func (s *session) still(sel *selected) error {
+	if sel.account.Guest == 0 || !sel.wakes.pending.Swap(false) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, updateTimeout)
+	defer cancel()
+	if _, err := s.changes(ctx, sel, math.MaxUint64); err != nil { // none are as late: only a refusal counts
+		sel.wakes.pending.Store(true)
+		return s.unlearned(sel, err)
+	}
+	return nil
+}
+
+// unlearned is what an update ends in that could not be asked for. A session without a mailbox that it may read ends.
+func (s *session) unlearned(sel *selected, err error) error {
+	switch {
+	case errors.Is(err, client.ErrNoMailbox):
+		// RFC 9051 section 6.3.5 leaves open what a session sees whose mailbox others deleted: it starts anew.
+		s.c.bye("[NONEXISTENT] The selected mailbox was deleted" + notShared(sel))
+		return err
+	case errors.Is(err, client.ErrNoRight):
+		s.c.bye("[NOPERM] The right to read the selected mailbox was taken away")
+		return err
+	case s.ctx.Err() != nil:
+		return err
+	}
+	s.log.Warn("IMAP session could not learn of changes", "mailbox", sel.name, "error", err)
+	s.srv.stats.unavailable.Add(1)
+	return client.ErrUnavailable
 }
 
 // maxPassed is of how many changes of its own a session says that it knows them.
