@@ -131,8 +131,8 @@ func keepersWeigh(nodes []Node) bool {
 	return len(weigh) >= leastKeepers
 }
 
-// byDay is a quarter of the runs of a night.
-func byDay(n int) int { return effort.Of(n/20, n/4, n) }
+// byDay is a sixth of the runs of a night.
+func byDay(n int) int { return effort.Of(n/20, n/6, n) }
 
 // Whatever the cluster: the target keeps the rules, and is where it ends.
 func TestAnyTarget(t *testing.T) {

@@ -22,10 +22,10 @@ import (
 // byte for byte: invariant 1.
 func TestCrashWhileWriting(t *testing.T) {
 	t.Run("plain", func(t *testing.T) {
-		crashWhileWriting(t, uint64(effort.Of(160, 400, 400)), func(fs vfs.FS) vfs.FS { return fs })
+		crashWhileWriting(t, uint64(effort.Of(80, 250, 400)), func(fs vfs.FS) vfs.FS { return fs })
 	})
 	t.Run("encrypted", func(t *testing.T) {
-		crashWhileWriting(t, uint64(effort.Of(100, 200, 200)), atrest.NewKey([32]byte{1}).FS)
+		crashWhileWriting(t, uint64(effort.Of(60, 120, 200)), atrest.NewKey([32]byte{1}).FS)
 	})
 }
 
