@@ -22,22 +22,7 @@ const takeBackPause = 500 * time.Millisecond
 
 // copy copies messages to another mailbox, all or none.
 func (s *session) copy(c *call) error {
-	set, dest, err := command.Copy(s.dec, c.uid)
-	if err != nil {
-		return err
-	}
-	sel, err := s.open()
-	if err != nil {
-		return err
-	}
-	uids, lost, err := sel.resolve(set)
-	if err != nil {
-		return err
-	}
-	if lost {
-		return expungeIssued()
-	}
-	to, err := s.targetOf(dest)
+	sel, uids, to, dest, err := s.transfer(c, s.open)
 	if err != nil {
 		return err
 	}
@@ -52,6 +37,25 @@ func (s *session) copy(c *call) error {
 	s.added(to, roaring.BitmapOf(res.Dest...))
 	c.code = copyCode(res)
 	return nil
+}
+
+// transfer reads the arguments of a COPY or MOVE from the mailbox that source gives: which messages, and to where, as the client calls it in dest.
+func (s *session) transfer(c *call, source func() (*selected, error)) (sel *selected, uids *roaring.Bitmap, to place, dest string, err error) {
+	set, dest, err := command.Copy(s.dec, c.uid)
+	if err != nil {
+		return nil, nil, to, dest, err
+	}
+	if sel, err = source(); err != nil {
+		return nil, nil, to, dest, err
+	}
+	uids, lost, err := sel.resolve(set)
+	if err == nil && lost {
+		err = expungeIssued()
+	}
+	if err == nil {
+		to, err = s.targetOf(dest)
+	}
+	return sel, uids, to, dest, err
 }
 
 // copyAll copies messages; after an error none of them.
@@ -185,25 +189,13 @@ func copyCode(res client.CopyResult) string {
 
 // move moves messages (RFC 6851). What a failure leaves is in one place or the other, never in both.
 func (s *session) move(c *call) error {
-	set, dest, err := command.Copy(s.dec, c.uid)
-	if err != nil {
-		return err
-	}
-	sel, err := s.writable()
-	if err != nil {
-		return err
-	}
-	if err := sel.may(client.RightDelete | client.RightExpunge); err != nil {
-		return err
-	}
-	uids, lost, err := sel.resolve(set)
-	if err != nil {
-		return err
-	}
-	if lost {
-		return expungeIssued()
-	}
-	to, err := s.targetOf(dest)
+	sel, uids, to, dest, err := s.transfer(c, func() (*selected, error) {
+		sel, err := s.writable()
+		if err == nil {
+			err = sel.may(client.RightDelete | client.RightExpunge)
+		}
+		return sel, err
+	})
 	if err != nil {
 		return err
 	}
