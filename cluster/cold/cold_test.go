@@ -454,16 +454,21 @@ func TestAnotherLayout(t *testing.T) {
 	}
 }
 
+// onlyFirst has only the first nodes take fragments.
+func (c *cluster) onlyFirst(n int) {
+	for i := range c.peers {
+		c.peers[i].Weight = 0
+		if i < n {
+			c.peers[i].Weight = 10
+		}
+	}
+}
+
 // TestMovesKeepRegionsApart: a drained node with two fragments and another of its region with none, that of one more region: whoever moves them, one behind
 // the other by an old list or at once with others, leaves no region with more than it may lose.
 func TestMovesKeepRegionsApart(t *testing.T) {
 	c := newCluster(t, "a1", "b1", "c1", "d1", "d2", "d3")
-	for i := range c.peers {
-		c.peers[i].Weight = 0
-		if i < 3 {
-			c.peers[i].Weight = 10
-		}
-	}
+	c.onlyFirst(3)
 	c.sealed(7, 12)
 	c.round(at(61))
 	c.round(at(100))
@@ -496,12 +501,7 @@ func TestMovesKeepRegionsApart(t *testing.T) {
 // TestMoveBesideAnother: the entry changes while a fragment is made elsewhere. Where it goes is looked at again.
 func TestMoveBesideAnother(t *testing.T) {
 	c := newCluster(t, "a1", "b1", "c1", "d1", "d2", "d3")
-	for i := range c.peers {
-		c.peers[i].Weight = 0
-		if i < 3 {
-			c.peers[i].Weight = 10
-		}
-	}
+	c.onlyFirst(3)
 	c.sealed(7, 12)
 	c.round(at(61))
 	for i := range c.peers {

@@ -156,7 +156,7 @@ func (m *Manager) fill(ctx context.Context, now time.Time) {
 	}
 	for _, p := range m.groups() {
 		crew := crews[p.Key()]
-		if !slices.Contains(ids(crew), m.cfg.ID) || m.misplaced() {
+		if !m.isOf(crew) {
 			continue
 		}
 		classes := []uint8{volume.ClassSmall}
@@ -202,7 +202,7 @@ func (m *Manager) prune(own []*primary, crews map[string][]Peer, now time.Time) 
 	var ending, near, unwanted []*primary
 	spread, here := make(map[string]bool), make(map[string]bool)
 	for key, crew := range crews {
-		here[key] = slices.Contains(ids(crew), m.cfg.ID) && !m.misplaced()
+		here[key] = m.isOf(crew)
 	}
 	for _, p := range own {
 		l, takes := p.load(now)

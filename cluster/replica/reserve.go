@@ -127,6 +127,11 @@ func (m *Manager) resortOf(p policy.Policy, now time.Time) resort {
 	return resort{}
 }
 
+// isOf says that this node is of a crew, and may be.
+func (m *Manager) isOf(crew []Peer) bool {
+	return slices.Contains(ids(crew), m.cfg.ID) && !m.misplaced()
+}
+
 // isReserve says that this node is a member that takes no mail and may be asked for it all the same.
 func (m *Manager) isReserve() bool {
 	p := m.peer(m.cfg.ID)
