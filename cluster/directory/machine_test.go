@@ -230,3 +230,33 @@ func FuzzCommand(f *testing.F) {
 		}
 	})
 }
+
+// A move that somebody has worked on, whose account may be frozen, waits for none of those that were called off before anybody had.
+func TestFrozenMoveComesFirst(t *testing.T) {
+	d := newTables(t)
+	d.do(Command{AddShards: &AddShards{Shards: []Shard{{Number: 1, Home: "south"}, {Number: 2, Home: "north"}}}})
+	d.do(Command{AddDomain: &Domain{Name: "example.test", Home: "south"}})
+	const accounts, limit = 9, 4
+	var last uint64
+	for i := range accounts {
+		address := fmt.Sprintf("u%d@example.test", i)
+		account := d.do(Command{AddAccount: &AddAccount{Address: address}}).Account
+		d.do(Command{PlanRelocations: &PlanRelocations{Addresses: []string{address}, Shard: 2}})
+		if i > 0 && i < accounts-1 {
+			d.do(Command{CancelRelocations: &CancelRelocations{Addresses: []string{address}}})
+		}
+		last = account.ID
+	}
+	d.do(Command{ClaimRelocation: &ClaimRelocation{Account: last}})
+	v := d.store.View()
+	defer v.Close()
+	for _, begin := range []bool{false, true} {
+		first, err := firstRelocations(v, limit, func(uint64) bool { return false }, begin)
+		if err != nil || len(first) != limit || first[0].Account != last || !first[1].Cancel || !first[limit-1].Cancel {
+			t.Errorf("%+v: %v", first, err)
+		}
+		if first, err = firstRelocations(v, accounts, func(uint64) bool { return false }, begin); err != nil || (len(first) == accounts) != begin {
+			t.Errorf("%d of %d, the one that was not begun wanted: %v: %v", len(first), accounts, begin, err)
+		}
+	}
+}

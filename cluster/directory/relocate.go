@@ -336,21 +336,28 @@ func (s *Service) Relocation(account uint64) (Relocation, error) {
 	return record[Relocation](s, relocationKey(account))
 }
 
-// FirstRelocations lists some of them: at most limit of those that skip does not want. First come those that somebody has worked on or that are
-// called off; the others only if they may begin.
-func (s *Service) FirstRelocations(limit int, skip func(account uint64) bool, begin bool) (first []Relocation, err error) {
+// FirstRelocations lists some of them: at most limit of those that skip does not want. First come those that somebody has worked on, whose account may be frozen,
+// then those that are called off; the others only if they may begin.
+func (s *Service) FirstRelocations(limit int, skip func(account uint64) bool, begin bool) ([]Relocation, error) {
 	v, err := s.view()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	var rest []Relocation
+	first, err := firstRelocations(v, limit, skip, begin)
+	return first, errors.Join(err, v.Close())
+}
+
+func firstRelocations(v *index.View, limit int, skip func(account uint64) bool, begin bool) (first []Relocation, err error) {
+	var canceled, rest []Relocation
 	err = each(v, relocationTable, func(r *Relocation) error {
-		begun := r.Fence > 0 || r.Cancel
 		switch {
 		case skip(r.Account):
-		case begun:
+		case r.Fence > 0:
 			first = append(first, *r)
+		case r.Cancel:
+			if len(canceled) < limit {
+				canceled = append(canceled, *r)
+			}
 		case begin && len(rest) < limit:
 			rest = append(rest, *r)
 		}
@@ -362,7 +369,10 @@ func (s *Service) FirstRelocations(limit int, skip func(account uint64) bool, be
 	if err != nil && !errors.Is(err, errEnough) {
 		return nil, err
 	}
-	return append(first, rest[:min(len(rest), limit-len(first))]...), nil
+	for _, list := range [][]Relocation{canceled, rest} {
+		first = append(first, list[:min(len(list), limit-len(first))]...)
+	}
+	return first, nil
 }
 
 // Moved counts the accounts that have ever moved, with all that was acknowledged before the call.

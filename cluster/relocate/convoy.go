@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hongyan/cluster/feature"
@@ -28,6 +29,7 @@ type convoy struct {
 
 // task is a command that a member wants to have committed.
 type task struct {
+	ctx   context.Context // of who waits for it
 	shard uint32
 	level feature.Level
 	body  []byte
@@ -56,7 +58,7 @@ func (c *convoy) join() seat {
 
 // ProposeLevel is shard.Router's, together with what the other members propose: it waits until all have something, but not for long.
 func (s *seat) ProposeLevel(ctx context.Context, number uint32, level feature.Level, body []byte, class shard.Class) (result []byte, at uint64, err error) {
-	t := &task{shard: number, level: level, body: body, class: class, done: make(chan struct{})}
+	t := &task{ctx: ctx, shard: number, level: level, body: body, class: class, done: make(chan struct{})}
 	c := s.convoy
 	if s.left {
 		go c.commit([]*task{t})
@@ -137,8 +139,7 @@ func bundles(tasks []*task) (list [][]*task) {
 	return list
 }
 
-// newConvoy makes one whose members' commands go into one log entry where every program knows what that is, and into their own but at the same time where not. What
-// a member does not wait for any more ends with ctx.
+// newConvoy makes one whose members' commands go into one log entry where every program knows what that is, and into their own but at the same time where not.
 func (r *Relocator) newConvoy(ctx context.Context) *convoy {
 	return &convoy{commit: func(tasks []*task) {
 		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
@@ -153,8 +154,19 @@ func (r *Relocator) newConvoy(ctx context.Context) *convoy {
 	}}
 }
 
-// commit proposes tasks of one shard and class.
+// commit proposes tasks of one shard and class. It gives up when nobody waits any more: what comes late could freeze an account again that was let go.
 func (r *Relocator) commit(ctx context.Context, tasks []*task) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var waiting atomic.Int32
+	waiting.Store(int32(len(tasks)))
+	for _, t := range tasks {
+		defer context.AfterFunc(t.ctx, func() {
+			if waiting.Add(-1) == 0 {
+				cancel()
+			}
+		})()
+	}
 	first, began := tasks[0], time.Now()
 	if len(tasks) == 1 {
 		first.result, first.at, first.err = r.cfg.Router.ProposeLevel(ctx, first.shard, first.level, first.body, first.class)

@@ -1,6 +1,7 @@
 package relocate
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -69,8 +70,8 @@ func (h *half) place(t *testing.T, account uint64) index.Place {
 // what they can, whichever step came between which.
 func TestCalledOffBesideAnEarlierRun(t *testing.T) {
 	const account, from, to = 9, 1, 2
-	for release := range 4 {
-		for activate := release; activate < 4; activate++ {
+	for release := range 3 {
+		for activate := release; activate < 3; activate++ {
 			shards := map[uint32]*half{from: newHalf(t), to: newHalf(t)}
 			do := func(number uint32, c mailbox.Move) error {
 				c.Account = account
@@ -104,7 +105,7 @@ func TestCalledOffBesideAnEarlierRun(t *testing.T) {
 			}}
 			r, m := &Relocator{}, &move{Relocation: directory.Relocation{Account: account, From: from, To: to, Fence: 6}, with: c.join()}
 			err := r.keep(t.Context(), m)
-			for ; n < 4; n++ {
+			for ; n < 3; n++ {
 				earlier(n)
 			}
 			if place := shards[from].place(t, account); place.State == index.Gone { // the next run goes on from 6
@@ -118,5 +119,36 @@ func TestCalledOffBesideAnEarlierRun(t *testing.T) {
 				t.Errorf("release before step %d, activate before %d: %+v and %+v: %v", release, activate, place, shards[to].place(t, account), err)
 			}
 		}
+	}
+}
+
+// An account that is to stay goes on at once, also if it was frozen and the shard that it was to go to does not answer.
+func TestCalledOffWithoutTheOtherShard(t *testing.T) {
+	const account, from, to = 9, 1, 2
+	old, lost := newHalf(t), errors.New("no leader answered")
+	for _, c := range []mailbox.Command{
+		{Ensure: &mailbox.Ensure{Account: account}},
+		{Move: &mailbox.Move{Account: account, Step: mailbox.MoveFreeze, Fence: 5, Shard: to}},
+	} {
+		if err := old.take(t, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &convoy{commit: func(tasks []*task) {
+		for _, one := range tasks {
+			if one.shard == to {
+				one.err = lost
+			} else {
+				one.result, one.at = old.apply(t, one.body), old.next
+			}
+			close(one.done)
+		}
+	}}
+	r, m := &Relocator{}, &move{Relocation: directory.Relocation{Account: account, From: from, To: to, Fence: 6}, with: c.join()}
+	if err := r.keep(t.Context(), m); !errors.Is(err, lost) {
+		t.Error(err)
+	}
+	if p := old.place(t, account); p.State != index.Here {
+		t.Errorf("%+v", p)
 	}
 }

@@ -51,6 +51,10 @@ func (r *Relocator) bring(ctx context.Context, m *move) (there bool, err error) 
 			m.From, m.Account, m.To, old.State, old.To)
 	case m.Cancel:
 		return false, r.callOff(ctx, m)
+	case old.State == index.Leaving: // frozen by who worked on it before, and it may be long until it is frozen again
+		if err := r.thaw(ctx, m); err != nil {
+			return false, err
+		}
 	}
 	at, err := r.arrive(ctx, m) // 2
 	if err != nil {
@@ -143,7 +147,7 @@ func (r *Relocator) handOver(ctx context.Context, m *move, done copied) error {
 	if err != nil {
 		back, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
 		defer cancel()
-		if _, _, failed := r.step(back, m.From, m, mailbox.Move{Step: mailbox.MoveThaw}); failed != nil {
+		if failed := r.thaw(back, m); failed != nil {
 			r.cfg.Log.Warn("account stays frozen until its move is tried again", "account", m.Address, "shard", m.From, "err", failed)
 		}
 		return err
@@ -239,15 +243,17 @@ func (r *Relocator) callOff(ctx context.Context, m *move) error {
 	return r.cfg.Directory.EndRelocation(ctx, directory.EndRelocation{Account: m.Account, Fence: m.Fence, Done: true}, &m.with)
 }
 
-// keep has the account stay, as far as its shards are concerned. From the first command on the old shard gives it away to nobody who worked on the move before, unless it has:
-// then that is an error, and the next try finds the account in the new shard. With the second nobody can activate it there any more, and the old one goes on.
+// keep has the account stay, as far as its shards are concerned. From the first command on the old shard, which goes on at once, gives it away to nobody who worked on the move
+// before, unless it has: then that is an error, and the next try finds the account in the new shard. So nobody can activate it there, and what is there goes when that shard answers.
 func (r *Relocator) keep(ctx context.Context, m *move) error {
-	if _, _, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveFreeze, Shard: m.To}); err != nil {
+	if err := r.thaw(ctx, m); err != nil {
 		return err
 	}
-	if err := r.drop(ctx, m.To, m, m.From); err != nil {
-		return err
-	}
+	return r.drop(ctx, m.To, m, m.From)
+}
+
+// thaw has the old shard go on, and give the account to nobody who worked on the move before.
+func (r *Relocator) thaw(ctx context.Context, m *move) error {
 	_, _, err := r.step(ctx, m.From, m, mailbox.Move{Step: mailbox.MoveThaw})
 	return err
 }
