@@ -35,8 +35,8 @@ LONG := ./cluster/shard ./cluster ./cluster/replica ./bench/lab ./bench/scenario
 # Models, crashes and schedules: the race detector watches few of them, see engine/effort, and the many are run without it. Those of the file formats run
 # one goroutine each: it watches none of these.
 FORMATS := $(addprefix ./engine/,cold fulltext index journal keys volume)
-MODELS  := ./cluster/shard ./cluster ./cluster/collect ./cluster/placement ./cluster/liveness ./cluster/rebuild ./frontends/imap $(FORMATS)
-MODEL   := ShardsDoNotMeet|Amend|Audit|LostFragment|FragmentsMissing|Pieces|Range|Virtual|AsBolt|Model|Random|SameLog|Crash|PowerCut|Faults|Flipped|EachCall|Damage|Recount|Mended|AnyTarget|LateLink|LargeCluster|LargeBatches|FarBehind|GrowAndDrain|LostDisk|Policies|ThreeLost|ComeBack|OfMoves|FollowsItsPolicy|ReserveTakes
+MODELS  := ./cluster/shard ./cluster ./cluster/collect ./cluster/placement ./cluster/liveness ./cluster/rebuild ./cluster/lease ./cluster/mailbox ./engine/message ./bench/mail ./frontends/imap ./frontends/imap/columns $(FORMATS)
+MODEL   := ShardsDoNotMeet|Amend|Audit|LostFragment|FragmentsMissing|Pieces|Range|Virtual|AsBolt|Model|Random|SameLog|Crash|PowerCut|Faults|Flipped|EachCall|Damage|Recount|Mended|AnyTarget|LateLink|LargeCluster|LargeBatches|FarBehind|GrowAndDrain|LostDisk|Policies|TestRebuild$$|Outline|Corpus|TestColumn$$|GuestNeeds|ManyMailboxes|Recall$$|ThreeLost|ComeBack|OfMoves|FollowsItsPolicy|ReserveTakes
 
 quiet: # a copy of pebble whose checks follow the tag invariants alone, made beside its place, which it takes whole
 	@[ -d $(QUIET) ] || { set -e; mkdir -p $(dir $(QUIET)); new=$$(mktemp -d $(QUIET).XXXXXX); trap 'rm -rf $$new' EXIT; \

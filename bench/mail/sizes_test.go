@@ -20,6 +20,7 @@ import (
 	"hongyan/cluster/mailbox"
 	"hongyan/engine/codec"
 	"hongyan/engine/dictionary"
+	"hongyan/engine/effort"
 	"hongyan/engine/recode"
 	"hongyan/engine/volume"
 )
@@ -129,7 +130,7 @@ func TestCorpusComesBack(t *testing.T) {
 	for _, d := range []*volume.Dictionary{nil, d} {
 		v, err := volume.Create(vfs.NewMem(), "a.vol", volume.Header{ID: 1}, volume.Options{})
 		must(t, err)
-		for i, n := range fill(t, v, list, d) {
+		for i, n := range fill(t, v, list[:len(list)/effort.Of(8, 1, 1)], d) {
 			r, err := v.Open(n, 0, uint64(len(list[i].Bytes)))
 			must(t, err)
 			got, err := io.ReadAll(r)

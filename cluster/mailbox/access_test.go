@@ -8,6 +8,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"hongyan/engine/effort"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
@@ -171,7 +172,10 @@ func TestGuestNeeds(t *testing.T) {
 			all := index.RightLetters
 			try("", "")
 			try(all, all)
-			for _, l := range all {
+			for i, l := range all {
+				if i%effort.Of(4, 1, 1) > 0 {
+					continue
+				}
 				try(string(l), string(l))
 				try("l"+string(l), "l"+string(l))
 				try(strings.ReplaceAll(all, string(l), ""), all)

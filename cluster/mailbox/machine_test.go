@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"hongyan/engine/codec"
+	"hongyan/engine/effort"
 	"hongyan/engine/index"
 	"hongyan/engine/volume"
 )
@@ -141,7 +142,7 @@ func randomCommand(rng *rand.Rand) []byte {
 // The same log gives the same results and, byte for byte, the same state, however Raft groups the entries into batches, and
 // also on a replica that joined by a snapshot in the middle.
 func TestSameLogSameBytes(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(effort.Of(2, 20, 400)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			var log [][]byte

@@ -24,6 +24,7 @@ import (
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
 	"hongyan/engine/cold"
+	"hongyan/engine/effort"
 	"hongyan/engine/index"
 	"hongyan/engine/message"
 	"hongyan/engine/volume"
@@ -370,7 +371,7 @@ func (w *world) compare(got *index.DB) {
 // TestRebuild holds what comes back against the state at the checkpoint with every later message entered where it went, for many
 // random histories.
 func TestRebuild(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range uint64(effort.Of(3, 25, 500)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t, seed)
 			steps := func(n int, what func(i int)) {

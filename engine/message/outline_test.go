@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"hongyan/engine/codec"
+	"hongyan/engine/effort"
 )
 
 var outlineNames = []string{"Subject", "from", "To", "Received", "X-Loop", "References", "x-odd"}
@@ -40,7 +41,7 @@ func TestOutlineSaysWhatDecodeSays(t *testing.T) {
 	rng := rand.New(rand.NewPCG(10, 29))
 	pick := func(of ...string) string { return of[rng.IntN(len(of))] }
 	var o Outline
-	for range 3000 {
+	for range effort.Of(300, 3000, 30_000) {
 		var b strings.Builder
 		for range rng.IntN(30) {
 			fmt.Fprintf(&b, "%s: %s\r\n", pick("Subject", "From", "To", "Cc", "Date", "X-Loop", "X-Odd", fmt.Sprint("X-", rng.IntN(1000)), "References", "Received"),

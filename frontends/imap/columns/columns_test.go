@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hongyan/engine/effort"
+
 	"github.com/RoaringBitmap/roaring/v2"
 )
 
@@ -56,7 +58,7 @@ func get(h *Column, uid uint32) []byte {
 func TestColumn(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 11))
 	c := New(1 << 30)
-	for round := range 25 {
+	for round := range effort.Of(4, 25, 500) {
 		key := Key{Account: uint64(round % 3), Mailbox: uint32(round), UIDValidity: 7, Name: "x"}
 		model, span := map[uint32][]byte{}, uint32(1+rng.IntN(3*blockUIDs))
 		first, width := rng.Uint32()>>1, rng.IntN(3) // values of one length only, at times
