@@ -133,7 +133,7 @@ func (j *Journal) open() (err error) {
 			return fmt.Errorf("fsync %s: %w", last.path, err)
 		}
 	}
-	s, err := j.makeSpare(j.o.SegmentSize, inPieces)
+	s, err := j.firstSpare()
 	if err != nil {
 		return err
 	}

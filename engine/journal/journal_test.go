@@ -97,6 +97,32 @@ func TestRestarts(t *testing.T) {
 	must(t, j.Close())
 }
 
+// A start writes a small file, and what does not fit in it goes on behind it, in a segment of the usual size.
+func TestFirstSegmentIsSmall(t *testing.T) {
+	fs := vfs.NewMem()
+	reopen := func() *Journal {
+		j, err := Open(fs, "journal", Options{})
+		must(t, err)
+		return j
+	}
+	j := reopen()
+	if s := j.Stats(); s.Size != firstSize {
+		t.Errorf("a start wrote %d bytes", s.Size)
+	}
+	large := bytes.Repeat([]byte("goose"), firstSize/5+1)
+	must(t, j.Log(1).Append([]Entry{entry(1, "a")}))
+	must(t, j.Log(1).Append([]Entry{{Index: 2, Data: large}}))
+	if s := j.Stats(); s.Size != firstSize+DefaultSegmentSize || s.Segments != 2 {
+		t.Errorf("%+v", s)
+	}
+	must(t, j.Close())
+	j = reopen()
+	if e, err := j.Log(1).Get(2); err != nil || !bytes.Equal(e.Data, large) || j.Log(1).Last() != 2 {
+		t.Errorf("%d bytes, last entry %d: %v", len(e.Data), j.Log(1).Last(), err)
+	}
+	must(t, j.Close())
+}
+
 // A process dies between a write and its fsync; the next one reads the entry back, and says so to the others; then the power is cut. What was
 // read back is durable. A chaos drill found a node that could not start any more, since it was not.
 func TestReadBackIsDurable(t *testing.T) {

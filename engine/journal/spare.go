@@ -19,6 +19,7 @@ const (
 	gentleRest  = 20 * time.Millisecond // at most, after a piece
 	retrySpare  = 500 * time.Millisecond
 	maxSpares   = 2 // files kept for later use
+	firstSize   = 2 << 20
 	wantedAfter = 8 // part of a segment that is written before the next one's file is made: a node that starts has better things to do
 )
 
@@ -45,7 +46,7 @@ func (j *Journal) prepare() {
 		var retry <-chan time.Time
 		var give chan<- prepared
 		if wanted && ready == nil {
-			ready, failure = j.makeSpare(j.o.SegmentSize, j.gently)
+			ready, failure = j.makeSpare()
 		}
 		if wanted {
 			give = j.spares
@@ -89,12 +90,20 @@ func (j *Journal) leave(s *spare) {
 	}
 }
 
-// makeSpare gives a file with all its blocks written, one that was used before if there is one of the size.
-func (j *Journal) makeSpare(size int64, fill filler) (*spare, error) {
-	if s := j.reuse(size); s != nil {
+// makeSpare gives a file with all its blocks written, one that was used before if there is one.
+func (j *Journal) makeSpare() (*spare, error) {
+	if s := j.reuse(); s != nil {
 		return s, nil
 	}
-	return j.newSpare(size, fill)
+	return j.newSpare(j.o.SegmentSize, j.gently)
+}
+
+// firstSpare gives the file that a process begins with: a small one if it must be made, since the others of a machine that starts wait for its disk.
+func (j *Journal) firstSpare() (*spare, error) {
+	if s := j.reuse(); s != nil {
+		return s, nil
+	}
+	return j.newSpare(min(j.o.SegmentSize, firstSize), inPieces)
 }
 
 func (j *Journal) newSpare(size int64, fill filler) (*spare, error) {
@@ -158,7 +167,7 @@ func fill(f vfs.File, size, piece int64, between func() error) error {
 }
 
 // reuse opens a file that an earlier segment left.
-func (j *Journal) reuse(size int64) *spare {
+func (j *Journal) reuse() *spare {
 	for len(j.kept) > 0 {
 		path := j.kept[len(j.kept)-1]
 		j.kept = j.kept[:len(j.kept)-1]
@@ -166,8 +175,8 @@ func (j *Journal) reuse(size int64) *spare {
 		if err != nil {
 			continue
 		}
-		if info, err := f.Stat(); err == nil && info.Size() == size {
-			return &spare{path: path, file: f, size: size}
+		if info, err := f.Stat(); err == nil && info.Size() == j.o.SegmentSize {
+			return &spare{path: path, file: f, size: info.Size()}
 		}
 		_ = f.Close()
 		_ = j.fs.Remove(path) // of another size: an earlier configuration's, or made for one large frame
