@@ -224,9 +224,9 @@ func live(cfg *config.Node, supervised bool, log *slog.Logger) (reason string, e
 		ended <- fmt.Sprintf("told to stop (%v)", s)
 		stop()
 	}()
-	n, err := cluster.Start(cfg, log)
-	if err != nil {
-		return "", err
+	n, err := start(cfg, log, ended)
+	if n == nil || err != nil {
+		return "told to stop while it opened its data", err
 	}
 	failed := make(chan error, 16)
 	if supervised {
@@ -260,6 +260,26 @@ func live(cfg *config.Node, supervised bool, log *slog.Logger) (reason string, e
 	defer cancel()
 	closeDoors(ending, open, log)
 	return reason, errors.Join(err, n.Stop(ending))
+}
+
+// start opens the node's data, which may take minutes. It gives nil when something ended meanwhile: what is open then is left to the end of the
+// process, for which its files are made.
+func start(cfg *config.Node, log *slog.Logger, ended <-chan string) (*cluster.Node, error) {
+	type result struct {
+		node *cluster.Node
+		err  error
+	}
+	started := make(chan result, 1)
+	go func() {
+		n, err := cluster.Start(cfg, log)
+		started <- result{n, err}
+	}()
+	select {
+	case r := <-started:
+		return r.node, r.err
+	case <-ended:
+		return nil, nil
+	}
 }
 
 // limitMemory sets a soft limit for the heap, and lets garbage grow more than the default in between: the index's
