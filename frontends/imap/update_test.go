@@ -341,7 +341,7 @@ func testStoreOvertaken(t *testing.T, c *clustertest.Cluster) {
 	b.expect(`STORE 1:* -FLAGS.SILENT ($Work)`)
 }
 
-// What a session remembers of its own changes is certain to be that.
+// What a session remembers of its own changes is certain to be that, and bounded also while its client wants to hear of none.
 func TestOwnChanges(t *testing.T) {
 	change := func(modseqs ...uint64) (list []client.FlagChange) {
 		for _, m := range modseqs {
@@ -361,6 +361,12 @@ func TestOwnChanges(t *testing.T) {
 		sel := newSelected(client.Account{}, client.Selected{Mailbox: client.Mailbox{HighestModSeq: 10}}, false)
 		if got := sel.claim(&step.done); !slices.Equal(got, step.want) || !sel.stale || len(sel.own) != len(step.want) {
 			t.Errorf("%+v: %v is the session's own, want %v", step.done, got, step.want)
+		}
+	}
+	sel := newSelected(client.Account{}, client.Selected{}, false)
+	for m := range uint64(5 * maxOwn) {
+		if sel.claim(&client.Stored{Own: []uint64{m}}); len(sel.own) > maxOwn || !sel.knows(m) {
+			t.Fatalf("%d changes are remembered, the last one is known: %v", len(sel.own), sel.knows(m))
 		}
 	}
 }
