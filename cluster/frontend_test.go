@@ -56,9 +56,9 @@ func TestFrontendOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed, _, err := door.StoreFlags(ctx(t), a, inbox.Mailbox.ID, roaring.BitmapOf(1, 2), index.OpAdd, client.Flags{System: index.FlagDeleted}, 0)
-	if err != nil || len(changed) != 2 {
-		t.Fatalf("%d changed, %v", len(changed), err)
+	done, err := door.StoreFlags(ctx(t), a, inbox.Mailbox.ID, roaring.BitmapOf(1, 2), index.OpAdd, client.Flags{System: index.FlagDeleted}, 0)
+	if err != nil || len(done.Changed) != 2 {
+		t.Fatalf("%d changed, %v", len(done.Changed), err)
 	}
 	if moved, err := door.Move(ctx(t), a, inbox.Mailbox.ID, roaring.BitmapOf(2), "Work"); err != nil || len(moved.Dest) != 1 {
 		t.Fatalf("moved %v, %v", moved, err)

@@ -106,9 +106,9 @@ func TestThreeRegions(t *testing.T) {
 	if got := bodies(t, overseas, a, "Archive/2026"); len(got) != 1 || got[0] != string(small) {
 		t.Fatal("the moved message is not there in another region")
 	}
-	changed, _, err := overseas.StoreFlags(ctx(t), a, inbox.ID, roaring.BitmapOf(2), index.OpAdd, client.Flags{System: index.FlagSeen, Keywords: []string{"$Project"}}, 0)
-	if err != nil || len(changed) != 1 || changed[0].Flags.System != index.FlagSeen {
-		t.Fatalf("store: %+v, %v", changed, err)
+	done, err := overseas.StoreFlags(ctx(t), a, inbox.ID, roaring.BitmapOf(2), index.OpAdd, client.Flags{System: index.FlagSeen, Keywords: []string{"$Project"}}, 0)
+	if err != nil || len(done.Changed) != 1 || done.Changed[0].Flags.System != index.FlagSeen {
+		t.Fatalf("store: %+v, %v", done, err)
 	}
 	if _, err := north.Move(ctx(t), a, inbox.ID, roaring.BitmapOf(2), "nowhere"); !errors.Is(err, client.ErrNoMailbox) {
 		t.Fatalf("move to a folder that is not there: %v", err)

@@ -126,7 +126,7 @@ func TestStoredMailFollowsItsPolicy(t *testing.T) {
 		if _, err := door.Copy(ctx(t), one, 1, roaring.BitmapOf(1, 4), "Archive"); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := door.StoreFlags(ctx(t), one, 1, roaring.BitmapOf(2), index.OpAdd, client.Flags{System: index.FlagSeen, Keywords: []string{"$Work"}}, 0); err != nil {
+		if _, err := door.StoreFlags(ctx(t), one, 1, roaring.BitmapOf(2), index.OpAdd, client.Flags{System: index.FlagSeen, Keywords: []string{"$Work"}}, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -55,7 +55,7 @@ func TestAccountsMove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := door.Client().StoreFlags(ctx(t), watched, before.Mailbox.ID, roaring.BitmapOf(1, 2), index.OpAdd, client.Flags{System: index.FlagFlagged}, 0); err != nil {
+	if _, err := door.Client().StoreFlags(ctx(t), watched, before.Mailbox.ID, roaring.BitmapOf(1, 2), index.OpAdd, client.Flags{System: index.FlagFlagged}, 0); err != nil {
 		t.Fatal(err)
 	}
 	// What was just saved is compared while an account is frozen, however much it is.

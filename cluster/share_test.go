@@ -91,7 +91,7 @@ func TestSharedWhileMoving(t *testing.T) {
 				t.Errorf("%d messages after %d: %v", got.UIDs.GetCardinality(), entered.Load(), err)
 				return
 			}
-			if _, _, err := door.StoreFlags(t.Context(), guest, got.Mailbox.ID, roaring.BitmapOf(got.UIDs.Maximum()), index.OpAdd, client.Flags{System: index.FlagSeen}, 0); err != nil {
+			if _, err := door.StoreFlags(t.Context(), guest, got.Mailbox.ID, roaring.BitmapOf(got.UIDs.Maximum()), index.OpAdd, client.Flags{System: index.FlagSeen}, 0); err != nil {
 				t.Errorf("store: %v", err)
 				return
 			}

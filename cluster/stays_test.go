@@ -44,7 +44,7 @@ func furnished(t *testing.T, c *clustertest.Cluster) client.Account {
 	inbox, err := door.Select(ctx(t), a, "INBOX")
 	check(err)
 	check(door.Told(ctx(t), []client.Told{{Account: a, Folder: inbox.Mailbox.ID, Below: inbox.UIDs.Maximum()}})) // one is \Recent
-	_, _, err = door.StoreFlags(ctx(t), a, inbox.Mailbox.ID, roaring.BitmapOf(1), index.OpAdd, client.Flags{System: index.FlagSeen, Keywords: []string{"$Work"}}, 0)
+	_, err = door.StoreFlags(ctx(t), a, inbox.Mailbox.ID, roaring.BitmapOf(1), index.OpAdd, client.Flags{System: index.FlagSeen, Keywords: []string{"$Work"}}, 0)
 	check(err)
 
 	batch := door.NewBatch(a, "Drafts")

@@ -67,10 +67,17 @@ func (c *Client) Subscribe(ctx context.Context, a Account, name string, on bool)
 	return err
 }
 
-// StoreFlags changes flags. unchangedSince 0 means always (RFC 7162 section 3.1.3); failed are the UIDs it held back.
-func (c *Client) StoreFlags(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, op FlagOp, f Flags, unchangedSince uint64) (changed []FlagChange, failed *roaring.Bitmap, err error) {
-	failed = roaring.New()
-	err = batches(uids, changeBatch, func(set []byte) error {
+// Stored is what a change of flags came to.
+type Stored struct {
+	Changed []FlagChange    // of many messages as they were a moment later, when others may have changed them again
+	Failed  *roaring.Bitmap // those that unchangedSince held back
+	Own     []uint64        // modseqs that this change gave, and no other, as far as that is certain
+}
+
+// StoreFlags changes flags. unchangedSince 0 means always (RFC 7162 section 3.1.3).
+func (c *Client) StoreFlags(ctx context.Context, a Account, folder uint32, uids *roaring.Bitmap, op FlagOp, f Flags, unchangedSince uint64) (Stored, error) {
+	out := Stored{Failed: roaring.New()}
+	err := batches(uids, changeBatch, func(set []byte) error {
 		r, err := c.changeAccount(ctx, a, &mailbox.Command{Store: &mailbox.Store{
 			Account: a.ID, Mailbox: folder, UIDs: set, Op: uint8(op), System: f.System, Keywords: f.Keywords, UnchangedSince: unchangedSince,
 		}})
@@ -81,18 +88,33 @@ func (c *Client) StoreFlags(ctx context.Context, a Account, folder uint32, uids 
 		if err != nil {
 			return err
 		}
-		failed.Or(held)
-		changed = append(changed, r.Changed...)
-		many, err := mailbox.DecodeUIDs(r.UIDs)
-		if err != nil || many.IsEmpty() {
-			return err
+		out.Failed.Or(held)
+		out.Changed = append(out.Changed, r.Changed...)
+		if len(r.Changed) > 0 {
+			out.Own = append(out.Own, r.Changed[0].ModSeq)
 		}
-		return c.Messages(ctx, a, folder, many, index.WantFlags, func(m *Message) error {
-			changed = append(changed, FlagChange{UID: m.UID, ModSeq: m.ModSeq, Flags: m.Flags})
-			return nil
-		})
+		return c.readStored(ctx, a, folder, r, &out)
 	})
-	return changed, failed, err
+	return out, err
+}
+
+// readStored reads the flags that a result was too small for. An entry gives what it changes one modseq, which is its number unless the mailbox was beyond
+// that already, and what is changed later gets a higher one: so where the entry's number is found, it is the modseq of this change.
+func (c *Client) readStored(ctx context.Context, a Account, folder uint32, r *mailbox.Result, out *Stored) error {
+	many, err := mailbox.DecodeUIDs(r.UIDs)
+	if err != nil || many.IsEmpty() {
+		return err
+	}
+	own := false
+	err = c.Messages(ctx, a, folder, many, index.WantFlags, func(m *Message) error {
+		out.Changed = append(out.Changed, FlagChange{UID: m.UID, ModSeq: m.ModSeq, Flags: m.Flags})
+		own = own || m.ModSeq == r.Entry
+		return nil
+	})
+	if own {
+		out.Own = append(out.Own, r.Entry)
+	}
+	return err
 }
 
 // CopyResult pairs the UIDs of copied or moved messages (RFC 4315, COPYUID).

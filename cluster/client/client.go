@@ -233,6 +233,7 @@ func (c *Client) changeAs(ctx context.Context, number uint32, id shard.RequestID
 	if err != nil {
 		return nil, err
 	}
+	r.Entry = at
 	return r, refusalOf(r.Code, r.Message, r.Shard, r.At)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/shard"
@@ -28,7 +29,13 @@ type replicas struct {
 	mu      sync.Mutex
 	queries []mailbox.Query
 	answers []func(*mailbox.Query, *transport.Stream) error // the last one stays
-	at      uint64                                          // the read index
+	at      uint64                                          // the read index, and the entry of each command
+	result  mailbox.Result                                  // of each command
+}
+
+func (r *replicas) propose(context.Context, string, *shard.ProposeRequest) (*shard.ProposeResponse, error) {
+	b, err := codec.Marshal(&r.result)
+	return &shard.ProposeResponse{Index: r.at, Result: b}, err
 }
 
 func (r *replicas) readIndex(context.Context, string, *shard.ReadIndexRequest) (*shard.ReadIndexResponse, error) {
@@ -76,11 +83,13 @@ func doorTo(t *testing.T, answers ...func(*mailbox.Query, *transport.Stream) err
 	for _, n := range nets[1:] {
 		n.Handle(methodQuery, r.serve)
 		transport.HandleUnary(n, shard.MethodReadIndex, r.readIndex)
+		transport.HandleUnary(n, shard.MethodPropose, r.propose)
 	}
 	groups := []placement.Group{{}, {Shard: testShard, Voters: []string{"v1", "v2"}, Learners: []string{"l1"}}}
 	host := shard.NewHost(nets[0])
+	router := shard.NewRouter("door", nets[0], host, groups)
 	c := New(Config{
-		Net: nets[0], Host: host, Router: shard.NewRouter("door", nets[0], host, groups), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Net: nets[0], Host: host, Router: router, Directory: directory.NewService(router, host, nets[0], nil), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	for _, n := range nets {
 		n.Serve()
@@ -191,6 +200,41 @@ func TestGuestsReadFresh(t *testing.T) {
 		r.at = 50
 		if err := step.ask(c, step.of); err != nil || len(r.queries) != 1 || r.queries[0].Min != step.min {
 			t.Errorf("%s, on behalf of %d: %+v, %v; want an answer that has entry %d", step.name, step.of.Guest, r.queries, err, step.min)
+		}
+	}
+}
+
+// A result that is too small for the flags of all messages does not say the modseq of its change, and what is read later may be of others' changes: it is the entry's number, or unknown.
+func TestStoredAndReadLater(t *testing.T) {
+	many, err := mailbox.EncodeUIDs(roaring.BitmapOf(1, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, r := doorTo(t, nil)
+	r.at = 50
+	for _, step := range []struct {
+		name   string
+		result mailbox.Result
+		read   []uint64
+		own    []uint64
+	}{
+		{"in the result", mailbox.Result{Changed: []index.FlagChange{{UID: 1, ModSeq: 70}}}, nil, []uint64{70}},
+		{"untouched", mailbox.Result{UIDs: many}, []uint64{50, 50}, []uint64{50}},
+		{"one changed again", mailbox.Result{UIDs: many}, []uint64{60, 50}, []uint64{50}},
+		{"all changed again", mailbox.Result{UIDs: many}, []uint64{60, 60}, nil},
+		{"removed", mailbox.Result{UIDs: many}, nil, nil},
+		{"nothing to do", mailbox.Result{}, nil, nil},
+	} {
+		var frame mailbox.Frame
+		want := len(step.result.Changed)
+		for i, m := range step.read {
+			frame.Messages = append(frame.Messages, index.Message{UID: uint32(i + 1), ModSeq: m})
+			want++
+		}
+		r.result, r.answers = step.result, []func(*mailbox.Query, *transport.Stream) error{frames(nil, frame)}
+		got, err := c.StoreFlags(t.Context(), account, 1, roaring.BitmapOf(1, 2), index.OpAdd, Flags{System: index.FlagSeen}, 0)
+		if err != nil || len(got.Changed) != want || !slices.Equal(got.Own, step.own) {
+			t.Errorf("%s: %+v, %v; want %v for its own", step.name, got, err, step.own)
 		}
 	}
 }

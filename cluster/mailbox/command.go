@@ -302,6 +302,8 @@ type Result struct {
 	At          uint64             `cbor:"11,keyasint,omitempty"` // Moved: since this entry of that shard
 	Next        uint32             `cbor:"12,keyasint,omitempty"` // MoveDrop: go on here
 	Done        bool               `cbor:"13,keyasint,omitempty"` // Amend, Recount: something was otherwise
+
+	Entry uint64 `cbor:"-"` // of the shard's log, by which a door had this answer
 }
 
 // What a result carries of changed flags at most: results are remembered for a while, and one over index.MaxResultBytes

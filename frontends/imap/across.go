@@ -160,13 +160,13 @@ func (s *session) takeAway(sel *selected, uids *roaring.Bitmap) (stay *roaring.B
 		_, err := s.mail.Expunge(ctx, sel.account, sel.id, uids, false)
 		return stay, err
 	}
-	marked, _, err := s.mail.StoreFlags(ctx, sel.account, sel.id, uids, index.OpAdd, client.Flags{System: index.FlagDeleted}, 0)
+	marked, err := s.mail.StoreFlags(ctx, sel.account, sel.id, uids, index.OpAdd, client.Flags{System: index.FlagDeleted}, 0)
 	if err != nil {
 		return stay, err
 	}
 	gone, err := s.mail.Expunge(ctx, sel.account, sel.id, uids, true)
 	if errors.Is(err, client.ErrNoRight) || errors.Is(err, client.ErrNoMailbox) {
-		s.unmark(sel, marked)
+		s.unmark(sel, marked.Changed)
 	}
 	if err != nil || gone.GetCardinality() == uids.GetCardinality() {
 		return stay, err
@@ -189,7 +189,7 @@ func (s *session) unmark(sel *selected, marked []client.FlagChange) {
 		uids.Add(c.UID)
 	}
 	err := s.insist(func(ctx context.Context) error {
-		_, _, err := s.mail.StoreFlags(ctx, owner, sel.id, uids, index.OpRemove, client.Flags{System: index.FlagDeleted}, 0)
+		_, err := s.mail.StoreFlags(ctx, owner, sel.id, uids, index.OpRemove, client.Flags{System: index.FlagDeleted}, 0)
 		return err
 	})
 	if err != nil && !errors.Is(err, client.ErrNoMailbox) {

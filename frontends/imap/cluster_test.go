@@ -38,6 +38,7 @@ func TestOnCluster(t *testing.T) {
 		{"changes in parts", testParts},
 		{"vanished messages", testVanished},
 		{"silent store", testSilentStore},
+		{"a store that is overtaken", testStoreOvertaken},
 		{"stores sent at once", testStoreRun},
 		{"stores sent at once, at random", testStoreRuns},
 		{"idle", testIdle},

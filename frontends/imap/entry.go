@@ -129,20 +129,16 @@ func (f *fetching) markSeen(list []*entry) error {
 	}
 	ctx, cancel := f.s.question()
 	defer cancel()
-	changed, _, err := f.s.mail.StoreFlags(ctx, f.sel.account, f.sel.id, unseen, index.OpAdd, systemSeen(), 0)
+	done, err := f.s.mail.StoreFlags(ctx, f.sel.account, f.sel.id, unseen, index.OpAdd, systemSeen(), 0)
 	if errors.Is(err, client.ErrNoRight) { // it was taken meanwhile: then reading sets no flag
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	f.sel.stale = true
-	now := make(map[uint32]client.FlagChange, len(changed))
-	for _, c := range changed {
-		f.sel.own[c.ModSeq] = struct{}{}
-		if n := len(f.noted); n == 0 || f.noted[n-1] != c.ModSeq {
-			f.noted = append(f.noted, c.ModSeq)
-		}
+	f.noted = append(f.noted, f.sel.claim(&done)...)
+	now := make(map[uint32]client.FlagChange, len(done.Changed))
+	for _, c := range done.Changed {
 		now[c.UID] = c
 	}
 	for _, e := range list {

@@ -42,7 +42,7 @@ type hooked struct {
 	mu   sync.Mutex
 	hook func(op string) error
 	// stored may change what was stored, as when others were at it before the flags of many messages were read
-	stored func([]client.FlagChange)
+	stored func(*client.Stored)
 	cut    func() int64           // bytes after which a stream breaks; negative: it does not
 	odd    func(uid uint32) error // what opening a message's bytes gives, if not nil
 	part   int                    // changes that an answer has at most; 0: as the cluster has it
@@ -292,16 +292,16 @@ func (h *hooked) Messages(ctx context.Context, a client.Account, box uint32, uid
 	return h.mail.Messages(ctx, a, box, uids, want, fn)
 }
 
-func (h *hooked) StoreFlags(ctx context.Context, a client.Account, box uint32, uids *roaring.Bitmap, op client.FlagOp, f client.Flags, since uint64) ([]client.FlagChange, *roaring.Bitmap, error) {
+func (h *hooked) StoreFlags(ctx context.Context, a client.Account, box uint32, uids *roaring.Bitmap, op client.FlagOp, f client.Flags, since uint64) (client.Stored, error) {
 	if err := h.before("store"); err != nil {
-		return nil, nil, err
+		return client.Stored{}, err
 	}
-	changed, failed, err := h.mail.StoreFlags(ctx, a, box, uids, op, f, since)
+	done, err := h.mail.StoreFlags(ctx, a, box, uids, op, f, since)
 	if fn := h.stored; fn != nil && err == nil {
 		h.stored = nil
-		fn(changed)
+		fn(&done)
 	}
-	return changed, failed, err
+	return done, err
 }
 
 func (h *hooked) Changes(ctx context.Context, a client.Account, box uint32, since uint64, but ...uint64) (client.Changes, error) {

@@ -15,8 +15,12 @@ import (
 )
 
 const (
-	retryUpdates = time.Second // what IDLE waits after it could not learn what a wake-up was about
-	maxAsking    = 256         // sessions in IDLE that ask what a wake-up was about, at once: a message to everybody wakes all
+	// What IDLE waits after it could not learn what a wake-up was about: as long again as it has been so, within these.
+	retryUpdates    = time.Second
+	maxRetryUpdates = 30 * time.Second
+
+	maxAsking = 256                    // sessions in IDLE that ask what a wake-up was about, at once: a message to everybody wakes all
+	maxTurn   = 500 * time.Millisecond // after which a question is none of those any more: who waits for a shard that cannot answer must not keep others from asking theirs
 
 	// A session that had to wait for its turn to ask leaves the server alone for a while afterwards: restEach for every one that waited with it, at most maxRest. Where thousands
 	// have a mailbox open in which one change follows the other, each of them else asks about every one, and all other work of the server stands behind that; so what
@@ -55,7 +59,10 @@ type teller struct {
 	between bool // no command is under way: EXPUNGE may have to wait
 	work    sync.WaitGroup
 
-	rest time.Duration // after the last update, if that had to wait for its turn; run's alone
+	// run's alone
+	rest   time.Duration // after the last update, if that had to wait for its turn
+	failed time.Time     // since when no update could be learned of; zero: the last one could
+	retry  *time.Timer   // of the last one that could not
 
 	mu                            sync.Mutex // guards what follows
 	running, resting, again, over bool
@@ -81,6 +88,9 @@ func (t *teller) stop() {
 	t.over = true
 	t.mu.Unlock()
 	t.work.Wait()
+	if t.retry != nil {
+		t.retry.Stop()
+	}
 }
 
 // more says whether there was a poke since run began, and its update may be told now.
@@ -123,14 +133,27 @@ func (t *teller) run() {
 		err := s.idleUpdate(t)
 		switch {
 		case errors.Is(err, client.ErrUnavailable):
-			time.AfterFunc(retryUpdates, t.poke)
+			t.later()
 		case err != nil:
 			s.c.end()
+		default:
+			t.failed = time.Time{}
 		}
 		if !t.more() {
 			return
 		}
 	}
+}
+
+// later has updates told that could not be learned of, once more.
+func (t *teller) later() {
+	if t.failed.IsZero() {
+		t.failed = time.Now()
+	}
+	if t.retry != nil {
+		t.retry.Stop() // a wake-up has come before it
+	}
+	t.retry = time.AfterFunc(min(max(time.Since(t.failed), retryUpdates), maxRetryUpdates), t.poke)
 }
 
 // idle tells what happens until the client says DONE (RFC 2177). This goroutine waits for the client meanwhile: the session's
@@ -233,20 +256,29 @@ func (s *session) changes(ctx context.Context, sel *selected, since uint64, but 
 	return s.mail.Changes(ctx, sel.account, sel.id, since, but...)
 }
 
-// turn waits for the session's turn to ask, and notes how many waited if it had to.
+// turn waits for the session's turn to ask, which ends with done or by itself, and notes how many waited if it had to.
 func (s *session) turn(ctx context.Context) (done func(), err error) {
-	done = func() { <-s.srv.asking }
 	select {
 	case s.srv.asking <- struct{}{}:
-		return done, nil
+		return s.srv.inTurn(), nil
 	default:
 	}
 	s.crowd = max(s.crowd, s.srv.waiting.Add(1))
 	defer s.srv.waiting.Add(-1)
 	select {
 	case s.srv.asking <- struct{}{}:
-		return done, nil
+		return s.srv.inTurn(), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// inTurn begins a turn.
+func (s *Server) inTurn() (done func()) {
+	over := sync.OnceFunc(func() { <-s.asking })
+	late := time.AfterFunc(maxTurn, over)
+	return func() {
+		late.Stop()
+		over()
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -194,5 +195,92 @@ func TestRestInCrowd(t *testing.T) {
 		if err := fromServer.Close(); err != nil {
 			t.Fatal(err)
 		}
+	})
+}
+
+// deadMail has a mailbox where a message has arrived at its wake-up, and one for which nobody answers.
+type deadMail struct {
+	stub
+	asked *atomic.Int64 // of the latter
+	came  *atomic.Bool
+	wake  *func() // of the former
+}
+
+const deadBox = 7
+
+func (m deadMail) Select(ctx context.Context, a client.Account, name string) (client.Selected, error) {
+	got, err := m.stub.Select(ctx, a, name)
+	if name == "Dead" {
+		got.Mailbox.ID = deadBox
+	}
+	return got, err
+}
+
+func (m deadMail) Changes(ctx context.Context, _ client.Account, box uint32, _ uint64, _ ...uint64) (client.Changes, error) {
+	if box == deadBox {
+		m.asked.Add(1)
+		<-ctx.Done()
+		return client.Changes{}, client.ErrUnavailable
+	}
+	ch := client.Changes{Vanished: roaring.New()}
+	if m.came.Load() {
+		ch.HighestModSeq, ch.Changed = 1, []client.FlagChange{{UID: 1, ModSeq: 1}}
+	}
+	return ch, nil
+}
+
+func (m deadMail) WatchFunc(_ client.Account, box uint32, wake func()) func() {
+	if box != deadBox {
+		*m.wake = wake
+	}
+	return func() {}
+}
+
+// TestIdleBesideTheDead: sessions in IDLE for whose mailboxes nobody answers do not keep others from hearing, and ask less often in time.
+func TestIdleBesideTheDead(t *testing.T) {
+	const dead = maxAsking + maxAsking/4
+	synctest.Test(t, func(t *testing.T) {
+		m := deadMail{stub: stub{appended: new(bytes.Buffer)}, asked: new(atomic.Int64), came: new(atomic.Bool), wake: new(func())}
+		srv := newServer(Config{Hostname: "test"}, m)
+		var over sync.WaitGroup
+		var ends []io.Closer
+		idle := func(mailbox string, heard io.Writer) {
+			base, toServer, fromServer := pipe(t)
+			ends = append(ends, toServer)
+			over.Go(func() { loggedIn(t, srv, base) })
+			over.Go(func() { _, _ = io.Copy(heard, fromServer) }) // until the session ends
+			if _, err := fmt.Fprintf(toServer, "a SELECT %s\r\nb IDLE\r\n", mailbox); err != nil {
+				t.Error(err)
+			}
+		}
+		var heard bytes.Buffer
+		idle("INBOX", &heard)
+		for range dead {
+			idle("Dead", io.Discard)
+		}
+		synctest.Wait()
+		if n := m.asked.Load(); n != maxAsking {
+			t.Errorf("%d sessions ask at once", n)
+		}
+		m.came.Store(true)
+		(*m.wake)()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if !strings.Contains(heard.String(), "* 1 EXISTS\r\n") {
+			t.Errorf("a session of a mailbox that answers heard %q within a second", heard.String())
+		}
+		const while = 2 * time.Minute
+		before := m.asked.Load()
+		time.Sleep(while)
+		synctest.Wait()
+		if n := m.asked.Load() - before; n < 4*dead || n > 8*dead {
+			t.Errorf("%d sessions asked %d times in %v", dead, n, while)
+		}
+		for _, end := range ends {
+			if err := end.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		over.Wait()
 	})
 }

@@ -41,7 +41,7 @@ type mail interface {
 	Messages(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, want client.Want, fn func(m *client.Message) error) error
 	Flagged(ctx context.Context, a client.Account, mailbox uint32, flag uint8) (*roaring.Bitmap, error)
 	Changes(ctx context.Context, a client.Account, mailbox uint32, since uint64, but ...uint64) (client.Changes, error)
-	StoreFlags(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, op client.FlagOp, f client.Flags, unchangedSince uint64) ([]client.FlagChange, *roaring.Bitmap, error)
+	StoreFlags(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, op client.FlagOp, f client.Flags, unchangedSince uint64) (client.Stored, error)
 	Copy(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error)
 	Move(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, to string) (client.CopyResult, error)
 	Expunge(ctx context.Context, a client.Account, mailbox uint32, uids *roaring.Bitmap, onlyDeleted bool) (*roaring.Bitmap, error)

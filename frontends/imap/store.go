@@ -98,13 +98,6 @@ type storing struct {
 	noted []uint64 // modseqs of what was stored
 }
 
-// disown has changes of a command told after all: it failed, so the client does not count on any of them.
-func (sel *selected) disown(modseqs []uint64) {
-	for _, m := range modseqs {
-		delete(sel.own, m)
-	}
-}
-
 // chunk stores in one set of messages, and answers for it.
 func (t *storing) chunk(uids *roaring.Bitmap) error {
 	if t.conditional {
@@ -129,22 +122,23 @@ func (t *storing) change(uids *roaring.Bitmap) (ch flagChange, err error) {
 	ctx, cancel := t.s.question()
 	defer cancel()
 	ch.told = uids
-	var changed []client.FlagChange
 	if t.silent {
-		changed, ch.told, err = t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
+		done, err := t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, uids, t.op, t.flags, max(t.sel.view.modseq, 1))
 		if err != nil {
 			return ch, err
 		}
-		t.note(changed)
-		if err := t.tellModSeqs(changed); err != nil || ch.told.IsEmpty() {
+		t.note(&done)
+		ch.told = done.Failed
+		if err := t.tellModSeqs(done.Changed); err != nil || ch.told.IsEmpty() {
 			return ch, err
 		}
 	}
-	if changed, _, err = t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, ch.told, t.op, t.flags, 0); err != nil {
+	done, err := t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, ch.told, t.op, t.flags, 0)
+	if err != nil {
 		return ch, err
 	}
-	t.note(changed)
-	ch.now, err = t.current(ch.told, changed)
+	t.note(&done)
+	ch.now, err = t.current(ch.told, done.Changed)
 	return ch, err
 }
 
@@ -157,48 +151,40 @@ func (t *storing) attempt(uids *roaring.Bitmap) error {
 	}
 	ctx, cancel := t.s.question()
 	defer cancel()
-	changed, failed, err := t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, uids, t.op, t.flags, t.since)
+	done, err := t.s.mail.StoreFlags(ctx, t.sel.account, t.sel.id, uids, t.op, t.flags, t.since)
 	if err != nil {
 		return err
 	}
-	t.note(changed)
-	t.failed.Or(failed)
-	told := roaring.AndNot(uids, failed)
-	now, err := t.current(told, changed)
+	t.note(&done)
+	t.failed.Or(done.Failed)
+	told := roaring.AndNot(uids, done.Failed)
+	now, err := t.current(told, done.Changed)
 	if err != nil {
 		return err
 	}
 	return t.tell(told, now, !t.silent)
 }
 
-// tellModSeqs answers a silent STORE: whoever counts on modification sequences must learn those of its own changes.
+// tellModSeqs answers a silent STORE: whoever counts on modification sequences must learn those of its own changes, and with any other the flags that it stands for.
 func (t *storing) tellModSeqs(changed []client.FlagChange) error {
 	if !t.s.condstore {
 		return nil
 	}
 	seqs := walker{v: &t.sel.view}
 	for _, c := range changed {
-		if err := t.s.tellChange(t.sel, seqs.seqOf(c.UID), c, t.byUID, false); err != nil {
+		if err := t.s.tellChange(t.sel, seqs.seqOf(c.UID), c, t.byUID, !t.sel.knows(c.ModSeq)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// note remembers the changes of one command of our own, which the next update need not tell. All of them have one modseq;
-// but flags of many messages are read after the change, and a message that others changed in between has a later one.
-func (t *storing) note(changed []client.FlagChange) {
-	t.sel.stale = true
-	if len(changed) == 0 {
-		return
-	}
-	own := changed[0].ModSeq
-	for _, c := range changed {
-		own = min(own, c.ModSeq)
+// note remembers the change of one command of our own.
+func (t *storing) note(done *client.Stored) {
+	t.noted = append(t.noted, t.sel.claim(done)...)
+	for _, c := range done.Changed {
 		t.s.tellKeywords(t.sel, c.Flags.Keywords)
 	}
-	t.sel.own[own] = struct{}{}
-	t.noted = append(t.noted, own)
 }
 
 // current is the flags of those messages that exist, of which some were changed.
@@ -224,7 +210,7 @@ func (t *storing) current(uids *roaring.Bitmap, changed []client.FlagChange) (no
 }
 
 // tell answers with the flags of all messages, also of those that had them already: "as if a FETCH of those flags was
-// done" (RFC 9051 section 6.4.6). With flags unset only modification sequences are told.
+// done" (RFC 9051 section 6.4.6). With flags unset only modification sequences are told of those whose flags the client knows.
 func (t *storing) tell(uids *roaring.Bitmap, now map[uint32]client.FlagChange, flags bool) error {
 	seqs := walker{v: &t.sel.view}
 	for it := uids.Iterator(); it.HasNext(); {
@@ -234,7 +220,7 @@ func (t *storing) tell(uids *roaring.Bitmap, now map[uint32]client.FlagChange, f
 			t.lost = true
 			continue
 		}
-		if err := t.s.tellChange(t.sel, seqs.seqOf(uid), c, t.byUID, flags); err != nil {
+		if err := t.s.tellChange(t.sel, seqs.seqOf(uid), c, t.byUID, flags || !t.sel.knows(c.ModSeq)); err != nil {
 			return err
 		}
 	}

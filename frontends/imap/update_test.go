@@ -277,21 +277,98 @@ func testSilentStore(t *testing.T, c *clustertest.Cluster) {
 	b.expect("FETCH 1:2 FLAGS", `* 1 FETCH (FLAGS (\Flagged \Seen))`, `* 2 FETCH (FLAGS (\Seen))`)
 	b.expect("NOOP")
 	a.ok("NOOP")
-	st.mail.stored = func(changed []client.FlagChange) { // another session is there before the flags are read
+	st.mail.stored = func(done *client.Stored) { // another session is there before the flags are read
 		a.ok(`STORE 1 +FLAGS (\Draft)`)
 		box, err := st.mail.Status(t.Context(), st.account, "INBOX")
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range changed {
-			if changed[i].UID == 1 {
-				changed[i].ModSeq = box.HighestModSeq
-				changed[i].Flags.System |= index.FlagDraft
+		for i := range done.Changed {
+			if done.Changed[i].UID == 1 {
+				done.Changed[i].ModSeq = box.HighestModSeq
+				done.Changed[i].Flags.System |= index.FlagDraft
 			}
 		}
 	}
 	b.expect(`STORE 1:2 -FLAGS.SILENT (\Seen)`, `* 1 FETCH (UID 1 FLAGS (\Flagged \Draft))`)
 	b.expect("NOOP")
+}
+
+// testStoreOvertaken: another session changes all that was stored, and one message more, before the flags of many messages are read, so that no modseq that is read is of the STORE. What
+// the other did is told.
+func testStoreOvertaken(t *testing.T, c *clustertest.Cluster) {
+	st := serve(t, c, "overtaken", nil)
+	st.fill("INBOX", 3)
+	a, b := st.rawUser("INBOX"), st.rawUser("INBOX")
+	overtake := func(op, flag string, bit uint8) {
+		st.mail.stored = func(done *client.Stored) {
+			a.ok("STORE 1:3 " + op + "FLAGS (" + flag + ")")
+			box, err := st.mail.Status(t.Context(), st.account, "INBOX")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range done.Changed {
+				done.Changed[i].ModSeq = box.HighestModSeq
+				done.Changed[i].Flags.System ^= bit
+			}
+			done.Own = nil
+		}
+	}
+	overtake("+", `\Flagged`, index.FlagFlagged)
+	b.expect(`STORE 1:2 +FLAGS.SILENT (\Draft)`, `* 1 FETCH (UID 1 FLAGS (\Flagged \Draft))`, `* 2 FETCH (UID 2 FLAGS (\Flagged \Draft))`, `* 3 FETCH (UID 3 FLAGS (\Flagged))`)
+	overtake("-", `\Flagged`, index.FlagFlagged)
+	b.expect(`STORE 1 -FLAGS (\Draft)`, `* 1 FETCH (FLAGS ())`, `* 1 FETCH (UID 1 FLAGS ())`, `* 2 FETCH (UID 2 FLAGS (\Draft))`, `* 3 FETCH (UID 3 FLAGS ())`)
+	overtake("+", `\Flagged`, index.FlagFlagged)
+	b.expect(`FETCH 1 BODY[TEXT]<0.1>`, `* 1 FETCH (FLAGS (\Flagged \Seen) BODY[TEXT]<0> {1}`, "b)",
+		`* 1 FETCH (UID 1 FLAGS (\Flagged \Seen))`, `* 2 FETCH (UID 2 FLAGS (\Flagged \Draft))`, `* 3 FETCH (UID 3 FLAGS (\Flagged))`)
+
+	// A client that counts on modseqs hears of none without the flags.
+	b.ok("ENABLE CONDSTORE")
+	overtake("-", `\Flagged`, index.FlagFlagged)
+	b.like(`STORE 1 -FLAGS.SILENT (\Seen)`, `* 1 FETCH (FLAGS () MODSEQ (#))`, `* 1 FETCH (UID 1 FLAGS () MODSEQ (#))`, `* 2 FETCH…`, `* 3 FETCH…`, "OK…")
+	overtake("+", `\Flagged`, index.FlagFlagged)
+	b.like(`STORE 1 (UNCHANGEDSINCE 9223372036854775807) +FLAGS.SILENT (\Seen)`, `* 1 FETCH (FLAGS (\Flagged \Seen) MODSEQ (#))`,
+		`* 1 FETCH (UID 1 FLAGS (\Flagged \Seen) MODSEQ (#))`, `* 2 FETCH…`, `* 3 FETCH…`, "OK…")
+	b.expect("NOOP")
+
+	// Where nobody does, a silent STORE of many is that.
+	for range 7 {
+		a.ok("COPY 1:* INBOX")
+	}
+	b = st.rawUser("INBOX")
+	a.ok("CREATE other") // an entry of the log between what the view knows and the STORE
+	b.expect(`STORE 1:* +FLAGS.SILENT ($Work)`, "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft $Work)")
+	b.expect(`STORE 1:* -FLAGS.SILENT ($Work)`)
+}
+
+// What a session remembers of its own changes is certain to be that, and bounded also while its client wants to hear of none.
+func TestOwnChanges(t *testing.T) {
+	change := func(modseqs ...uint64) (list []client.FlagChange) {
+		for _, m := range modseqs {
+			list = append(list, client.FlagChange{ModSeq: m})
+		}
+		return list
+	}
+	for _, step := range []struct {
+		done client.Stored
+		want []uint64
+	}{
+		{client.Stored{}, nil},
+		{client.Stored{Changed: change(17, 15), Own: []uint64{15}}, []uint64{15}},
+		{client.Stored{Changed: change(17, 15)}, nil},
+		{client.Stored{Changed: change(17, 11, 15)}, []uint64{11}}, // the first behind the view's
+	} {
+		sel := newSelected(client.Account{}, client.Selected{Mailbox: client.Mailbox{HighestModSeq: 10}}, false)
+		if got := sel.claim(&step.done); !slices.Equal(got, step.want) || !sel.stale || len(sel.own) != len(step.want) {
+			t.Errorf("%+v: %v is the session's own, want %v", step.done, got, step.want)
+		}
+	}
+	sel := newSelected(client.Account{}, client.Selected{}, false)
+	for m := range uint64(5 * maxOwn) {
+		if sel.claim(&client.Stored{Own: []uint64{m}}); len(sel.own) > maxOwn || !sel.knows(m) {
+			t.Fatalf("%d changes are remembered, the last one is known: %v", len(sel.own), sel.knows(m))
+		}
+	}
 }
 
 func testIdle(t *testing.T, c *clustertest.Cluster) {

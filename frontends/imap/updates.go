@@ -122,8 +122,39 @@ func (s *session) unlearned(sel *selected, err error) error {
 	return client.ErrUnavailable
 }
 
-// maxPassed is of how many changes of its own a session says that it knows them.
-const maxPassed = 16
+const (
+	maxOwn    = 1000 // changes of its own that a session remembers until the next update: a client may want none, and one that is forgotten is told twice
+	maxPassed = 16   // of how many it says that it knows them
+)
+
+// claim remembers a change of the session's own, which the next update need not tell, by its modseqs as far as they are certain.
+func (sel *selected) claim(done *client.Stored) (own []uint64) {
+	sel.stale = true
+	own = done.Own
+	if len(own) == 0 && slices.ContainsFunc(done.Changed, func(c client.FlagChange) bool { return c.ModSeq == sel.view.modseq+1 }) {
+		own = []uint64{sel.view.modseq + 1} // this change came behind the view's, and no later than what is read of it
+	}
+	if len(sel.own)+len(own) > maxOwn {
+		clear(sel.own)
+	}
+	for _, m := range own {
+		sel.own[m] = struct{}{}
+	}
+	return own
+}
+
+// disown has changes of a command told after all: it failed, so the client does not count on any of them.
+func (sel *selected) disown(modseqs []uint64) {
+	for _, m := range modseqs {
+		delete(sel.own, m)
+	}
+}
+
+// knows says whether the client knows what happened to a message that has a modseq.
+func (sel *selected) knows(modseq uint64) bool {
+	_, own := sel.own[modseq]
+	return own || modseq <= sel.view.modseq
+}
 
 // passed are modseqs of changes that the session made itself and has answered for, so that it need not be told of each message again.
 func (sel *selected) passed() []uint64 {
