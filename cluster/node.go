@@ -166,7 +166,7 @@ func (n *Node) open(ctx context.Context) error {
 		n.startCold()
 		n.checkpoints.Start()
 		n.closing(func(context.Context) error { n.checkpoints.Close(); return nil })
-		settler := settle.New(settle.Config{Router: n.router, Host: n.host, Volumes: n.volumes, Directory: n.directory, Log: n.log})
+		settler := settle.New(settle.Config{Router: n.router, Host: n.host, Volumes: n.volumes, Directory: n.directory, Clock: &n.clock, Log: n.log})
 		n.work.Go(func() { settler.Run(ctx) })
 		n.work.Go(func() { n.collector.Run(ctx) })
 		n.work.Go(func() { n.watchVitals(ctx) })

@@ -28,6 +28,12 @@ type Found struct {
 // EachAccount calls fn for every account.
 func EachAccount(v *index.View, fn func(a *Account) error) error { return each(v, accountTable, fn) }
 
+// Opened is the highest number of a volume that a directory gave.
+func Opened(v *index.View) (volume.ID, error) {
+	c, err := loadIf[counters](v, []byte(counterKey))
+	return volume.ID(c.Volume), err
+}
+
 // Mend brings a directory that was loaded from a checkpoint up to date with the volumes that were found, and numbers new accounts
 // and volumes behind those that were seen. It says how many volumes it entered. Those are open: their nodes seal them. There are no
 // mailbox shards but those of groups; accounts in moved are in the shard that it says, and none is on its way.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
 	"hongyan/engine/index"
@@ -43,7 +44,8 @@ type EnterFound struct {
 	Found []Found `cbor:"1,keyasint"`
 }
 
-// RecoveryNote is what is left to do for a shard that goes on from a survivor: to look for messages that arrived in a time.
+// RecoveryNote is what is left to do for a shard that goes on from a survivor: to look for messages that arrived in a time, or of the directory itself for volumes
+// that were opened after the survivor's last entry. Until then it is not certain that one which it does not know is gone.
 type RecoveryNote struct {
 	Shard   uint32 `cbor:"1,keyasint"`
 	Since   int64  `cbor:"2,keyasint,omitempty"` // unix seconds
@@ -127,8 +129,18 @@ func enterFound(t *index.Txn, c *EnterFound) (*Result, error) {
 	return &Result{}, nil
 }
 
-// EncodeRecover is the body of a Recover, for a directory that cannot be asked yet.
-func EncodeRecover(c Recover) ([]byte, error) { return codec.Marshal(&Command{Recover: &c}) }
+// EncodeBehind are the bodies of the first commands of a directory that goes on from a survivor: it cannot be asked yet.
+func EncodeBehind(lost []string, now int64) (bodies [][]byte, err error) {
+	note := RecoveryNote{Shard: placement.DirectoryShard, Until: now}
+	for _, c := range []Command{{Recover: &Recover{Lost: lost, Behind: true}}, {NoteRecovery: &NoteRecovery{Notes: []RecoveryNote{note}}}} {
+		body, err := codec.Marshal(&c)
+		if err != nil {
+			return nil, err
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies, nil
+}
 
 // Recover gives nodes up for ever.
 func (s *Service) Recover(ctx context.Context, c Recover) error {

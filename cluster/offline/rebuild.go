@@ -47,7 +47,7 @@ type rebuildRun struct {
 	groups  []placement.Group
 	volumes rebuild.Volumes
 	cold    []volume.ID // of which too few fragments were found
-	damaged []volume.ID // of which copies were found, and none can be opened
+	damaged []volume.ID // of which copies were found that cannot be opened
 	frags   fragments
 	open    []*opened
 	began   time.Time
@@ -222,9 +222,7 @@ func (r *rebuildRun) openVolumes(ctx context.Context, shelves []*shelf, extra in
 			return err
 		}
 	}
-	err := r.openCold(ctx)
-	r.damaged = slices.DeleteFunc(r.damaged, r.opens)
-	return err
+	return r.openCold(ctx)
 }
 
 // opens says whether a volume can be read.

@@ -12,8 +12,9 @@
 //     remembered where it was: they were entered, and expunged, before. What remembers no more than the last 2^18
 //     requests may bring back mail that was expunged in the day before, and so may an account that left a shard since, of mail that others had there
 //     too (memory.go); it never leaves out what was not entered.
-//  4. Messages whose bytes are in no volume, or whose keys were destroyed, are found. Those that another record names as its own former place were put again after
-//     the checkpoint, and are entered there. The others may be dropped: they were expunged after it, and collected since.
+//  4. Messages whose bytes are in no volume, or whose keys were destroyed, are found. Those that another record names as its own former place, or that one has which
+//     is remembered to have been entered, were put again after the checkpoint, and are entered there. The others may be dropped: they were expunged after it, and
+//     collected since.
 //  5. Every mailbox gets a new UIDVALIDITY, for clients may have seen a later state than this one. Log entries begin
 //     again so far ahead that no modseq or token of before is met again.
 //  6. The directory's table of volumes is brought up to date with the files; numbers of accounts and volumes begin behind all that were seen.

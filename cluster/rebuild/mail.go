@@ -44,6 +44,7 @@ type shardRun struct {
 	since   int64       // messages that arrived before are in the checkpoint, or were expunged
 	view    *index.View // with what the checkpoint refers to, while mail is sorted
 	pending []candidate
+	before  []candidate      // that are remembered to have been entered: for these accounts
 	entered map[receipt]bool // of those that may be pending: the checkpoint has them, or they were entered since
 	report  ShardReport
 }
@@ -111,15 +112,20 @@ func (s *shardRun) settle(m memories) error {
 	})
 	kept := s.pending[:0]
 	for _, c := range s.pending {
-		var to []uint64
+		var to, before []uint64
 		for _, account := range c.to {
 			known, err := s.remembered(m, &c, account)
 			if err != nil {
 				return err
 			}
-			if !known {
+			if known {
+				before = append(before, account)
+			} else {
 				to = append(to, account)
 			}
+		}
+		if c.to = before; len(before) > 0 {
+			s.before = append(s.before, c)
 		}
 		if c.to = to; len(to) > 0 {
 			kept = append(kept, c)
@@ -291,14 +297,22 @@ func (s *shardRun) message(c candidate, o *mailbox.Origin) (*mailbox.Message, er
 // missing is step 4: messages whose bytes are gone. Those that were put again are entered where they are now, the others removed with drop.
 func (s *shardRun) missing(drop bool) error {
 	gone := make(map[box]*roaring.Bitmap)
-	var moved []index.Holder
+	var moved []move
+	twins := s.twins()
 	v := s.store.View()
 	err := v.Holders(func(h index.Holder) error {
 		if s.r.readable(h.Volume, h.Record) {
 			return nil
 		}
-		if _, ok := s.r.heirs[record{h.Volume, h.Record}]; ok {
-			moved = append(moved, h)
+		at, ok := s.r.heirs[record{h.Volume, h.Record}]
+		if !ok {
+			var err error
+			if at, ok, err = s.twin(v, h, twins[h.Account]); err != nil {
+				return err
+			}
+		}
+		if ok {
+			moved = append(moved, move{h, at})
 			return nil
 		}
 		b := box{h.Account, h.Mailbox}
@@ -325,8 +339,66 @@ func (s *shardRun) missing(drop bool) error {
 	return nil
 }
 
+// twins are the records, by account, of messages that are remembered to have been entered and that nothing refers to. One that was entered early and whose bytes were put
+// again has two records: the checkpoint may remember the request, and refer to the one that no volume has.
+func (s *shardRun) twins() map[uint64][]place {
+	twins := make(map[uint64][]place)
+	for _, c := range s.before {
+		for _, account := range c.to {
+			twins[account] = append(twins[account], c.at)
+		}
+	}
+	return twins
+}
+
+// twin is the record among these that has the bytes of an entry.
+func (s *shardRun) twin(v *index.View, h index.Holder, among []place) (at place, found bool, err error) {
+	if len(among) == 0 {
+		return at, false, nil
+	}
+	err = v.Messages(h.Account, h.Mailbox, roaring.BitmapOf(h.UID), index.WantImmutable, func(m *index.Message) error {
+		i := slices.IndexFunc(among, func(p place) bool { return p.length == m.Ref.Length && s.r.vs.is(p, m.Ref) })
+		if found = i >= 0; found {
+			at = among[i]
+		}
+		return nil
+	})
+	if errors.Is(err, index.ErrNoMailbox) { // of a deleted folder, whose rows are still to be swept
+		err = nil
+	}
+	return at, found, err
+}
+
+// unmark has what the shard entered early in volumes stay that the directory will not know, for its checkpoint is older and no copy was opened: package settle
+// would take them for volumes without records.
+func (s *shardRun) unmark() error {
+	v := s.store.View()
+	early, err := v.EarlyVolumes()
+	if err = errors.Join(err, v.Close()); err != nil {
+		return err
+	}
+	early = slices.DeleteFunc(early, func(e index.Early) bool { return e.Volume <= s.r.opened || s.r.vs.has(e.Volume) })
+	if len(early) == 0 {
+		return nil
+	}
+	return s.entry(func(txn *index.Txn) error {
+		for _, e := range early {
+			if _, err := txn.Settle(e.Volume, volume.MaxRecords); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// move is an entry, and where its bytes are now.
+type move struct {
+	index.Holder
+	to place
+}
+
 // rehouse enters messages in the places that their bytes were put to again after the checkpoint.
-func (s *shardRun) rehouse(moved []index.Holder) error {
+func (s *shardRun) rehouse(moved []move) error {
 	for list := range slices.Chunk(moved, commitEvery) {
 		err := s.entry(func(txn *index.Txn) error {
 			for _, h := range list {
@@ -344,13 +416,12 @@ func (s *shardRun) rehouse(moved []index.Holder) error {
 }
 
 // follow changes one entry to the present place of its bytes, which are the same by length and hash.
-func (s *shardRun) follow(txn *index.Txn, h index.Holder) (err error) {
+func (s *shardRun) follow(txn *index.Txn, h move) (err error) {
 	v := s.store.View()
 	defer func() { err = errors.Join(err, v.Close()) }()
-	at := s.r.heirs[record{h.Volume, h.Record}]
 	return v.Messages(h.Account, h.Mailbox, roaring.BitmapOf(h.UID), index.WantImmutable|index.WantSummary, func(m *index.Message) error {
 		ref := m.Ref
-		ref.Volume, ref.Record = at.volume, at.record
+		ref.Volume, ref.Record = h.to.volume, h.to.record
 		_, err := txn.Amend(h.Account, h.Mailbox, &index.Amendment{UID: h.UID, Seen: m.Ref, Ref: ref, Size: m.Size, Date: m.Date, Zone: m.Zone, Summary: m.Summary})
 		s.report.Rehoused++
 		return err
@@ -378,7 +449,7 @@ type box struct {
 
 // readable says whether a record is there, and has its key. Damage counts as there: repair may still find it elsewhere.
 func (r *run) readable(id volume.ID, record uint64) bool {
-	if r.closed[id] {
+	if r.closed[id] && record > r.vs.records(id) {
 		return true
 	}
 	info, err := r.vs.stat(id, record)

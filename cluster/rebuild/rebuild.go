@@ -17,7 +17,8 @@ import (
 // Options say how a rebuild goes.
 type Options struct {
 	Groups []placement.Group
-	// Closed lists volumes of which no copy can be opened, or too few fragments are at hand: their records count as there, and are not looked through.
+	// Closed lists volumes of which a copy cannot be opened, or too few fragments are at hand: records that no other copy is long enough for count as there, and are not
+	// looked through.
 	Closed []volume.ID
 	// DropMissing removes messages whose bytes are in no volume. Only when every volume of the cluster is at hand.
 	DropMissing bool
@@ -69,6 +70,7 @@ type run struct {
 	shards   map[uint32]*shardRun
 	heirs    map[record]place // records whose bytes were put again, and where (package rehouse)
 	last     uint64           // the highest number of an account that any record names
+	opened   volume.ID        // the last volume that the directory's checkpoint may have known
 	report   Report
 }
 
@@ -105,7 +107,7 @@ func (r *run) all(db *index.DB) error {
 		if s == nil {
 			continue
 		}
-		if err := errors.Join(s.enter(), s.missing(r.o.DropMissing)); err != nil {
+		if err := errors.Join(s.enter(), s.missing(r.o.DropMissing), s.unmark()); err != nil {
 			return fmt.Errorf("shard %d: %w", g.Shard, err)
 		}
 		r.report.Shards = append(r.report.Shards, s.report)
@@ -140,6 +142,8 @@ func (r *run) loadDirectory(root *index.Shard) error {
 		r.report.Accounts++
 		return nil
 	})
+	opened, failed := directory.Opened(v)
+	r.opened, err = opened, errors.Join(err, failed)
 	r.rehome()
 	for account, number := range r.shardOf {
 		r.accounts[number] = append(r.accounts[number], account)

@@ -98,6 +98,16 @@ func (vs *Volumes) get(id volume.ID, record uint64) (volume.Info, error) {
 	return first(vs, id, func(v *volume.Volume) (volume.Info, error) { return v.Get(record) })
 }
 
+// has says whether a copy of a volume is at hand.
+func (vs *Volumes) has(id volume.ID) bool { return len(vs.copies[id]) > 0 }
+
+// is says whether some copy proves that a record has the bytes that ref means, wherever that says they are.
+func (vs *Volumes) is(at place, ref volume.Ref) bool {
+	ref.Volume, ref.Record = at.volume, at.record
+	same, err := first(vs, at.volume, func(v *volume.Volume) (bool, error) { return v.Is(ref) })
+	return same && err == nil
+}
+
 // content copies a record's message to w: from a copy that gives all of it, or it fails. What w got of a copy that failed
 // is followed by the rest from the next.
 func (vs *Volumes) content(id volume.ID, record, length uint64, w io.Writer) error {

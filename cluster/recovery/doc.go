@@ -15,7 +15,8 @@
 //  1. Survey. Every node says what it has of each shard; Judge says which shards need help and who has the best log of each.
 //  2. The directory, if it needs help, goes on from its survivor (shard.Rescue). Its first command gives the lost ones up. Else that is proposed.
 //  3. Each mailbox shard goes on from its survivor. Its first commands give all folders a new UIDVALIDITY, for clients may have seen more.
-//  4. Volumes on disks that the directory does not know are entered, so that their mail can be read and nobody takes their numbers.
+//  4. Volumes on disks that the directory does not know are entered, so that their mail can be read and nobody takes their numbers. What shards refer to in such
+//     volumes that nobody has stays.
 //  5. When the volumes that the lost ones had open are sealed, messages that arrived since shortly before a survivor's last entry are held against its state.
 //
 // A crash leaves some of the steps done. Given again, the recovery does the rest: a shard that goes on already has a leader, and a message is entered under

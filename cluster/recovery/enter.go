@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/shard"
@@ -29,6 +30,34 @@ func (r *Recovery) enter(ctx context.Context, number uint32, c *candidate) (why 
 		return why, err
 	}
 	return r.propose(ctx, number, id, &mailbox.Command{Append: &mailbox.Append{Account: f.Account, Mailbox: f.Mailbox, Message: *m}})
+}
+
+// rebind gives entries in vain a message that has their bytes: it was put again, which its frontend told a shard that has forgotten it. It says whether there were
+// such, and why that was not possible for good.
+func (r *Recovery) rebind(ctx context.Context, number uint32, c *candidate, list []vain) (bound bool, why string, err error) {
+	at, _ := r.cfg.Entry(c.at.Volume)
+	if last, told := at.ToldLast(); told && c.at.Record > last { // it is such a record itself, not cut off yet
+		return false, "", nil
+	}
+	for _, e := range list {
+		i := slices.IndexFunc(c.origin.Targets, func(t mailbox.Target) bool { return t.Account == e.Account })
+		if i < 0 || e.Ref.Length != c.length {
+			continue
+		}
+		m, err := r.read(c)
+		if err != nil || m.Ref.Hash != e.Ref.Hash {
+			continue // what cannot be read is told below
+		}
+		t := c.origin.Targets[i]
+		var to mailbox.Deliver
+		to.Add(t.Account, mailbox.Terms{Detail: t.Detail})
+		why, err = r.propose(ctx, number, shard.NewRequestID(),
+			&mailbox.Command{Rebind: &mailbox.Rebind{Accounts: to.Accounts, Mailbox: t.Mailbox, Old: e.Ref, Message: *m, Terms: to.Terms}})
+		if bound = true; err != nil || why != "" {
+			return bound, why, err
+		}
+	}
+	return bound, "", nil
 }
 
 func (r *Recovery) propose(ctx context.Context, number uint32, id shard.RequestID, c *mailbox.Command) (why string, err error) {

@@ -32,6 +32,7 @@ func TestFormats(t *testing.T) {
 		{Name: "mail-found", Value: &mailResponse{Entered: 1, Expunged: []record{{7, 2}}, Open: []Mail{mail}, More: 3, Unread: 4}, Former: true},
 		{Name: "mail-unopened", Value: &mailResponse{Entered: 1, Expunged: []record{{7, 2}}, Open: []Mail{mail}, More: 3, Unread: 4, Unopened: []volume.ID{9}}},
 		{Name: "known", Value: &knownRequest{Shard: 3, Places: []place{at}}},
-		{Name: "known-states", Value: &knownResponse{States: []byte{1, 2}}},
+		{Name: "known-states", Value: &knownResponse{States: []byte{1, 2}}, Former: true},
+		{Name: "known-vain", Value: &knownResponse{States: []byte{1, 2}, Marked: []volume.ID{9}, Vain: []vain{{Account: 5, Ref: volume.Ref{Volume: 9, Record: 3, Length: 300, Hash: [32]byte{1, 2, 3}}}}}},
 	})
 }

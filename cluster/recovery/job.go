@@ -35,7 +35,12 @@ type Job struct {
 	settled bool
 	back    []string           // were given up by a recovery that this one ends, and are members again
 	open    map[volume.ID]bool // that those who are lost had open
+	unsure  bool               // the directory has a note: it may not know all volumes
+	nowhere []volume.ID        // that it does not know, and that nobody has
 }
+
+// mayForget says whether a note is done with, if something is open. What an operator has seen to was listed by an earlier job.
+func (j *Job) mayForget(noted bool) bool { return j.settled && !noted }
 
 // ShardResult is what became of a shard.
 type ShardResult struct {
@@ -47,7 +52,8 @@ type ShardResult struct {
 	More      int    `json:"more,omitempty"`  // of which there was no room in Open
 	Notes     string `json:"notes,omitempty"` // what was not looked through
 
-	note directory.RecoveryNote
+	note  directory.RecoveryNote
+	noted bool // by this job
 }
 
 func (j *Job) copy() *Job {
@@ -119,6 +125,9 @@ func (r *Recovery) all(ctx context.Context, job *Job) error {
 	if err := r.enterVolumes(ctx, job); err != nil {
 		return err
 	}
+	if err := r.endUnknown(ctx, job); err != nil {
+		return err
+	}
 	if err := r.awaitSeals(ctx, job); err != nil {
 		return err
 	}
@@ -144,11 +153,11 @@ func (r *Recovery) giveUp(ctx context.Context, job *Job) error {
 			continue
 		}
 		r.step(job, "the directory goes on from %s", s.Survivor)
-		body, err := directory.EncodeRecover(directory.Recover{Lost: job.Lost, Behind: true})
+		commands, err := directory.EncodeBehind(job.Lost, job.Started)
 		if err != nil {
 			return err
 		}
-		if err := r.rescue(ctx, job, s, [][]byte{body}); err != nil {
+		if err := r.rescue(ctx, job, s, commands); err != nil {
 			return err
 		}
 		if given = s.Recovered; !given {
@@ -208,7 +217,14 @@ func (r *Recovery) noteMail(ctx context.Context, job *Job) error {
 		return err
 	}
 	r.update(func() {
+		for i := range job.Shards {
+			job.Shards[i].noted = mailboxes(job.Shards[i])
+		}
 		for _, n := range notes {
+			if n.Shard == placement.DirectoryShard {
+				job.unsure = true
+				continue
+			}
 			i := slices.IndexFunc(job.Shards, func(s ShardResult) bool { return s.Shard == n.Shard })
 			if i < 0 {
 				i = len(job.Shards)
@@ -477,6 +493,6 @@ func (r *Recovery) gone(ctx context.Context, job *Job) error {
 			ids = append(ids, e.ID)
 		}
 	}
-	r.update(func() { job.Bytes = ids })
+	r.update(func() { job.Bytes = append(ids, job.nowhere...) })
 	return nil
 }

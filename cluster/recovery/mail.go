@@ -15,6 +15,7 @@ import (
 	"hongyan/cluster/wire"
 	"hongyan/engine/codec"
 	"hongyan/engine/index"
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -117,7 +118,7 @@ func (r *Recovery) lookForMail(ctx context.Context, job *Job, s *ShardResult, ac
 	for _, node := range silent {
 		r.update(func() { s.Notes += node + " does not answer: its volumes were not looked through. " })
 	}
-	if (len(s.Open) > 0 || s.Notes != "" || job.Notes != "") && !job.settled {
+	if (len(s.Open) > 0 || s.Notes != "" || job.Notes != "") && !job.mayForget(s.noted) {
 		return nil
 	}
 	return r.cfg.Directory.ForgetRecovery(ctx, s.Shard)
@@ -203,7 +204,7 @@ func (r *Recovery) serveMail(ctx context.Context, _ string, req *mailRequest) (*
 func (r *Recovery) lookThrough(ctx context.Context, v *volume.Volume, note directory.RecoveryNote, ours map[uint64]bool, resp *mailResponse, found func(*candidate) error) error {
 	for n := max(v.Stats().Records, v.Header().Records); n > 0 && ctx.Err() == nil; n-- {
 		c, err := look(v, n, ours)
-		if err != nil && !errors.Is(err, volume.ErrNotFound) {
+		if err != nil && !errors.Is(err, volume.ErrNotFound) && !errors.Is(err, keys.ErrDestroyed) { // one whose key is gone was dead in the shards' latest state
 			r.cfg.Log.Warn("a record cannot be read", "volume", v.Header().ID, "record", n, "err", err)
 			resp.Unread++
 		}
@@ -252,19 +253,7 @@ func (r *Recovery) settle(ctx context.Context, req *mailRequest, resp *mailRespo
 	for _, c := range list {
 		ask.Places = append(ask.Places, c.at)
 	}
-	var known knownResponse
-	err := error(wire.Errorf(wire.Unavailable, "no voter of shard %d is up", ask.Shard))
-	for _, node := range req.Ask {
-		if !r.cfg.Net.Up(node) {
-			continue
-		}
-		if err = r.cfg.Net.Call(ctx, node, methodKnown, ask, &known); err == nil {
-			break
-		}
-	}
-	if err == nil && len(known.States) != len(list) {
-		err = wire.Errorf(wire.Invalid, "%d answers to %d questions", len(known.States), len(list))
-	}
+	known, err := r.known(ctx, req.Ask, ask)
 	if err != nil {
 		return fmt.Errorf("hold messages against shard %d: %w", ask.Shard, err)
 	}
@@ -275,12 +264,16 @@ func (r *Recovery) settle(ctx context.Context, req *mailRequest, resp *mailRespo
 	}
 	for i := range list {
 		c := &list[i]
-		state := byPlace[c.at]
-		if state == referenced {
-			continue
-		}
 		why := "it was not entered, or entered and expunged so long before that the shard does not remember"
+		state := byPlace[c.at]
+		bound, failed, err := r.rebind(ctx, req.Note.Shard, c, known.Vain)
 		switch {
+		case err != nil:
+			return err
+		case bound:
+			why = failed
+		case state == referenced:
+			continue
 		case state == remembered:
 			resp.Expunged = append(resp.Expunged, record{c.at.Volume, c.at.Record})
 			continue
@@ -300,6 +293,25 @@ func (r *Recovery) settle(ctx context.Context, req *mailRequest, resp *mailRespo
 	return nil
 }
 
+// known asks the first of these nodes that has the shard's state.
+func (r *Recovery) known(ctx context.Context, nodes []string, req *knownRequest) (*knownResponse, error) {
+	err := error(wire.Errorf(wire.Unavailable, "no voter of shard %d is up", req.Shard))
+	for _, node := range nodes {
+		if !r.cfg.Net.Up(node) {
+			continue
+		}
+		resp := new(knownResponse)
+		err = r.cfg.Net.Call(ctx, node, methodKnown, req, resp)
+		if err == nil && len(resp.States) != len(req.Places) {
+			err = wire.Errorf(wire.Invalid, "%d answers to %d questions", len(resp.States), len(req.Places))
+		}
+		if err == nil {
+			return resp, nil
+		}
+	}
+	return nil, err
+}
+
 // What a shard knows of a message.
 const (
 	unknown    = 0
@@ -313,7 +325,43 @@ type knownRequest struct {
 }
 
 type knownResponse struct {
-	States []byte `cbor:"1,keyasint"`
+	States []byte      `cbor:"1,keyasint"`
+	Marked []volume.ID `cbor:"2,keyasint,omitempty"` // volumes that the shard has entries of which may be in vain
+	Vain   []vain      `cbor:"3,keyasint,omitempty"` // entries of which that is certain
+}
+
+// vain is an entry of a record behind its volume's end: its bytes may have been put again, of which the survivor has not heard.
+type vain struct {
+	Account uint64     `cbor:"1,keyasint"`
+	Ref     volume.Ref `cbor:"2,keyasint"`
+}
+
+// appendVain adds the entries behind a volume's end.
+func appendVain(list []vain, v *index.View, e replica.Entry) ([]vain, error) {
+	last, told := e.ToldLast()
+	if !told {
+		return list, nil
+	}
+	var holders []index.Holder
+	err := v.HoldersOf(e.ID, func(h index.Holder) error {
+		if h.Record > last {
+			holders = append(holders, h)
+		}
+		return nil
+	})
+	for _, h := range holders {
+		if err != nil {
+			break
+		}
+		err = v.Messages(h.Account, h.Mailbox, roaring.BitmapOf(h.UID), index.WantImmutable, func(m *index.Message) error {
+			list = append(list, vain{h.Account, m.Ref})
+			return nil
+		})
+		if errors.Is(err, index.ErrNoMailbox) { // of a deleted folder, whose rows are still to be swept
+			err = nil
+		}
+	}
+	return list, err
 }
 
 // serveKnown answers from this node's replica with all that was acknowledged before.
@@ -332,6 +380,13 @@ func (r *Recovery) serveKnown(ctx context.Context, _ string, req *knownRequest) 
 	resp := &knownResponse{States: make([]byte, len(req.Places))}
 	refs := make(map[volume.ID]*roaring.Bitmap)
 	v := g.View()
+	early, err := v.EarlyVolumes()
+	for _, m := range early {
+		resp.Marked = append(resp.Marked, m.Volume)
+		if e, known := r.cfg.Entry(m.Volume); known && err == nil && len(req.Places) > 0 {
+			resp.Vain, err = appendVain(resp.Vain, v, e)
+		}
+	}
 	for _, p := range req.Places {
 		if refs[p.Volume] == nil && err == nil {
 			set := roaring.New()

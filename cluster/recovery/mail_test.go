@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/replica"
 	"hongyan/engine/codec"
+	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
 
@@ -45,20 +47,26 @@ func looker(t *testing.T, volumes map[volume.ID][]int64) *Recovery {
 		v, err := set.Create(volume.Header{ID: id}, nil, nil)
 		must(err)
 		for _, at := range arrived {
-			meta, err := codec.Marshal(&mailbox.Origin{Targets: []mailbox.Target{{Account: 5, Mailbox: mailbox.Inbox}}, Arrived: at})
-			must(err)
-			s := volume.NewSpool(fs, "", 1<<10)
-			_, err = s.Write([]byte("Subject: x\r\n\r\n"))
-			must(err)
-			b, err := s.Finish()
-			must(err)
-			_, _, err = v.Append(t.Context(), volume.KindMessage, meta, b)
-			must(err)
-			must(b.Close())
+			appendMail(t, fs, v, at)
 		}
 	}
 	unknown := func(volume.ID) (replica.Entry, bool) { return replica.Entry{}, false }
 	return &Recovery{cfg: Config{Self: "a", Volumes: set, Entry: unknown, Log: slog.New(slog.DiscardHandler)}}
+}
+
+// appendMail adds a message to account 5 that arrived then.
+func appendMail(t *testing.T, fs vfs.FS, v *volume.Volume, arrived int64) {
+	t.Helper()
+	meta, err := codec.Marshal(&mailbox.Origin{Targets: []mailbox.Target{{Account: 5, Mailbox: mailbox.Inbox}}, Arrived: arrived})
+	s := volume.NewSpool(fs, "", 1<<10)
+	_, failed := s.Write([]byte("Subject: x\r\n\r\n"))
+	b, unfinished := s.Finish()
+	if err = errors.Join(err, failed, unfinished); err == nil {
+		_, _, err = v.Append(t.Context(), volume.KindMessage, meta, b)
+	}
+	if err = errors.Join(err, b.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestLookThrough finds what arrived in the time that is looked for, in front of a message that arrived long before and was put here again.
@@ -93,5 +101,33 @@ func TestUnopened(t *testing.T) {
 	}
 	if note := unopened("a", mail.Unopened); note != "1 volumes at a could not be opened, among them [0000000000000007]. " {
 		t.Errorf("%q", note)
+	}
+}
+
+// TestErased: a record whose key was destroyed was dead, so it is none that could not be read.
+func TestErased(t *testing.T) {
+	fs := vfs.NewMem()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(keys.CreateKeyFile(fs, "master.key"))
+	master, err := keys.OpenKeyFile(fs, "master.key")
+	must(err)
+	set, err := volume.OpenSet(fs, "volumes", volume.SetOptions{Master: master})
+	must(err)
+	defer func() { must(set.Close()) }()
+	v, err := set.Create(volume.Header{ID: 1}, set.NewSeed(volume.ClassSmall, volume.MaxRecords), nil)
+	must(err)
+	appendMail(t, fs, v, 1000)
+	appendMail(t, fs, v, 1000)
+	must(set.UseKeys(1, func(f *keys.File) error { return f.Destroy([]uint64{1}) }))
+	r := &Recovery{cfg: Config{Log: slog.New(slog.DiscardHandler)}}
+	resp, found := new(mailResponse), 0
+	err = r.lookThrough(t.Context(), v, directory.RecoveryNote{Until: 2000}, map[uint64]bool{5: true}, resp, func(*candidate) error { found++; return nil })
+	if err != nil || found != 1 || resp.Unread != 0 {
+		t.Errorf("%d messages were found, %d records not read, %v", found, resp.Unread, err)
 	}
 }

@@ -2,9 +2,16 @@ package recovery
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"hongyan/cluster/directory"
+	"hongyan/cluster/mailbox"
+	"hongyan/cluster/placement"
+	"hongyan/cluster/replica"
+	"hongyan/cluster/shard"
+	"hongyan/cluster/wire"
 	"hongyan/engine/volume"
 )
 
@@ -52,4 +59,66 @@ func (f *foundVolume) note(found map[volume.ID]*directory.Found, node string, kn
 		old.Nodes = append(old.Nodes, node)
 		old.Length = min(old.Length, f.Length)
 	}
+}
+
+// endUnknown is the end of step 4, once every node has said what it has. A shard may refer to volumes that the directory does not know, and that nobody has: what was
+// acknowledged of them stays in its folders, as of others of which no copy is left. Package settle would take them for volumes without records.
+func (r *Recovery) endUnknown(ctx context.Context, job *Job) error {
+	behind := slices.ContainsFunc(job.Shards, func(s ShardResult) bool { return s.Shard == placement.DirectoryShard && s.Recovered })
+	if !job.unsure || job.Notes != "" && !job.mayForget(behind) {
+		return nil
+	}
+	marked, silent, err := r.markers(ctx)
+	if err != nil {
+		return err
+	}
+	if silent != "" {
+		r.update(func() { job.Notes += silent })
+		return nil
+	}
+	if err := r.cfg.Directory.CatchUp(ctx); err != nil { // a volume is opened before it is referred to
+		return err
+	}
+	known, err := r.cfg.Directory.Volumes(ctx)
+	if err != nil {
+		return err
+	}
+	var nowhere []volume.ID
+	for number, ids := range marked {
+		for _, id := range ids {
+			if slices.ContainsFunc(known, func(e replica.Entry) bool { return e.ID == id }) {
+				continue
+			}
+			nowhere = append(nowhere, id)
+			c := &mailbox.Command{Settle: &mailbox.Settle{Volume: id, Last: volume.MaxRecords}}
+			if why, err := r.propose(ctx, number, shard.NewRequestID(), c); err != nil || why != "" {
+				return errors.Join(err, wire.Errorf(wire.Unavailable, "keep what shard %d has of volume %s: %s", number, id, why))
+			}
+		}
+	}
+	slices.Sort(nowhere)
+	r.update(func() { job.nowhere = slices.Compact(nowhere) })
+	return r.cfg.Directory.ForgetRecovery(ctx, placement.DirectoryShard)
+}
+
+// markers asks every mailbox shard which volumes it has markers of, or says which does not answer.
+func (r *Recovery) markers(ctx context.Context) (marked map[uint32][]volume.ID, silent string, err error) {
+	founding, err := r.cfg.Directory.Founding()
+	if err != nil {
+		return nil, "", err
+	}
+	marked = make(map[uint32][]volume.ID)
+	for _, g := range r.cfg.Topology().Groups {
+		if g.Shard == placement.DirectoryShard || slices.Contains(founding, g.Shard) { // which have none yet
+			continue
+		}
+		try, cancel := context.WithTimeout(ctx, surveyTimeout)
+		resp, err := r.known(try, slices.Concat(g.Voters, g.Learners), &knownRequest{Shard: g.Shard})
+		cancel()
+		if err != nil {
+			return nil, fmt.Sprintf("shard %d does not say which volumes it refers to, so those that nobody has are not known. ", g.Shard), ctx.Err()
+		}
+		marked[g.Shard] = resp.Marked
+	}
+	return marked, "", nil
 }

@@ -139,7 +139,7 @@ func (m *Manager) spreadOf(ctx context.Context, id volume.ID, record uint64) (sp
 	if !known {
 		return spreadReply{}, wire.Errorf(wire.NotFound, "volume %s is not in the directory", id)
 	}
-	if last, told := e.last(); told {
+	if last, told := e.ToldLast(); told {
 		return spreadReply{Through: last, Sealed: true}, nil
 	}
 	nodes := e.Sources()
@@ -311,14 +311,14 @@ func (f *follower) tell() {
 	}
 }
 
-// last is the number of a sealed volume's last record, if the directory was told.
-func (e Entry) last() (uint64, bool) {
+// ToldLast is the number of a sealed volume's last record, if the directory was told.
+func (e Entry) ToldLast() (uint64, bool) {
 	return e.Last, e.State == Sealed && (e.Last > 0 || e.Length == 0)
 }
 
 // LastRecord is the number of the last record of a sealed volume, 0 if it has none.
 func (m *Manager) LastRecord(ctx context.Context, e Entry) (uint64, error) {
-	if last, told := e.last(); told {
+	if last, told := e.ToldLast(); told {
 		return last, nil
 	}
 	last, reasons := m.lastHere(ctx, e)
@@ -344,7 +344,7 @@ func (m *Manager) LastRecord(ctx context.Context, e Entry) (uint64, error) {
 // lastHere is LastRecord from this node's copy, which must be as long as it should be, of a volume that was sealed by a node that did not
 // tell.
 func (m *Manager) lastHere(ctx context.Context, e Entry) (uint64, error) {
-	if last, told := e.last(); told {
+	if last, told := e.ToldLast(); told {
 		return last, nil
 	}
 	switch {

@@ -6,7 +6,8 @@
 // Invariants:
 //
 //   - Only what the directory says of a sealed volume counts, for that never changes. That a volume is gone is believed after a read
-//     index of the directory: a copy of it that lags does not know new volumes yet.
+//     index of the directory: a copy of it that lags does not know new volumes yet. Nor is it believed while a directory that went on from a survivor
+//     (package recovery) has volumes to be found that it never heard of.
 //   - Nothing of an acknowledged delivery is removed: its record is within every sealed length (package replica, I3).
 //   - An early entry that is applied later makes a new marker, so nothing has to be remembered here.
 //
@@ -21,6 +22,8 @@ import (
 	"slices"
 	"time"
 
+	"hongyan/cluster/clock"
+	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
@@ -34,6 +37,7 @@ const (
 	every    = 500 * time.Millisecond
 	timeout  = 10 * time.Second // for one volume in one shard
 	complain = time.Minute      // between two lines in the log about what cannot be settled
+	holdOff  = 10 * time.Minute // since a shard's recovery began, which may find what was entered in vain in another volume
 )
 
 // Volumes knows volumes and their copies; it is a replica.Manager.
@@ -42,8 +46,10 @@ type Volumes interface {
 	LastRecord(ctx context.Context, e replica.Entry) (uint64, error)
 }
 
-// Directory lists all volumes as this node's copy of the directory has them.
+// Directory is this node's copy of the directory.
 type Directory interface {
+	CatchUp(ctx context.Context) error // until it has all that was acknowledged before
+	RecoveryNotes() ([]directory.RecoveryNote, error)
 	Volumes(ctx context.Context) ([]replica.Entry, error)
 }
 
@@ -53,6 +59,7 @@ type Config struct {
 	Host      *shard.Host
 	Volumes   Volumes
 	Directory Directory
+	Clock     *clock.Clock
 	Log       *slog.Logger
 }
 
@@ -106,6 +113,17 @@ func (s *Settler) shard(ctx context.Context, g *shard.Group) error {
 	return reasons
 }
 
+// held says whether messages of a shard are looked for that was recovered. That ends by itself, for folders with entries in vain are not shown.
+func (s *Settler) held(ctx context.Context, shard uint32) (bool, error) {
+	if err := s.cfg.Directory.CatchUp(ctx); err != nil { // it was noted before the shard went on
+		return false, err
+	}
+	notes, err := s.cfg.Directory.RecoveryNotes()
+	return slices.ContainsFunc(notes, func(n directory.RecoveryNote) bool {
+		return n.Shard == shard && s.cfg.Clock.Now().Before(time.Unix(n.Until, 0).Add(holdOff))
+	}), err
+}
+
 func marked(v *index.View) (list []index.Early, err error) {
 	defer func() { err = errors.Join(err, v.Close()) }()
 	return v.EarlyVolumes()
@@ -115,23 +133,15 @@ func marked(v *index.View) (list []index.Early, err error) {
 func (s *Settler) settle(ctx context.Context, number uint32, id volume.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	e, known := s.cfg.Volumes.Entry(id)
-	var last uint64
-	switch {
-	case known && e.State != replica.Sealed:
-		return nil
-	case known:
-		var err error
-		if last, err = s.cfg.Volumes.LastRecord(ctx, e); err != nil {
-			return err
-		}
-	default:
-		if gone, err := s.gone(ctx, id); err != nil || !gone {
-			return err
-		}
+	last, ended, err := s.end(ctx, id)
+	if err != nil || !ended {
+		return err
+	}
+	if held, err := s.held(ctx, number); err != nil || held {
+		return err
 	}
 	c := &mailbox.Command{Settle: &mailbox.Settle{Volume: id, Last: last}}
-	_, _, err := c.Commit(func(body []byte) ([]byte, uint64, error) {
+	_, _, err = c.Commit(func(body []byte) ([]byte, uint64, error) {
 		return s.cfg.Router.Propose(ctx, number, body, shard.Background)
 	})
 	if err == nil {
@@ -140,17 +150,27 @@ func (s *Settler) settle(ctx context.Context, number uint32, id volume.ID) error
 	return err
 }
 
-// gone says that the directory has no such volume any more: nothing in it was acknowledged.
+// end says whether a volume has ended, and its last record.
+func (s *Settler) end(ctx context.Context, id volume.ID) (last uint64, ended bool, err error) {
+	e, known := s.cfg.Volumes.Entry(id)
+	switch {
+	case !known:
+		ended, err = s.gone(ctx, id)
+	case e.State == replica.Sealed:
+		last, err = s.cfg.Volumes.LastRecord(ctx, e)
+		ended = err == nil
+	}
+	return last, ended, err
+}
+
+// gone says that the directory has no such volume any more: nothing in it was acknowledged. Notes are read first: a volume that was found is entered before its
+// note goes.
 func (s *Settler) gone(ctx context.Context, id volume.ID) (bool, error) {
-	g, ok := s.cfg.Host.Group(placement.DirectoryShard)
-	if !ok {
-		return false, errors.New("this node has no copy of the directory")
+	if err := s.cfg.Directory.CatchUp(ctx); err != nil {
+		return false, err
 	}
-	at, err := s.cfg.Router.ReadIndex(ctx, placement.DirectoryShard)
-	if err == nil {
-		err = g.WaitApplied(ctx, at)
-	}
-	if err != nil {
+	notes, err := s.cfg.Directory.RecoveryNotes()
+	if err != nil || slices.ContainsFunc(notes, func(n directory.RecoveryNote) bool { return n.Shard == placement.DirectoryShard }) {
 		return false, err
 	}
 	list, err := s.cfg.Directory.Volumes(ctx)
