@@ -98,16 +98,19 @@ func (s *session) count(results []*gosmtp.SMTPError, size int64) {
 // A stream that go-smtp reads as DATA fills whole buffers before it returns, so the end that only dotReader can
 // see would stay hidden while go-smtp waits for more: a read deadline of pollTime brings out what has come so far.
 // How long a client may really pause is the connection's patience (listen.ErrIdle).
+//
+// Between two chunks go-smtp takes commands, of any length and number. So input is not granted for the message at once, but bit by bit as it arrives.
 func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash) (size int64, ended bool, refusal *gosmtp.SMTPError) {
 	s.guard.Renew()
-	s.guard.Limit(2*s.srv.store.MaxMessage() + dataSlack)
 	dots := &dotReader{src: r}
 	src := io.Reader(dots)
 	_, chunked := r.(*io.PipeReader)
 	if chunked { // BDAT counts bytes: dots and line ends mean nothing (RFC 3030)
 		src = r
+		s.grant()
 		s.guard.EndsWith(errCut) // go-smtp reads the chunks itself, and would refuse the message for good (see close)
 	} else {
+		s.guard.Limit(2*s.srv.store.MaxMessage() + dataSlack)
 		defer func() { _ = s.guard.SetReadDeadline(time.Time{}) }() // fails only when closed
 	}
 	if _, err := d.Write(s.trace(tx).header()); err != nil {
@@ -122,6 +125,9 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash)
 		}
 		n, err := src.Read(*buf)
 		size += int64(n)
+		if chunked && n > 0 {
+			s.grant()
+		}
 		if n > 0 && refusal == nil {
 			_, _ = hops.Write((*buf)[:n]) // never fails
 			if body != nil {

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// commandBudget is the input, TLS records included, before a greeting and between two steps of a transaction. It bounds a
-	// command line, a flood of commands that lead nowhere, and what go-smtp reads on of a BDAT chunk that it refused.
+	// commandBudget is the input, TLS records included, before a greeting, between two steps of a transaction and between two pieces of a message in chunks. It
+	// bounds a command line, a flood of commands that lead nowhere, and what go-smtp reads on of a BDAT chunk that it refused.
 	commandBudget = 128 << 10
 	// maxStrikes is how many refused commands and transactions without a message a client is allowed between two messages.
 	maxStrikes  = 50
@@ -44,7 +44,7 @@ type session struct {
 	strikes int
 	taking  bool // a message is being received
 	broken  bool // one was broken off between chunks: see Reset
-	left    bool // the connection is about to end
+	left    bool // the connection is about to end, and is granted nothing more
 }
 
 // transaction is what is known of a message before it arrives. Only the command loop changes it, and
@@ -224,7 +224,7 @@ func (t *transaction) add(to string, account client.Account) {
 }
 
 // Reset ends the transaction, if any. go-smtp calls it after each message, for RSET and for a repeated EHLO.
-// A client that only ever resets gets no more patience for it.
+// A client that only ever resets gets no more patience for it, but what was granted for a message is over.
 //
 // Where a message is being received meanwhile, it came in chunks and is broken off. go-smtp may then take what becomes of it for the answer to the connection's next
 // message (it says 250 for that by LMTP, whether or not it is delivered). So there is none: the next MAIL is told to connect again.
@@ -235,6 +235,7 @@ func (s *session) Reset() {
 	s.strikes++ // a message that arrived has set it to -1
 	out := s.left || s.strikes >= maxStrikes
 	s.mu.Unlock()
+	s.guard.AtMost(commandBudget)
 	if !out {
 		s.renew()
 	}
@@ -288,6 +289,15 @@ func (s *session) arrived() {
 func (s *session) renew() {
 	s.guard.Renew()
 	s.guard.Limit(commandBudget)
+}
+
+// grant gives the client input for some commands, or for the next piece of a chunk.
+func (s *session) grant() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.left {
+		s.guard.Limit(commandBudget)
+	}
 }
 
 // claim is the transaction under way, of which the caller receives the message: from here on a Reset breaks that off.
