@@ -63,7 +63,6 @@ func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
 // did not see the message's end and cannot go on with this connection.
 func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPError, ended bool) {
 	start := time.Now()
-	defer s.received()
 	d := s.srv.store.NewDraft()
 	defer func() {
 		if err := d.Close(); err != nil {
@@ -143,8 +142,12 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash)
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF) && chunked && size != announced(s.conn):
-			return size, false, s.cutOff(tx, io.ErrUnexpectedEOF)
+		case errors.Is(err, io.EOF) && chunked:
+			s.lastChunk(tx)
+			if size != announced(s.conn) {
+				return size, false, s.cutOff(tx, io.ErrUnexpectedEOF)
+			}
+			return size, false, refusal
 		case errors.Is(err, io.EOF):
 			return size, dots.ended, refusal
 		case errors.Is(err, gosmtp.ErrDataTooLarge):
