@@ -3,7 +3,6 @@ package smtp
 import (
 	"context"
 	"errors"
-	"hash"
 	"io"
 	"log/slog"
 	"os"
@@ -81,7 +80,7 @@ func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPErro
 		}
 		return results, ended
 	}
-	return s.deliver(tx, d, tx.keys(body), size, start), ended
+	return s.deliver(tx, d, body.keys(tx), size, start), ended
 }
 
 // count enters the replies in the metrics, as the client hears them.
@@ -99,7 +98,7 @@ func (s *session) count(results []*gosmtp.SMTPError, size int64) {
 // How long a client may really pause is the connection's patience (listen.ErrIdle).
 //
 // Between two chunks go-smtp takes commands, of any length and number. So input is not granted for the message at once, but bit by bit as it arrives.
-func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash) (size int64, ended bool, refusal *gosmtp.SMTPError) {
+func (s *session) receive(tx *transaction, r io.Reader, d draft, body *digest) (size int64, ended bool, refusal *gosmtp.SMTPError) {
 	s.guard.Renew()
 	dots := &dotReader{src: r}
 	src := io.Reader(dots)
@@ -117,7 +116,7 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash)
 	}
 	buf := s.srv.buffers.Get().(*[]byte)
 	defer s.srv.buffers.Put(buf)
-	var hops hopCounter
+	hops := fieldCounter{name: "received:"}
 	for start := time.Now(); ; {
 		if !chunked {
 			_ = s.guard.SetReadDeadline(time.Now().Add(pollTime)) // fails only when closed, and so will the read
@@ -137,7 +136,7 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash)
 				refusal = s.writeFailed(tx, werr)
 			} else if size > s.srv.maxMessage() {
 				refusal = errTooBig
-			} else if hops.hops > maxHops {
+			} else if hops.n > maxHops {
 				refusal = errLoop
 			}
 		}
