@@ -100,6 +100,15 @@ func (c *Conn) Limit(n int64) {
 	c.budget = n
 }
 
+// AtMost takes back what an earlier Limit allowed beyond n more bytes.
+func (c *Conn) AtMost(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.budget < 0 || c.budget > n {
+		c.budget = n
+	}
+}
+
 // SetBusy marks work under way, which a Drain leaves alone.
 func (c *Conn) SetBusy(busy bool) {
 	c.mu.Lock()

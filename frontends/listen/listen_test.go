@@ -337,6 +337,23 @@ func TestBudgetRenewed(t *testing.T) {
 	}
 }
 
+// What was allowed before is taken back, and no more allowed than that.
+func TestBudgetTakenBack(t *testing.T) {
+	for _, limits := range [][2]int64{{1000, 4}, {-1, 4}, {4, 1000}} {
+		l, conns := serve(t, Config{})
+		peer := dial(t, l)
+		c := <-conns
+		c.Limit(limits[0])
+		c.AtMost(limits[1])
+		if _, err := peer.Write([]byte("123456")); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(c); string(b) != "1234" || !errors.Is(err, ErrOverBudget) {
+			t.Fatalf("%v: %q, %v", limits, b, err)
+		}
+	}
+}
+
 func TestDrainWaitsForTheBusyOnly(t *testing.T) {
 	l, conns := serve(t, Config{})
 	dial(t, l)

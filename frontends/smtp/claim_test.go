@@ -1,98 +1,126 @@
 package smtp
 
 import (
-	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"testing"
+	"time"
 
 	gosmtp "github.com/emersion/go-smtp"
 
-	"hongyan/cluster/client"
 	"hongyan/frontends/listen"
 )
 
-// quiet is a session that nobody talks to, in a transaction.
-func quiet(t *testing.T, f *fake, lmtp bool) *session {
+// held is a session whose message, which go-smtp has another goroutine receive, begins only when the test says so, or is received but not returned from.
+type held struct {
+	*session
+	begins   bool
+	release  chan struct{}
+	received chan struct{}
+}
+
+func (h held) Data(r io.Reader) error {
+	return h.take(func() error { return h.session.Data(r) })
+}
+
+func (h held) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
+	return h.take(func() error { return h.session.LMTPData(r, status) })
+}
+
+func (h held) take(message func() error) error {
+	if h.begins {
+		<-h.release
+		return message()
+	}
+	err := message()
+	close(h.received)
+	<-h.release
+	return err
+}
+
+// Reset comes behind the message's end, which go-smtp has brought about before it calls.
+func (h held) Reset() {
+	if !h.begins {
+		<-h.received
+	}
+	h.session.Reset()
+}
+
+// TestChunksBehindTheirReset: go-smtp does not wait for the goroutine of a message that is broken off, nor for its beginning where a chunk is empty. It must
+// not meet another transaction, nor what becomes of it another message.
+func TestChunksBehindTheirReset(t *testing.T) {
+	for _, lmtp := range []bool{false, true} {
+		for _, begins := range []bool{false, true} {
+			for _, how := range []string{"RSET", "HELO", "STARTTLS"} {
+				if how == "STARTTLS" && !begins { // Reset comes behind Logout there
+					continue
+				}
+				if lmtp && begins { // go-smtp looks up unguarded, as late, whom to tell of the message, and the race detector says so; we tell nobody then
+					continue
+				}
+				t.Run(fmt.Sprintf("%s, lmtp %v, begins %v", how, lmtp, begins), func(t *testing.T) {
+					f := newFake()
+					h := held{begins: begins, release: make(chan struct{}), received: make(chan struct{})}
+					srv, addr := serveHeld(t, f, lmtp, h)
+					p := connect(t, addr)
+					_ = p.SetReadDeadline(time.Now().Add(10 * time.Second))
+					hello := map[bool]string{false: "EHLO c", true: "LHLO c"}[lmtp]
+					p.do(hello, "250")
+					p.do("MAIL FROM:<>", "250")
+					p.do("RCPT TO:<u1@example.test>", "250")
+					if begins {
+						p.do("BDAT 0", "250")
+					} else {
+						p.do("BDAT 2\r\n", "250")
+					}
+					switch how {
+					case "RSET":
+						p.do("RSET", "250")
+						p.do("MAIL FROM:<>", "421 4.3.0")
+					case "HELO":
+						p.do(hello, "250")
+						p.do("MAIL FROM:<>", "421 4.3.0")
+					case "STARTTLS":
+						p.do("STARTTLS", "220")
+						p = over(t, p.Conn)
+					}
+					if rest, err := io.ReadAll(p.in); len(rest) > 0 || isTimeout(err) {
+						t.Fatalf("goes on: %q, %v", rest, err)
+					}
+					close(h.release)
+					eventually(t, func() bool {
+						f.mu.Lock()
+						defer f.mu.Unlock()
+						return f.open == 0 && len(srv.slots) == 0
+					})
+				})
+			}
+		}
+	}
+}
+
+// serveHeld serves one connection, with h as its session.
+func serveHeld(t *testing.T, f *fake, lmtp bool, h held) (*Server, string) {
 	t.Helper()
-	pipes := newPipes()
-	l := listen.Wrap(pipes, listen.Config{})
-	go pipes.dial()
-	c, err := l.Accept()
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _, _ = c.Close(), l.Close() })
-	s := newServer(Config{Hostname: "mx.example.test", Log: slog.New(slog.DiscardHandler)}, f)
-	return &session{srv: s, lmtp: lmtp, engine: s.newEngine(lmtp), guard: c.(*listen.Conn), tx: forOne()}
-}
-
-func forOne() *transaction {
-	tx := &transaction{id: "1", free: func() {}}
-	tx.add("u1@example.test", client.Account{ID: 1, Address: "u1@example.test"})
-	return tx
-}
-
-// statuses are the replies that a session gives by LMTP.
-type statuses map[string]error
-
-func (s statuses) SetStatus(to string, err error) { s[to] = err }
-
-// TestResetBehindTheClaim: whoever has the transaction receives its message, without a moment in between that a Reset would not know of.
-func TestResetBehindTheClaim(t *testing.T) {
-	s := quiet(t, newFake(), false)
-	if _, refusal := s.claim(); refusal != nil {
-		t.Fatal(refusal)
-	}
-	s.Reset()
-	if !s.brokeOff() {
-		t.Fatal("not taken for broken off")
-	}
-}
-
-// TestChunksBehindTheirReset: go-smtp's goroutine for a message in chunks was late, and a RSET came before it.
-func TestChunksBehindTheirReset(t *testing.T) {
-	for _, lmtp := range []bool{false, true} {
-		take := func(s *session, r io.Reader) error {
-			if lmtp {
-				return s.LMTPData(r, statuses{})
-			}
-			return s.Data(r)
+	l := listen.Wrap(raw, listen.Config{})
+	t.Cleanup(func() { _ = l.Close() })
+	srv := newServer(Config{Hostname: "mx.example.test", Log: slog.New(slog.DiscardHandler), TLS: testTLS(t)}, f)
+	e := srv.newEngine(lmtp)
+	e.Backend = gosmtp.BackendFunc(func(c *gosmtp.Conn) (gosmtp.Session, error) {
+		var err error
+		h.session, err = srv.newSession(c, lmtp)
+		return h, err
+	})
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			_ = e.Serve(&lone{l, c})
 		}
-		positive := func(err error) bool {
-			var r *gosmtp.SMTPError
-			return !errors.As(err, &r) || r.Code/100 == 2
-		}
-		gone, w := io.Pipe()
-		_ = w.CloseWithError(gosmtp.ErrDataReset) // returns nil always
-
-		f := newFake()
-		s := quiet(t, f, lmtp)
-		s.Reset()
-		if err := take(s, gone); err != errNoTransaction || !s.brokeOff() {
-			t.Fatalf("lmtp %v, without a transaction: %v, broken %v", lmtp, err, s.brokeOff())
-		}
-
-		s = quiet(t, f, lmtp)
-		s.Reset()
-		s.tx = forOne() // the next MAIL was faster as well
-		if err := take(s, gone); positive(err) {
-			t.Fatalf("lmtp %v, in the next transaction: %v", lmtp, err)
-		}
-		if err := s.Rcpt("u2@example.test", nil); positive(err) {
-			t.Fatalf("lmtp %v, recipient of a transaction that was claimed: %v", lmtp, err)
-		}
-		whole, w := io.Pipe()
-		_ = w.Close() // returns nil always
-		if err := take(s, whole); err != errBroken {
-			t.Fatalf("lmtp %v, the next message: %v", lmtp, err)
-		}
-		s.Reset()
-		if _, err := s.guard.Read(make([]byte, 1)); !errors.Is(err, listen.ErrOverBudget) {
-			t.Fatalf("lmtp %v, the connection goes on: %v", lmtp, err)
-		}
-		if got, _ := f.inbox(t, "u1"); got != nil || f.open != 0 {
-			t.Fatalf("lmtp %v: %q delivered, %d drafts left open", lmtp, got, f.open)
-		}
-	}
+	}()
+	return srv, raw.Addr().String()
 }

@@ -108,18 +108,17 @@ func (d *dotReader) start(b byte) bool {
 	}
 }
 
-// hopCounter counts Received fields as a message's header passes.
-type hopCounter struct {
-	hops   int
+// fieldCounter counts the fields of one name as a message's header passes.
+type fieldCounter struct {
+	name   string // in lower case, with the colon
+	n      int
 	column int  // of the current line
-	match  bool // the line so far is a prefix of "received:"
+	match  bool // the line so far is a prefix of name
 	body   bool // the header is over
 }
 
-const received = "received:"
-
 // Write looks at p; it never fails.
-func (h *hopCounter) Write(p []byte) (int, error) {
+func (h *fieldCounter) Write(p []byte) (int, error) {
 	for _, b := range p {
 		if h.body {
 			break
@@ -129,7 +128,7 @@ func (h *hopCounter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (h *hopCounter) next(b byte) {
+func (h *fieldCounter) next(b byte) {
 	if b == '\n' {
 		h.body = h.column == 0
 		h.column = 0
@@ -145,9 +144,9 @@ func (h *hopCounter) next(b byte) {
 	if h.column == 0 {
 		h.match = true
 	}
-	h.match = h.match && h.column < len(received) && b == received[h.column]
-	if h.match && h.column == len(received)-1 {
-		h.hops++
+	h.match = h.match && h.column < len(h.name) && b == h.name[h.column]
+	if h.match && h.column == len(h.name)-1 {
+		h.n++
 	}
 	h.column++
 }

@@ -18,7 +18,10 @@ import (
 //
 //  1. With the 451, the node remembers for whom the message is durable: the sender, the bytes as they came and the account together are the key.
 //  2. A message that comes again is not delivered to those; they count as delivered.
-//  3. With a positive reply they are forgotten: who sends the same message once more after that means it.
+//  3. With a positive reply they are forgotten: who sends the same message once more after that means it. So they are partlyFor after it reached them, however often it came since.
+//
+// All that only where the bytes have a Message-ID, which is that of one message and no other (RFC 5322 section 3.6.4). A device that says the same every day and has
+// been told 451 means each of them, whether or not it tries again: to swallow one would be worse than to deliver one twice.
 //
 // A sender that is given another node next time, or this one after a restart, delivers twice as before.
 
@@ -61,7 +64,11 @@ func (p *partly) has(k partKey) bool {
 	return ok && time.Now().Before(e.Value.(part).until)
 }
 
+// put remembers k, from when it is first said.
 func (p *partly) put(k partKey) {
+	if p.has(k) {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.remove(p.items[k])
@@ -84,20 +91,32 @@ func (p *partly) remove(e *list.Element) {
 	}
 }
 
+// digest knows a message again.
+type digest struct {
+	sum hash.Hash
+	ids fieldCounter
+}
+
 // digest is to be fed with the message's bytes, or nil where no reply can be for several, neither this time nor before.
-func (s *session) digest(tx *transaction) hash.Hash {
+func (s *session) digest(tx *transaction) *digest {
 	if s.lmtp || len(tx.accounts) < 2 && s.srv.partly.empty() {
 		return nil
 	}
-	return sha256.New()
+	return &digest{sum: sha256.New(), ids: fieldCounter{name: "message-id:"}}
 }
 
-// keys are the message's for each account, or nil without a digest. The folder counts: mail for another one is another message.
-func (t *transaction) keys(body hash.Hash) []partKey {
-	if body == nil {
+// Write never fails.
+func (d *digest) Write(p []byte) (int, error) {
+	_, _ = d.ids.Write(p)
+	return d.sum.Write(p)
+}
+
+// keys are the message's for each account, or nil where it cannot be known again. The folder counts: mail for another one is another message.
+func (d *digest) keys(t *transaction) []partKey {
+	if d == nil || d.ids.n == 0 {
 		return nil
 	}
-	sum := body.Sum(nil)
+	sum := d.sum.Sum(nil)
 	keys := make([]partKey, len(t.accounts))
 	for i, a := range t.accounts {
 		b := binary.BigEndian.AppendUint64(sum[:len(sum):len(sum)], a.ID)

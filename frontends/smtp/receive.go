@@ -3,7 +3,6 @@ package smtp
 import (
 	"context"
 	"errors"
-	"hash"
 	"io"
 	"log/slog"
 	"os"
@@ -63,7 +62,6 @@ func (s *session) LMTPData(r io.Reader, status gosmtp.StatusCollector) error {
 // did not see the message's end and cannot go on with this connection.
 func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPError, ended bool) {
 	start := time.Now()
-	defer s.received()
 	d := s.srv.store.NewDraft()
 	defer func() {
 		if err := d.Close(); err != nil {
@@ -82,7 +80,7 @@ func (s *session) take(tx *transaction, r io.Reader) (results []*gosmtp.SMTPErro
 		}
 		return results, ended
 	}
-	return s.deliver(tx, d, tx.keys(body), size, start), ended
+	return s.deliver(tx, d, body.keys(tx), size, start), ended
 }
 
 // count enters the replies in the metrics, as the client hears them.
@@ -98,16 +96,19 @@ func (s *session) count(results []*gosmtp.SMTPError, size int64) {
 // A stream that go-smtp reads as DATA fills whole buffers before it returns, so the end that only dotReader can
 // see would stay hidden while go-smtp waits for more: a read deadline of pollTime brings out what has come so far.
 // How long a client may really pause is the connection's patience (listen.ErrIdle).
-func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash) (size int64, ended bool, refusal *gosmtp.SMTPError) {
+//
+// Between two chunks go-smtp takes commands, of any length and number. So input is not granted for the message at once, but bit by bit as it arrives.
+func (s *session) receive(tx *transaction, r io.Reader, d draft, body *digest) (size int64, ended bool, refusal *gosmtp.SMTPError) {
 	s.guard.Renew()
-	s.guard.Limit(2*s.srv.store.MaxMessage() + dataSlack)
 	dots := &dotReader{src: r}
 	src := io.Reader(dots)
 	_, chunked := r.(*io.PipeReader)
 	if chunked { // BDAT counts bytes: dots and line ends mean nothing (RFC 3030)
 		src = r
+		s.grant()
 		s.guard.EndsWith(errCut) // go-smtp reads the chunks itself, and would refuse the message for good (see close)
 	} else {
+		s.guard.Limit(2*s.srv.store.MaxMessage() + dataSlack)
 		defer func() { _ = s.guard.SetReadDeadline(time.Time{}) }() // fails only when closed
 	}
 	if _, err := d.Write(s.trace(tx).header()); err != nil {
@@ -115,13 +116,16 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash)
 	}
 	buf := s.srv.buffers.Get().(*[]byte)
 	defer s.srv.buffers.Put(buf)
-	var hops hopCounter
+	hops := fieldCounter{name: "received:"}
 	for start := time.Now(); ; {
 		if !chunked {
 			_ = s.guard.SetReadDeadline(time.Now().Add(pollTime)) // fails only when closed, and so will the read
 		}
 		n, err := src.Read(*buf)
 		size += int64(n)
+		if chunked && n > 0 {
+			s.grant()
+		}
 		if n > 0 && refusal == nil {
 			_, _ = hops.Write((*buf)[:n]) // never fails
 			if body != nil {
@@ -132,13 +136,17 @@ func (s *session) receive(tx *transaction, r io.Reader, d draft, body hash.Hash)
 				refusal = s.writeFailed(tx, werr)
 			} else if size > s.srv.maxMessage() {
 				refusal = errTooBig
-			} else if hops.hops > maxHops {
+			} else if hops.n > maxHops {
 				refusal = errLoop
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF) && chunked && size != announced(s.conn):
-			return size, false, s.cutOff(tx, io.ErrUnexpectedEOF)
+		case errors.Is(err, io.EOF) && chunked:
+			s.lastChunk(tx)
+			if size != announced(s.conn) {
+				return size, false, s.cutOff(tx, io.ErrUnexpectedEOF)
+			}
+			return size, false, refusal
 		case errors.Is(err, io.EOF):
 			return size, dots.ended, refusal
 		case errors.Is(err, gosmtp.ErrDataTooLarge):

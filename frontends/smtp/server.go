@@ -6,7 +6,7 @@
 // Invariants:
 //   - A positive reply to a message is sent only after client.Deliver said for that recipient that bytes and entry are
 //     durable. SMTP has one reply for all recipients: it is positive only when every one is; a sender that gets 451
-//     sends to all again, and those who have the message do not get it twice (partly.go).
+//     sends to all again, and those who have the message do not get it twice if it has a Message-ID (partly.go).
 //   - What follows the trace header is the message as sent, byte for byte, however malformed.
 //   - Only CRLF.CRLF ends a message (RFC 5321 section 4.1.1.4). See dots.go on bare LF and bare CR.
 //   - What is left of a message that was refused or broken off is never taken for commands, nor what becomes of it for the answer to another: the

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -18,8 +19,8 @@ import (
 )
 
 const (
-	// commandBudget is the input, TLS records included, before a greeting and between two steps of a transaction. It bounds a
-	// command line, a flood of commands that lead nowhere, and what go-smtp reads on of a BDAT chunk that it refused.
+	// commandBudget is the input, TLS records included, before a greeting, between two steps of a transaction and between two pieces of a message in chunks. It
+	// bounds a command line, a flood of commands that lead nowhere, and what go-smtp reads on of a BDAT chunk that it refused.
 	commandBudget = 128 << 10
 	// maxStrikes is how many refused commands and transactions without a message a client is allowed between two messages.
 	maxStrikes  = 50
@@ -42,13 +43,12 @@ type session struct {
 	mu      sync.Mutex // guards what follows: with BDAT a message is received beside the command loop
 	tx      *transaction
 	strikes int
-	taking  bool // a message is being received
-	broken  bool // one was broken off between chunks: see Reset
-	left    bool // the connection is about to end
+	broken  bool // a message was broken off between chunks: see Reset
+	left    bool // the connection is about to end, and is granted nothing more
 }
 
 // transaction is what is known of a message before it arrives. Only the command loop changes it, and
-// only before somebody claims it to receive the message.
+// only before somebody receives the message.
 type transaction struct {
 	id       string
 	from     string
@@ -60,7 +60,8 @@ type transaction struct {
 	index    []int // for each of given its place in accounts: one account gets one copy however often it is named
 	free     func()
 	by       time.Time // when the message must have begun
-	claimed  bool      // guarded by the session's mu
+	before   uintptr   // see chunks, as it was when the transaction began
+	last     bool      // the last of its chunks has come; guarded by the session's mu
 }
 
 func (s *Server) newSession(c *gosmtp.Conn, lmtp bool) (*session, error) {
@@ -115,7 +116,7 @@ func (s *session) begin(from string, opts *gosmtp.MailOptions) error {
 	}
 	tx := &transaction{
 		id: s.srv.nextID(), from: from, helo: s.conn.Hostname(), utf8: opts.UTF8, size: uint64(max(opts.Size, 0)), by: time.Now().Add(s.srv.envelopeTime()),
-		free: sync.OnceFunc(func() { <-s.srv.slots }),
+		free: sync.OnceFunc(func() { <-s.srv.slots }), before: chunks(s.conn),
 	}
 	s.guard.SetBusy(true)
 	s.mu.Lock()
@@ -165,11 +166,6 @@ func (s *session) recipient(to string) error {
 		s.srv.log.Info("recipient refused", "id", tx.id, "remote", s.remote(), "from", tx.from, "to", to, "code", full.Code, "reason", full.Message)
 		return full
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if tx.claimed {
-		return errNoTransaction
-	}
 	tx.add(to, account)
 	return nil
 }
@@ -184,12 +180,8 @@ func (s *Server) envelopeTime() time.Duration {
 
 // extend gives back what we took of a transaction's time.
 func (s *session) extend(tx *transaction, d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !tx.claimed {
-		tx.by = tx.by.Add(d)
-		_ = s.guard.SetReadDeadline(tx.by) // fails only when closed
-	}
+	tx.by = tx.by.Add(d)
+	_ = s.guard.SetReadDeadline(tx.by) // fails only when closed
 }
 
 // full is the refusal of a recipient whose account has no room for the message. It is given here, for behind the message SMTP has one reply for all recipients.
@@ -224,17 +216,17 @@ func (t *transaction) add(to string, account client.Account) {
 }
 
 // Reset ends the transaction, if any. go-smtp calls it after each message, for RSET and for a repeated EHLO.
-// A client that only ever resets gets no more patience for it.
+// A client that only ever resets gets no more patience for it, but what was granted for a message is over.
 //
-// Where a message is being received meanwhile, it came in chunks and is broken off. go-smtp may then take what becomes of it for the answer to the connection's next
-// message (it says 250 for that by LMTP, whether or not it is delivered). So there is none: the next MAIL is told to connect again.
+// Where a message was broken off (see close), go-smtp may take what becomes of it for the answer to the connection's next message (it says 250 for that by LMTP,
+// whether or not it is delivered), or its goroutine claims that one. So there is none: the next MAIL is told to connect again.
 func (s *session) Reset() {
 	s.close()
 	s.mu.Lock()
-	s.broken = s.broken || s.taking
 	s.strikes++ // a message that arrived has set it to -1
 	out := s.left || s.strikes >= maxStrikes
 	s.mu.Unlock()
+	s.guard.AtMost(commandBudget)
 	if !out {
 		s.renew()
 	}
@@ -248,18 +240,19 @@ func (s *session) Logout() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taking {
+	if s.broken {
 		_ = s.guard.Close() // what could be said was said
 	}
 	return nil
 }
 
-// close gives up the transaction and its slot. A message that is being received by BDAT ends by itself:
-// its pipe is closed.
+// close gives up the transaction and its slot. A message that came by BDAT, but not its last chunk, is broken off. Its goroutine ends by itself, for its pipe is closed, and
+// nobody waits for that: it may be over already, or not have begun, as go-smtp does not wait for its beginning either where a chunk is empty.
 func (s *session) close() {
 	s.mu.Lock()
 	tx := s.tx
 	s.tx = nil
+	s.broken = s.broken || tx != nil && !tx.last && tx.before != chunks(s.conn)
 	s.mu.Unlock()
 	if tx != nil {
 		tx.free()
@@ -290,32 +283,41 @@ func (s *session) renew() {
 	s.guard.Limit(commandBudget)
 }
 
-// claim is the transaction under way, of which the caller receives the message: from here on a Reset breaks that off.
-//
-// With BDAT it may come late, for go-smtp has another goroutine call: behind a Reset, which then could not know that it broke a message off, and even behind the next MAIL,
-// whose transaction the message that is no more claims in its place. Then that is given up and the connection ends, lest what becomes of the one be said of the other.
-func (s *session) claim() (*transaction, *gosmtp.SMTPError) {
+// grant gives the client input for some commands, or for the next piece of a chunk.
+func (s *session) grant() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.tx == nil:
-		s.broken = true
-		return nil, errNoTransaction
-	case s.tx.claimed:
-		s.broken, s.left = true, true
-		s.guard.Limit(0)
-		return nil, errBroken
+	if !s.left {
+		s.guard.Limit(commandBudget)
 	}
-	s.tx.claimed, s.taking = true, true
-	_ = s.guard.SetReadDeadline(time.Time{}) // fails only when closed
-	return s.tx, nil
 }
 
-// received notes that a message is no longer being received.
-func (s *session) received() {
+// claim is the transaction under way, of which the caller receives the message. With BDAT it may come late, for go-smtp has another goroutine call:
+// behind a Reset. Then there is none, and no further one begins (see Reset).
+func (s *session) claim() (*transaction, *gosmtp.SMTPError) {
+	tx := s.open()
+	if tx == nil {
+		return nil, errNoTransaction
+	}
+	_ = s.guard.SetReadDeadline(time.Time{}) // fails only when closed
+	return tx, nil
+}
+
+// chunks names go-smtp's latest message in chunks; each has a channel of its own for what becomes of it. Only the command loop may ask, and
+// nobody else can tell that there is one. Should the channel be elsewhere one day, TestChunksBehindTheirReset says so.
+func chunks(c *gosmtp.Conn) uintptr {
+	result := reflect.ValueOf(c).Elem().FieldByName("dataResult")
+	if result.Kind() != reflect.Chan {
+		return 0
+	}
+	return result.Pointer()
+}
+
+// lastChunk notes that the last chunk of a message has come: go-smtp waits for what becomes of it.
+func (s *session) lastChunk(tx *transaction) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taking = false
+	tx.last = true
 }
 
 // brokeOff says whether a message was broken off between its chunks.

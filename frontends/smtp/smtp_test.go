@@ -473,9 +473,13 @@ func TestStrikes(t *testing.T) {
 		"resetting":  strings.Repeat("RSET\r\nMAIL FROM:<>\r\n", maxStrikes+10),
 		"chunk, then resetting": "RCPT TO:<u1@example.test>\r\nBDAT 4\r\nhalfRSET\r\n" +
 			strings.Repeat("MAIL FROM:<>\r\nRSET\r\n", maxStrikes+10),
-		"noise":      strings.Repeat("XYZZY\r\n", 10),
-		"no message": strings.Repeat("NOOP\r\n", commandBudget),
-		"endless":    strings.Repeat("x", 4*commandBudget),
+		"noise":               strings.Repeat("XYZZY\r\n", 10),
+		"no message":          strings.Repeat("NOOP\r\n", commandBudget),
+		"endless":             strings.Repeat("x", 4*commandBudget),
+		"chunk, then noise":   "RCPT TO:<u1@example.test>\r\nBDAT 1\r\nx" + strings.Repeat("NOOP\r\n", commandBudget),
+		"chunk, then endless": "RCPT TO:<u1@example.test>\r\nBDAT 1\r\nx" + strings.Repeat("x", 4*commandBudget),
+		"refused at the last strike, then endless": strings.Repeat("RSET\r\n", maxStrikes-1) + "MAIL FROM:<>\r\nRCPT TO:<u1@example.test>\r\nDATA\r\n" +
+			strings.Repeat("Received: x\r\n", maxHops+1) + "\r\n.\r\n" + strings.Repeat("x", 4*commandBudget),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, addr := start(t, newFake(), Config{}, false)

@@ -73,6 +73,32 @@ func TestHeldTransactions(t *testing.T) {
 	}
 }
 
+// TestHeldBetweenChunks: what a client says between two chunks of a message buys it no more time than that many commands do anywhere.
+func TestHeldBetweenChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pipes := newPipes()
+		srv := serveOn(t, newFake(), Config{}, false, pipes)
+		p := newPeer(t, pipes.dial())
+		defer p.Close()
+		p.do("EHLO c", "250")
+		p.do("MAIL FROM:<>", "250")
+		p.do("RCPT TO:<u1@example.test>", "250")
+		p.send("BDAT 1\r\nx")
+		p.expect("250")
+		go func() { _, _ = io.Copy(io.Discard, p.in) }() // ends with the connection
+		most := commandBudget*time.Second/minRate + idle
+		for begun := time.Now(); time.Since(begun) < most; time.Sleep(20 * time.Second) {
+			if _, err := io.WriteString(p.Conn, strings.Repeat("NOOP\r\n", 20*minRate/6+1)); err != nil {
+				break
+			}
+		}
+		synctest.Wait()
+		if len(srv.slots) != 0 {
+			t.Fatal("still held")
+		}
+	})
+}
+
 // TestEnvelopeTimeIsTheClients: what we need ourselves is not taken from it, and a message that has begun in time may take longer.
 func TestEnvelopeTimeIsTheClients(t *testing.T) {
 	for _, how := range []string{"DATA\r\n", "BDAT 80000 LAST\r\n"} {
