@@ -178,7 +178,7 @@ func (m *Manager) mayGo(e Entry, leaving string, replies map[string]wholeReply) 
 		case !r.Complete: // it was a moment ago
 			needed = errors.Join(needed, fmt.Errorf("the copy on %s: %w", node, errNotYet))
 		case r.Damaged && !r.Tried && !m.lost(leaving):
-			needed = errors.Join(needed, fmt.Errorf("the copy on %s is damaged, or was filled from a damaged one, at records %v: it is verified and mended from the file on %s first (see `admin scrub`)", node, r.Records, leaving))
+			needed = errors.Join(needed, fmt.Errorf("the copy on %s is damaged, or was filled from a damaged one, at records %v: it is verified and mended from the file on %s first (see `admin scrub`), unless that node stays down for %s", node, r.Records, leaving, lostFor))
 		case r.Damaged:
 			damaged, records = append(damaged, node), append(records, r.Records...)
 		case r.Proved:

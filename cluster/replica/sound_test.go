@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"hongyan/engine/volume"
 )
@@ -219,5 +224,30 @@ func TestMoveWaitsForAProof(t *testing.T) {
 	replies, _ = m.askAll(e)
 	if err := m.mayGo(e, "c", replies); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestManyUnreadablePlaces: b's disk does not give four records that a has lost. b has answered for each of them all the same, and a fifth is mended from it.
+func TestManyUnreadablePlaces(t *testing.T) {
+	var from, to atomic.Int64 // where b's disk has bad sectors
+	disk := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".vol") && op.Offset >= from.Load() && op.Offset < to.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	g, k := newChecked(t, place{id: "a", region: "south"}, place{id: "b", region: "north", fs: disk})
+	e, acked := sealedOne(t, g, 10)
+	for _, record := range []int{1, 2, 3, 4, 7} {
+		g.rot("a", e, len(acked), record)
+	}
+	size := (e.Length - 4096) / int64(len(acked))
+	from.Store(4096 + size)
+	to.Store(4096 + 5*size)
+	k.verify("a", e.ID)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if c := k.known["a"][e.ID]; !slices.Equal(c.Asked, []string{"b"}) || c.Damaged != 4 || !slices.Equal(c.Records, []uint64{2}) {
+		t.Errorf("%+v", c)
 	}
 }
