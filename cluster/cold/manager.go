@@ -102,7 +102,7 @@ type Manager struct {
 	down     map[string]time.Time    // peers that do not answer
 	thawing  map[volume.ID]struct{}  // whose whole copy is being made here
 	plain    map[volume.ID]struct{}  // with fragments here and known to be not encrypted
-	suspect  map[volume.ID]struct{}  // whose keys here were found damaged, or not to be used
+	suspect  map[volume.ID]struct{}  // whose index or keys here were found damaged, or not to be used
 }
 
 // task names work that is made again after a failure.

@@ -331,7 +331,7 @@ func (m *Manager) remove(n cold.Name) error {
 	return m.cfg.Fragments.Detach(n.Volume)
 }
 
-// verifyNext reads one fragment of this node that was not read for long, and the keys beside it, and mends what is damaged.
+// verifyNext reads one fragment of this node that was not read for long, and what lies beside it, and mends what is damaged.
 func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
 	for _, e := range entries {
 		if e.Cold == nil {
@@ -353,7 +353,7 @@ func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
 }
 
 func (m *Manager) verify(e replica.Entry, n cold.Name) error {
-	if err := m.mendKeys(e); err != nil {
+	if err := m.mendBeside(e); err != nil {
 		return err
 	}
 	f, err := m.cfg.Fragments.Get(n)
