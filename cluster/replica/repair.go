@@ -118,6 +118,8 @@ func (m *Manager) mendOne(state *mending, e Entry) {
 		delete(state.incomplete, e.ID)
 		if !m.noteWhole(e, how) {
 			signal(m.mend)
+		} else if how == flawed && (m.cfg.Checked == nil || !m.cfg.Checked(e.ID, e.Generation).Doubted) { // of who knows already it would only have another check begin
+			m.noteDamage(e.ID, 0)
 		}
 		return
 	}
@@ -195,7 +197,7 @@ func (m *Manager) mendCopy(ctx context.Context, e Entry) (soundness, error) {
 	if err := m.mendKeys(ctx, e); err != nil {
 		return unproved, err
 	}
-	before := vol.Durable()
+	how, before := unproved, vol.Durable()
 	if before >= e.Length {
 		// Also when nothing is left to cut from the index: bytes of records that never became whole may lie behind.
 		end := cutAt(vol.Damage(), e.Length)
@@ -207,11 +209,13 @@ func (m *Manager) mendCopy(ctx context.Context, e Entry) (soundness, error) {
 			m.log.Info("copy cut", "volume", e.ID, "from", before, "to", end, "sealed", e.Length)
 		}
 		if end == e.Length {
-			return unproved, m.sealMended(vol)
+			if len(vol.Damage()) > 0 {
+				how = flawed
+			}
+			return how, m.sealMended(vol)
 		}
 		before = end
 	}
-	how := unproved
 	if vol.Stats().Records == 0 {
 		how = proved
 	}

@@ -26,7 +26,7 @@ type soundness uint8
 const (
 	unproved soundness = iota
 	proved             // each byte passed its checksum when it was written, by this process
-	flawed             // it was filled with damage
+	flawed             // it was filled with damage, or opened with some
 )
 
 // Checked is what checking has found of a copy in a generation.
