@@ -131,9 +131,9 @@ func (m *Manager) holders(ctx context.Context, id volume.ID) []string {
 	return nodes
 }
 
-// WholeOn asks a node whether its copy is as long as the entry says, damaged or not.
+// WholeOn asks a node whether its copy is as long as the entry says, and nothing in it is known to be damaged.
 func (m *Manager) WholeOn(node string, e Entry) bool {
-	return m.askWhole(node, e, wholeRequest{}).Complete
+	return m.askWhole(node, e, wholeRequest{}).Whole
 }
 
 // askWhole asks a node for its copy, with what the request says besides.
