@@ -14,19 +14,34 @@ import (
 // What lies beside the fragments of a volume: its record index, and if it is encrypted its keys. Every node with a fragment has both, and each is the
 // backup of the others: what is gone or damaged here is fetched from one of them.
 
-// attach keeps what belongs to a volume's fragments.
+// attach keeps what belongs to a volume's fragments, if it is of use.
 func (m *Manager) attach(a *attachment) error {
+	if err := volume.CheckIndex(a.Index, a.Volume, a.Generation); err != nil {
+		return err
+	}
 	m.views.forget(a.Volume)
 	return m.cfg.Fragments.Attach(a.Volume, a.Generation, a.Index, a.Keys)
 }
 
-// attached gives what this node has beside the fragments of a volume, for who is to have the same: all of it or an error.
-func (m *Manager) attached(ctx context.Context, e replica.Entry) (*attachment, error) {
-	index, secret, err := m.cfg.Fragments.Attached(e.ID, e.Generation)
-	if err != nil {
-		return nil, m.noteKeys(e.ID, err)
+// beside gives what this node has beside the fragments of a volume, which may be no keys. What is damaged is no good to others.
+func (m *Manager) beside(id volume.ID, generation uint32) (*attachment, error) {
+	index, secret, err := m.cfg.Fragments.Attached(id, generation)
+	if err == nil {
+		err = volume.CheckIndex(index, id, generation)
 	}
-	if secret == nil {
+	if err != nil {
+		return nil, m.noteDamage(id, err)
+	}
+	return &attachment{Volume: id, Generation: generation, Index: index, Keys: secret}, nil
+}
+
+// attached is beside for who is to have the same: all of it or an error.
+func (m *Manager) attached(ctx context.Context, e replica.Entry) (*attachment, error) {
+	a, err := m.beside(e.ID, e.Generation)
+	if err != nil {
+		return nil, err
+	}
+	if a.Keys == nil {
 		switch encrypted, err := m.encrypted(ctx, e); {
 		case err != nil:
 			return nil, err
@@ -34,7 +49,7 @@ func (m *Manager) attached(ctx context.Context, e replica.Entry) (*attachment, e
 			return nil, fmt.Errorf("the keys of cold volume %s are not on this node: they have to come back from another first", e.ID)
 		}
 	}
-	return &attachment{Volume: e.ID, Generation: e.Generation, Index: index, Keys: secret}, nil
+	return a, nil
 }
 
 // encrypted looks into the header of a cold volume, through its fragments.
@@ -71,7 +86,7 @@ func (m *Manager) rebuildAttached(e replica.Entry) error {
 	_, suspect := m.suspect[e.ID]
 	m.mu.Unlock()
 	if suspect {
-		if err := m.mendKeys(e); err != nil {
+		if err := m.mendBeside(e); err != nil {
 			return err
 		}
 	}
@@ -121,11 +136,44 @@ func (m *Manager) fetchAttachment(e replica.Entry) (*attachment, error) {
 		case encrypted && a.Keys == nil:
 			err = errors.New("it has no keys")
 		default:
-			return &a, nil
+			if err = volume.CheckIndex(a.Index, e.ID, e.Generation); err == nil {
+				return &a, nil
+			}
 		}
 		reasons = errors.Join(reasons, fmt.Errorf("%s: %w", node, err))
 	}
 	return nil, fmt.Errorf("fetch index and keys: %w", errors.Join(reasons, errors.New("no node that is up has them: bring back a node or disk with fragments of the volume")))
+}
+
+// mendBeside looks for damage in all that lies beside the fragments of this node. What is missing is rebuildAttached's.
+func (m *Manager) mendBeside(e replica.Entry) error {
+	if err := m.mendKeys(e); err != nil {
+		return err
+	}
+	if err := m.mendIndex(e); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	delete(m.suspect, e.ID)
+	m.mu.Unlock()
+	return nil
+}
+
+// mendIndex has a record index that is of no use made anew from another node's.
+func (m *Manager) mendIndex(e replica.Entry) error {
+	found := m.cfg.Fragments.CheckIndex(e.ID, e.Generation)
+	if found == nil || errors.Is(found, cold.ErrNotFound) {
+		return nil
+	}
+	a, err := m.fetchAttachment(e)
+	if err == nil {
+		err = m.attach(a)
+	}
+	if err != nil {
+		return fmt.Errorf("mend the index beside fragments: %w", err)
+	}
+	m.log.Warn("index beside fragments mended", "volume", e.ID, "found", found)
+	return nil
 }
 
 // mendKeys looks for damage in the key file beside the fragments of this node. Damaged sectors are mended in place, so that what is destroyed in others stays so;
@@ -143,13 +191,7 @@ func (m *Manager) mendKeys(e replica.Entry) error {
 	if unusable || len(found) > 0 {
 		err = m.replaceKeys(e, found, unusable)
 	}
-	if err != nil {
-		return err
-	}
-	m.mu.Lock()
-	delete(m.suspect, e.ID)
-	m.mu.Unlock()
-	return nil
+	return err
 }
 
 func (m *Manager) replaceKeys(e replica.Entry, found []int64, unusable bool) error {
@@ -169,15 +211,15 @@ func (m *Manager) replaceKeys(e replica.Entry, found []int64, unusable bool) err
 	return nil
 }
 
-// noteKeys has keys mended soon if it is they that an error is about.
-func (m *Manager) noteKeys(id volume.ID, err error) error {
-	if cold.KeysDamaged(err) {
-		m.suspectKeys(id)
+// noteDamage has what lies beside the fragments mended soon if it is that that an error is about.
+func (m *Manager) noteDamage(id volume.ID, err error) error {
+	if cold.KeysDamaged(err) || errors.Is(err, volume.ErrIndex) {
+		m.suspectBeside(id)
 	}
 	return err
 }
 
-func (m *Manager) suspectKeys(id volume.ID) {
+func (m *Manager) suspectBeside(id volume.ID) {
 	m.mu.Lock()
 	m.suspect[id] = struct{}{}
 	m.mu.Unlock()

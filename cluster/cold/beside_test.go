@@ -139,6 +139,45 @@ func TestCopyStaysWithoutKeys(t *testing.T) {
 	wholeKeys(t, n)
 }
 
+// TestDamagedIndexIsMended: a record index beside fragments that cannot be used is fetched from another node, and given to none.
+func TestDamagedIndexIsMended(t *testing.T) {
+	c := settled(t)
+	n, live := c.nodes[0], roaring.BitmapOf(1, 2)
+	path := n.frags.IndexPath(7, 0)
+	spoil(t, n, path, 20)
+	n.m.views.forget(7) // as after a restart
+	if _, err := n.m.Census(t.Context(), c.entry(7), live); err == nil {
+		t.Fatal("records counted by a damaged index")
+	}
+	c.round(at(103), 1, 2)
+	if _, err := n.m.Census(t.Context(), c.entry(7), live); err != nil {
+		t.Error(err)
+	}
+
+	// Nobody has asked for it: it is found with the fragment, also where only a later block is damaged.
+	spoil(t, n, path, 4096+20)
+	n.m.mu.Lock()
+	clear(n.m.verified)
+	n.m.mu.Unlock()
+	c.round(at(104), 1, 2)
+	must(t, n.frags.CheckIndex(7, 0))
+
+	// It is no source for others, and what is fetched from it is mended soon.
+	order := c.entry(7).Sources()
+	at3 := func(i int) int { return slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == order[i] }) }
+	broken, replaced := c.nodes[at3(0)], c.nodes[at3(2)] // the one is asked first by the other
+	spoil(t, broken, path, 20)
+	l := layout(c.entry(7))
+	if r, err := broken.m.serveHave(t.Context(), order[1], &haveRequest{Fragment: fragmentID{Volume: 7}, Layout: &l}); err != nil || r.Whole {
+		t.Errorf("a fragment with a damaged index is said to be whole: %v", err)
+	}
+	must(t, replaced.fs.Remove(path))
+	c.round(at(105), at3(0), at3(1))
+	must(t, replaced.frags.CheckIndex(7, 0))
+	c.round(at(106))
+	must(t, broken.frags.CheckIndex(7, 0))
+}
+
 // TestPlainVolume: one that is not encrypted has no keys to miss, though the node has a master key.
 func TestPlainVolume(t *testing.T) {
 	c := newCluster(t, "a", "b", "c")

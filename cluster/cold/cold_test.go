@@ -289,6 +289,43 @@ func TestThaw(t *testing.T) {
 	}
 }
 
+// TestFragmentStaysUntilItIsElsewhere: the directory names another node for it, which has it not yet; and while a recovery is not over those of volumes that
+// the directory does not know stay.
+func TestFragmentStaysUntilItIsElsewhere(t *testing.T) {
+	c := settled(t)
+	_, err := c.dir.MoveFragment(t.Context(), 7, 0, c.entry(7).Cold.Nodes[0], c.entry(7).Cold.Nodes[1])
+	must(t, err)
+	to := slices.IndexFunc(c.nodes, func(n *node) bool { return n.id == c.entry(7).Cold.Nodes[0] })
+	held := func() (n int) {
+		for _, node := range c.nodes {
+			n += len(node.frags.List())
+		}
+		return n
+	}
+	c.round(at(200), to)
+	c.round(at(200+3700), to)
+	if held() != 6 {
+		t.Errorf("%d fragments are left, of which one is nowhere else", held())
+	}
+	c.round(at(200 + 3701)) // made where it is named
+	c.round(at(200 + 3702))
+	if held() != 6 || len(c.nodes[to].frags.List()) != 3 {
+		t.Errorf("%d fragments, %d of them on %s", held(), len(c.nodes[to].frags.List()), c.nodes[to].id)
+	}
+	c.recovering = true
+	must(t, c.dir.DropVolume(t.Context(), 7))
+	c.round(at(5000))
+	c.round(at(5000 + 3700))
+	if held() != 6 {
+		t.Errorf("%d fragments are left in the middle of a recovery", held())
+	}
+	c.recovering = false
+	c.round(at(5000 + 3701))
+	if held() != 0 {
+		t.Errorf("%d fragments of no volume are left", held())
+	}
+}
+
 // TestThawedFragmentsWaitForWholeCopies of the generation that the volume has; and none is removed that the directory names by now, or that was asked for.
 func TestThawedFragmentsWaitForWholeCopies(t *testing.T) {
 	c := settled(t)

@@ -25,7 +25,7 @@
 //
 //   - I1. A whole copy is removed only while the directory says that the volume is cold and every fragment was just confirmed durable.
 //   - I2. A fragment that the directory names is never removed or replaced by one of another layout, nor removed while it may be about to be named, or while
-//     fewer than two copies that a thaw put in its place are known to be whole.
+//     fewer than two copies that a thaw put in its place are known to be whole. Nor is one that is named on another node before that has it.
 //   - I3. A record's key that is destroyed in one place is destroyed in all before its copy is dropped.
 //   - I4. Conversion, rebuild, verification run one at a time on a node, at a bounded rate and in bounded memory.
 //

@@ -126,6 +126,8 @@ type cluster struct {
 	refs  []volume.Ref
 	mail  [][]byte
 	peers []replica.Peer
+
+	recovering bool
 }
 
 var soon = Policy{After: time.Minute, Least: 1, Data: 4, Parity: 2, Rate: 1 << 40}
@@ -146,7 +148,7 @@ func newCluster(t testing.TB, ids ...string) *cluster {
 		c.nodes = append(c.nodes, n)
 		c.open(n)
 		n.m, err = New(Config{ID: n.id, Region: n.id[:1], Net: net, Volumes: n.set, Fragments: n.frags, Directory: c.dir, Policy: soon,
-			Peers: func() []replica.Peer { return c.peers }, Whole: c.whole, Log: slog.New(slog.DiscardHandler)})
+			Peers: func() []replica.Peer { return c.peers }, Whole: c.whole, Recovering: func() bool { return c.recovering }, Log: slog.New(slog.DiscardHandler)})
 		must(t, err)
 		net.Serve()
 		t.Cleanup(func() {

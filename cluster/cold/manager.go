@@ -45,18 +45,19 @@ type Policy struct {
 
 // Config is what a Manager needs.
 type Config struct {
-	ID        string
-	Region    string
-	Net       *transport.Net
-	Volumes   *volume.Set
-	Fragments *cold.Store
-	Directory Directory
-	Peers     func() []replica.Peer                   // the cluster's storage nodes, this one among them
-	Whole     func(node string, e replica.Entry) bool // asks a node whether its copy is as the entry says
-	Paused    func() bool                             // the operator has moves wait; may be nil
-	Policy    Policy
-	Clock     *clock.Clock
-	Log       *slog.Logger
+	ID         string
+	Region     string
+	Net        *transport.Net
+	Volumes    *volume.Set
+	Fragments  *cold.Store
+	Directory  Directory
+	Peers      func() []replica.Peer                   // the cluster's storage nodes, this one among them
+	Whole      func(node string, e replica.Entry) bool // asks a node whether its copy is as the entry says, and nothing in it is known to be damaged
+	Paused     func() bool                             // the operator has moves wait; may be nil
+	Recovering func() bool                             // shards were recovered, and what they lost is still looked for; may be nil
+	Policy     Policy
+	Clock      *clock.Clock
+	Log        *slog.Logger
 }
 
 // Fixed bounds.
@@ -102,7 +103,7 @@ type Manager struct {
 	down     map[string]time.Time    // peers that do not answer
 	thawing  map[volume.ID]struct{}  // whose whole copy is being made here
 	plain    map[volume.ID]struct{}  // with fragments here and known to be not encrypted
-	suspect  map[volume.ID]struct{}  // whose keys here were found damaged, or not to be used
+	suspect  map[volume.ID]struct{}  // whose index or keys here were found damaged, or not to be used
 }
 
 // task names work that is made again after a failure.
@@ -128,8 +129,12 @@ func New(cfg Config) (*Manager, error) {
 			return nil, fmt.Errorf("cold: %d+%d fragments at %d bytes a second: %w", cfg.Policy.Data, cfg.Policy.Parity, cfg.Policy.Rate, errors.Join(err, cold.ErrLayout))
 		}
 	}
+	never := func() bool { return false }
 	if cfg.Paused == nil {
-		cfg.Paused = func() bool { return false }
+		cfg.Paused = never
+	}
+	if cfg.Recovering == nil {
+		cfg.Recovering = never
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	m := &Manager{

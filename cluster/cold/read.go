@@ -27,7 +27,7 @@ func (m *Manager) Open(ctx context.Context, e replica.Entry, ref volume.Ref, off
 	m.stats.reads.Add(1)
 	out, err := v.OpenRef(src, ref, off, n)
 	if err != nil {
-		return nil, m.noteKeys(e.ID, err)
+		return nil, m.noteDamage(e.ID, err)
 	}
 	return &counted{ReadCloser: out, r: r, stats: &m.stats}, nil
 }
@@ -50,7 +50,7 @@ func (m *Manager) view(ctx context.Context, e replica.Entry) (*cold.Reader, io.R
 	}
 	src := cold.NewWindow(ctx, r)
 	v, err := m.views.get(e, m.cfg.Fragments, src)
-	return r, src, v, err
+	return r, src, v, m.noteDamage(e.ID, err)
 }
 
 // counted notes at its end whether the read was a degraded one.

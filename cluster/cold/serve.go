@@ -141,11 +141,11 @@ func (m *Manager) misplaced() error {
 
 // serveFetch gives it to another node that has fragments of the volume.
 func (m *Manager) serveFetch(_ context.Context, from string, req *fetchRequest) (*attachment, error) {
-	index, secret, err := m.cfg.Fragments.Attached(req.Volume, req.Generation)
+	a, err := m.beside(req.Volume, req.Generation)
 	if err != nil {
-		return nil, failed(fmt.Errorf("attachment for %s: %w", from, m.noteKeys(req.Volume, err)))
+		return nil, failed(fmt.Errorf("attachment for %s: %w", from, err))
 	}
-	return &attachment{Volume: req.Volume, Generation: req.Generation, Index: index, Keys: secret}, nil
+	return a, nil
 }
 
 // serveHave says whether a fragment is whole here, with all that belongs to it, after destroying keys (step 6, I3). Who does not say by which layout keeps
@@ -159,7 +159,8 @@ func (m *Manager) serveHave(_ context.Context, from string, req *haveRequest) (*
 	if err != nil {
 		return nil, failed(fmt.Errorf("%v for %s: %w", req.Fragment, from, err))
 	}
-	if lost || !m.cfg.Fragments.HasAttached(n.Volume, n.Generation) {
+	if err := m.cfg.Fragments.CheckIndex(n.Volume, n.Generation); lost || err != nil {
+		_ = m.noteDamage(n.Volume, err)
 		return &haveReply{}, nil
 	}
 	if req.Encrypted {
@@ -167,7 +168,7 @@ func (m *Manager) serveHave(_ context.Context, from string, req *haveRequest) (*
 			return nil, failed(fmt.Errorf("%v for %s: %w", req.Fragment, from, err))
 		}
 		if lost {
-			m.suspectKeys(n.Volume)
+			m.suspectBeside(n.Volume)
 			return &haveReply{}, nil
 		}
 	}
@@ -182,7 +183,7 @@ func (m *Manager) serveHave(_ context.Context, from string, req *haveRequest) (*
 // Destroy destroys the keys of records of a cold volume on this node.
 func (m *Manager) Destroy(id volume.ID, records []uint64) error {
 	m.views.forget(id)
-	return m.noteKeys(id, m.cfg.Fragments.UseKeys(id, func(f *keys.File) error { return f.Destroy(records) }))
+	return m.noteDamage(id, m.cfg.Fragments.UseKeys(id, func(f *keys.File) error { return f.Destroy(records) }))
 }
 
 // serveRead gives a peer blocks of a fragment.

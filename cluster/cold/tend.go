@@ -215,19 +215,26 @@ func (m *Manager) confirm(e replica.Entry) error {
 	if secret != nil {
 		destroyed = cold.Destroyed(secret, cmp.Or(e.Last, math.MaxUint64))
 	}
-	l := layout(e)
-	for i, node := range e.Cold.Nodes {
-		ctx, stop := context.WithTimeout(m.ctx, callTimeout)
-		req := &haveRequest{Fragment: fragmentID{Volume: e.ID, Generation: e.Generation, Index: uint8(i)}, Layout: &l, Destroyed: destroyed, Encrypted: secret != nil}
-		var reply haveReply
-		err := m.cfg.Net.Call(ctx, node, methodHave, req, &reply)
-		stop()
-		if err != nil {
-			return fmt.Errorf("confirm fragment %d on %s: %w", i, node, err)
+	for i := range e.Cold.Nodes {
+		if err := m.confirmOne(e, i, destroyed, secret != nil); err != nil {
+			return err
 		}
-		if !reply.Whole {
-			return fmt.Errorf("fragment %d on %s is not whole: the copy stays until it is", i, node)
-		}
+	}
+	return nil
+}
+
+// confirmOne does it for one fragment.
+func (m *Manager) confirmOne(e replica.Entry, index int, destroyed []uint64, encrypted bool) error {
+	ctx, stop := context.WithTimeout(m.ctx, callTimeout)
+	defer stop()
+	l, node := layout(e), e.Cold.Nodes[index]
+	req := &haveRequest{Fragment: fragmentID{Volume: e.ID, Generation: e.Generation, Index: uint8(index)}, Layout: &l, Destroyed: destroyed, Encrypted: encrypted}
+	var reply haveReply
+	if err := m.cfg.Net.Call(ctx, node, methodHave, req, &reply); err != nil {
+		return fmt.Errorf("confirm fragment %d on %s: %w", index, node, err)
+	}
+	if !reply.Whole {
+		return fmt.Errorf("fragment %d on %s is not whole: what is here stays until it is", index, node)
 	}
 	return nil
 }
@@ -273,8 +280,9 @@ func (m *Manager) sweep(entries []replica.Entry, now time.Time) {
 	}
 }
 
-// sweepOne removes a fragment unless it is named now, or was just asked for. Those of a volume that was thawed stay until as many of its copies as must
-// not be lost at once are known to be whole, in the generation that there is now.
+// sweepOne removes a fragment unless it is named now, or was just asked for. One that another node is named for stays until that has it; those of a volume
+// that was thawed until as many of its copies as must not be lost at once are known to be whole, in the generation that there is now; and those of one
+// that the directory does not know while a recovery is not over, of which it may have come out without entries that it had.
 func (m *Manager) sweepOne(n cold.Name, since time.Time) error {
 	e, err := m.present(n.Volume)
 	if err != nil {
@@ -282,6 +290,18 @@ func (m *Manager) sweepOne(n cold.Name, since time.Time) error {
 	}
 	if m.names(e, n) {
 		return nil
+	}
+	if e.ID == 0 && m.cfg.Recovering() {
+		return errors.New("the directory has no such volume, and a recovery is not over (see `hongyan admin recover`): its fragment stays")
+	}
+	if e.Cold != nil && e.Generation == n.Generation && n.Index < len(e.Cold.Nodes) && m.cfg.Fragments.Has(n) {
+		keyless, err := m.cfg.Fragments.KeysLost(n.Volume)
+		if err == nil {
+			err = m.confirmOne(e, n.Index, nil, !keyless)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if e.State == replica.Sealed && e.Cold == nil && e.Length > 0 {
 		whole := 0
@@ -331,7 +351,7 @@ func (m *Manager) remove(n cold.Name) error {
 	return m.cfg.Fragments.Detach(n.Volume)
 }
 
-// verifyNext reads one fragment of this node that was not read for long, and the keys beside it, and mends what is damaged.
+// verifyNext reads one fragment of this node that was not read for long, and what lies beside it, and mends what is damaged.
 func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
 	for _, e := range entries {
 		if e.Cold == nil {
@@ -353,7 +373,7 @@ func (m *Manager) verifyNext(entries []replica.Entry, now time.Time) {
 }
 
 func (m *Manager) verify(e replica.Entry, n cold.Name) error {
-	if err := m.mendKeys(e); err != nil {
+	if err := m.mendBeside(e); err != nil {
 		return err
 	}
 	f, err := m.cfg.Fragments.Get(n)

@@ -26,12 +26,7 @@ const (
 
 // Census implements replica.ColdVolumes.
 func (m *Manager) Census(ctx context.Context, e replica.Entry, live *roaring.Bitmap) (volume.Census, error) {
-	r, err := m.reader(e, readSilence)
-	if err != nil {
-		return volume.Census{}, err
-	}
-	src := cold.NewWindow(ctx, r)
-	v, err := m.views.get(e, m.cfg.Fragments, src)
+	_, src, v, err := m.view(ctx, e)
 	if err != nil {
 		return volume.Census{}, err
 	}
@@ -41,7 +36,7 @@ func (m *Manager) Census(ctx context.Context, e replica.Entry, live *roaring.Bit
 // Erase implements replica.ColdVolumes.
 func (m *Manager) Erase(id volume.ID, stay *roaring.Bitmap) (uint64, error) {
 	erased, err := m.cfg.Fragments.Erase(id, func(n uint64) bool { return stay.Contains(uint32(n)) })
-	return erased, m.noteKeys(id, err)
+	return erased, m.noteDamage(id, err)
 }
 
 // Thaw implements replica.ColdVolumes: this node and others with fragments, one of them in another region (or zone), make whole copies, then the directory

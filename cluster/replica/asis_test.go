@@ -11,9 +11,21 @@ import (
 	"hongyan/engine/volume"
 )
 
-// TestDiskRebuiltFromADamagedOne: b's disk is replaced while a's has lost a record in the middle. What lies behind it comes to b all the
-// same, and the lost record is an error on both.
+// TestDiskRebuiltFromADamagedOne: b's disk is replaced while a's has lost a record. What lies behind it comes to b all the same, and the lost record is an
+// error on both, also if it is the last, and after a restart.
 func TestDiskRebuiltFromADamagedOne(t *testing.T) {
+	for name, hit := range map[string]func(length int) int{
+		"in the middle": func(n int) int { return n / 2 }, // ten records of one size: within the sixth
+		"at the end":    func(n int) int { return n - 100 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it mostly waits
+			rebuiltFromADamagedOne(t, hit)
+		})
+	}
+}
+
+func rebuiltFromADamagedOne(t *testing.T, hit func(length int) int) {
 	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
 	g.openWith("a", "b")
 	acked := g.at("a").putMany(10)
@@ -27,18 +39,24 @@ func TestDiskRebuiltFromADamagedOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hit := len(b) / 2 // ten records of one size: within the sixth
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = f.WriteAt(bytes.Repeat([]byte{0xee}, 16), int64(hit))
+	_, err = f.WriteAt(bytes.Repeat([]byte{0xee}, 16), int64(hit(len(b))))
 	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	g.sealed(acked)
 	g.at("b").start(nil)
 	g.identical(60 * time.Second)
+	g.wholeOn("b", must(g.dir.entry(id)))
+	g.at("b").kill()
+	if err := os.Remove(filepath.Join(g.at("b").dir, id.String()+".idx")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	g.at("b").start(nil)
+	g.wholeOn("b", must(g.dir.entry(id)))
 	lost := 0
 	for seed, ref := range acked {
 		if ref.Volume != id {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"syscall"
+	"time"
 
 	"hongyan/cluster/wire"
 	"hongyan/engine/keys"
@@ -34,7 +35,7 @@ func (m *Manager) Recheck(id volume.ID) {
 }
 
 // Others gives the other copies of a volume whose nodes answer, nearest first, as files to read from. Each is given up
-// once it has failed a few times.
+// once it has failed to answer a few times.
 func (m *Manager) Others(ctx context.Context, e Entry) (nodes []string, files []io.ReaderAt) {
 	for _, node := range m.holders(ctx, e.ID) {
 		if m.cfg.Net.Up(node) {
@@ -73,8 +74,9 @@ func (m *Manager) MendKeys(ctx context.Context, e Entry) (at int64, mended int, 
 }
 
 const (
-	readAhead    = 1 << 20 // of another copy's file
-	otherFailure = 5       // failed reads after which another copy is not asked any more
+	readAhead    = 1 << 20          // of another copy's file
+	otherFailure = 5                // reads without an answer after which another copy is not asked any more
+	otherDamage  = 10 * time.Minute // or so long was waited for answers that its disk has not the bytes
 )
 
 // otherCopy is another node's file. One goroutine uses it.
@@ -86,8 +88,9 @@ type otherCopy struct {
 	buf      []byte // of the file from off on
 	off      int64
 	failures int
-	err      error // of the last failure
-	silent   bool  // some bytes were not asked for, or no answer came: nothing is known of them
+	waited   time.Duration // for answers that were of no use
+	err      error         // of the last failure
+	silent   bool          // some bytes were not asked for, or no answer came: nothing is known of them
 }
 
 // ReadAt implements io.ReaderAt for places in order: damage seldom comes alone.
@@ -105,15 +108,17 @@ func (o *otherCopy) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// load reads ahead; a sector behind that the other disk does not give costs one more request.
+// load reads ahead; a sector behind that the other disk does not give costs one more request. That the other copy is damaged is an answer: it may be right at the
+// next place, and whoever wants its file given up needs one for each (S2).
 func (o *otherCopy) load(off, end int64) error {
 	for _, to := range []int64{min(off+readAhead, o.entry.Length), end} {
-		if o.failures >= otherFailure {
+		if o.failures >= otherFailure || o.waited >= otherDamage {
 			o.silent = true
 			return o.err
 		}
 		buf := make([]byte, 0, max(to, end)-off)
 		req := rawRequest{Volume: o.entry.ID, Off: off, End: max(to, end), Generation: o.entry.Generation}
+		began := time.Now()
 		_, err := o.m.fetchFrom(o.ctx, o.node, req, func(p []byte) error {
 			buf = append(buf, p...)
 			return nil
@@ -122,8 +127,11 @@ func (o *otherCopy) load(off, end int64) error {
 			o.buf, o.off = buf, off
 			return nil
 		}
-		o.failures++
-		o.err = err
+		if o.err = err; errors.Is(err, wire.ErrDamaged) {
+			o.waited += time.Since(began)
+		} else {
+			o.failures++
+		}
 	}
 	o.silent = o.silent || !errors.Is(o.err, wire.ErrDamaged)
 	return o.err

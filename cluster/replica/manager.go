@@ -74,6 +74,9 @@ func New(cfg Config) (*Manager, error) {
 		shares:   shares{lead: make(map[turn][]string)},
 	}
 	m.setPeers(cfg.Peers())
+	if cfg.Volumes != nil {
+		cfg.Volumes.KnowSealed(m.sealedHere)
+	}
 	transport.HandleUnary(cfg.Net, methodOffer, m.serveOffer)
 	transport.HandleUnary(cfg.Net, methodFence, m.serveFence)
 	transport.HandleUnary(cfg.Net, methodErase, m.serveErase)
@@ -272,6 +275,15 @@ func (m *Manager) entry(id volume.ID) (Entry, bool) {
 	defer m.mu.Unlock()
 	e, ok := m.entries[id]
 	return e, ok
+}
+
+// sealedHere says how a volume of which this node is to have a copy was sealed.
+func (m *Manager) sealedHere(id volume.ID) volume.Sealed {
+	e, known := m.entry(id)
+	if !known || e.State != Sealed || !e.Holds(m.cfg.ID) {
+		return volume.Sealed{}
+	}
+	return volume.Sealed{Generation: e.Generation, Length: e.Length, Last: e.Last}
 }
 
 // noteEntry keeps what the directory answered: it may be newer than the local view of it.

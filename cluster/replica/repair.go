@@ -118,6 +118,8 @@ func (m *Manager) mendOne(state *mending, e Entry) {
 		delete(state.incomplete, e.ID)
 		if !m.noteWhole(e, how) {
 			signal(m.mend)
+		} else if how == flawed && (m.cfg.Checked == nil || !m.cfg.Checked(e.ID, e.Generation).Doubted) { // of who knows already it would only have another check begin
+			m.noteDamage(e.ID, 0)
 		}
 		return
 	}
@@ -195,19 +197,25 @@ func (m *Manager) mendCopy(ctx context.Context, e Entry) (soundness, error) {
 	if err := m.mendKeys(ctx, e); err != nil {
 		return unproved, err
 	}
-	before := vol.Durable()
+	how, before := unproved, vol.Durable()
 	if before >= e.Length {
 		// Also when nothing is left to cut from the index: bytes of records that never became whole may lie behind.
-		if err := vol.Truncate(e.Length); err != nil {
-			return unproved, fmt.Errorf("cut copy from %d to %d: %w", before, e.Length, err)
+		end := cutAt(vol.Damage(), e.Length)
+		if err := vol.Truncate(end); err != nil {
+			return unproved, fmt.Errorf("cut copy from %d to %d: %w", before, end, err)
 		}
-		if before > e.Length {
+		if before > end {
 			m.stats.cuts.Add(1)
-			m.log.Info("copy cut to its sealed length", "volume", e.ID, "from", before, "to", e.Length)
+			m.log.Info("copy cut", "volume", e.ID, "from", before, "to", end, "sealed", e.Length)
 		}
-		return unproved, m.sealMended(vol)
+		if end == e.Length {
+			if len(vol.Damage()) > 0 {
+				how = flawed
+			}
+			return how, m.sealMended(vol)
+		}
+		before = end
 	}
-	how := unproved
 	if vol.Stats().Records == 0 {
 		how = proved
 	}
@@ -217,6 +225,17 @@ func (m *Manager) mendCopy(ctx context.Context, e Entry) (soundness, error) {
 	m.stats.repairs.Add(1)
 	m.log.Info("copy mended", "volume", e.ID, "from", before, "to", e.Length)
 	return how, m.sealMended(vol)
+}
+
+// cutAt is where a copy that is too long is cut: at its sealed length, or where damage begins that reaches across it. What the disk lost there may begin before
+// the seal and end behind it, and within it no end of a record is known: the rest comes from another copy.
+func cutAt(damage []volume.Span, length int64) int64 {
+	for _, s := range damage {
+		if s.Start < length && length < s.End {
+			return s.Start
+		}
+	}
+	return length
 }
 
 // sealMended has the index of a mended copy saved.

@@ -45,9 +45,9 @@ func sealedOne(t *testing.T, g *group, n int) (Entry, map[uint64]volume.Ref) {
 
 func (g *group) wholeOn(id string, e Entry) {
 	g.t.Helper()
-	eventually(g.t, "the copy on "+id+" is whole", 20*time.Second, func() error {
+	eventually(g.t, "the copy on "+id+" is complete", 20*time.Second, func() error {
 		now, _ := g.dir.entry(e.ID)
-		if !g.at(id).m.WholeOn(id, now) {
+		if !g.at(id).m.askWhole(id, now, wholeRequest{}).Complete {
 			return fmt.Errorf("not yet")
 		}
 		return nil

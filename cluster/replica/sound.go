@@ -26,7 +26,7 @@ type soundness uint8
 const (
 	unproved soundness = iota
 	proved             // each byte passed its checksum when it was written, by this process
-	flawed             // it was filled with damage
+	flawed             // it was filled with damage, or opened with some
 )
 
 // Checked is what checking has found of a copy in a generation.
@@ -131,9 +131,9 @@ func (m *Manager) holders(ctx context.Context, id volume.ID) []string {
 	return nodes
 }
 
-// WholeOn asks a node whether its copy is as long as the entry says, damaged or not.
+// WholeOn asks a node whether its copy is as long as the entry says, and nothing in it is known to be damaged.
 func (m *Manager) WholeOn(node string, e Entry) bool {
-	return m.askWhole(node, e, wholeRequest{}).Complete
+	return m.askWhole(node, e, wholeRequest{}).Whole
 }
 
 // askWhole asks a node for its copy, with what the request says besides.
@@ -178,7 +178,7 @@ func (m *Manager) mayGo(e Entry, leaving string, replies map[string]wholeReply) 
 		case !r.Complete: // it was a moment ago
 			needed = errors.Join(needed, fmt.Errorf("the copy on %s: %w", node, errNotYet))
 		case r.Damaged && !r.Tried && !m.lost(leaving):
-			needed = errors.Join(needed, fmt.Errorf("the copy on %s is damaged, or was filled from a damaged one, at records %v: it is verified and mended from the file on %s first (see `admin scrub`)", node, r.Records, leaving))
+			needed = errors.Join(needed, fmt.Errorf("the copy on %s is damaged, or was filled from a damaged one, at records %v: it is verified and mended from the file on %s first (see `admin scrub`), unless that node stays down for %s", node, r.Records, leaving, lostFor))
 		case r.Damaged:
 			damaged, records = append(damaged, node), append(records, r.Records...)
 		case r.Proved:

@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"hongyan/engine/volume"
 )
@@ -80,7 +85,7 @@ func (k *checkers) verify(id string, vol volume.ID) {
 	k.known[id][vol] = c
 }
 
-// begin has a volume on a and b of which a loses a record, and b may too. b is to leave, and c has a copy that was filled from what was left.
+// beginDamaged has a volume on a and b of which a loses a record; or both lose that and the last one. b is to leave, and c has a copy that was filled from what was left.
 func beginDamaged(t *testing.T, g *group, both, down bool) (e Entry, good []byte, acked map[uint64]volume.Ref) {
 	t.Helper()
 	e, acked = sealedOne(t, g, 10)
@@ -91,6 +96,8 @@ func beginDamaged(t *testing.T, g *group, both, down bool) (e Entry, good []byte
 	g.rot("a", e, len(acked), 3)
 	if both {
 		g.rot("b", e, len(acked), 3)
+		g.rot("a", e, len(acked), len(acked)-1)
+		g.rot("b", e, len(acked), len(acked)-1)
 	}
 	if down {
 		g.at("b").kill()
@@ -128,7 +135,7 @@ func TestLastGoodCopyStays(t *testing.T) {
 			t.Parallel()
 			g, _ := newChecked(t, three()...)
 			e, good, _ := beginDamaged(t, g, false, true)
-			if r := g.at("c").m.askWhole("c", e, wholeRequest{}); !r.Damaged || r.Whole || r.Proved {
+			if r := g.at("c").m.askWhole("c", e, wholeRequest{}); !r.Damaged || r.Whole || r.Proved || g.at("a").m.WholeOn("c", e) {
 				t.Errorf("a copy that was filled with damage says %+v", r)
 			}
 			if !named { // 30 minutes later
@@ -170,7 +177,7 @@ func TestLastGoodCopyStays(t *testing.T) {
 	}
 }
 
-// TestDrainEndsThoughARecordIsLost: where every copy has lost the same record there is nothing to wait for.
+// TestDrainEndsThoughARecordIsLost: where every copy has lost the same records, of which one is the last, there is nothing to wait for.
 func TestDrainEndsThoughARecordIsLost(t *testing.T) {
 	t.Parallel() // it mostly waits
 	g, k := newChecked(t, three()...)
@@ -182,7 +189,7 @@ func TestDrainEndsThoughARecordIsLost(t *testing.T) {
 		return nil
 	})
 	k.mu.Lock()
-	if c := k.known["a"][e.ID]; c.Damaged != 1 || !slices.Contains(c.Asked, "b") {
+	if c := k.known["a"][e.ID]; c.Damaged != 2 || !slices.Contains(c.Asked, "b") {
 		t.Errorf("b's file is gone, and a knows %+v", c)
 	}
 	k.mu.Unlock()
@@ -194,8 +201,8 @@ func TestDrainEndsThoughARecordIsLost(t *testing.T) {
 			lost++
 		}
 	}
-	if lost != 1 {
-		t.Errorf("%d messages are lost, one was damaged", lost)
+	if lost != 2 {
+		t.Errorf("%d messages are lost, two were damaged", lost)
 	}
 }
 
@@ -219,5 +226,30 @@ func TestMoveWaitsForAProof(t *testing.T) {
 	replies, _ = m.askAll(e)
 	if err := m.mayGo(e, "c", replies); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestManyUnreadablePlaces: b's disk does not give four records that a has lost. b has answered for each of them all the same, and a fifth is mended from it.
+func TestManyUnreadablePlaces(t *testing.T) {
+	var from, to atomic.Int64 // where b's disk has bad sectors
+	disk := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".vol") && op.Offset >= from.Load() && op.Offset < to.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	g, k := newChecked(t, place{id: "a", region: "south"}, place{id: "b", region: "north", fs: disk})
+	e, acked := sealedOne(t, g, 10)
+	for _, record := range []int{1, 2, 3, 4, 7} {
+		g.rot("a", e, len(acked), record)
+	}
+	size := (e.Length - 4096) / int64(len(acked))
+	from.Store(4096 + size)
+	to.Store(4096 + 5*size)
+	k.verify("a", e.ID)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if c := k.known["a"][e.ID]; !slices.Equal(c.Asked, []string{"b"}) || c.Damaged != 4 || !slices.Equal(c.Records, []uint64{2}) {
+		t.Errorf("%+v", c)
 	}
 }

@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,6 +130,43 @@ func TestLostTailAlone(t *testing.T) {
 		g.sealed(acked)
 		g.verifyAll(acked, "a")
 	})
+}
+
+// TestDamageAcrossTheSealedLength: the power was cut before a's fsync, and of its last records only the very last reached the disk. The volume is sealed
+// where b's file ends, in the middle of what a lacks.
+func TestDamageAcrossTheSealedLength(t *testing.T) {
+	g := newGroup(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+	g.openWith("a", "b")
+	acked := g.at("a").putMany(10)
+	id := acked[0].Volume
+	maps.DeleteFunc(acked, func(_ uint64, ref volume.Ref) bool { return ref.Volume != id })
+	g.dir.setDown(true)
+	path := make(map[string]string)
+	for _, node := range g.order {
+		g.at(node).kill()
+		path[node] = filepath.Join(g.at(node).dir, id.String()+".vol")
+		if err := os.Remove(filepath.Join(g.at(node).dir, id.String()+".idx")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := os.ReadFile(path["a"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := (len(file) - 4096) / len(acked) // the records are of one size
+	clear(file[len(file)-3*size : len(file)-size])
+	if err := errors.Join(os.WriteFile(path["a"], file, 0o600), os.Truncate(path["b"], int64(len(file)-2*size))); err != nil {
+		t.Fatal(err)
+	}
+	g.at("a").start(nil)
+	g.at("b").start(nil)
+	g.dir.setDown(false)
+	last := uint64(len(acked) - 2)
+	maps.DeleteFunc(acked, func(_ uint64, ref volume.Ref) bool { return ref.Record > last }) // as if these had never been acknowledged
+	g.sealed(acked)
+	g.wholeOn("a", must(g.dir.entry(id)))
+	g.identical(10 * time.Second)
+	g.verifyHere(acked, "a", "b")
 }
 
 // TestSealWhenBack: a seal that waits for another copy's node is tried again as soon as that is up.

@@ -249,6 +249,15 @@ func (s *Store) HasAttached(id volume.ID, generation uint32) bool {
 	return err == nil
 }
 
+// CheckIndex reads the index of a volume: ErrNotFound if it is not kept here, another error if it is of no use.
+func (s *Store) CheckIndex(id volume.ID, generation uint32) error {
+	b, err := readAll(s.fs, s.IndexPath(id, generation))
+	if err != nil {
+		return fmt.Errorf("index of cold volume %s: %w", id, err)
+	}
+	return volume.CheckIndex(b, id, generation)
+}
+
 // View opens a cold volume for the reading of records. src is its file; the header is read from there.
 func (s *Store) View(id volume.ID, generation uint32, src io.ReaderAt) (*volume.View, error) {
 	v, err := volume.OpenView(s.fs, s.IndexPath(id, generation), src, recordKeys{s, id})

@@ -12,14 +12,15 @@
 // Invariants:
 //
 //  1. Append answers only after an fsync that covers the whole record. Durable never runs ahead of that.
-//  2. Readers see durable records only; Durable is always the end of a whole record.
+//  2. Readers see durable records only; Durable is always the end of a whole record, or of a volume whose last ones are damaged.
 //  3. After a write or an fsync has failed nothing more is ever written to that file through that Volume:
 //     whatever lies past Durable is not trusted, and every waiting caller gets an error.
 //  4. A file that was opened (not created) is never appended to by Append or Receive. So a primary that
 //     comes back after a crash, or a stale stream, cannot add to it; only repair can (Extend, Truncate).
 //  5. Record numbers start at 1 and are dense: the nth record of a file of generation 0 has number n. Later generations
 //     have some of them, in any order.
-//  6. Open cuts only a tail in which no whole record is left: after a power cut, nothing that was acknowledged.
+//  6. Open cuts only a tail in which no whole record is left: after a power cut, nothing that was acknowledged. It cuts nothing of a file that is known
+//     to be as long as its volume was sealed (KnowSealed): what is wrong at its end is damage, which another copy mends.
 //  7. An index file (saved.go) exists only while its volume is sealed, whole and durable, and is about just that state of it. It
 //     is removed, durably, before the volume changes. It is never needed.
 //  8. A volume that is sealed, and not being read or mended, needs no open file and no index in memory: a Set closes those used

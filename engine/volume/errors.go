@@ -24,6 +24,8 @@ var (
 	ErrVersion = errors.New("unknown format version")
 	// ErrTooLarge: a message or its metadata is over the format's limits.
 	ErrTooLarge = errors.New("too large")
+	// ErrIndex: the record index beside the fragments of a volume is gone or damaged. Another node has it.
+	ErrIndex = errors.New("record index cannot be used")
 	// ErrReadOnly: the volume was opened for looking only.
 	ErrReadOnly = errors.New("volume is open for reading only")
 	// ErrNoKeys: the volume is encrypted, and its keys are not here.

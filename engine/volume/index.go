@@ -209,6 +209,25 @@ func openIndex(fs vfs.FS, path string) (x *savedIndex, err error) {
 	return newSavedIndex(fs, path, fields, sum), nil
 }
 
+// CheckIndex looks at all of an index file that should be of a volume in a generation: ErrIndex if it is of no use.
+func CheckIndex(b []byte, id ID, generation uint32) error {
+	f, sum, err := decodeIndexHeader(b)
+	switch {
+	case err != nil:
+	case f.Volume != id || f.Generation != generation:
+		err = fmt.Errorf("it is of volume %s, generation %d: %w", f.Volume, f.Generation, ErrMisplaced)
+	case len(b) != (1+f.blocks())*indexBlockSize:
+		err = malformed("length of the index file")
+	}
+	for i := 1; err == nil && i <= f.blocks(); i++ {
+		_, err = decodeTable(b[i*indexBlockSize:(i+1)*indexBlockSize], sum, i-1, f.Length)
+	}
+	if err != nil {
+		return fmt.Errorf("index of volume %s, generation %d: %w: %w", id, generation, ErrIndex, err)
+	}
+	return nil
+}
+
 // place gives the position of a record, 0 if there is none, and reads the block that has it when it was not read yet.
 func (x *savedIndex) place(number uint64) (uint32, error) {
 	if number == 0 || number > x.fields.Highest {

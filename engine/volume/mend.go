@@ -114,7 +114,7 @@ func (v *Volume) Within(start, end int64) ([]uint64, error) {
 	return out, nil
 }
 
-// Verify checks a volume's copy (Volume.Verify). Records that opening had not found are known again when they were mended.
+// Verify checks a volume's copy (Volume.Verify). Records that opening had not found are known again when they were mended, or the disk gives them now.
 func (s *Set) Verify(id ID, c Check) (*Checked, error) {
 	return s.verify(id, func(v *Volume) (*Checked, error) { return v.Verify(c) })
 }
@@ -130,11 +130,11 @@ func (s *Set) verify(id ID, check func(*Volume) (*Checked, error)) (*Checked, er
 		return nil, err
 	}
 	out, err := check(v)
-	if err != nil || out.Mended == 0 || len(v.Damage()) == 0 {
+	if err != nil || out.Mended == 0 && out.Digest == [32]byte{} || len(v.Damage()) == 0 {
 		return out, err
 	}
 	if _, err := s.Reopen(id); err != nil {
-		return out, fmt.Errorf("open volume %s again after it was mended: %w", id, err)
+		return out, fmt.Errorf("open volume %s again after it was mended, or found whole: %w", id, err)
 	}
 	return out, nil
 }

@@ -101,14 +101,10 @@ func (v *Volume) thaw() error {
 // scanAgain finds the records of a volume whose length is known: what cannot be made out is damage, up to its end.
 func (v *Volume) scanAgain(highest uint64) (at []uint32, damage []Span) {
 	s := newScanner(v.file, v.rules, v.durable)
+	s.all = true
 	s.run()
+	s.upTo(highest)
 	v.o.shared.scans.Add(1)
-	if s.off < v.durable {
-		s.damage = append(s.damage, Span{Start: s.off, End: v.durable})
-	}
-	for !v.rules.sparse() && uint64(len(s.index)) < highest {
-		s.index = append(s.index, 0)
-	}
 	return s.index, s.damage
 }
 

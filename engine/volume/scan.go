@@ -18,7 +18,7 @@ const (
 )
 
 // Open opens a volume that exists. If it has an index file of just this state, no record is read. Otherwise Open reads the
-// headers of the records and the whole last record, cuts a torn tail, and writes an index file. Damage in the body does not keep it from opening: it is reported, and the records behind it are served.
+// headers of the records and the whole last record, cuts a torn tail, and writes an index file. Damage in the body, or anywhere in a file that is known to be as long as its volume, does not keep it from opening: it is reported, and the records behind it are served.
 // What Open finds is durable when it returns. An opened volume is never appended to again.
 func Open(fs vfs.FS, path string, o Options) (*Volume, error) {
 	if _, err := fs.Stat(path); err != nil {
@@ -67,7 +67,11 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 		return v, nil
 	}
 	s := newScanner(f, v.rules, size)
+	s.all = o.known.Length == size && o.known.Generation == h.Generation
 	s.run()
+	if s.all {
+		s.upTo(min(o.known.Last, uint64(len(s.index))+hidden(s.damage, size)))
+	}
 	v.o.shared.scans.Add(1)
 	v.index, v.damage, v.found, v.durable = s.index, s.damage, uint64(len(s.found)), s.off
 	v.dictionaries = s.dictionaries()
@@ -105,11 +109,15 @@ func (v *Volume) settle(s *scanner, size int64) {
 //  3. Where there is none, the rest is a torn tail, or empty.
 //  4. The last record's content is verified. If it is not whole it belongs to the torn tail, and so does any
 //     damage before it; and so on with the record before.
+//
+// Where the length is known to be that of the volume there is no torn tail: what would be one is damage up to the end, and records of it that
+// have a header are in the index all the same.
 type scanner struct {
 	file   vfs.File
 	rules  rules
 	order  order
 	size   int64
+	all    bool // the volume is so long
 	off    int64
 	index  []uint32
 	found  []uint32 // record numbers in the order of the file
@@ -143,8 +151,23 @@ func (s *scanner) run() {
 		s.damage = append(s.damage, Span{Start: s.off, End: at})
 		s.add(h, at)
 	}
+	index, found := s.index, s.found
+	if s.all {
+		index = slices.Clone(index)
+	}
 	for len(s.found) > 0 && !s.lastIsWhole() {
 		s.dropLast()
+	}
+	if s.all && s.off < s.size {
+		s.damage = append(s.damage, Span{Start: s.off, End: s.size})
+		s.index, s.found, s.off = index, found, s.size
+	}
+}
+
+// upTo makes the index as long as the highest record number is, unless later generations leave out numbers.
+func (s *scanner) upTo(highest uint64) {
+	for !s.rules.sparse() && uint64(len(s.index)) < highest {
+		s.index = append(s.index, 0)
 	}
 }
 

@@ -42,10 +42,11 @@ type Set struct {
 	lock   io.Closer
 	shared *shared
 
-	mu      sync.Mutex // guards entries, nexts and closed; never held during input or output
+	mu      sync.Mutex // guards what follows; never held during input or output
 	entries map[ID]*entry
 	nexts   map[ID]struct{} // volumes with a next file, see compact.go
 	closed  bool
+	sealed  func(ID) Sealed // what KnowSealed was given; may be nil
 }
 
 // entry is one file of the set. Its lock orders opening, creating and removing it.
@@ -214,9 +215,22 @@ func (s *Set) Get(id ID) (*Volume, error) {
 	return e.volume, nil
 }
 
+// KnowSealed has the set ask how a volume was sealed before it opens its file. The answer is not to wait for the set.
+func (s *Set) KnowSealed(ask func(ID) Sealed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sealed = ask
+}
+
 func (s *Set) open(id ID, k *keyFile, trusted int64) (*Volume, error) {
 	o := s.options(nil, k)
 	o.trusted = trusted
+	s.mu.Lock()
+	ask := s.sealed
+	s.mu.Unlock()
+	if ask != nil {
+		o.known = ask(id)
+	}
 	v, err := Open(s.fs, s.path(id), o)
 	if err != nil {
 		return nil, err

@@ -36,7 +36,7 @@ func OpenView(fs vfs.FS, indexPath string, src io.ReaderAt, keys recordKeys) (*V
 	}
 	x, err := openIndex(fs, indexPath)
 	if err != nil {
-		return nil, fmt.Errorf("open view of volume %s: %w", h.ID, err)
+		return nil, fmt.Errorf("open view of volume %s: %w: %w", h.ID, ErrIndex, err)
 	}
 	if f := x.fields; f.Volume != h.ID || f.Generation != h.Generation || f.Seed != seed {
 		return nil, fmt.Errorf("open view of volume %s: the index %s is of volume %s, generation %d: %w", h.ID, indexPath, f.Volume, f.Generation, ErrMisplaced)

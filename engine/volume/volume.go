@@ -42,9 +42,17 @@ type Options struct {
 	// ReadOnly is for looking at a file that may not be changed: Open cuts no torn tail and syncs nothing, and nothing writes.
 	ReadOnly bool
 
+	known      Sealed       // how the volume was sealed
 	trusted    int64        // if not 0, Open gives up what lies behind it: an fsync of that has failed
 	shared     *shared      // of a set's volumes
 	beforeName func() error // called by CreateCopy when the header block is durable and the file has no name yet
+}
+
+// Sealed is how a volume was sealed, as far as somebody knows: a file of that generation that is as long holds all that it should, and nothing at its end is a torn tail.
+type Sealed struct {
+	Generation uint32
+	Length     int64  // 0: it was not sealed, or nobody knows
+	Last       uint64 // number of the last record, if that is known
 }
 
 // Volume is one copy of a volume on this node's disk. Its methods may be called by several goroutines at once.
