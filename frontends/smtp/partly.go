@@ -27,7 +27,7 @@ import (
 
 const (
 	partlySize = 1 << 16            // accounts, some 10 MB; the oldest goes first
-	partlyFor  = 5 * 24 * time.Hour // that senders try (RFC 5321 section 4.5.4.1)
+	partlyFor  = 6 * 24 * time.Hour // senders try for five days (RFC 5321 section 4.5.4.1), and once more before they give up
 )
 
 // partKey names a message for one account.
