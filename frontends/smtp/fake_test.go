@@ -3,6 +3,7 @@ package smtp
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -46,7 +47,7 @@ func (f *fake) Recipient(_ context.Context, address string) (client.Account, err
 	if domain != "example.test" {
 		return client.Account{}, client.ErrNotLocal
 	}
-	if local == "alias" {
+	if local == "alias" || local == "postmaster" {
 		local = "u1"
 	}
 	if len(local) != 2 || local[0] != 'u' || local[1] < '1' || local[1] > '9' {
@@ -133,7 +134,7 @@ func start(t *testing.T, f *fake, cfg Config, lmtp bool) (*Server, string) {
 
 func serveOn(t *testing.T, f *fake, cfg Config, lmtp bool, l net.Listener) *Server {
 	t.Helper()
-	cfg.Hostname = "mx.example.test"
+	cfg.Hostname = cmp.Or(cfg.Hostname, "mx.example.test")
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

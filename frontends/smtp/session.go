@@ -140,6 +140,11 @@ func (s *session) recipient(to string) error {
 		return s.strike(errNoTransaction)
 	}
 	defer func(begun time.Time) { s.extend(tx, time.Since(begun)) }(time.Now())
+	ctx, cancel := context.WithTimeout(s.srv.life, resolveTime)
+	defer cancel()
+	if strings.EqualFold(to, postmaster) {
+		to = s.srv.postmaster(ctx)
+	}
 	local, _, ascii, ok := split(to)
 	if !ok {
 		return s.strike(errBadRecipient)
@@ -150,8 +155,6 @@ func (s *session) recipient(to string) error {
 	if !ascii && !tx.utf8 {
 		return s.strike(errNeedsUTF8)
 	}
-	ctx, cancel := context.WithTimeout(s.srv.life, resolveTime)
-	defer cancel()
 	account, err := s.srv.store.Recipient(ctx, to)
 	if err != nil {
 		r := replyFor(err)
@@ -168,6 +171,20 @@ func (s *session) recipient(to string) error {
 	}
 	tx.add(to, account)
 	return nil
+}
+
+const postmaster = "postmaster"
+
+// postmaster is who gets mail for <Postmaster>, which every server must take (RFC 5321 section 4.5.1): the one of the server's own name, or else of the
+// nearest domain above it that has one.
+func (s *Server) postmaster(ctx context.Context) string {
+	for domain, more := s.cfg.Hostname, true; more; _, domain, more = strings.Cut(domain, ".") {
+		address := postmaster + "@" + domain
+		if _, err := s.store.Recipient(ctx, address); err == nil || replyFor(err).Code/100 == 4 {
+			return address
+		}
+	}
+	return postmaster + "@" + s.cfg.Hostname
 }
 
 // envelopeTime is that of a transaction that begins now.

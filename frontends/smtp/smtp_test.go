@@ -179,6 +179,26 @@ func TestOneCopyEach(t *testing.T) {
 	}
 }
 
+// Every server has a postmaster, who is of the domain that the server's name is in; where nobody can be asked he is not refused for good.
+func TestPostmaster(t *testing.T) {
+	f := newFake()
+	_, addr := start(t, f, Config{Hostname: "mx1.mail.example.test"}, false)
+	p := connect(t, addr)
+	p.do("EHLO c", "250")
+	p.do("MAIL FROM:<>", "250")
+	p.do("RCPT TO:<Postmaster>", "250")
+	p.do("DATA", "354")
+	p.do("x\r\n.", "250")
+	f.has(t, "u1", 1)
+	_, addr = start(t, f, Config{Hostname: "elsewhere"}, false)
+	p = connect(t, addr)
+	p.do("EHLO c", "250")
+	p.do("MAIL FROM:<>", "250")
+	p.do("RCPT TO:<postmaster>", "550")
+	f.resolve = client.ErrUnavailable
+	p.do("RCPT TO:<POSTMASTER>", "451")
+}
+
 func TestTooManyRecipients(t *testing.T) {
 	_, addr := start(t, newFake(), Config{Limits: Limits{MaxRecipients: 2}}, false)
 	p := connect(t, addr)
