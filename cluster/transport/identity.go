@@ -39,6 +39,39 @@ func (c *Config) credentials() (credentials, error) {
 	return credentials{cert: cert, roots: roots, now: c.Clock.Now}, nil
 }
 
+// renewing reads them again and again: first those that the node starts with, later only what others can take in their place.
+func (c *Config) renewing() func() (credentials, error) {
+	started := false
+	return func() (credentials, error) {
+		creds, err := c.credentials()
+		if err == nil && started {
+			err = creds.usable()
+		}
+		started = true
+		return creds, err
+	}
+}
+
+// usable says why peers that trust the same authority would not take the certificate.
+func (c credentials) usable() error {
+	o := x509.VerifyOptions{DNSName: pki.ServiceName, Roots: c.roots, Intermediates: x509.NewCertPool()}
+	if c.now != nil {
+		o.CurrentTime = c.now()
+	}
+	for _, der := range c.cert.Certificate[1:] {
+		if between, err := x509.ParseCertificate(der); err == nil {
+			o.Intermediates.AddCert(between)
+		}
+	}
+	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		o.KeyUsages = []x509.ExtKeyUsage{use}
+		if _, err := c.cert.Leaf.Verify(o); err != nil {
+			return fmt.Errorf("node certificate: %w", err)
+		}
+	}
+	return nil
+}
+
 // server is the listener's side: any of these protocols, the first ones rather, from any node that known accepts for the one that was agreed on.
 func (c credentials) server(known func(id, protocol string) bool, protocols []string) *tls.Config {
 	return &tls.Config{

@@ -124,7 +124,7 @@ func TestRenewedCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	renew := func(id string) *x509.Certificate {
+	renew := func(ca *pki.CA, id string) *x509.Certificate {
 		t.Helper()
 		cert, key := filepath.Join(t.TempDir(), "new.pem"), filepath.Join(t.TempDir(), "new.key")
 		if err := ca.EnsureNode(id, cert, key); err != nil {
@@ -136,14 +136,23 @@ func TestRenewedCertificate(t *testing.T) {
 		}
 		return pair.Leaf
 	}
-	renew("c")
-	eventually(t, "b says what is wrong", func() bool {
-		if !shown().Equal(first) {
-			t.Fatal("b shows another node's certificate")
-		}
-		return said.next(`names node \"c\", this is \"b\"`)
-	})
-	second := renew("b")
+	strangers, err := pki.EnsureCA(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range []struct {
+		ca       *pki.CA
+		id, says string
+	}{{ca, "c", `names node \"c\", this is \"b\"`}, {strangers, "b", "signed by unknown authority"}} {
+		renew(wrong.ca, wrong.id)
+		eventually(t, "b says what is wrong", func() bool {
+			if !shown().Equal(first) {
+				t.Fatal("b shows what nobody takes")
+			}
+			return said.next(wrong.says)
+		})
+	}
+	second := renew(ca, "b")
 	eventually(t, "b shows its new certificate", func() bool { return shown().Equal(second) })
 	stranger := configs[0]
 	stranger.Listener, stranger.Listen = nil, "127.0.0.1:0"

@@ -65,7 +65,7 @@ func Listen(cfg Config) (*Net, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	creds, err := certfile.Follow(cfg.credentials, cfg.timing.renewal, cfg.Log, cfg.CA, cfg.Cert, cfg.Key)
+	creds, err := certfile.Follow(cfg.renewing(), cfg.timing.renewal, cfg.Log, cfg.CA, cfg.Cert, cfg.Key)
 	if err != nil {
 		return nil, fmt.Errorf("transport identity: %w", err)
 	}
