@@ -3,7 +3,7 @@ package relocate
 import "time"
 
 // How many groups of accounts move at once follows from how long a commit takes: the idea is that of TCP Vegas. What it takes in quiet times is known from the quickest one
-// lately; when commits take much longer, mail waits for the moves or the moves for mail, and there are to be fewer of them, down to one at a time, with a rest after
+// lately; when commits take much longer, mail waits for the moves or the moves for mail, and there are to be fewer of them, down to one at a time, with a longer rest after
 // each. On a machine that is slow for other reasons that would be few: so another one begins every so often, whatever commits take.
 const (
 	atOnce      = 4
@@ -12,7 +12,8 @@ const (
 	slowBy      = 500 * time.Microsecond // a disk's or a scheduler's whims
 	forgetting  = 256                    // commits after which a quickest one counts little
 	often       = time.Second
-	rests       = 4 // of the time that a group took, before the next one, in slow times
+	rests       = 1 // of the time that a group took, before the next one: commits do not show what the processor is kept from
+	slowRests   = 4 // in slow times
 	longestRest = 500 * time.Millisecond
 )
 
@@ -56,8 +57,9 @@ func (p *pace) begin(now time.Time, active int) int {
 
 // rest is how long a group that took so long keeps its place when it is done.
 func (p *pace) rest(took time.Duration) time.Duration {
-	if !p.slow() {
-		return 0
+	times := time.Duration(rests)
+	if p.slow() {
+		times = slowRests
 	}
-	return min(rests*took, longestRest)
+	return min(times*took, longestRest)
 }
