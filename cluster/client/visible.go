@@ -75,7 +75,7 @@ func (r *readers) view(ctx context.Context, open func() *index.View, q *mailbox.
 			}
 			continue
 		}
-		lost, err := r.await(ctx, e, needs)
+		lost, err := r.await(ctx, e, needs, v, changed)
 		if err == nil && !lost && known {
 			return v, nil
 		}
@@ -83,7 +83,7 @@ func (r *readers) view(ctx context.Context, open func() *index.View, q *mailbox.
 			return nil, err
 		}
 		select {
-		case <-changed: // what was lost has been removed
+		case <-changed: // what was lost has been removed, or whose it is is known
 		case <-ctx.Done():
 			return nil, wire.Errorf(wire.Unavailable, "shard %d: an entry without its bytes is about to be removed: %v", q.Shard, ctx.Err())
 		}
@@ -91,14 +91,19 @@ func (r *readers) view(ctx context.Context, open func() *index.View, q *mailbox.
 }
 
 // await returns when all that is needed is durable on a second disk, or some of it is lost.
-func (r *readers) await(ctx context.Context, e *mailbox.Early, needs []mailbox.Need) (lost bool, err error) {
+func (r *readers) await(ctx context.Context, e *mailbox.Early, needs []mailbox.Need, v *index.View, changed <-chan struct{}) (lost bool, err error) {
 	for _, n := range needs {
 		through, _, err := r.volumes.Spread(ctx, n.Volume, n.Record)
 		if err != nil {
 			return false, fmt.Errorf("an entry's bytes are not known to be on a second disk: %w", err)
 		}
 		e.Durable(n.Volume, through)
-		lost = lost || through < n.Record
+		if through < n.Record {
+			lost = true
+			if err := e.Ended(v, changed, n.Volume, through); err != nil {
+				return true, err
+			}
+		}
 	}
 	return lost, nil
 }

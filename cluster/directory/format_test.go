@@ -37,6 +37,8 @@ func samples() []codectest.Sample {
 		Draining: true, Lost: true, Removed: true, Since: 1_700_000_000, Incarnation: "0123", Emptied: "4567"}
 	group := placement.Group{Shard: 3, Home: "south", Voters: []string{"a", "b", "c"}, Learners: []string{"d"}}
 	note := RecoveryNote{Shard: 3, Since: 1_700_000_000, Until: 1_700_000_500, Certain: true}
+	held := note
+	held.Hold = 1_700_004_700
 	weight, text, yes := uint32(5), "z2", true
 	bytes, messages := uint64(1<<30), uint64(1000)
 	change := ChangeLimits{Bytes: &bytes, Messages: &messages}
@@ -82,8 +84,10 @@ func samples() []codectest.Sample {
 		{Name: "enter-found", Value: &Command{EnterFound: &EnterFound{Found: []Found{{Header: volume.Header{ID: 7, Epoch: 2, Primary: "a", Copies: []string{"a", "b"}, Class: 1, Created: 1_700_000_000, Salt: 9,
 			Generation: 1, Encrypted: true, Records: 4},
 			Length: 4096, Nodes: []string{"a"}, Cold: &cold}}}}},
-		{Name: "note-recovery", Value: &Command{NoteRecovery: &NoteRecovery{Notes: []RecoveryNote{note}, Done: []uint32{4}}}},
-		{Name: "recovery-note", Value: &note},
+		{Name: "note-recovery", Value: &Command{NoteRecovery: &NoteRecovery{Notes: []RecoveryNote{note}, Done: []uint32{4}}}, Former: true},
+		{Name: "note-recovery-held", Value: &Command{NoteRecovery: &NoteRecovery{Notes: []RecoveryNote{held}, Done: []uint32{4}}}},
+		{Name: "recovery-note", Value: &note, Former: true},
+		{Name: "recovery-note-held", Value: &held},
 		{Name: "topology-asked", Value: &TopologyRequest{After: 8, Wait: true}},
 		{Name: "moving", Value: &moving{Paused: true}},
 		{Name: "result", Value: &Result{Refused: "why", Created: true, Account: &account, Volume: &entry}, Former: true},

@@ -230,7 +230,7 @@ func executeRecovery(t *index.Txn, now int64, c *Command) (*Result, error) {
 	case c.EnterFound != nil:
 		return enterFound(t, c.EnterFound)
 	case c.NoteRecovery != nil:
-		return noteRecovery(t, c.NoteRecovery)
+		return noteRecovery(t, now, c.NoteRecovery)
 	}
 	return nil, refuse("the command names no operation that this version knows")
 }

@@ -34,6 +34,20 @@ func Opened(v *index.View) (volume.ID, error) {
 	return volume.ID(c.Volume), err
 }
 
+// EachVolume calls fn for every volume.
+func EachVolume(v *index.View, fn func(e *replica.Entry) error) error {
+	return each(v, volumeTable, fn)
+}
+
+// Unsure says whether a directory that goes on from a survivor may not know all volumes yet.
+func Unsure(v *index.View) (bool, error) {
+	_, err := load[RecoveryNote](v, numberKey(recoveryTable, uint64(placement.DirectoryShard)))
+	if errors.Is(err, errNoRecord) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Mend brings a directory that was loaded from a checkpoint up to date with the volumes that were found, and numbers new accounts
 // and volumes behind those that were seen. It says how many volumes it entered. Those are open: their nodes seal them. There are no
 // mailbox shards but those of groups; accounts in moved are in the shard that it says, and none is on its way.
@@ -49,7 +63,7 @@ func Mend(t *index.Txn, found []Found, lastAccount uint64, groups []placement.Gr
 			entered++
 		}
 	}
-	if err := forget(t, nodeTable, groupTable, shardTable, relocationTable); err != nil { // the cluster is founded again
+	if err := forget(t, nodeTable, groupTable, shardTable, relocationTable, recoveryTable); err != nil { // the cluster is founded again
 		return 0, err
 	}
 	if err := mendAccounts(t, groups, moved); err != nil {

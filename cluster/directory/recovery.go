@@ -51,15 +51,26 @@ type RecoveryNote struct {
 	Since   int64  `cbor:"2,keyasint,omitempty"` // unix seconds
 	Until   int64  `cbor:"3,keyasint"`
 	Certain bool   `cbor:"4,keyasint,omitempty"` // what the shard neither has nor remembers of that time was never entered
+	// Hold is until when the shard keeps what it entered in vain (package settle), whose bytes may be found elsewhere, in unix seconds. 0: that is over, and what it had may be gone.
+	Hold int64 `cbor:"5,keyasint,omitempty"`
 }
 
-// NoteRecovery enters such notes where there are none, and takes out those of shards for which that was done.
+// holdMargin is by how many seconds clocks may differ.
+const holdMargin = 120
+
+// Held says whether the shard keeps what it entered in vain.
+func (n *RecoveryNote) Held(now int64) bool { return n.Hold > now }
+
+// SurelyHeld says whether it has kept all of that, by whichever node's clock.
+func (n *RecoveryNote) SurelyHeld(now int64) bool { return n.Held(now + holdMargin) }
+
+// NoteRecovery enters such notes, or changes them, and takes out those of shards for which that was done. A hold that is over does not begin again.
 type NoteRecovery struct {
 	Notes []RecoveryNote `cbor:"1,keyasint,omitempty"`
 	Done  []uint32       `cbor:"2,keyasint,omitempty"`
 }
 
-func noteRecovery(t *index.Txn, c *NoteRecovery) (*Result, error) {
+func noteRecovery(t *index.Txn, now int64, c *NoteRecovery) (*Result, error) {
 	for i := range c.Notes {
 		key := numberKey(recoveryTable, uint64(c.Notes[i].Shard))
 		old, err := load[RecoveryNote](t, key)
@@ -69,6 +80,9 @@ func noteRecovery(t *index.Txn, c *NoteRecovery) (*Result, error) {
 		n := c.Notes[i]
 		if err == nil { // of a recovery that was interrupted, before another one
 			n.Since, n.Certain = min(n.Since, old.Since), n.Certain && old.Certain
+			if !old.SurelyHeld(now) {
+				n.Hold = 0
+			}
 		}
 		if err := save(t, key, &n); err != nil {
 			return nil, err

@@ -12,13 +12,14 @@ import (
 // Early is what one replica knows of the messages that were entered before their bytes were known to be on a second disk ("Delivery in
 // one round trip" in docs/architecture.md, step 7). It is in memory only: the state machine adds messages before they become visible,
 // whoever finds out how far a volume is durable takes them away, and after a start or a snapshot it is read from the markers, which
-// tell less: then every account may have such messages, up to the last record that the shard refers to. Safe for concurrent use.
+// tell less: then every account may have such messages, up to the last record that the shard refers to, until the volume's end is known
+// and they are read one by one. Safe for concurrent use.
 type Early struct {
 	mu      sync.Mutex // guards what follows
 	unknown bool       // the replica's state is being replaced
 	volumes map[volume.ID]*unsure
 	last    uint64        // number of the latest addition
-	changed chan struct{} // closed and replaced when messages are gone, or what is unknown is known
+	changed chan struct{} // closed and replaced when messages are gone, or more of them is known
 }
 
 // unsure are the messages with bytes in one volume.
@@ -26,6 +27,7 @@ type unsure struct {
 	list []unsureMessage
 	all  uint64 // of every account, up to this record; 0 is none
 	at   uint64 // number of the latest addition to all
+	read bool   // all is what a state refers to, and nothing else
 }
 
 type unsureMessage struct {
@@ -59,7 +61,7 @@ func (e *Early) add(ref volume.Ref, account uint64, mailbox uint32) {
 		for _, m := range u.list {
 			u.all = max(u.all, m.record)
 		}
-		u.list, u.all, u.at = nil, max(u.all, ref.Record), e.last
+		u.list, u.all, u.at, u.read = nil, max(u.all, ref.Record), e.last, false
 		return
 	}
 	u.list = append(u.list, unsureMessage{record: ref.Record, account: account, mailbox: mailbox, at: e.last})
@@ -132,6 +134,36 @@ func (e *Early) tidy(id volume.ID, u *unsure) {
 		delete(e.volumes, id)
 	}
 }
+
+// Ended notes that a volume's records up to last are durable for good and the others lost: only accounts that refer to those still wait. v was opened, and changed is
+// what Needs gave, before that was asked.
+func (e *Early) Ended(v *index.View, changed <-chan struct{}, id volume.ID, last uint64) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	u := e.volumes[id]
+	if u == nil || !u.read || u.all <= last || e.unknown || e.changed != changed {
+		return nil
+	}
+	lost := u.list
+	err := v.HoldersBehind(id, last, func(h index.Holder) error {
+		if len(lost) == maxUnsure {
+			return errMany
+		}
+		lost = append(lost, unsureMessage{record: h.Record, account: h.Account, at: u.at})
+		return nil
+	})
+	if errors.Is(err, errMany) {
+		return nil
+	}
+	if err == nil {
+		u.list, u.all = lost, 0
+		e.tidy(id, u)
+		e.wake()
+	}
+	return err
+}
+
+var errMany = errors.New("too many")
 
 // wake is called under mu.
 func (e *Early) wake() {
@@ -207,7 +239,7 @@ func (e *Early) load(store *index.Shard) (err error) {
 		}
 		e.last++
 		u := e.volume(m.Volume)
-		u.all, u.at = max(u.all, m.Last), e.last
+		u.all, u.at, u.read = max(u.all, m.Last), e.last, true
 	}
 	e.unknown = false
 	e.wake()

@@ -176,6 +176,33 @@ func TestNeedsAfterStart(t *testing.T) {
 	}
 }
 
+// After a start everybody waits, until the volume's end is known: then only who refers to what lies behind it.
+func TestNeedsOfTheLost(t *testing.T) {
+	r := newReplica(t)
+	r.run(t, Command{Deliver: &Deliver{Accounts: []uint64{1}, Message: messageAt(7, 4), Early: true}})
+	r.run(t, Command{Deliver: &Deliver{Accounts: []uint64{2}, Message: messageAt(7, 9), Early: true}})
+	e, err := NewMachine(func([]Event) {}).Track(r.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := r.store.View()
+	defer v.Close()
+	_, _, changed := e.Needs(1, 0)
+	for _, of := range []<-chan struct{}{make(chan struct{}), changed} {
+		expectNeeds(t, "started", e, 1, 0, "7.9 true")
+		if err := e.Ended(v, of, 7, 5); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expectNeeds(t, "what it has is there", e, 1, 0, "true")
+	expectNeeds(t, "what it has is lost", e, 2, 1, "7.9 true")
+	select {
+	case <-changed:
+	default:
+		t.Error("who waits is not woken")
+	}
+}
+
 // Memory is bounded: of very many messages only the last record is kept, and then everybody waits for it.
 func TestNeedsAreBounded(t *testing.T) {
 	e := newEarly()

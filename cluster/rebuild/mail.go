@@ -294,14 +294,23 @@ func (s *shardRun) message(c candidate, o *mailbox.Origin) (*mailbox.Message, er
 	return m, err
 }
 
-// missing is step 4: messages whose bytes are gone. Those that were put again are entered where they are now, the others removed with drop.
+// missing is step 4: messages whose bytes are gone, or may be behind the end of their volume. Those that were put again are entered where they are now, the others removed with drop.
 func (s *shardRun) missing(drop bool) error {
 	gone := make(map[box]*roaring.Bitmap)
 	var moved []move
 	twins := s.twins()
 	v := s.store.View()
-	err := v.Holders(func(h index.Holder) error {
-		if s.r.readable(h.Volume, h.Record) {
+	marked := make(map[volume.ID]bool)
+	early, err := v.EarlyVolumes()
+	for _, e := range early {
+		marked[e.Volume] = true
+	}
+	if err != nil {
+		return errors.Join(err, v.Close())
+	}
+	err = v.Holders(func(h index.Holder) error {
+		there := s.r.readable(h.Volume, h.Record)
+		if there && !marked[h.Volume] {
 			return nil
 		}
 		at, ok := s.r.heirs[record{h.Volume, h.Record}]
@@ -310,6 +319,9 @@ func (s *shardRun) missing(drop bool) error {
 			if at, ok, err = s.twin(v, h, twins[h.Account]); err != nil {
 				return err
 			}
+		}
+		if there && (!ok || s.r.copies(h.Volume, h.Record) > s.r.copies(at.volume, at.record)) {
+			return nil
 		}
 		if ok {
 			moved = append(moved, move{h, at})
@@ -369,7 +381,7 @@ func (s *shardRun) twin(v *index.View, h index.Holder, among []place) (at place,
 	return at, found, err
 }
 
-// unmark has what the shard entered early in volumes stay that the directory will not know, for its checkpoint is older and no copy was opened: package settle
+// unmark has what the shard entered early in volumes stay that the directory will not know, for its checkpoint is older, or of a recovered one, and no copy was opened: package settle
 // would take them for volumes without records.
 func (s *shardRun) unmark() error {
 	v := s.store.View()
@@ -377,7 +389,7 @@ func (s *shardRun) unmark() error {
 	if err = errors.Join(err, v.Close()); err != nil {
 		return err
 	}
-	early = slices.DeleteFunc(early, func(e index.Early) bool { return e.Volume <= s.r.opened || s.r.vs.has(e.Volume) })
+	early = slices.DeleteFunc(early, func(e index.Early) bool { return s.r.knows(e.Volume) })
 	if len(early) == 0 {
 		return nil
 	}
@@ -389,6 +401,12 @@ func (s *shardRun) unmark() error {
 		}
 		return nil
 	})
+}
+
+// knows says whether the directory will know a volume, or that it is gone.
+func (r *run) knows(id volume.ID) bool {
+	_, listed := r.table[id]
+	return listed || r.vs.has(id) || id <= r.opened && !r.unsure
 }
 
 // move is an entry, and where its bytes are now.
@@ -457,4 +475,18 @@ func (r *run) readable(id volume.ID, record uint64) bool {
 		_, err = r.vs.get(id, record)
 	}
 	return !errors.Is(err, volume.ErrNotFound) && !errors.Is(err, keys.ErrDestroyed)
+}
+
+// copies counts those that have a record within the length that the volume has for good, as far as the directory was told.
+func (r *run) copies(id volume.ID, record uint64) (n int) {
+	e := r.table[id]
+	if last, told := e.ToldLast(); told && record > last {
+		return 0
+	}
+	for _, v := range r.vs.copies[id] {
+		if _, err := v.Stat(record); err == nil {
+			n++
+		}
+	}
+	return n
 }

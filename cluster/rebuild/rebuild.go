@@ -9,6 +9,7 @@ import (
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/placement"
+	"hongyan/cluster/replica"
 	"hongyan/engine/index"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
@@ -71,6 +72,8 @@ type run struct {
 	heirs    map[record]place // records whose bytes were put again, and where (package rehouse)
 	last     uint64           // the highest number of an account that any record names
 	opened   volume.ID        // the last volume that the directory's checkpoint may have known
+	unsure   bool             // it may not know all up to there
+	table    map[volume.ID]replica.Entry
 	report   Report
 }
 
@@ -78,7 +81,8 @@ type run struct {
 func Run(vs *Volumes, survey *Survey, db *index.DB, o Options) (*Report, error) {
 	r := &run{o: o, vs: vs, survey: survey, closed: make(map[volume.ID]bool),
 		homes: make(map[uint64]string), moved: make(map[uint64]uint32), pasts: make(map[uint64]*past), taken: make(map[uint32]int64), requests: make(map[uint32]uint32), db: db,
-		shardOf: make(map[uint64]uint32), heirs: make(map[record]place), accounts: make(map[uint32][]uint64), shards: make(map[uint32]*shardRun)}
+		shardOf: make(map[uint64]uint32), heirs: make(map[record]place), accounts: make(map[uint32][]uint64), shards: make(map[uint32]*shardRun),
+		table: make(map[volume.ID]replica.Entry)}
 	for _, id := range o.Closed {
 		r.closed[id] = true
 	}
@@ -142,8 +146,15 @@ func (r *run) loadDirectory(root *index.Shard) error {
 		r.report.Accounts++
 		return nil
 	})
-	opened, failed := directory.Opened(v)
-	r.opened, err = opened, errors.Join(err, failed)
+	if err == nil {
+		r.opened, err = directory.Opened(v)
+	}
+	if err == nil {
+		r.unsure, err = directory.Unsure(v)
+	}
+	if err == nil {
+		err = directory.EachVolume(v, func(e *replica.Entry) error { r.table[e.ID] = *e; return nil })
+	}
 	r.rehome()
 	for account, number := range r.shardOf {
 		r.accounts[number] = append(r.accounts[number], account)

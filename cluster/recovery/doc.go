@@ -18,6 +18,7 @@
 //  4. Volumes on disks that the directory does not know are entered, so that their mail can be read and nobody takes their numbers. What shards refer to in such
 //     volumes that nobody has stays.
 //  5. When the volumes that the lost ones had open are sealed, messages that arrived since shortly before a survivor's last entry are held against its state.
+//     Until then the shard keeps what it entered in vain (package settle), which gets the place where its bytes were put to again.
 //
 // A crash leaves some of the steps done. Given again, the recovery does the rest: a shard that goes on already has a leader, and a message is entered under
 // its delivery's request id, which the state machine remembers. Replicas on other nodes are made by package mover.

@@ -32,32 +32,39 @@ func (r *Recovery) enter(ctx context.Context, number uint32, c *candidate) (why 
 	return r.propose(ctx, number, id, &mailbox.Command{Append: &mailbox.Append{Account: f.Account, Mailbox: f.Mailbox, Message: *m}})
 }
 
-// rebind gives entries in vain a message that has their bytes: it was put again, which its frontend told a shard that has forgotten it. It says whether there were
-// such, and why that was not possible for good.
-func (r *Recovery) rebind(ctx context.Context, number uint32, c *candidate, list []vain) (bound bool, why string, err error) {
-	at, _ := r.cfg.Entry(c.at.Volume)
-	if last, told := at.ToldLast(); told && c.at.Record > last { // it is such a record itself, not cut off yet
-		return false, "", nil
-	}
-	for _, e := range list {
-		i := slices.IndexFunc(c.origin.Targets, func(t mailbox.Target) bool { return t.Account == e.Account })
-		if i < 0 || e.Ref.Length != c.length {
-			continue
-		}
+// rebind gives entries in vain a message that has their bytes, one of each account: it was put again, which its frontend told a shard that has forgotten it. It says whether
+// there were such, and why that was not possible for good.
+func (r *Recovery) rebind(ctx context.Context, number uint32, c *candidate, known *knownResponse) (bound bool, why string, err error) {
+	var given []uint64
+	for i := r.match(c, known.Vain, given); i >= 0; i = r.match(c, known.Vain, given) {
+		e := known.Vain[i]
 		m, err := r.read(c)
-		if err != nil || m.Ref.Hash != e.Ref.Hash {
-			continue // what cannot be read is told below
+		if err != nil {
+			return bound, "", err
 		}
-		t := c.origin.Targets[i]
+		t := c.origin.Targets[slices.IndexFunc(c.origin.Targets, func(t mailbox.Target) bool { return t.Account == e.Account })]
 		var to mailbox.Deliver
 		to.Add(t.Account, mailbox.Terms{Detail: t.Detail})
-		why, err = r.propose(ctx, number, shard.NewRequestID(),
+		why, err := r.propose(ctx, number, shard.NewRequestID(),
 			&mailbox.Command{Rebind: &mailbox.Rebind{Accounts: to.Accounts, Mailbox: t.Mailbox, Old: e.Ref, Message: *m, Terms: to.Terms}})
 		if bound = true; err != nil || why != "" {
 			return bound, why, err
 		}
+		given = append(given, e.Account)
+		known.Vain = slices.DeleteFunc(known.Vain, func(o vain) bool { return o == e }) // in all folders that it was copied to
 	}
 	return bound, "", nil
+}
+
+// match finds an entry that has a message's bytes, of an account that it was for, but not of these. A message that cannot be read has none; that is told elsewhere.
+func (r *Recovery) match(c *candidate, among []vain, but []uint64) int {
+	return slices.IndexFunc(among, func(e vain) bool {
+		if e.Ref.Length != c.length || slices.Contains(but, e.Account) || !slices.ContainsFunc(c.origin.Targets, func(t mailbox.Target) bool { return t.Account == e.Account }) {
+			return false
+		}
+		m, err := r.read(c)
+		return err == nil && m.Ref.Hash == e.Ref.Hash
+	})
 }
 
 func (r *Recovery) propose(ctx context.Context, number uint32, id shard.RequestID, c *mailbox.Command) (why string, err error) {

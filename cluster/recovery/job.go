@@ -54,6 +54,8 @@ type ShardResult struct {
 
 	note  directory.RecoveryNote
 	noted bool // by this job
+
+	looked bool // for its messages, by all who answer
 }
 
 func (j *Job) copy() *Job {
@@ -111,6 +113,9 @@ func (r *Recovery) all(ctx context.Context, job *Job) error {
 		s := &job.Shards[i]
 		if s.Shard == placement.DirectoryShard || s.State != Recover {
 			continue
+		}
+		if err := r.hold(ctx, job); err != nil {
+			return err
 		}
 		r.step(job, "shard %d goes on from %s", s.Shard, s.Survivor)
 		commands, err := revalidations(accounts[s.Shard])
@@ -209,10 +214,7 @@ func (r *Recovery) noteMail(ctx context.Context, job *Job) error {
 			return err
 		}
 	}
-	if err := r.cfg.Directory.CatchUp(ctx); err != nil {
-		return err
-	}
-	notes, err := r.cfg.Directory.RecoveryNotes()
+	notes, err := r.notes(ctx)
 	if err != nil {
 		return err
 	}

@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"github.com/RoaringBitmap/roaring/v2"
+	"time"
 
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
-	"hongyan/cluster/wire"
 	"hongyan/engine/codec"
-	"hongyan/engine/index"
 	"hongyan/engine/keys"
 	"hongyan/engine/volume"
 )
@@ -40,9 +37,12 @@ type Mail struct {
 	Why     string    `cbor:"6,keyasint" json:"why"`
 }
 
+// holdFor is how long a shard keeps what it entered in vain. It is said anew before each node is asked, and ends when all have looked.
+const holdFor = mailTimeout + 10*time.Minute
+
 // noteOf says which messages of a shard are to be looked for, as of before it was recovered.
 func noteOf(s *ShardPlan, now int64) directory.RecoveryNote {
-	n := directory.RecoveryNote{Shard: s.Shard, Until: now, Certain: s.Last <= window}
+	n := directory.RecoveryNote{Shard: s.Shard, Until: now, Certain: s.Last <= window, Hold: now + int64(holdFor/time.Second)}
 	if s.Time > 0 {
 		n.Since = s.Time - slack
 	}
@@ -69,6 +69,7 @@ type mailResponse struct {
 	Unread   int      `cbor:"5,keyasint,omitempty"` // records that could not be read here
 
 	Unopened []volume.ID `cbor:"6,keyasint,omitempty"` // volumes that could not be opened here
+	Unsealed int         `cbor:"7,keyasint,omitempty"` // messages left open that another look may enter, once volumes are sealed
 }
 
 // record is a place in a volume.
@@ -85,8 +86,12 @@ func (r *Recovery) lookForMail(ctx context.Context, job *Job, s *ShardResult, ac
 		return err
 	}
 	seen := make(map[record]bool)
+	unsealed := 0
 	answer, silent := r.keepers()
 	for _, node := range answer {
+		if err := r.hold(ctx, job); err != nil {
+			return err
+		}
 		ctx, cancel := context.WithTimeout(ctx, mailTimeout)
 		req, resp := &mailRequest{Note: s.note, Accounts: accounts, Ask: group.Voters}, new(mailResponse)
 		err := r.cfg.Net.Call(ctx, node, methodMail, req, resp)
@@ -109,6 +114,7 @@ func (r *Recovery) lookForMail(ctx context.Context, job *Job, s *ShardResult, ac
 				}
 			}
 			s.More += resp.More
+			unsealed += resp.Unsealed
 			if resp.Unread > 0 {
 				s.Notes += fmt.Sprintf("%d records at %s could not be read. ", resp.Unread, node)
 			}
@@ -118,10 +124,53 @@ func (r *Recovery) lookForMail(ctx context.Context, job *Job, s *ShardResult, ac
 	for _, node := range silent {
 		r.update(func() { s.Notes += node + " does not answer: its volumes were not looked through. " })
 	}
-	if (len(s.Open) > 0 || s.Notes != "" || job.Notes != "") && !job.mayForget(s.noted) {
+	r.update(func() { s.looked = true })
+	switch {
+	case len(s.Open) == 0 && s.Notes == "" && job.Notes == "" || job.mayForget(s.noted):
+		return r.cfg.Directory.ForgetRecovery(ctx, s.Shard)
+	case unsealed == 0 && s.note.Hold > 0:
+		n := s.note
+		n.Hold = 0
+		return r.cfg.Directory.NoteRecoveries(ctx, []directory.RecoveryNote{n})
+	}
+	return nil
+}
+
+// hold has the shards that were not looked through yet keep what they entered in vain for some more time, and notes whether they have kept it.
+func (r *Recovery) hold(ctx context.Context, job *Job) error {
+	var notes []directory.RecoveryNote
+	for _, s := range job.Shards {
+		if s.note.Hold > 0 && !s.looked {
+			s.note.Hold = r.cfg.Clock.Now().Add(holdFor).Unix()
+			notes = append(notes, s.note)
+		}
+	}
+	if len(notes) == 0 {
 		return nil
 	}
-	return r.cfg.Directory.ForgetRecovery(ctx, s.Shard)
+	if err := r.cfg.Directory.NoteRecoveries(ctx, notes); err != nil {
+		return err
+	}
+	notes, err := r.notes(ctx)
+	r.update(func() {
+		for i := range job.Shards {
+			s := &job.Shards[i]
+			for _, n := range notes {
+				if n.Shard == s.Shard && !s.looked {
+					s.note = n
+				}
+			}
+		}
+	})
+	return err
+}
+
+// notes are those that the directory has now.
+func (r *Recovery) notes(ctx context.Context) ([]directory.RecoveryNote, error) {
+	if err := r.cfg.Directory.CatchUp(ctx); err != nil {
+		return nil, err
+	}
+	return r.cfg.Directory.RecoveryNotes()
 }
 
 // shownVolumes bounds how many volumes of a node a note names.
@@ -150,6 +199,18 @@ type place struct {
 	Volume   volume.ID `cbor:"1,keyasint"`
 	Record   uint64    `cbor:"2,keyasint"`
 	Delivery [16]byte  `cbor:"3,keyasint"`
+	Length   uint64    `cbor:"4,keyasint,omitempty"` // of the message
+	Accounts []uint64  `cbor:"5,keyasint,omitempty"` // of the shard, whom it was for
+}
+
+// place is what the shard is asked about.
+func (c *candidate) place() place {
+	at := c.at
+	at.Length, at.Accounts = c.length, slices.Clone(c.inbox.Accounts)
+	for _, t := range c.folder {
+		at.Accounts = append(at.Accounts, t.Account)
+	}
+	return at
 }
 
 func (c *candidate) mail(why string) Mail {
@@ -249,32 +310,35 @@ func (r *Recovery) settle(ctx context.Context, req *mailRequest, resp *mailRespo
 	if len(list) == 0 {
 		return nil
 	}
+	slices.SortStableFunc(list, func(a, b candidate) int { return int(a.origin.Arrived - b.origin.Arrived) })
 	ask := &knownRequest{Shard: req.Note.Shard}
 	for _, c := range list {
-		ask.Places = append(ask.Places, c.at)
+		ask.Places = append(ask.Places, c.place())
 	}
 	known, err := r.known(ctx, req.Ask, ask)
 	if err != nil {
 		return fmt.Errorf("hold messages against shard %d: %w", ask.Shard, err)
 	}
-	slices.SortStableFunc(list, func(a, b candidate) int { return int(a.origin.Arrived - b.origin.Arrived) })
-	byPlace := make(map[place]byte, len(list))
-	for i, p := range ask.Places {
-		byPlace[p] = known.States[i]
-	}
+	kept := req.Note.SurelyHeld(r.cfg.Clock.Now().Unix())
 	for i := range list {
 		c := &list[i]
+		e, _ := r.cfg.Entry(c.at.Volume)
+		if last, told := e.ToldLast(); known.States[i] == referenced || told && c.at.Record > last { // it is not cut off yet
+			continue
+		}
 		why := "it was not entered, or entered and expunged so long before that the shard does not remember"
-		state := byPlace[c.at]
-		bound, failed, err := r.rebind(ctx, req.Note.Shard, c, known.Vain)
+		bound, failed, err := r.rebind(ctx, req.Note.Shard, c, known)
 		switch {
 		case err != nil:
 			return err
 		case bound:
 			why = failed
-		case state == referenced:
-			continue
-		case state == remembered:
+		case known.States[i] == remembered && r.match(c, known.Unsure, nil) >= 0:
+			why = "an entry of it is in a volume that is not sealed yet: give the command again"
+			resp.Unsealed++
+		case known.States[i] == remembered && !kept:
+			why = "it was entered, and expunged since, or removed as one in vain whose bytes are here"
+		case known.States[i] == remembered:
 			resp.Expunged = append(resp.Expunged, record{c.at.Volume, c.at.Record})
 			continue
 		case req.Note.Certain:
@@ -291,126 +355,4 @@ func (r *Recovery) settle(ctx context.Context, req *mailRequest, resp *mailRespo
 		}
 	}
 	return nil
-}
-
-// known asks the first of these nodes that has the shard's state.
-func (r *Recovery) known(ctx context.Context, nodes []string, req *knownRequest) (*knownResponse, error) {
-	err := error(wire.Errorf(wire.Unavailable, "no voter of shard %d is up", req.Shard))
-	for _, node := range nodes {
-		if !r.cfg.Net.Up(node) {
-			continue
-		}
-		resp := new(knownResponse)
-		err = r.cfg.Net.Call(ctx, node, methodKnown, req, resp)
-		if err == nil && len(resp.States) != len(req.Places) {
-			err = wire.Errorf(wire.Invalid, "%d answers to %d questions", len(resp.States), len(req.Places))
-		}
-		if err == nil {
-			return resp, nil
-		}
-	}
-	return nil, err
-}
-
-// What a shard knows of a message.
-const (
-	unknown    = 0
-	referenced = 1 // it is in a folder
-	remembered = 2 // its request was applied; since no folder has it, it was expunged or refused
-)
-
-type knownRequest struct {
-	Shard  uint32  `cbor:"1,keyasint"`
-	Places []place `cbor:"2,keyasint"`
-}
-
-type knownResponse struct {
-	States []byte      `cbor:"1,keyasint"`
-	Marked []volume.ID `cbor:"2,keyasint,omitempty"` // volumes that the shard has entries of which may be in vain
-	Vain   []vain      `cbor:"3,keyasint,omitempty"` // entries of which that is certain
-}
-
-// vain is an entry of a record behind its volume's end: its bytes may have been put again, of which the survivor has not heard.
-type vain struct {
-	Account uint64     `cbor:"1,keyasint"`
-	Ref     volume.Ref `cbor:"2,keyasint"`
-}
-
-// appendVain adds the entries behind a volume's end.
-func appendVain(list []vain, v *index.View, e replica.Entry) ([]vain, error) {
-	last, told := e.ToldLast()
-	if !told {
-		return list, nil
-	}
-	var holders []index.Holder
-	err := v.HoldersOf(e.ID, func(h index.Holder) error {
-		if h.Record > last {
-			holders = append(holders, h)
-		}
-		return nil
-	})
-	for _, h := range holders {
-		if err != nil {
-			break
-		}
-		err = v.Messages(h.Account, h.Mailbox, roaring.BitmapOf(h.UID), index.WantImmutable, func(m *index.Message) error {
-			list = append(list, vain{h.Account, m.Ref})
-			return nil
-		})
-		if errors.Is(err, index.ErrNoMailbox) { // of a deleted folder, whose rows are still to be swept
-			err = nil
-		}
-	}
-	return list, err
-}
-
-// serveKnown answers from this node's replica with all that was acknowledged before.
-func (r *Recovery) serveKnown(ctx context.Context, _ string, req *knownRequest) (*knownResponse, error) {
-	g, ok := r.cfg.Host.Group(req.Shard)
-	if !ok {
-		return nil, wire.Errorf(wire.Unavailable, "no replica of shard %d runs here", req.Shard)
-	}
-	at, err := r.cfg.Router.ReadIndex(ctx, req.Shard)
-	if err == nil {
-		err = g.WaitApplied(ctx, at)
-	}
-	if err != nil {
-		return nil, err
-	}
-	resp := &knownResponse{States: make([]byte, len(req.Places))}
-	refs := make(map[volume.ID]*roaring.Bitmap)
-	v := g.View()
-	early, err := v.EarlyVolumes()
-	for _, m := range early {
-		resp.Marked = append(resp.Marked, m.Volume)
-		if e, known := r.cfg.Entry(m.Volume); known && err == nil && len(req.Places) > 0 {
-			resp.Vain, err = appendVain(resp.Vain, v, e)
-		}
-	}
-	for _, p := range req.Places {
-		if refs[p.Volume] == nil && err == nil {
-			set := roaring.New()
-			refs[p.Volume] = set
-			err = v.References(p.Volume, func(ref index.Reference) error { set.Add(uint32(ref.Record)); return nil }) // at most volume.MaxRecords
-		}
-	}
-	if err = errors.Join(err, v.Close()); err != nil {
-		return nil, err
-	}
-	txn := r.cfg.Index.Shard(req.Shard).Begin()
-	defer txn.Discard()
-	for i, p := range req.Places {
-		if refs[p.Volume].Contains(uint32(p.Record)) {
-			resp.States[i] = referenced
-			continue
-		}
-		_, known, err := txn.Recall(mailbox.Request(p.Delivery, req.Shard))
-		if err != nil {
-			return nil, err
-		}
-		if known {
-			resp.States[i] = remembered
-		}
-	}
-	return resp, nil
 }

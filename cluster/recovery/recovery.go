@@ -38,6 +38,8 @@ const (
 	sealTimeout   = 60 * time.Second // for volumes that the lost ones had open
 	mailTimeout   = time.Hour        // for one node to look through its volumes for one shard
 	retryPause    = 200 * time.Millisecond
+	spreadTimeout = time.Second     // for open volumes to tell how far they are on a second disk
+	movePause     = 5 * time.Second // longer than an account that moves is frozen (package relocate), with what its shard has marked
 )
 
 // RescueRequest has the survivor's node take step 2 or 3. Lost are fenced there from before the replica starts; Topology is the version that the node
@@ -68,11 +70,12 @@ type Config struct {
 	Router    *shard.Router
 	Host      *shard.Host
 	Directory *directory.Service
-	Topology  func() *directory.Topology              // as this node knows it
-	Kept      func() ([]uint32, error)                // shards with a replica on this node's disk
-	End       func(shard uint32) (term, last uint64)  // of the log of one that does not run, 0 if that cannot be read
-	Entry     func(volume.ID) (replica.Entry, bool)   // of the volume table, as this node knows it
-	Whole     func(node string, e replica.Entry) bool // whether a node says that its copy is whole
+	Topology  func() *directory.Topology                                                                      // as this node knows it
+	Kept      func() ([]uint32, error)                                                                        // shards with a replica on this node's disk
+	End       func(shard uint32) (term, last uint64)                                                          // of the log of one that does not run, 0 if that cannot be read
+	Entry     func(volume.ID) (replica.Entry, bool)                                                           // of the volume table, as this node knows it
+	Whole     func(node string, e replica.Entry) bool                                                         // whether a node says that its copy is whole
+	Spread    func(ctx context.Context, id volume.ID, record uint64) (through uint64, sealed bool, err error) // see replica.Manager
 	Volumes   *volume.Set
 	Index     *index.DB
 	Clock     *clock.Clock
@@ -81,10 +84,11 @@ type Config struct {
 
 // Recovery is one node's part in recoveries, and the one that it was asked for.
 type Recovery struct {
-	cfg  Config
-	ctx  context.Context // ends with Close
-	stop context.CancelFunc
-	work sync.WaitGroup
+	cfg   Config
+	ctx   context.Context // ends with Close
+	stop  context.CancelFunc
+	work  sync.WaitGroup
+	moves time.Duration // movePause
 
 	mu  sync.Mutex // guards job
 	job *Job       // the last one
@@ -92,7 +96,7 @@ type Recovery struct {
 
 // New registers what a node that keeps mail answers.
 func New(cfg Config) *Recovery {
-	r := &Recovery{cfg: cfg}
+	r := &Recovery{cfg: cfg, moves: movePause}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	transport.HandleUnary(cfg.Net, MethodSurvey, r.serveSurvey)
 	transport.HandleUnary(cfg.Net, methodFound, r.serveFound)

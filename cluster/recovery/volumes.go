@@ -8,6 +8,7 @@ import (
 
 	"hongyan/cluster/directory"
 	"hongyan/cluster/mailbox"
+	"hongyan/cluster/pause"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
 	"hongyan/cluster/shard"
@@ -62,28 +63,49 @@ func (f *foundVolume) note(found map[volume.ID]*directory.Found, node string, kn
 }
 
 // endUnknown is the end of step 4, once every node has said what it has. A shard may refer to volumes that the directory does not know, and that nobody has: what was
-// acknowledged of them stays in its folders, as of others of which no copy is left. Package settle would take them for volumes without records.
+// acknowledged of them stays in its folders, as of others of which no copy is left. Package settle would take them for volumes without records. It is done for those that only a node may
+// have that does not answer, too: until then whole shards are not shown.
 func (r *Recovery) endUnknown(ctx context.Context, job *Job) error {
+	if !job.unsure {
+		return nil
+	}
 	behind := slices.ContainsFunc(job.Shards, func(s ShardResult) bool { return s.Shard == placement.DirectoryShard && s.Recovered })
-	if !job.unsure || job.Notes != "" && !job.mayForget(behind) {
-		return nil
+	for {
+		marked, silent, err := r.markers(ctx)
+		if err != nil {
+			return err
+		}
+		nowhere, err := r.keepUnknown(ctx, marked)
+		if err != nil {
+			return err
+		}
+		r.update(func() {
+			job.Notes += silent
+			job.nowhere = append(job.nowhere, nowhere...)
+			slices.Sort(job.nowhere)
+			job.nowhere = slices.Compact(job.nowhere)
+		})
+		if silent != "" || len(nowhere) == 0 && job.Notes != "" && !job.mayForget(behind) {
+			return nil
+		}
+		if len(nowhere) == 0 {
+			return r.cfg.Directory.ForgetRecovery(ctx, placement.DirectoryShard)
+		}
+		if !pause.For(ctx, r.moves) { // an account may have taken a marker along to a shard that was asked before
+			return ctx.Err()
+		}
 	}
-	marked, silent, err := r.markers(ctx)
-	if err != nil {
-		return err
-	}
-	if silent != "" {
-		r.update(func() { job.Notes += silent })
-		return nil
-	}
+}
+
+// keepUnknown has shards keep what they have of volumes that the directory does not know, and says which those are.
+func (r *Recovery) keepUnknown(ctx context.Context, marked map[uint32][]volume.ID) (nowhere []volume.ID, err error) {
 	if err := r.cfg.Directory.CatchUp(ctx); err != nil { // a volume is opened before it is referred to
-		return err
+		return nil, err
 	}
 	known, err := r.cfg.Directory.Volumes(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var nowhere []volume.ID
 	for number, ids := range marked {
 		for _, id := range ids {
 			if slices.ContainsFunc(known, func(e replica.Entry) bool { return e.ID == id }) {
@@ -92,16 +114,14 @@ func (r *Recovery) endUnknown(ctx context.Context, job *Job) error {
 			nowhere = append(nowhere, id)
 			c := &mailbox.Command{Settle: &mailbox.Settle{Volume: id, Last: volume.MaxRecords}}
 			if why, err := r.propose(ctx, number, shard.NewRequestID(), c); err != nil || why != "" {
-				return errors.Join(err, wire.Errorf(wire.Unavailable, "keep what shard %d has of volume %s: %s", number, id, why))
+				return nil, errors.Join(err, wire.Errorf(wire.Unavailable, "keep what shard %d has of volume %s: %s", number, id, why))
 			}
 		}
 	}
-	slices.Sort(nowhere)
-	r.update(func() { job.nowhere = slices.Compact(nowhere) })
-	return r.cfg.Directory.ForgetRecovery(ctx, placement.DirectoryShard)
+	return nowhere, nil
 }
 
-// markers asks every mailbox shard which volumes it has markers of, or says which does not answer.
+// markers asks every mailbox shard which volumes it has markers of, and says which do not answer.
 func (r *Recovery) markers(ctx context.Context) (marked map[uint32][]volume.ID, silent string, err error) {
 	founding, err := r.cfg.Directory.Founding()
 	if err != nil {
@@ -115,10 +135,11 @@ func (r *Recovery) markers(ctx context.Context) (marked map[uint32][]volume.ID, 
 		try, cancel := context.WithTimeout(ctx, surveyTimeout)
 		resp, err := r.known(try, slices.Concat(g.Voters, g.Learners), &knownRequest{Shard: g.Shard})
 		cancel()
-		if err != nil {
-			return nil, fmt.Sprintf("shard %d does not say which volumes it refers to, so those that nobody has are not known. ", g.Shard), ctx.Err()
+		if err != nil || !resp.Tells {
+			silent += fmt.Sprintf("shard %d does not say which volumes it refers to, so those that nobody has are not known. ", g.Shard)
+			continue
 		}
 		marked[g.Shard] = resp.Marked
 	}
-	return marked, "", nil
+	return marked, silent, ctx.Err()
 }

@@ -63,7 +63,11 @@ func newWorld(t *testing.T) *world {
 	w.Recovery = New(Config{
 		Self: "a", Net: net, Router: router, Host: host, Directory: service, Topology: func() *directory.Topology { return topology },
 		Entry: entry, Volumes: set, Index: db, Log: log,
+		Spread: func(context.Context, volume.ID, uint64) (uint64, bool, error) {
+			return 0, false, context.DeadlineExceeded
+		},
 	})
+	w.moves = time.Millisecond
 	net.Serve()
 	for _, g := range groups {
 		c := shard.Config{Group: g, Founds: true, Self: "a", Region: func(string) string { return "" }, Dir: filepath.Join(dir, "shard", string(rune('0'+g.Shard))),
@@ -150,7 +154,10 @@ func (w *world) mail(delivery byte) mail {
 // put stores a message in a volume of this node.
 func (w *world) put(id volume.ID, m mail) volume.Ref {
 	w.t.Helper()
-	v, err := w.cfg.Volumes.Create(volume.Header{ID: id, Epoch: 1, Primary: "a", Copies: []string{"a", "b"}}, nil, nil)
+	v, err := w.cfg.Volumes.Get(id)
+	if err != nil {
+		v, err = w.cfg.Volumes.Create(volume.Header{ID: id, Epoch: 1, Primary: "a", Copies: []string{"a", "b"}}, nil, nil)
+	}
 	w.must(err)
 	meta, err := codec.Marshal(&m.origin)
 	w.must(err)
@@ -218,13 +225,16 @@ func TestUnknownVolumes(t *testing.T) {
 	}
 	job := &Job{Notes: "b does not answer. "}
 	step(job)
-	if _, marked := w.holders(); !slices.Equal(w.notes(), []uint32{placement.DirectoryShard}) || len(marked) != 2 {
+	if _, marked := w.holders(); !slices.Equal(w.notes(), []uint32{placement.DirectoryShard}) || !slices.Equal(marked, []volume.ID{7}) {
 		t.Errorf("with a node that does not answer: notes of %v, markers of %v", w.notes(), marked)
+	}
+	if !slices.Equal(job.nowhere, []volume.ID{8}) {
+		t.Errorf("nobody who answers has %v", job.nowhere)
 	}
 	job = new(Job)
 	step(job)
 	refs, marked := w.holders()
-	if _, known := w.cfg.Entry(7); !known || job.Entered != 0 || len(job.Shards) > 0 || !slices.Equal(job.nowhere, []volume.ID{8}) {
+	if _, known := w.cfg.Entry(7); !known || job.Entered != 0 || len(job.Shards) > 0 {
 		t.Errorf("%+v", job)
 	}
 	if len(refs) != 2 || !slices.Equal(marked, []volume.ID{7}) || len(w.notes()) > 0 {
@@ -232,34 +242,142 @@ func TestUnknownVolumes(t *testing.T) {
 	}
 }
 
+// note has the mail of the shard be looked for.
+func (w *world) note(held bool) {
+	w.t.Helper()
+	n := directory.RecoveryNote{Shard: mailShard, Until: 2000}
+	if held {
+		n.Hold = time.Now().Add(time.Hour).Unix()
+	}
+	w.must(w.cfg.Directory.NoteRecoveries(w.t.Context(), []directory.RecoveryNote{n}))
+}
+
 // look has step 5 look for the mail of account 5.
 func (w *world) look(job *Job, noted bool) *ShardResult {
 	w.t.Helper()
-	note := directory.RecoveryNote{Shard: mailShard, Until: 2000}
-	w.must(w.cfg.Directory.NoteRecoveries(w.t.Context(), []directory.RecoveryNote{note}))
-	s := &ShardResult{ShardPlan: ShardPlan{Shard: mailShard}, note: note, noted: noted}
+	list, err := w.cfg.Directory.RecoveryNotes()
+	w.must(err)
+	job.Shards = []ShardResult{{ShardPlan: ShardPlan{Shard: mailShard}, noted: noted}}
+	s := &job.Shards[0]
+	for _, n := range list {
+		if n.Shard == mailShard {
+			s.note = n
+		}
+	}
 	w.must(w.lookForMail(w.t.Context(), job, s, []uint64{5}))
 	return s
+}
+
+// open opens volumes 1 and 2.
+func (w *world) open() {
+	w.t.Helper()
+	for range 2 {
+		w.command(&directory.Command{OpenVolume: &directory.OpenVolume{Primary: "a", Copies: []string{"a", "b"}}})
+	}
+}
+
+// seal has volume 1 end behind its second record.
+func (w *world) seal() {
+	w.t.Helper()
+	w.command(&directory.Command{SealVolume: &directory.SealVolume{ID: 1, Length: 5000, Last: 2}})
+}
+
+// inVain enters a message at a record of volume 1, and puts it in volume 2.
+func (w *world) inVain(delivery byte, record uint64) {
+	w.t.Helper()
+	ref := w.put(2, w.mail(delivery))
+	ref.Volume, ref.Record = 1, record
+	w.deliver(w.mail(delivery), ref)
+}
+
+// expect checks what came of a look, and what the shard refers to then.
+func (w *world) expect(what string, s *ShardResult, entered, expunged, open int, refs ...volume.Ref) {
+	w.t.Helper()
+	got, _ := w.holders()
+	if s.Entered != entered || s.Expunged != expunged || len(s.Open) != open || !slices.Equal(got, refs) {
+		w.t.Errorf("%s: %d entered, %d expunged, open %+v; entries %v", what, s.Entered, s.Expunged, s.Open, got)
+	}
+}
+
+// held says whether the shard keeps what it entered in vain.
+func (w *world) held() bool {
+	w.t.Helper()
+	list, err := w.cfg.Directory.RecoveryNotes()
+	w.must(err)
+	return slices.ContainsFunc(list, func(n directory.RecoveryNote) bool { return n.Shard == mailShard && n.SurelyHeld(time.Now().Unix()) })
 }
 
 // TestPutAgain: a message was entered early, its bytes were put again, and the survivor has not heard of that. What it entered in vain gets the bytes' new place, once.
 func TestPutAgain(t *testing.T) {
 	w := newWorld(t)
-	for range 2 {
-		w.command(&directory.Command{OpenVolume: &directory.OpenVolume{Primary: "a", Copies: []string{"a", "b"}}})
-	}
-	at := w.put(2, w.mail(1))
-	old := at
-	old.Volume, old.Record = 1, 3
-	w.deliver(w.mail(1), old)
-	w.command(&directory.Command{SealVolume: &directory.SealVolume{ID: 1, Length: 5000, Last: 2}})
+	w.open()
+	w.seal()
+	w.inVain(1, 3)
 	for _, entered := range []int{1, 0} {
-		s := w.look(new(Job), true)
-		refs, _ := w.holders()
-		if s.Entered != entered || s.Expunged > 0 || len(s.Open) > 0 || !slices.Equal(refs, []volume.Ref{{Volume: 2, Record: 1}}) {
-			t.Errorf("%+v; entries %v", s, refs)
-		}
+		w.note(true)
+		w.expect("in vain", w.look(new(Job), true), entered, 0, 0, volume.Ref{Volume: 2, Record: 1})
 	}
+	// The same bytes twice more, and once more than that in vain: none is lost, and none is there twice.
+	w.inVain(2, 4)
+	w.inVain(3, 5)
+	w.note(true)
+	w.expect("twice", w.look(new(Job), true), 2, 0, 0, volume.Ref{Volume: 2, Record: 1}, volume.Ref{Volume: 2, Record: 2}, volume.Ref{Volume: 2, Record: 3})
+	vain := volume.Ref{Volume: 1, Record: 6}
+	old := w.put(3, w.mail(4))
+	old.Volume, old.Record = vain.Volume, vain.Record
+	w.deliver(w.mail(4), old)
+	w.must(w.cfg.Volumes.Remove(3))
+	w.note(true)
+	w.expect("of which nothing was put again", w.look(new(Job), true), 0, 0, 0, vain, volume.Ref{Volume: 2, Record: 1}, volume.Ref{Volume: 2, Record: 2}, volume.Ref{Volume: 2, Record: 3})
+}
+
+// TestPutAgainFromUnknown: the directory does not know the volume of an entry, and nobody has it.
+func TestPutAgainFromUnknown(t *testing.T) {
+	w := newWorld(t)
+	w.behind()
+	w.inVain(1, 3)
+	w.note(true)
+	job := new(Job)
+	w.must(w.noteMail(t.Context(), job))
+	w.must(w.enterVolumes(t.Context(), job))
+	w.must(w.endUnknown(t.Context(), job))
+	w.expect("unknown", w.look(job, true), 1, 0, 0, volume.Ref{Volume: 2, Record: 1})
+}
+
+// TestPutAgainUnsealed: an entry's volume is sealed only after the first look. Until the message was looked for again the note stays, and so does the entry.
+func TestPutAgainUnsealed(t *testing.T) {
+	w := newWorld(t)
+	w.open()
+	w.inVain(1, 3)
+	w.note(true)
+	w.expect("open", w.look(new(Job), true), 0, 0, 1, volume.Ref{Volume: 1, Record: 3})
+	if !w.held() {
+		t.Error("the entry is not kept")
+	}
+	w.seal()
+	w.expect("sealed", w.look(new(Job), true), 1, 0, 0, volume.Ref{Volume: 2, Record: 1})
+	if len(w.notes()) > 0 {
+		t.Errorf("notes of %v", w.notes())
+	}
+}
+
+// TestHoldIsOver: what was entered in vain may have been removed, so what is in no folder was not certainly expunged. A look ends the hold.
+func TestHoldIsOver(t *testing.T) {
+	w := newWorld(t)
+	w.open()
+	w.seal()
+	w.inVain(1, 3)
+	c := &mailbox.Command{Settle: &mailbox.Settle{Volume: 1, Last: 2}}
+	body, err := c.Encode()
+	w.must(err)
+	w.propose(mailShard, shard.NewRequestID(), body)
+	w.note(true)
+	w.expect("held", w.look(&Job{Notes: "b does not answer. "}, true), 0, 1, 0)
+	if w.held() || len(w.notes()) != 1 {
+		t.Errorf("after a look: notes of %v, held %v", w.notes(), w.held())
+	}
+	w.note(true)
+	w.expect("over", w.look(new(Job), true), 0, 0, 1)
 }
 
 // TestSettled: what an operator has seen to are messages that an earlier job listed, not those of a shard that this one recovered.
@@ -267,6 +385,7 @@ func TestSettled(t *testing.T) {
 	w := newWorld(t)
 	w.command(&directory.Command{OpenVolume: &directory.OpenVolume{Primary: "a", Copies: []string{"a", "b"}}})
 	w.put(1, w.mail(1))
+	w.note(true)
 	for _, noted := range []bool{true, false} {
 		s := w.look(&Job{settled: true}, noted)
 		if kept := len(w.notes()) > 0; len(s.Open) != 1 || kept != noted {

@@ -37,7 +37,6 @@ const (
 	every    = 500 * time.Millisecond
 	timeout  = 10 * time.Second // for one volume in one shard
 	complain = time.Minute      // between two lines in the log about what cannot be settled
-	holdOff  = 10 * time.Minute // since a shard's recovery began, which may find what was entered in vain in another volume
 )
 
 // Volumes knows volumes and their copies; it is a replica.Manager.
@@ -113,14 +112,15 @@ func (s *Settler) shard(ctx context.Context, g *shard.Group) error {
 	return reasons
 }
 
-// held says whether messages of a shard are looked for that was recovered. That ends by itself, for folders with entries in vain are not shown.
+// held says whether messages of a shard are looked for that was recovered: what was entered in vain may be found in another volume. That ends by itself, for accounts with such entries
+// are not shown.
 func (s *Settler) held(ctx context.Context, shard uint32) (bool, error) {
 	if err := s.cfg.Directory.CatchUp(ctx); err != nil { // it was noted before the shard went on
 		return false, err
 	}
 	notes, err := s.cfg.Directory.RecoveryNotes()
 	return slices.ContainsFunc(notes, func(n directory.RecoveryNote) bool {
-		return n.Shard == shard && s.cfg.Clock.Now().Before(time.Unix(n.Until, 0).Add(holdOff))
+		return n.Shard == shard && n.Held(s.cfg.Clock.Now().Unix())
 	}), err
 }
 

@@ -55,9 +55,9 @@ func TestEnd(t *testing.T) {
 // TestHeld: what a shard entered in vain stays while its messages are looked for after a recovery, for a while.
 func TestHeld(t *testing.T) {
 	now := time.Now()
-	d := &tables{notes: []directory.RecoveryNote{{Shard: 4, Until: now.Unix()}, {Shard: 5, Until: now.Add(-holdOff).Unix()}}}
+	d := &tables{notes: []directory.RecoveryNote{{Shard: 4, Hold: now.Add(time.Minute).Unix()}, {Shard: 5, Hold: now.Unix() - 1}, {Shard: 6}}}
 	s := New(Config{Directory: d})
-	for number, want := range map[uint32]bool{3: false, 4: true, 5: false} {
+	for number, want := range map[uint32]bool{3: false, 4: true, 5: false, 6: false} {
 		if held, err := s.held(t.Context(), number); err != nil || held != want {
 			t.Errorf("shard %d: %v, %v", number, held, err)
 		}

@@ -17,20 +17,46 @@ type Holder struct {
 }
 
 // Holders calls fn for every reference of the shard, ascending by volume and record.
-func (v *View) Holders(fn func(h Holder) error) error { return v.holders(v.q.k.root(tagRef), fn) }
+func (v *View) Holders(fn func(h Holder) error) error {
+	prefix := v.q.k.root(tagRef)
+	return v.holders(prefix, after(prefix), fn)
+}
 
 // HoldersOf calls it for those to one volume.
 func (v *View) HoldersOf(id volume.ID, fn func(h Holder) error) error {
-	return v.holders(v.q.k.volume(id), fn)
+	prefix := v.q.k.volume(id)
+	return v.holders(prefix, after(prefix), fn)
+}
+
+// HoldersBehind calls it for those to a volume's records behind one.
+func (v *View) HoldersBehind(id volume.ID, record uint64, fn func(h Holder) error) error {
+	return v.holders(v.q.k.numbered(id, record+1), after(v.q.k.volume(id)), fn)
 }
 
 // HoldersAt calls it for those to one record.
 func (v *View) HoldersAt(id volume.ID, record uint64, fn func(h Holder) error) error {
-	return v.holders(v.q.k.numbered(id, record), fn)
+	prefix := v.q.k.numbered(id, record)
+	return v.holders(prefix, after(prefix), fn)
 }
 
-func (v *View) holders(prefix []byte, fn func(h Holder) error) error {
-	return v.wrap("holders", v.q.scanPrefix(prefix, func(key, _ []byte) error {
+// Held lists the volumes that the shard refers to.
+func (v *View) Held() (ids []volume.ID, err error) {
+	prefix := v.q.k.root(tagRef)
+	it, err := v.q.r.NewIter(iterBounds(prefix, after(prefix)))
+	if err != nil {
+		return nil, v.wrap("held volumes", err)
+	}
+	for ok := it.First(); ok; ok = it.SeekGE(after(v.q.k.volume(ids[len(ids)-1]))) {
+		if _, _, whole := splitRef(it.Key()); !whole {
+			return nil, v.wrap("held volumes", joinClose(v.q.corrupt(it.Key(), "length of a reference's key"), it))
+		}
+		ids = append(ids, volume.ID(binary.BigEndian.Uint64(it.Key()[len(prefix):])))
+	}
+	return ids, v.wrap("held volumes", it.Close())
+}
+
+func (v *View) holders(from, to []byte, fn func(h Holder) error) error {
+	return v.wrap("holders", v.q.scan(from, to, func(key, _ []byte) error {
 		record, m, ok := splitRef(key)
 		if !ok {
 			return v.q.corrupt(key, "length of a reference's key")
