@@ -35,10 +35,10 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	}
 	r := &crashRun{t: t, bin: program.Build(t, "../.."), dir: t.TempDir(), history: history.New()}
 	r.start()
-	r.send(2*time.Second, func() {})
+	r.send(time.Second, func() {})
 	for _, n := range r.cluster.Nodes {
-		r.send(4*time.Second, func() {
-			time.Sleep(time.Second) // under load, not before it
+		r.send(2500*time.Millisecond, func() {
+			time.Sleep(500 * time.Millisecond) // under load, not before it
 			r.control("kill", n.ID)
 		})
 		r.verify(n.ID)
