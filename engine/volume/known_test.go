@@ -62,14 +62,25 @@ func TestSealedLengthIsKept(t *testing.T) {
 			}
 			s, err := OpenSet(fs, testDir, SetOptions{})
 			must(t, err)
-			s.KnowSealed(func(ID) Sealed { return Sealed{Length: length} })
+			s.KnowSealed(func(ID) Sealed { return Sealed{Length: length} }) // nobody told which record is the last
+			v, err := s.Get(testHeader.ID)
+			must(t, err)
+			var corrupt *CorruptError
+			if _, err := fetch(v, 4, 0, MaxLength); !errors.As(err, &corrupt) {
+				t.Errorf("record 4 of a volume whose last is not known: %v", err)
+			}
+			if blind := name == "header of the last record"; blind && v.Stats().Damaged == 0 {
+				t.Errorf("%+v", v.Stats())
+			} else if _, err := fetch(v, 5, 0, MaxLength); errors.As(err, &corrupt) != blind {
+				t.Errorf("record 5: %v", err)
+			}
 			out, err := s.Verify(testHeader.ID, Check{Others: []io.ReaderAt{bytes.NewReader(file)}})
 			if err != nil || out.Damaged > 0 || out.Mended != uint64(len(c.lost)) {
 				t.Errorf("%+v, %v", out, err)
 			}
-			v, err := s.Get(testHeader.ID)
+			v, err = s.Get(testHeader.ID)
 			must(t, err)
-			if len(v.Damage()) > 0 || v.Durable() != length {
+			if len(v.Damage()) > 0 || v.Stats().Damaged > 0 || v.Durable() != length {
 				t.Errorf("mended, and %d bytes with damage %v", v.Durable(), v.Damage())
 			}
 			for i, p := range messages {

@@ -224,11 +224,11 @@ func (v *Volume) missing(number uint64) error {
 	switch {
 	case v.rules.sparse() && number > 0 && number <= v.rules.records && len(v.damage) > 0:
 		lost.Offset, lost.Reason = v.damage[0].Start, "if the record is in this generation it is in a damaged part"
-	case v.rules.sparse(), number == 0, number > uint64(len(v.index)):
+	case v.rules.sparse(), number == 0, number > uint64(len(v.index)) && !v.endless:
 		return fmt.Errorf("volume %s: record %d: %w", v.header.ID, number, ErrNotFound)
 	default:
-		// It lies between its neighbours, and nobody knows where.
-		for i := number - 1; i > 0; i-- {
+		// It lies between its neighbours, and nobody knows where; or at the end, if it is there at all.
+		for i := min(number-1, uint64(len(v.index))); i > 0; i-- {
 			if p := v.index[i-1]; p != 0 {
 				lost.Offset = int64(p) * alignment
 				break

@@ -70,6 +70,7 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 	s.all = o.known.Length == size && o.known.Generation == h.Generation
 	s.run()
 	if s.all {
+		v.endless = s.broken && o.known.Last == 0
 		s.upTo(min(o.known.Last, uint64(len(s.index))+hidden(s.damage, size)))
 	}
 	v.o.shared.scans.Add(1)
@@ -118,6 +119,7 @@ type scanner struct {
 	order  order
 	size   int64
 	all    bool // the volume is so long
+	broken bool // there is more behind the last record that has a header
 	off    int64
 	index  []uint32
 	found  []uint32 // record numbers in the order of the file
@@ -151,6 +153,7 @@ func (s *scanner) run() {
 		s.damage = append(s.damage, Span{Start: s.off, End: at})
 		s.add(h, at)
 	}
+	s.broken = s.off < s.size
 	index, found := s.index, s.found
 	if s.all {
 		index = slices.Clone(index)

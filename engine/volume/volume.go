@@ -91,6 +91,7 @@ type Volume struct {
 	durable      int64       // end of the last whole record that an fsync covers
 	damage       []Span
 	found        uint64 // records with a place
+	endless      bool   // there may be records at the end, behind those of the index: nobody knows how many
 	role         role
 	sealed       bool
 	failed       error
@@ -119,8 +120,10 @@ type Stats struct {
 	Records uint64 // durable, damaged ones included as far as they are known
 	Bytes   int64  // durable, file header included
 	Fsyncs  uint64
-	Cut     int64  // bytes of torn tail that Open cut off
-	Damaged uint64 // records that Open did not find although there are some behind; 0 in later generations, where nobody can tell
+	Cut     int64 // bytes of torn tail that Open cut off
+	// Damaged is the records that Open did not find although there are some behind; 0 in later generations, where nobody can tell. It is 1 at least where
+	// the end is damaged and nobody knows which record is the last.
+	Damaged uint64
 	Sealed  bool
 	Failed  error // why nothing is written any more
 
@@ -262,7 +265,11 @@ func (v *Volume) Stats() Stats {
 	if !v.rules.sparse() {
 		records = v.highest()
 	}
-	return Stats{Records: records, Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Damaged: records - v.found,
+	damaged := records - v.found
+	if v.endless {
+		damaged = max(damaged, 1)
+	}
+	return Stats{Records: records, Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Damaged: damaged,
 		Sealed: v.sealed, Failed: v.failed, Opened: v.opened, Unreadable: v.unread, Whole: whole}
 }
 
