@@ -135,7 +135,7 @@ func TestLastGoodCopyStays(t *testing.T) {
 			t.Parallel()
 			g, _ := newChecked(t, three()...)
 			e, good, _ := beginDamaged(t, g, false, true)
-			if r := g.at("c").m.askWhole("c", e, wholeRequest{}); !r.Damaged || r.Whole || r.Proved || g.at("a").m.WholeOn("c", e) {
+			if r := g.at("c").m.askWhole("c", e, wholeRequest{}); !r.Damaged || r.Whole || r.Proved || g.at("a").m.WholeOn("c", e) || !g.at("a").m.CompleteOn("c", e) {
 				t.Errorf("a copy that was filled with damage says %+v", r)
 			}
 			if !named { // 30 minutes later
