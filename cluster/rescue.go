@@ -32,7 +32,7 @@ func (n *Node) openRecovery() {
 			return kept, err
 		},
 		End:   n.logs.End,
-		Entry: n.volumes.Entry, Spread: n.volumes.Spread, Whole: n.volumes.WholeOn, Volumes: n.store.Volumes, Index: n.store.Index, Clock: &n.clock, Log: n.log.With("part", "recovery"),
+		Entry: n.volumes.Entry, Spread: n.volumes.Spread, Whole: n.volumes.CompleteOn, Volumes: n.store.Volumes, Index: n.store.Index, Clock: &n.clock, Log: n.log.With("part", "recovery"),
 	})
 	n.closing(func(context.Context) error { n.recovery.Close(); return nil })
 }

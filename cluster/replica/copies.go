@@ -108,9 +108,10 @@ func (o *otherCopy) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// load reads ahead; a sector behind that the other disk does not give costs one more request. That the other copy is damaged is an answer: it may be right at the
-// next place, and whoever wants its file given up needs one for each (S2).
+// load reads ahead; a sector behind that the other disk does not give costs one more request. That the other copy is damaged, or ends before the place, is an answer:
+// it may be right at the next place, and whoever wants its file given up needs one for each (S2).
 func (o *otherCopy) load(off, end int64) error {
+	answered := false
 	for _, to := range []int64{min(off+readAhead, o.entry.Length), end} {
 		if o.failures >= otherFailure || o.waited >= otherDamage {
 			o.silent = true
@@ -127,14 +128,25 @@ func (o *otherCopy) load(off, end int64) error {
 			o.buf, o.off = buf, off
 			return nil
 		}
-		if o.err = err; errors.Is(err, wire.ErrDamaged) {
+		o.err = err
+		if answered = errors.Is(err, wire.ErrDamaged) || errors.Is(err, wire.ErrNotFound) && o.settled(); answered {
 			o.waited += time.Since(began)
 		} else {
 			o.failures++
 		}
 	}
-	o.silent = o.silent || !errors.Is(o.err, wire.ErrDamaged)
+	o.silent = o.silent || !answered
 	return o.err
+}
+
+// settled says that what the other node's file lacks stays so: it is of the generation that was asked for, and so ends before the place, or the node is not named any more. One
+// that is named and has another file, or none, is about to have the right one.
+func (o *otherCopy) settled() bool {
+	if !o.entry.Holds(o.node) {
+		return true
+	}
+	_, err := o.m.fetchFrom(o.ctx, o.node, rawRequest{Volume: o.entry.ID, Generation: o.entry.Generation}, nil)
+	return err == nil
 }
 
 // isDamage says that a read failed since the disk has not what it should have.

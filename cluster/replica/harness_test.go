@@ -34,6 +34,7 @@ type table struct {
 	next    volume.ID
 	volumes map[volume.ID]Entry
 	down    bool // no majority
+	blind   bool // nodes cannot read their copies of it either
 	asked   []policy.Policy
 	changed func(Entry) // told of each change of copies, under mu
 }
@@ -100,6 +101,9 @@ func (d *table) DropVolume(ctx context.Context, id volume.ID) error {
 func (d *table) Volumes(context.Context) ([]Entry, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.blind {
+		return nil, wire.Errorf(wire.Unavailable, "the replica of the directory does not run")
+	}
 	return slices.Collect(maps.Values(d.volumes)), nil
 }
 
@@ -142,6 +146,12 @@ func (d *table) entry(id volume.ID) (Entry, bool) {
 	defer d.mu.Unlock()
 	e, ok := d.volumes[id]
 	return e, ok
+}
+
+func (d *table) setBlind(blind bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.blind = blind
 }
 
 func (d *table) setDown(down bool) {

@@ -277,10 +277,14 @@ func (m *Manager) entry(id volume.ID) (Entry, bool) {
 	return e, ok
 }
 
-// sealedHere says how a volume of which this node is to have a copy was sealed.
+// sealedHere says how a volume was sealed of which a file is here: also one that its entry does not name any more, for others may be mended from that. Of a cold volume
+// the fragments count, and a copy is one that is being made from them: what is not whole is made again.
 func (m *Manager) sealedHere(id volume.ID) volume.Sealed {
 	e, known := m.entry(id)
-	if !known || e.State != Sealed || !e.Holds(m.cfg.ID) {
+	switch {
+	case !known: // not yet, or its entry is gone, and may come back with a recovery
+		return volume.Sealed{Unsure: true}
+	case e.State != Sealed || e.Cold != nil:
 		return volume.Sealed{}
 	}
 	return volume.Sealed{Generation: e.Generation, Length: e.Length, Last: e.Last}

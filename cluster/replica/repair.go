@@ -340,6 +340,9 @@ func (m *Manager) serveRaw(ctx context.Context, from string, s *transport.Stream
 		return wire.Errorf(wire.NotFound, "volume %s has generation %d here, %s asked for %d", req.Volume, have, from, req.Generation)
 	}
 	if durable := vol.Durable(); req.Off < 0 || req.End > durable {
+		if vol.Stats().Unsure {
+			return unsure(m.cfg.ID, req.Volume)
+		}
 		return wire.Errorf(wire.NotFound, "volume %s is durable up to %d here, %s asked up to %d", req.Volume, durable, from, req.End)
 	}
 	head, err := m.rawHead(ctx, vol, from, req.Keys)
@@ -386,9 +389,15 @@ func (m *Manager) rawHead(ctx context.Context, vol *volume.Volume, node string, 
 }
 
 // sweep removes files that are in nobody's way but of no use: volumes without a record whose entry has been gone for
-// a while. A file with records and no entry is only reported.
+// a while. A file with records and no entry is only reported. Before the directory was read nobody knows what has an entry.
 func (m *Manager) sweep(state *mending) {
 	now := time.Now()
+	m.mu.Lock()
+	read := !m.seen.IsZero()
+	m.mu.Unlock()
+	if !read {
+		return
+	}
 	orphans := m.orphans()
 	for id := range state.orphans {
 		if _, still := orphans[id]; !still {

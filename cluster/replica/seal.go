@@ -14,7 +14,10 @@ import (
 )
 
 // serveFence is how another copy's node stops this copy and learns how far it is.
-func (m *Manager) serveFence(_ context.Context, from string, req *fenceRequest) (*fenceReply, error) {
+func (m *Manager) serveFence(ctx context.Context, from string, req *fenceRequest) (*fenceReply, error) {
+	if _, known := m.entry(req.Volume); !known && m.stale() {
+		m.refresh(ctx)
+	}
 	if p := m.primaryOf(req.Volume); p != nil && p.entry.Epoch <= req.Epoch {
 		p.fence(fmt.Errorf("fenced by %s", from))
 	}
@@ -25,7 +28,8 @@ func (m *Manager) serveFence(_ context.Context, from string, req *fenceRequest) 
 	return &reply, nil
 }
 
-// fenceHere stops this node's copy for good and says how far it is durable.
+// fenceHere stops this node's copy for good and says how far it is durable. Where that is not known yet, as of a file with a damaged or a torn end without an entry, it is
+// as if the node did not answer: the copy may have more than it could say.
 func (m *Manager) fenceHere(id volume.ID, epoch uint64) (fenceReply, error) {
 	m.mu.Lock()
 	f := m.followers[id]
@@ -47,6 +51,9 @@ func (m *Manager) fenceHere(id volume.ID, epoch uint64) (fenceReply, error) {
 	if h := vol.Header(); h.Epoch > epoch {
 		return fenceReply{}, wire.Errorf(wire.Denied, "volume %s has epoch %d here, asked for %d", id, h.Epoch, epoch)
 	}
+	if vol.Stats().Unsure {
+		return fenceReply{}, unsure(m.cfg.ID, id)
+	}
 	if err := vol.Seal(); err != nil {
 		m.log.Warn("volume did not end cleanly", "volume", id, "err", err) // Durable tells what can be trusted
 	}
@@ -62,6 +69,11 @@ func (m *Manager) fenceHere(id volume.ID, epoch uint64) (fenceReply, error) {
 		m.log.Warn("records of a fenced copy not counted", "volume", id, "err", err)
 	}
 	return reply, nil
+}
+
+// unsure is the error of asking for what a copy may have (volume.Sealed.Unsure).
+func unsure(node string, id volume.ID) error {
+	return wire.Errorf(wire.Unavailable, "%s does not know yet how volume %s was sealed", node, id)
 }
 
 // lastRecord is the number of the last record before the length that sealLength gave; 0 if nobody told. A copy with damage right there

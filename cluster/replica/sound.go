@@ -136,6 +136,11 @@ func (m *Manager) WholeOn(node string, e Entry) bool {
 	return m.askWhole(node, e, wholeRequest{}).Whole
 }
 
+// CompleteOn asks a node whether its copy is as long as the entry says, damaged or not.
+func (m *Manager) CompleteOn(node string, e Entry) bool {
+	return m.askWhole(node, e, wholeRequest{}).Complete
+}
+
 // askWhole asks a node for its copy, with what the request says besides.
 func (m *Manager) askWhole(node string, e Entry, req wholeRequest) (reply wholeReply) {
 	req.Volume, req.Generation, req.Length = e.ID, e.Generation, e.Length

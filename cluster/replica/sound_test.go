@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -135,7 +137,7 @@ func TestLastGoodCopyStays(t *testing.T) {
 			t.Parallel()
 			g, _ := newChecked(t, three()...)
 			e, good, _ := beginDamaged(t, g, false, true)
-			if r := g.at("c").m.askWhole("c", e, wholeRequest{}); !r.Damaged || r.Whole || r.Proved || g.at("a").m.WholeOn("c", e) {
+			if r := g.at("c").m.askWhole("c", e, wholeRequest{}); !r.Damaged || r.Whole || r.Proved || g.at("a").m.WholeOn("c", e) || !g.at("a").m.CompleteOn("c", e) {
 				t.Errorf("a copy that was filled with damage says %+v", r)
 			}
 			if !named { // 30 minutes later
@@ -251,5 +253,40 @@ func TestManyUnreadablePlaces(t *testing.T) {
 	defer k.mu.Unlock()
 	if c := k.known["a"][e.ID]; !slices.Equal(c.Asked, []string{"b"}) || c.Damaged != 4 || !slices.Equal(c.Records, []uint64{2}) {
 		t.Errorf("%+v", c)
+	}
+}
+
+// TestFileThatEnds: b's file ends before a record that a has lost, and is not made longer. That is an answer, and what lies before it is mended from b, however near to the
+// end and often.
+func TestFileThatEnds(t *testing.T) {
+	t.Parallel() // it mostly waits
+	g, k := newChecked(t, place{id: "a", region: "south"}, place{id: "b", region: "north"})
+	e, acked := sealedOne(t, g, 10)
+	for _, record := range []int{1, 2, 3, 4, 5, 6, 9} {
+		g.rot("a", e, len(acked), record)
+	}
+	size := (e.Length - 4096) / int64(len(acked))
+	b := g.at("b")
+	if err := os.Truncate(filepath.Join(b.dir, e.ID.String()+".vol"), e.Length-size); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.set.Recheck(e.ID); err != nil {
+		t.Fatal(err)
+	}
+	k.verify("a", e.ID)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if c := k.known["a"][e.ID]; !slices.Equal(c.Asked, []string{"b"}) || c.Damaged != 1 || !slices.Equal(c.Records, []uint64{10}) {
+		t.Errorf("%+v", c)
+	}
+	e.Generation++
+	for _, named := range []bool{true, false} {
+		if !named {
+			e.Copies = []string{"a"}
+		}
+		file := &otherCopy{m: g.at("a").m, ctx: t.Context(), entry: e, node: "b"}
+		if _, err := file.ReadAt(make([]byte, 16), 4096); err == nil || Answered(file) == named { // who is named is about to switch
+			t.Errorf("b has another generation, named %v: %v, answered %v", named, err, Answered(file))
+		}
 	}
 }

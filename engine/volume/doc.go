@@ -20,7 +20,7 @@
 //  5. Record numbers start at 1 and are dense: the nth record of a file of generation 0 has number n. Later generations
 //     have some of them, in any order.
 //  6. Open cuts only a tail in which no whole record is left: after a power cut, nothing that was acknowledged. It cuts nothing of a file that is known
-//     to be as long as its volume was sealed (KnowSealed): what is wrong at its end is damage, which another copy mends.
+//     to be as long as its volume was sealed (KnowSealed): what is wrong at its end is damage, which another copy mends. Nor of one of which nobody knows yet.
 //  7. An index file (saved.go) exists only while its volume is sealed, whole and durable, and is about just that state of it. It
 //     is removed, durably, before the volume changes. It is never needed.
 //  8. A volume that is sealed, and not being read or mended, needs no open file and no index in memory: a Set closes those used

@@ -36,6 +36,9 @@ var (
 	ErrMisplaced = errors.New("wrong place in the volume")
 )
 
+// errUnsure is why a volume with a tail of which nobody knows what it is fails.
+var errUnsure = errors.New("it is not known yet how the volume was sealed")
+
 // CorruptError says where stored bytes are not what was written. Another copy of the volume mends them.
 type CorruptError struct {
 	Volume ID     // zero for a blob that is not in a volume

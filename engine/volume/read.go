@@ -222,13 +222,13 @@ func (v *Volume) following(number uint64, at, end int64) int64 {
 func (v *Volume) missing(number uint64) error {
 	lost := &CorruptError{Volume: v.header.ID, Record: number, Offset: fileHeaderSize, Reason: "no record header found behind this place"}
 	switch {
-	case v.rules.sparse() && number > 0 && number <= v.rules.records && len(v.damage) > 0:
-		lost.Offset, lost.Reason = v.damage[0].Start, "if the record is in this generation it is in a damaged part"
-	case v.rules.sparse(), number == 0, number > uint64(len(v.index)):
+	case v.rules.sparse() && number > 0 && number <= v.rules.records && (len(v.damage) > 0 || v.endless):
+		lost.Offset, lost.Reason = v.whole(), "if the record is in this generation it is in a damaged part"
+	case v.rules.sparse(), number == 0, number > uint64(len(v.index)) && !v.endless:
 		return fmt.Errorf("volume %s: record %d: %w", v.header.ID, number, ErrNotFound)
 	default:
-		// It lies between its neighbours, and nobody knows where.
-		for i := number - 1; i > 0; i-- {
+		// It lies between its neighbours, and nobody knows where; or at the end, if it is there at all.
+		for i := min(number-1, uint64(len(v.index))); i > 0; i-- {
 			if p := v.index[i-1]; p != 0 {
 				lost.Offset = int64(p) * alignment
 				break

@@ -189,6 +189,7 @@ func (v *Volume) forget(length int64) error {
 	if !boundary || length > v.durable {
 		return fmt.Errorf("volume %s: %d is not the end of a record: %w", v.header.ID, length, ErrMisplaced)
 	}
+	v.endless = v.endless && length == v.durable
 	v.damage, v.found, v.durable = damage, found, length
 	v.dictionaries = slices.DeleteFunc(v.dictionaries, func(n uint64) bool { return v.index[n-1] >= at })
 	if v.rules.sparse() {

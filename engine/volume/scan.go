@@ -19,6 +19,7 @@ const (
 
 // Open opens a volume that exists. If it has an index file of just this state, no record is read. Otherwise Open reads the
 // headers of the records and the whole last record, cuts a torn tail, and writes an index file. Damage in the body, or anywhere in a file that is known to be as long as its volume, does not keep it from opening: it is reported, and the records behind it are served.
+// While nobody knows whether the volume was sealed (Sealed.Unsure) no tail is cut: what is in front of it is served, and nothing is written.
 // What Open finds is durable when it returns. An opened volume is never appended to again.
 func Open(fs vfs.FS, path string, o Options) (*Volume, error) {
 	if _, err := fs.Stat(path); err != nil {
@@ -70,6 +71,7 @@ func openFile(fs vfs.FS, path string, f vfs.File, o Options) (*Volume, error) {
 	s.all = o.known.Length == size && o.known.Generation == h.Generation
 	s.run()
 	if s.all {
+		v.endless = s.broken && o.known.Last == 0
 		s.upTo(min(o.known.Last, uint64(len(s.index))+hidden(s.damage, size)))
 	}
 	v.o.shared.scans.Add(1)
@@ -89,6 +91,12 @@ func (v *Volume) settle(s *scanner, size int64) {
 	switch {
 	case v.o.ReadOnly:
 		v.cut = max(size-v.durable, 0) // what Open would cut
+	case v.o.known.Unsure && size > v.durable:
+		// Cut, what may be damage could not be mended any more.
+		v.unsure, v.endless, v.unread = true, true, true
+		if v.sync() == nil {
+			_ = v.fail("open", errUnsure)
+		}
 	case s.unreadable >= v.durable:
 		// Who knows what is there: the volume is served as it is, and not written to.
 		v.unread = true
@@ -118,6 +126,7 @@ type scanner struct {
 	order  order
 	size   int64
 	all    bool // the volume is so long
+	broken bool // there is more behind the last record that has a header
 	off    int64
 	index  []uint32
 	found  []uint32 // record numbers in the order of the file
@@ -151,6 +160,7 @@ func (s *scanner) run() {
 		s.damage = append(s.damage, Span{Start: s.off, End: at})
 		s.add(h, at)
 	}
+	s.broken = s.off < s.size
 	index, found := s.index, s.found
 	if s.all {
 		index = slices.Clone(index)

@@ -207,6 +207,12 @@ func (s *Set) Get(id ID) (*Volume, error) {
 		return nil, err
 	}
 	defer e.mu.Unlock()
+	if v := e.volume; v != nil && v.unsure && !s.known(id).Unsure {
+		e.volume = nil
+		if err := v.Close(); err != nil {
+			return nil, err
+		}
+	}
 	if e.volume == nil {
 		if e.volume, err = s.open(id, e.keys, 0); err != nil {
 			return nil, err
@@ -215,22 +221,27 @@ func (s *Set) Get(id ID) (*Volume, error) {
 	return e.volume, nil
 }
 
-// KnowSealed has the set ask how a volume was sealed before it opens its file. The answer is not to wait for the set.
+// KnowSealed has the set ask how a volume was sealed before it opens its file, and again while the answer was that nobody knows. The answer is not to wait for the set.
 func (s *Set) KnowSealed(ask func(ID) Sealed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sealed = ask
 }
 
-func (s *Set) open(id ID, k *keyFile, trusted int64) (*Volume, error) {
-	o := s.options(nil, k)
-	o.trusted = trusted
+// known is how a volume was sealed. Where nobody is to be asked files are what they look like.
+func (s *Set) known(id ID) Sealed {
 	s.mu.Lock()
 	ask := s.sealed
 	s.mu.Unlock()
-	if ask != nil {
-		o.known = ask(id)
+	if ask == nil {
+		return Sealed{}
 	}
+	return ask(id)
+}
+
+func (s *Set) open(id ID, k *keyFile, trusted int64) (*Volume, error) {
+	o := s.options(nil, k)
+	o.trusted, o.known = trusted, s.known(id)
 	v, err := Open(s.fs, s.path(id), o)
 	if err != nil {
 		return nil, err

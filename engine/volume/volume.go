@@ -53,6 +53,8 @@ type Sealed struct {
 	Generation uint32
 	Length     int64  // 0: it was not sealed, or nobody knows
 	Last       uint64 // number of the last record, if that is known
+	// Unsure says that nobody knows yet: what would be a torn tail of a volume that was not sealed may be damage in one that was.
+	Unsure bool
 }
 
 // Volume is one copy of a volume on this node's disk. Its methods may be called by several goroutines at once.
@@ -91,6 +93,7 @@ type Volume struct {
 	durable      int64       // end of the last whole record that an fsync covers
 	damage       []Span
 	found        uint64 // records with a place
+	endless      bool   // there may be records at the end, behind those of the index: nobody knows how many
 	role         role
 	sealed       bool
 	failed       error
@@ -102,7 +105,8 @@ type Volume struct {
 	cut          int64
 
 	opened bool // by Open; fixed
-	unread bool // the disk did not give what lies behind durable, or did not take what was read for durable; fixed by Open
+	unsure bool // nobody could say what lies behind durable (Sealed.Unsure); fixed by Open
+	unread bool // the disk did not give what lies behind durable, or it is unsure, or the disk did not take what was read for durable; fixed by Open
 }
 
 // role says who may write a created volume: its first writer decides.
@@ -119,13 +123,16 @@ type Stats struct {
 	Records uint64 // durable, damaged ones included as far as they are known
 	Bytes   int64  // durable, file header included
 	Fsyncs  uint64
-	Cut     int64  // bytes of torn tail that Open cut off
-	Damaged uint64 // records that Open did not find although there are some behind; 0 in later generations, where nobody can tell
+	Cut     int64 // bytes of torn tail that Open cut off
+	// Damaged is the records that Open did not find although there are some behind; 0 in later generations, where nobody can tell. It is 1 at least where
+	// the end is damaged, or may be, and nobody knows which record is the last.
+	Damaged uint64
 	Sealed  bool
 	Failed  error // why nothing is written any more
 
 	Opened     bool  // Open found it: Bytes is what its disk gives, and may be less than what it once held durably
 	Unreadable bool  // the disk did not give what lies behind Bytes: there may be whole records; or an fsync of them failed: there may be fewer
+	Unsure     bool  // nobody could say whether what lies behind Bytes is a torn tail: it is kept, and the volume is opened anew by who asks for it once that is known
 	Whole      int64 // up to where no record is damaged
 }
 
@@ -254,16 +261,24 @@ func (v *Volume) Durable() int64 {
 func (v *Volume) Stats() Stats {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	whole := v.durable
-	if len(v.damage) > 0 {
-		whole = v.damage[0].Start
-	}
 	records := v.found
 	if !v.rules.sparse() {
 		records = v.highest()
 	}
-	return Stats{Records: records, Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Damaged: records - v.found,
-		Sealed: v.sealed, Failed: v.failed, Opened: v.opened, Unreadable: v.unread, Whole: whole}
+	damaged := records - v.found
+	if v.endless {
+		damaged = max(damaged, 1)
+	}
+	return Stats{Records: records, Bytes: v.durable, Fsyncs: v.fsyncs, Cut: v.cut, Damaged: damaged,
+		Sealed: v.sealed, Failed: v.failed, Opened: v.opened, Unreadable: v.unread, Unsure: v.unsure, Whole: v.whole()}
+}
+
+// whole is up to where no record is damaged. Called under mu.
+func (v *Volume) whole() int64 {
+	if len(v.damage) > 0 {
+		return v.damage[0].Start
+	}
+	return v.durable
 }
 
 // Damage lists where Open found no records although there are some behind.
