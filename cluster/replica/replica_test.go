@@ -43,6 +43,9 @@ type writers struct {
 	stop  chan struct{}
 }
 
+// putEvery is a writer's rest: a fast disk would use up the volumes of a test, whose key files are short.
+const putEvery = 4 * time.Millisecond
+
 func (g *group) write(n int, ids ...string) *writers {
 	w := &writers{acked: make(map[uint64]volume.Ref), stop: make(chan struct{})}
 	w.wg.Add(1)
@@ -58,6 +61,7 @@ func (g *group) write(n int, ids ...string) *writers {
 					return
 				default:
 				}
+				time.Sleep(putEvery)
 				seed := uint64(i)<<32 | uint64(k)
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 				began := time.Now()
