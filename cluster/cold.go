@@ -20,12 +20,8 @@ func (n *Node) openCold() error {
 	var err error
 	n.cold, err = cold.New(cold.Config{
 		ID: n.cfg.ID, Region: n.cfg.Region, Net: n.net, Volumes: n.store.Volumes, Fragments: n.store.Cold, Directory: n.directory, Peers: n.storagePeers, Paused: n.paused,
-		Whole: func(node string, e replica.Entry) bool { return n.volumes.WholeOn(node, e) }, // which is there once anything runs
-		Recovering: func() bool {
-			notes, err := n.directory.RecoveryNotes()
-			return err != nil || len(notes) > 0
-		},
-		Policy: p, Clock: &n.clock, Log: n.log,
+		Whole:      func(node string, e replica.Entry) bool { return n.volumes.WholeOn(node, e) }, // which is there once anything runs
+		Recovering: n.recovering, Policy: p, Clock: &n.clock, Log: n.log,
 	})
 	return err
 }

@@ -280,7 +280,7 @@ func (n *Node) openServices() error {
 		FS: scratch, SpoolDir: spool, SpoolKeep: keep, MaxBlob: uint64(n.cfg.MaxMessageBytes) + 1<<20, Log: n.log,
 		CompactRate: n.cfg.Compaction.BytesPerSecond, MaxAge: seconds(n.cfg.Compaction.CloseSeconds), Clock: &n.clock,
 		EarlyFrom: n.cfg.EarlyFrom,
-		Paused:    func() bool { return n.topology.Load().Paused },
+		Paused:    func() bool { return n.topology.Load().Paused }, Recovering: n.recovering,
 	}
 	var tables *index.Shard
 	if n.store != nil {

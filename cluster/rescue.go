@@ -37,6 +37,12 @@ func (n *Node) openRecovery() {
 	n.closing(func(context.Context) error { n.recovery.Close(); return nil })
 }
 
+// recovering says whether shards were recovered, and what they lost is still looked for.
+func (n *Node) recovering() bool {
+	notes, err := n.directory.RecoveryNotes()
+	return err != nil || len(notes) > 0
+}
+
 // serveRescue has this node's replica of a shard go on alone.
 func (n *Node) serveRescue(ctx context.Context, from string, req *recovery.RescueRequest) (*recovery.RescueResponse, error) {
 	number := req.Rescue.Shard

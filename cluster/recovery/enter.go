@@ -36,12 +36,15 @@ func (r *Recovery) enter(ctx context.Context, number uint32, c *candidate) (why 
 // there were such, and why that was not possible for good.
 func (r *Recovery) rebind(ctx context.Context, number uint32, c *candidate, known *knownResponse) (bound bool, why string, err error) {
 	var given []uint64
-	for i := r.match(c, known.Vain, given); i >= 0; i = r.match(c, known.Vain, given) {
-		e := known.Vain[i]
-		m, err := r.read(c)
-		if err != nil {
-			return bound, "", err
+	for {
+		i, m, err := r.match(c, known.Vain, given)
+		switch {
+		case err != nil:
+			return true, fmt.Sprintf("an entry without bytes may be of it, and its own cannot be read at %s: %v", r.cfg.Self, err), nil
+		case i < 0:
+			return bound, "", nil
 		}
+		e := known.Vain[i]
 		t := c.origin.Targets[slices.IndexFunc(c.origin.Targets, func(t mailbox.Target) bool { return t.Account == e.Account })]
 		var to mailbox.Deliver
 		to.Add(t.Account, mailbox.Terms{Detail: t.Detail})
@@ -53,18 +56,26 @@ func (r *Recovery) rebind(ctx context.Context, number uint32, c *candidate, know
 		given = append(given, e.Account)
 		known.Vain = slices.DeleteFunc(known.Vain, func(o vain) bool { return o == e }) // in all folders that it was copied to
 	}
-	return bound, "", nil
 }
 
-// match finds an entry that has a message's bytes, of an account that it was for, but not of these. A message that cannot be read has none; that is told elsewhere.
-func (r *Recovery) match(c *candidate, among []vain, but []uint64) int {
-	return slices.IndexFunc(among, func(e vain) bool {
+// match finds an entry that has a message's bytes, of an account that it was for, but not of these, and gives the message; -1 if there is none. It fails if that is not known.
+func (r *Recovery) match(c *candidate, among []vain, but []uint64) (int, *mailbox.Message, error) {
+	var m *mailbox.Message
+	for i, e := range among {
 		if e.Ref.Length != c.length || slices.Contains(but, e.Account) || !slices.ContainsFunc(c.origin.Targets, func(t mailbox.Target) bool { return t.Account == e.Account }) {
-			return false
+			continue
 		}
-		m, err := r.read(c)
-		return err == nil && m.Ref.Hash == e.Ref.Hash
-	})
+		if m == nil {
+			var err error
+			if m, err = r.read(c); err != nil {
+				return -1, nil, err
+			}
+		}
+		if m.Ref.Hash == e.Ref.Hash {
+			return i, m, nil
+		}
+	}
+	return -1, nil, nil
 }
 
 func (r *Recovery) propose(ctx context.Context, number uint32, id shard.RequestID, c *mailbox.Command) (why string, err error) {

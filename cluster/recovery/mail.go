@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hongyan/cluster/directory"
+	"hongyan/cluster/feature"
 	"hongyan/cluster/mailbox"
 	"hongyan/cluster/placement"
 	"hongyan/cluster/replica"
@@ -101,6 +102,9 @@ func (r *Recovery) lookForMail(ctx context.Context, job *Job, s *ShardResult, ac
 		}
 		r.update(func() {
 			s.Entered += resp.Entered
+			if len(resp.Expunged) > 0 && !r.holds() {
+				s.Notes += node + " runs an earlier program, which does not tell what was expunged from what waits for its bytes: update it, and give the command again. "
+			}
 			for _, at := range resp.Expunged {
 				if !seen[at] {
 					seen[at] = true
@@ -135,6 +139,9 @@ func (r *Recovery) lookForMail(ctx context.Context, job *Job, s *ShardResult, ac
 	}
 	return nil
 }
+
+// holds says whether the program of every node keeps what was entered in vain while a note says so.
+func (r *Recovery) holds() bool { return r.cfg.Directory.Level() >= feature.Bundles }
 
 // hold has the shards that were not looked through yet keep what they entered in vain for some more time, and notes whether they have kept it.
 func (r *Recovery) hold(ctx context.Context, job *Job) error {
@@ -319,7 +326,7 @@ func (r *Recovery) settle(ctx context.Context, req *mailRequest, resp *mailRespo
 	if err != nil {
 		return fmt.Errorf("hold messages against shard %d: %w", ask.Shard, err)
 	}
-	kept := req.Note.SurelyHeld(r.cfg.Clock.Now().Unix())
+	kept := r.holds() && req.Note.SurelyHeld(r.cfg.Clock.Now().Unix())
 	for i := range list {
 		c := &list[i]
 		e, _ := r.cfg.Entry(c.at.Volume)
@@ -328,12 +335,13 @@ func (r *Recovery) settle(ctx context.Context, req *mailRequest, resp *mailRespo
 		}
 		why := "it was not entered, or entered and expunged so long before that the shard does not remember"
 		bound, failed, err := r.rebind(ctx, req.Note.Shard, c, known)
+		unsure, _, unread := r.match(c, known.Unsure, nil)
 		switch {
 		case err != nil:
 			return err
 		case bound:
 			why = failed
-		case known.States[i] == remembered && r.match(c, known.Unsure, nil) >= 0:
+		case known.States[i] == remembered && (unsure >= 0 || unread != nil):
 			why = "an entry of it is in a volume that is not sealed yet: give the command again"
 			resp.Unsealed++
 		case known.States[i] == remembered && !kept:

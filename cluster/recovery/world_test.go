@@ -1,10 +1,12 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -329,6 +331,44 @@ func TestPutAgain(t *testing.T) {
 	w.must(w.cfg.Volumes.Remove(3))
 	w.note(true)
 	w.expect("of which nothing was put again", w.look(new(Job), true), 0, 0, 0, vain, volume.Ref{Volume: 2, Record: 1}, volume.Ref{Volume: 2, Record: 2}, volume.Ref{Volume: 2, Record: 3})
+}
+
+// rot damages the bytes of what was put last in a volume.
+func (w *world) rot(id volume.ID) {
+	w.t.Helper()
+	names, err := w.fs.List("volumes")
+	w.must(err)
+	for _, name := range names {
+		if !strings.Contains(name, id.String()) {
+			continue
+		}
+		f, err := w.fs.OpenReadWrite(w.fs.PathJoin("volumes", name), vfs.WriteCategoryUnspecified)
+		w.must(err)
+		info, err := f.Stat()
+		w.must(err)
+		whole := make([]byte, info.Size())
+		_, err = f.ReadAt(whole, 0)
+		w.must(err)
+		if at := bytes.LastIndex(whole, []byte("Subject: x")); at >= 0 {
+			_, err = f.WriteAt([]byte("s"), int64(at))
+			w.must(err)
+		}
+		w.must(f.Close())
+	}
+}
+
+// TestPutAgainUnreadable: an entry may need a message whose bytes cannot be read at the moment: it was not expunged.
+func TestPutAgainUnreadable(t *testing.T) {
+	w := newWorld(t)
+	w.open()
+	w.seal()
+	w.inVain(1, 3)
+	w.rot(2)
+	w.note(true)
+	w.expect("rotten", w.look(new(Job), true), 0, 0, 1, volume.Ref{Volume: 1, Record: 3})
+	if len(w.notes()) == 0 {
+		t.Error("the note went")
+	}
 }
 
 // TestPutAgainFromUnknown: the directory does not know the volume of an entry, and nobody has it.

@@ -23,10 +23,12 @@ type Config struct {
 	Directory Directory
 	Peers     func() []Peer // the cluster's storage nodes now; this node may be among them
 	Paused    func() bool   // the operator has moves wait; may be nil
-	FS        vfs.FS        // for the spools of blobs that peers send
-	SpoolDir  string
-	SpoolKeep uint64 // bytes of disk that blobs of peers leave free there
-	Log       *slog.Logger
+	// Recovering says that shards were recovered which may have entries of volumes that nobody has a file of. Nil: never.
+	Recovering func() bool
+	FS         vfs.FS // for the spools of blobs that peers send
+	SpoolDir   string
+	SpoolKeep  uint64 // bytes of disk that blobs of peers leave free there
+	Log        *slog.Logger
 	// Dictionary gives the one that frames name by this id, for blobs that peers put; nil if it is not known. May be nil.
 	Dictionary func(id uint32) *volume.Dictionary
 

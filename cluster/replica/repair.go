@@ -19,7 +19,7 @@ import (
 const (
 	mendEvery   = 5 * time.Second
 	longestRest = 250 * time.Millisecond // after a volume, twice what it took
-	vanishedFor = 600                    // seconds that the entry of a volume without files stays; shards settle their early entries within seconds of having a leader
+	vanishedFor = 86400                  // seconds that the entry of a volume without files stays; shards settle their early entries within seconds of having a leader
 	mendRetry   = time.Second            // after a failure, doubled up to mendAtMost
 	mendAtMost  = 15 * time.Second
 	mendTimeout = 10 * time.Minute // for one volume; what was committed by then stays
@@ -68,7 +68,7 @@ func (m *Manager) repairer() {
 
 // behind lists the sealed copies of this node that are not known to be whole and are due.
 func (m *Manager) behind(state *mending) []Entry {
-	now := time.Now()
+	now, recovering := time.Now(), m.cfg.Recovering != nil && m.cfg.Recovering()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Entry
@@ -77,8 +77,8 @@ func (m *Manager) behind(state *mending) []Entry {
 		if whole && e.Length == 0 && !m.Up(e.Primary) {
 			whole = false // the copy went, and the primary, which was to drop the entry, is gone since
 		}
-		if e.Generation == 0 && e.Length == 0 && e.Last > 0 && m.cfg.Clock.Now().Unix() < e.SealedAt+vanishedFor {
-			continue // vanished: first the shards with early entries of it have to learn of Last, which its entry says
+		if e.Generation == 0 && e.Length == 0 && (recovering || e.Last > 0 && m.cfg.Clock.Now().Unix() < e.SealedAt+vanishedFor) {
+			continue // empty, or vanished: first the shards with early entries of it have to learn of Last, which its entry says
 		}
 		if e.State == Sealed && e.Holds(m.cfg.ID) && !whole && !now.Before(state.retry[id].at) {
 			out = append(out, e)

@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"hongyan/engine/volume"
 )
@@ -141,4 +143,26 @@ func FuzzParseFrame(f *testing.F) {
 			t.Errorf("frame of %d bytes gives %d bytes at %d", len(msg), len(p), off)
 		}
 	})
+}
+
+// The entry of a volume without files is what a shard's entries in vain are settled by: it stays while shards were recovered, and of one that vanished for a day.
+func TestEntryWithoutFilesStays(t *testing.T) {
+	var recovering bool
+	at := time.Now().Unix()
+	m := &Manager{cfg: Config{ID: "a", Recovering: func() bool { return recovering }}, entries: map[volume.ID]Entry{
+		1: {ID: 1, State: Sealed, Primary: "a", Copies: []string{"a", "b"}},
+		2: {ID: 2, State: Sealed, Primary: "a", Copies: []string{"a", "b"}, Last: volume.MaxRecords, SealedAt: at},
+		3: {ID: 3, State: Sealed, Primary: "a", Copies: []string{"a", "b"}, Last: volume.MaxRecords, SealedAt: at - vanishedFor},
+	}}
+	for _, want := range [][]volume.ID{{1, 3}, nil} {
+		var got []volume.ID
+		for _, e := range m.behind(new(mending)) {
+			got = append(got, e.ID)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("recovering %v: %v go, expected %v", recovering, got, want)
+		}
+		recovering = true
+	}
 }
