@@ -78,6 +78,12 @@ func (r *Recovery) match(c *candidate, among []vain, but []uint64) (int, *mailbo
 	return -1, nil, nil
 }
 
+// mayBeOf says whether one of these entries has a message's bytes, or that is not known.
+func (r *Recovery) mayBeOf(c *candidate, among []vain) bool {
+	i, _, err := r.match(c, among, nil)
+	return i >= 0 || err != nil
+}
+
 func (r *Recovery) propose(ctx context.Context, number uint32, id shard.RequestID, c *mailbox.Command) (why string, err error) {
 	answer, _, err := c.Commit(func(body []byte) ([]byte, uint64, error) {
 		return r.cfg.Router.ProposeAs(ctx, number, id, c.Level(), body, shard.Background)

@@ -335,13 +335,12 @@ func (r *Recovery) settle(ctx context.Context, req *mailRequest, resp *mailRespo
 		}
 		why := "it was not entered, or entered and expunged so long before that the shard does not remember"
 		bound, failed, err := r.rebind(ctx, req.Note.Shard, c, known)
-		unsure, _, unread := r.match(c, known.Unsure, nil)
 		switch {
 		case err != nil:
 			return err
 		case bound:
 			why = failed
-		case known.States[i] == remembered && (unsure >= 0 || unread != nil):
+		case known.States[i] == remembered && r.mayBeOf(c, known.Unsure):
 			why = "an entry of it is in a volume that is not sealed yet: give the command again"
 			resp.Unsealed++
 		case known.States[i] == remembered && !kept:

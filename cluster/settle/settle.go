@@ -115,13 +115,16 @@ func (s *Settler) shard(ctx context.Context, g *shard.Group) error {
 // held says whether messages of a shard are looked for that was recovered: what was entered in vain may be found in another volume. That ends by itself, for accounts with such entries
 // are not shown.
 func (s *Settler) held(ctx context.Context, shard uint32) (bool, error) {
-	if err := s.cfg.Directory.CatchUp(ctx); err != nil { // it was noted before the shard went on
+	return s.noted(ctx, func(n directory.RecoveryNote) bool { return n.Shard == shard && n.Held(s.cfg.Clock.Now().Unix()) }) // before the shard went on
+}
+
+// noted says whether there is such a note among all that were acknowledged before.
+func (s *Settler) noted(ctx context.Context, such func(directory.RecoveryNote) bool) (bool, error) {
+	if err := s.cfg.Directory.CatchUp(ctx); err != nil {
 		return false, err
 	}
 	notes, err := s.cfg.Directory.RecoveryNotes()
-	return slices.ContainsFunc(notes, func(n directory.RecoveryNote) bool {
-		return n.Shard == shard && n.Held(s.cfg.Clock.Now().Unix())
-	}), err
+	return slices.ContainsFunc(notes, such), err
 }
 
 func marked(v *index.View) (list []index.Early, err error) {
@@ -166,11 +169,8 @@ func (s *Settler) end(ctx context.Context, id volume.ID) (last uint64, ended boo
 // gone says that the directory has no such volume any more: nothing in it was acknowledged. Notes are read first: a volume that was found is entered before its
 // note goes.
 func (s *Settler) gone(ctx context.Context, id volume.ID) (bool, error) {
-	if err := s.cfg.Directory.CatchUp(ctx); err != nil {
-		return false, err
-	}
-	notes, err := s.cfg.Directory.RecoveryNotes()
-	if err != nil || slices.ContainsFunc(notes, func(n directory.RecoveryNote) bool { return n.Shard == placement.DirectoryShard }) {
+	behind, err := s.noted(ctx, func(n directory.RecoveryNote) bool { return n.Shard == placement.DirectoryShard })
+	if err != nil || behind {
 		return false, err
 	}
 	list, err := s.cfg.Directory.Volumes(ctx)
